@@ -1,0 +1,87 @@
+"""The fabric as plain arrays: chips, switches and directed links.
+
+Built once with networkx at hand, read everywhere after as arrays. Vertices 0..chip_count-1 are chips,
+the rest are switches. A cable is two links, one each way; link `i` and `reverse[i]` share the cable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    """A directed graph of chips, switches and links, in nodes, racks and groups.
+
+    Links are sorted by (source, target, copy), so the links leaving vertex v are
+    `first_link[v]:first_link[v + 1]`. `link_class[i]` indexes `link_classes`, the names under which a
+    network's YAML gives latency and bandwidth ("local", "global", "adapter", ...).
+    """
+
+    kind: str
+    chip_count: int
+    vertex_count: int
+    node_of: Int  # [vertex] node index, -1 for a switch outside any node
+    rack_of: Int  # [vertex] rack index, -1 for none
+    group_of: Int  # [vertex] dragonfly group (or pod) index, -1 for none
+    chip_active: NDArray[np.bool_]  # [chip] False for chips of spare nodes
+    link_source: Int  # [link] vertex
+    link_target: Int  # [link] vertex
+    link_class: NDArray[np.int8]  # [link] index into link_classes
+    link_length_m: NDArray[np.float64]  # [link] cable length
+    reverse: Int  # [link] the other direction of the same cable
+    first_link: Int  # [vertex + 1] offsets of each vertex's outgoing links
+    link_classes: tuple[str, ...]
+
+    @property
+    def link_count(self) -> int:
+        """How many directed links there are."""
+        return len(self.link_source)
+
+
+def from_cables(
+    kind: str,
+    chip_count: int,
+    cables: list[tuple[int, int, str, float]],
+    *,
+    vertex_count: int | None = None,
+    node_of: Any = None,
+    rack_of: Any = None,
+    group_of: Any = None,
+    chip_active: Any = None,
+) -> Fabric:
+    """Build a Fabric from cables `(vertex, vertex, link class, length in m)`; parallel cables are allowed."""
+    count = chip_count if vertex_count is None else vertex_count
+    classes = tuple(dict.fromkeys(name for _, _, name, _ in cables))
+    index = {name: i for i, name in enumerate(classes)}
+    a = np.fromiter((c[0] for c in cables), np.int32, len(cables))
+    b = np.fromiter((c[1] for c in cables), np.int32, len(cables))
+    cls = np.fromiter((index[c[2]] for c in cables), np.int8, len(cables))
+    length = np.fromiter((c[3] for c in cables), np.float64, len(cables))
+    source, target = np.concatenate([a, b]), np.concatenate([b, a])
+    cable = np.concatenate([np.arange(len(a)), np.arange(len(a))])
+    order = np.lexsort((cable, target, source))
+    position = np.empty(len(order), np.int32)
+    position[order] = np.arange(len(order), dtype=np.int32)
+    other = np.concatenate([np.arange(len(a), 2 * len(a)), np.arange(len(a))])
+
+    def labels(values: Any) -> Int:
+        return np.full(count, -1, np.int32) if values is None else np.asarray(values, np.int32)
+
+    source = source[order]
+    return Fabric(
+        kind=kind, chip_count=chip_count, vertex_count=count,
+        node_of=labels(node_of), rack_of=labels(rack_of), group_of=labels(group_of),
+        chip_active=np.ones(chip_count, np.bool_) if chip_active is None else np.asarray(chip_active, np.bool_),
+        link_source=source, link_target=target[order],
+        link_class=np.concatenate([cls, cls])[order], link_length_m=np.concatenate([length, length])[order],
+        reverse=position[other[order]].astype(np.int32),
+        first_link=np.searchsorted(source, np.arange(count + 1)).astype(np.int32),
+        link_classes=classes,
+    )
