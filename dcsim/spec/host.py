@@ -1,0 +1,42 @@
+"""Host servers, nodes and the power path: what stands around the chips."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from dcsim.spec.section import Count, Data, Fraction, Money, Named, Positive, Power, Rate, Section, Time
+
+
+class HostSpec(Named):
+    """One host server: it tokenises, queues, feeds chips over the bus and streams tokens back."""
+
+    cores: Positive = Field(description="Cores that work on requests, each on one at a time.")
+    request_s: Time = Field(description="Core time to accept one request, besides tokenising.")
+    tokenise_token_s: Time = Field(description="Core time to tokenise one prompt token.")
+    detokenise_token_s: Time = Field(description="Core time to detokenise and send one output token.")
+    token_bytes: Data = Field(description="Bytes of one token id on the bus.")
+    bus_bandwidth_bytes_per_s: Rate = Field(description="Payload bytes per second of the bus to one chip.")
+    bus_s: Time = Field(description="Latency of one transfer over the bus.")
+    queue_max: Count = Field(description="Requests that may wait for a core of one server; more are rejected.")
+    memory_bytes: Data = Field(description="Host memory.")
+    idle_w: Power = Field(description="Draw of an idle server.")
+    busy_w: Power = Field(description="Draw with all cores busy.")
+    buy_usd: Money = Field(description="Price of one server without accelerator cards.")
+
+
+class NodeSpec(Named):
+    """A chassis: chips, one host, fans and power supplies."""
+
+    chips: Positive = Field(description="Chips in one node.")
+    rack_units: Positive = Field(description="Height.")
+    fan_w: Power = Field(description="Fans and board management.")
+    supply_efficiency: Fraction = Field(description="Share of wall power that reaches the parts.")
+    buy_usd: Money = Field(description="Chassis, boards' carrier and cabling, without chips and host.")
+
+
+class PowerSpec(Section):
+    """The path from wall to chip and its limits."""
+
+    rack_cap_w: Power = Field(default=0.0, description="Most a rack may draw at the wall; 0: no cap. Chips in lock step slow down together to keep it.")
+    pue: float = Field(default=1.0, ge=1.0, description="Site power over rack power.")
+    sample_s: Time = Field(default=1.0, gt=0, description="Interval of the power table's rows.")

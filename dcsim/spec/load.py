@@ -1,0 +1,226 @@
+"""From files and overrides to one frozen spec, or every error at once.
+
+Precedence, lowest first: catalog entries (chips, nodes, hosts, networks, LLMs, workloads), the topology file,
+`--llm` / `--workload` / `--interconnect`, `--set key=value`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dcsim import library
+from dcsim.errors import Problem, SpecError
+from dcsim.spec.document import Document, Figure, Path_, parse_document, parse_scalar, read_document, section_types
+from dcsim.spec.section import Section
+from dcsim.spec.topology import Topology
+
+# Sections that may be named, and where their entries live.
+REFERENCES = {
+    "chip": "topologies/chips", "node": "topologies/nodes", "host": "topologies/hosts",
+    "network": "topologies/networks", "llm": "workloads/llms", "workload": "workloads",
+}
+_COMMAND_LINE = "--set"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A checked spec with its provenance: what each figure rests on and which keys were given where."""
+
+    spec: Topology
+    figures: dict[Path_, Figure]
+    places: dict[Path_, str]
+    files: tuple[str, ...] = field(default=())
+
+    def unread(self) -> list[str]:
+        """Keys given in the topology file or by `--set` that nothing has read so far, as `place: key`."""
+        given = {p: w for p, w in self.places.items() if p and w.startswith((_COMMAND_LINE, self.files[0] + ":"))}
+        return sorted(f"{where}: {'.'.join(path)}" for path, where in given.items() if not _was_read(self.spec, path))
+
+
+def load(
+    topology: str | Path, *, llm: str | None = None, workload: str | None = None, network: str | None = None,
+    settings: list[str] | tuple[str, ...] = (),
+) -> Resolved:
+    """Read a topology, put in place what it names, apply overrides and check everything.
+
+    `settings` holds `dotted.key=value` texts. Raises SpecError with all problems found.
+    """
+    path = library.find(str(topology), "topologies")
+    document = read_document(path)
+    problems: list[Problem] = []
+    for key, name in (("llm", llm), ("workload", workload), ("network", network)):
+        if name is not None:
+            document.data[key] = name
+            document.places[(key,)] = f"--{key}"
+    files = [str(path)]
+    for key, folder in REFERENCES.items():
+        try:
+            files += _expand(document, key, folder)
+        except SpecError as error:
+            problems += error.problems
+    for setting in settings:
+        problems += _apply(document, setting)
+    spec = _validate(document, problems)
+    return Resolved(spec, document.figures, document.places, tuple(files))
+
+
+def _expand(document: Document, key: str, folder: str) -> list[str]:
+    """Replace a named section by its entry; a mapping with `base` overrides parts of one. Returns files read."""
+    value = document.data.get(key)
+    base = value.get("base") if isinstance(value, dict) else value
+    if not isinstance(base, str):
+        return []
+    where = document.place((key, "base"))
+    path = library.find(base, folder, where)
+    entry = _read_entry(path)
+    files = [str(path)]
+    if "base" in entry.data and isinstance(value, str):
+        value = {**entry.data}
+    if isinstance(value, dict):
+        overrides = _leaves({k: v for k, v in value.items() if k != "base"}, ())
+        own_places = {p[1:]: w for p, w in document.places.items() if p[:1] == (key,)}
+        own_figures = {p[1:]: f for p, f in document.figures.items() if p[:1] == (key,)}
+        for leaf, leaf_value in overrides:
+            entry.set(leaf, leaf_value)
+            entry.figures.pop(leaf, None)
+        entry.places.update(own_places)
+        entry.figures.update(own_figures)
+    document.graft(entry, (key,))
+    return files
+
+
+def _read_entry(path: Path) -> Document:
+    """A catalog file; a Hugging Face config.json becomes an LLM section."""
+    if path.suffix != ".json":
+        return read_document(path)
+    import json
+
+    from dcsim.spec.huggingface import llm_from_config
+
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpecError(Problem(str(path), f"cannot be read as JSON: {error}")) from error
+    entry = parse_document("{}", str(path))
+    entry.data = llm_from_config(config, str(path))
+    return entry
+
+
+def _leaves(node: Any, path: Path_) -> list[tuple[Path_, Any]]:
+    if isinstance(node, dict) and node:
+        return [leaf for key, value in node.items() for leaf in _leaves(value, (*path, key))]
+    return [(path, node)]
+
+
+def _apply(document: Document, setting: str) -> list[Problem]:
+    key, equals, text = setting.partition("=")
+    path = tuple(key.strip().split("."))
+    where = f"{_COMMAND_LINE} {setting}"
+    if not equals or not all(path):
+        return [Problem(where, "not of the form dotted.key=value", "for example --set mapping.tp=16")]
+    try:
+        value = parse_scalar(text)
+    except Exception as error:
+        return [Problem(where, f"the value is not YAML: {str(error).splitlines()[0]}")]
+    if len(path) == 1 and path[0] in REFERENCES and isinstance(value, str):
+        document.data[path[0]] = value
+        document.places[path] = where
+        try:
+            _expand(document, path[0], REFERENCES[path[0]])
+        except SpecError as error:
+            return error.problems
+        return []
+    if isinstance(value, dict) or len(path) == 1 and path[0] in REFERENCES:
+        return [Problem(where, f"'{key}' is a section; set one of its keys", f"for example --set {key}.KEY=VALUE")]
+    for end in range(1, len(path)):
+        document.places.setdefault(path[:end], where)
+    document.set(path, value if not hasattr(value, "lc") else list(value))
+    document.places[path] = where
+    document.figures.pop(path, None)
+    return []
+
+
+def _validate(document: Document, problems: list[Problem]) -> Topology:
+    try:
+        spec = Topology.model_validate(document.data)
+    except ValidationError as error:
+        broken = {p.where for p in problems}
+        for item in error.errors(include_url=False):
+            problem = _problem(document, item)
+            if problem.where not in broken or not problems:
+                problems.append(problem)
+    if problems:
+        raise SpecError(sorted(set(problems), key=lambda p: _order(p.where)))
+    return spec
+
+
+def _order(where: str) -> tuple[str, int, int]:
+    """Sort key: file, line, column."""
+    file, *numbers = where.rsplit(":", 2)
+    line, column = ([int(n) for n in numbers] + [0, 0])[:2] if all(n.isdigit() for n in numbers) else (0, 0)
+    return file, line, column
+
+
+def _problem(document: Document, item: Any) -> Problem:
+    """A pydantic error in the words of the file."""
+    path, classes = _walk(document, item["loc"])
+    where, label = document.place(path), ".".join(path)
+    kind, message = item["type"], str(item["msg"]).removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        known = sorted({f.alias or n for c in classes for n, f in c.model_fields.items()})
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        return Problem(where, f"{label}: unknown key", f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
+    if kind == "missing":
+        return Problem(where, f"{label}: missing key")
+    if kind == "union_tag_not_found":
+        return Problem(where, f"{label}: needs a 'kind'", f"one of {item['ctx']['discriminator']}" if "ctx" not in item else "")
+    if kind == "union_tag_invalid":
+        ctx = item["ctx"]
+        return Problem(where, f"{label}.kind: unknown kind '{ctx['tag']}'", f"one of {ctx['expected_tags']}")
+    if kind == "value_error":
+        return Problem(where, f"{label}: {message}")
+    return Problem(where, f"{label}: {message[0].lower()}{message[1:]}, got {item['input']!r}")
+
+
+def _walk(document: Document, location: tuple[Any, ...]) -> tuple[Path_, list[Any]]:
+    """The file's path for a pydantic location (which also names union branches), and the classes of its parent."""
+    path: list[str] = []
+    data: Any = document.data
+    classes: list[Any] = [Topology]
+    for i, key in enumerate(location):
+        present = (isinstance(data, dict) and key in data) or (isinstance(data, list) and isinstance(key, int))
+        fields = [f for c in classes for n, f in c.model_fields.items() if (f.alias or n) == key]
+        if not present and not fields and i < len(location) - 1:
+            classes = [c for c in classes if _is_branch(c, key)] or classes
+            continue
+        path.append(str(key))
+        if i == len(location) - 1:
+            break
+        data = data[key] if present else None
+        classes = [c for f in fields for c in section_types(f.annotation) if isinstance(c, type) and issubclass(c, Section)] or classes
+    return tuple(path), classes
+
+
+def _is_branch(section: Any, tag: Any) -> bool:
+    kind = section.model_fields.get("kind")
+    return kind is not None and tag in section_types(kind.annotation)
+
+
+def _was_read(spec: Section, path: Path_) -> bool:
+    """True unless a field on `path` was never read."""
+    node: Any = spec
+    for key in path:
+        if not isinstance(node, Section):
+            return True
+        name = next((n for n, f in type(node).model_fields.items() if (f.alias or n) == key), None)
+        if name is None:
+            return True
+        if name not in ("name", "description", "source") and name not in node.fields_read():
+            return False
+        node = node.__dict__[name]
+    return True

@@ -1,0 +1,57 @@
+"""The whole of one run's spec: a topology with everything it names put in place."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dcsim.spec.chip import ChipSpec
+from dcsim.spec.fabric import FabricSpec
+from dcsim.spec.host import HostSpec, NodeSpec, PowerSpec
+from dcsim.spec.llm import LlmSpec
+from dcsim.spec.mapping import MappingSpec
+from dcsim.spec.network import NetworkSpec
+from dcsim.spec.section import Count, Named, Positive, Section, Time
+from dcsim.spec.workload import WorkloadSpec
+
+Buckets = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class ServingSpec(Section):
+    """How requests become iterations."""
+
+    host_servers: Positive = Field(default=8, description="Host servers that take in requests, in turn.")
+    router: Literal["round_robin", "least_loaded"] = Field(default="least_loaded", description="Which replica a request goes to.")
+    chunk_tokens: Positive = Field(default=128, description="Prompt tokens of one prefill chunk; the last chunk is padded.")
+    prefill_tokens_max: Positive = Field(default=2048, description="Prompt tokens one iteration may carry.")
+    sequences_max: Positive = Field(default=512, description="Sequences one replica serves at once.")
+    batch_buckets: Buckets = Field(default=(1, 2, 4, 8, 16, 32, 64), description="Batch sizes programs are compiled for.")
+    context_buckets: Buckets = Field(
+        default=(512, 1024, 2048, 4096, 8192, 16384, 32768), description="Context lengths programs are compiled for; a sequence is padded to the next."
+    )
+    drain_s: Time = Field(default=600.0, description="How long a run goes on after the last arrival; what is left then counts as in flight.")
+    queue_max: Count = Field(default=100_000, description="Requests that may wait for one replica; more are rejected.")
+
+
+class SloSpec(Section):
+    """What a request must meet to count as good."""
+
+    ttft_s: Time = Field(default=1.0, gt=0, description="Time to first token.")
+    tpot_s: Time = Field(default=0.01, gt=0, description="Time per output token after the first.")
+
+
+class Topology(Named):
+    """A cluster, what it serves by default and how."""
+
+    chip: ChipSpec
+    node: NodeSpec
+    host: HostSpec
+    fabric: FabricSpec
+    network: NetworkSpec
+    llm: LlmSpec
+    mapping: MappingSpec = Field(default_factory=MappingSpec)
+    serving: ServingSpec = Field(default_factory=ServingSpec)
+    workload: WorkloadSpec
+    slo: SloSpec = Field(default_factory=SloSpec)
+    power: PowerSpec = Field(default_factory=PowerSpec)
