@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "klass", "session", "prefix_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +26,44 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    def part(self, start: int, stop: int) -> Requests:
+        """Rows start..stop-1, as views."""
+        cut = {name: getattr(self, name)[start:stop] for name in COLUMNS}
+        return Requests(**cut, class_names=self.class_names)
+
+
+def plain(
+    arrival_s: NDArray[np.float64], prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32],
+) -> Requests:
+    """Requests of one class without sessions."""
+    n = len(arrival_s)
+    return Requests(
+        arrival_s, prompt_tokens, output_tokens,
+        np.zeros(n, np.int16), np.full(n, -1, np.int32), np.zeros(n, np.int32),
+    )
+
+
+def join(blocks: Iterable[Requests]) -> Requests:
+    """Blocks laid end to end; no block gives an empty table."""
+    parts = list(blocks)
+    if not parts:
+        return plain(np.empty(0), np.empty(0, np.int32), np.empty(0, np.int32))
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    return Requests(**columns, class_names=parts[0].class_names)
+
+
+def reblock(blocks: Iterable[Requests], rows: int) -> Iterator[Requests]:
+    """The same rows in blocks of `rows`, the last one shorter."""
+    held: list[Requests] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        if count >= rows:
+            table = join(held)
+            whole = count - count % rows
+            yield from (table.part(start, start + rows) for start in range(0, whole, rows))
+            held, count = [table.part(whole, count)], count - whole
+    if count:
+        yield join(held)

@@ -1,0 +1,97 @@
+"""From a workload's spec to its requests, all at once or block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.errors import WorkloadError
+from dcsim.spec.workload import (
+    BootstrapWorkload,
+    ClassSpec,
+    ClosedWorkload,
+    ReplayWorkload,
+    SessionsWorkload,
+    SyntheticWorkload,
+    WorkloadSpec,
+)
+from dcsim.workload.requests import Requests, join, reblock
+from dcsim.workload.resample import bootstrap, replay
+from dcsim.workload.sessions import sessions
+from dcsim.workload.streams import stream
+from dcsim.workload.synthetic import synthetic
+from dcsim.workload.traces import find_trace
+
+Resolver = Callable[[str], Path]  # a trace's name to its file
+
+
+def make_requests(spec: WorkloadSpec, seed: int, resolve: Resolver = find_trace) -> Requests:
+    """All requests of `spec`, in order of arrival; the same for the same seed in any process.
+
+    Raises WorkloadError for a broken trace, and for a closed loop, whose arrivals only the cluster knows
+    (`closed.make_closed_loop` gives its users).
+    """
+    return join(_blocks(spec, seed, resolve))
+
+
+def iterate_requests(
+    spec: WorkloadSpec, seed: int, block: int = 100_000, resolve: Resolver = find_trace,
+) -> Iterator[Requests]:
+    """The rows of `make_requests` in blocks of `block` rows, made as they are asked for."""
+    return reblock(_blocks(spec, seed, resolve), block)
+
+
+def _blocks(spec: WorkloadSpec, seed: int, resolve: Resolver) -> Iterator[Requests]:
+    """The requests of any kind, cut to the limits, with their classes; at least one block."""
+    limited = _limited(_kind(spec, seed, resolve), spec.duration_s, spec.requests)
+    return _classed(limited, spec.classes, seed) if spec.classes else limited
+
+
+def _kind(spec: WorkloadSpec, seed: int, resolve: Resolver) -> Iterator[Requests]:
+    match spec:
+        case ReplayWorkload():
+            return replay(spec, resolve)
+        case BootstrapWorkload():
+            return bootstrap(spec, seed, resolve)
+        case SyntheticWorkload():
+            return synthetic(spec, seed, resolve)
+        case SessionsWorkload():
+            return sessions(spec, seed, resolve)
+        case ClosedWorkload():
+            raise WorkloadError("a closed loop has no table of arrivals: each depends on the answer before it")
+
+
+def _limited(blocks: Iterator[Requests], duration_s: float, requests: int) -> Iterator[Requests]:
+    """Stop at the first request past `duration_s` or after `requests` of them; 0 means no limit."""
+    count = 0
+    for block in blocks:
+        stop = int(np.searchsorted(block.arrival_s, duration_s)) if duration_s else len(block)
+        if requests:
+            stop = min(stop, requests - count)
+        count += stop
+        yield block.part(0, stop)
+        if stop < len(block) or (requests and count == requests):
+            return
+
+
+def _classed(blocks: Iterator[Requests], classes: tuple[ClassSpec, ...], seed: int) -> Iterator[Requests]:
+    """Give every request a class, drawn by share; the turns of one session share theirs."""
+    names = tuple(entry.name for entry in classes)
+    shares = np.cumsum([entry.share for entry in classes])
+    rng = stream(seed, "workload.class")
+
+    def draw(count: int) -> NDArray[np.int16]:
+        return np.array(np.searchsorted(shares, rng.random(count) * shares[-1], side="right"), np.int16)
+
+    of_session = np.empty(0, np.int16)
+    for block in blocks:
+        if len(block) and block.session[0] >= 0:
+            of_session = np.concatenate([of_session, draw(int(block.session.max()) + 1 - len(of_session))])
+            klass = of_session[block.session]
+        else:
+            klass = draw(len(block))
+        yield replace(block, klass=klass, class_names=names)

@@ -1,0 +1,105 @@
+"""Generated requests: arrivals of a modulated Poisson or gamma process, lengths drawn beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.spec.workload import ArrivalSpec, LengthSpec, LognormalLengths, SyntheticWorkload, TokenCount
+from dcsim.workload.rates import Span, rate_spans
+from dcsim.workload.requests import Requests, plain
+from dcsim.workload.resample import ranges
+from dcsim.workload.streams import stream
+from dcsim.workload.traces import read_trace
+
+Array = NDArray[np.float64]
+Tokens = NDArray[np.int32]
+Lengths = Callable[[int], tuple[Tokens, Tokens]]  # the next n (prompt, output)
+
+DRAWS_AT_ONCE = 65_536
+
+
+def synthetic(spec: SyntheticWorkload, seed: int, resolve: Callable[[str], Path]) -> Iterator[Requests]:
+    """Requests without an end, in blocks."""
+    lengths = length_source(spec.lengths, seed, resolve)
+    for arrival_s in arrivals(spec.arrivals, spec.rate_scale, seed, resolve):
+        yield plain(arrival_s, *lengths(len(arrival_s)))
+
+
+def arrivals(
+    spec: ArrivalSpec, rate_scale: float, seed: int, resolve: Callable[[str], Path],
+) -> Iterator[Array]:
+    """Ascending arrival times without an end, in blocks.
+
+    Time change: events of a unit-rate renewal process at u are moved to the t where the integral of the rate is u
+    (Cox and Lewis 1966), which is exact for Poisson and gives gamma gaps of the asked cv where the rate is constant.
+    """
+    unit = _unit_process(spec, seed)
+    ahead, total = next(unit), 0.0
+    for edges, rates in rate_spans(spec, seed, resolve):
+        integral = total + np.concatenate([[0.0], np.cumsum(rates * rate_scale * np.diff(edges))])
+        total = integral[-1]
+        while True:
+            inside = int(np.searchsorted(ahead, total))
+            if inside:
+                yield np.interp(ahead[:inside], integral, edges)
+            ahead = ahead[inside:]
+            if len(ahead):
+                break
+            ahead = next(unit)
+
+
+def _unit_process(spec: ArrivalSpec, seed: int) -> Iterator[Array]:
+    """Events at mean rate 1. A gamma of shape k has cv 1 / sqrt(k)."""
+    rng = stream(seed, "workload.gaps")
+    now = 0.0
+    shape = 1 / spec.cv**2 if spec.process == "gamma" else 1.0
+    while True:
+        if spec.process == "gamma":
+            gaps = rng.standard_gamma(shape, DRAWS_AT_ONCE) / shape
+        else:
+            gaps = rng.standard_exponential(DRAWS_AT_ONCE)
+        events = now + np.cumsum(gaps)
+        yield events
+        now = events[-1]
+
+
+def length_source(spec: LengthSpec, seed: int, resolve: Callable[[str], Path]) -> Lengths:
+    """A function that gives the next n pairs of prompt and output tokens."""
+    if isinstance(spec, LognormalLengths):
+        prompt_rng, output_rng = stream(seed, "workload.prompt"), stream(seed, "workload.output")
+        prompt, output = spec.prompt_tokens, spec.output_tokens
+        return lambda n: (_lognormal(prompt, prompt_rng, n), _lognormal(output, output_rng, n))
+    trace = read_trace(resolve(spec.trace.file), spec.trace)
+    rows = _row_source(len(trace), spec.block_rows, stream(seed, "workload.rows"))
+
+    def take(n: int) -> tuple[Tokens, Tokens]:
+        picked = rows(n)
+        return trace.prompt_tokens[picked], trace.output_tokens[picked]
+
+    return take
+
+
+def _lognormal(spec: TokenCount, rng: np.random.Generator, n: int) -> Tokens:
+    drawn = spec.median * (np.exp(spec.sigma * rng.standard_normal(n)) if spec.sigma else np.ones(n))
+    tokens: Tokens = np.clip(spec.fixed + np.rint(drawn), 1, spec.max).astype(np.int32)
+    return tokens
+
+
+def _row_source(rows: int, block_rows: int, rng: np.random.Generator) -> Callable[[int], NDArray[np.int64]]:
+    """A function that gives the next n row numbers: blocks of consecutive rows, each block anywhere, wrapped around."""
+    held = np.empty(0, np.int64)
+
+    def take(n: int) -> NDArray[np.int64]:
+        nonlocal held
+        blocks = max(0, -((len(held) - n) // block_rows))
+        start = rng.integers(0, rows, blocks)
+        fresh = (start[:, None] + np.arange(block_rows)).ravel() % rows
+        held = np.concatenate([held, fresh])
+        taken, held = held[:n], held[n:]
+        return taken
+
+    return take
