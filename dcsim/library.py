@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 from dcsim.errors import Problem, SpecError
 
@@ -34,3 +35,19 @@ def find(name: str, folder: str, where: str = "command line") -> Path:
     near = difflib.get_close_matches(path.stem, names(folder), n=3, cutoff=0.5)
     mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names(folder)) or 'none'}"
     raise SpecError(Problem(where, f"no file and no library entry '{name}' in {folder}", mend))
+
+
+def dashboard_app() -> Any:
+    """The function `make_app(run_folder)` of `dashboard/app.py`, which lives beside the library."""
+    import importlib
+    import sys
+
+    if str(root()) not in sys.path:
+        sys.path.append(str(root()))
+    try:
+        return importlib.import_module("dashboard.app").make_app
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("dash"):
+            mend = "install it with: pip install 'dcsim[dashboard]'"
+            raise SpecError(Problem("dashboard", f"the package '{error.name}' is not installed", mend)) from error
+        raise

@@ -152,6 +152,58 @@ def read_table(folder: Path, name: str) -> Any:
         raise RunStoreError(f"{folder}: {name}.parquet cannot be read: {error}") from error
 
 
+class Run:
+    """A finished run: its summary and tables, in memory or read from its folder when asked for.
+
+    `requests`, `power`, `gaps` and `limits` are pandas DataFrames with the columns of `TABLES`.
+    """
+
+    def __init__(
+        self, folder: Path, summary: dict[str, Any], spec: dict[str, Any], meta: dict[str, Any],
+        tables: Mapping[str, Table] | None = None,
+    ) -> None:
+        self.folder, self.summary, self.spec, self.meta = folder, summary, spec, meta
+        self._tables = tables
+
+    def table(self, name: str) -> Any:
+        """The table called `name` as a DataFrame."""
+        if self._tables is None:
+            return read_table(self.folder, name)
+        import pandas as pd
+
+        return pd.DataFrame(self._tables[name])
+
+    @property
+    def requests(self) -> Any:
+        """One row a request, in order of arrival."""
+        return self.table("requests")
+
+    @property
+    def power(self) -> Any:
+        """One row a rack and sampling interval."""
+        return self.table("power")
+
+    @property
+    def gaps(self) -> Any:
+        """How often each gap between tokens occurred."""
+        return self.table("gaps")
+
+    @property
+    def limits(self) -> Any:
+        """What the requests' time was spent on or waiting for."""
+        return self.table("limits")
+
+    def __repr__(self) -> str:
+        done, total = self.summary["requests_finished"], self.summary["requests_in"]
+        return f"<dcsim run {self.folder}: {done} of {total} requests finished>"
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a saved run; RunStoreError if the folder does not hold one."""
+    path = Path(folder)
+    return Run(path, *(read_json(path, name) for name in ("summary", "spec", "meta")))
+
+
 def last_run(runs: Path) -> Path:
     """The newest run folder in `runs`."""
     folders = [p.parent for p in runs.glob("*/meta.json")]

@@ -1,0 +1,89 @@
+"""Results as tables a person likes to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dcsim.units import format_power, format_time
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dcsim.records import Run
+
+# What each limit means and what would lift it.
+LIMIT_MEANING = {
+    "host": "host servers: tokenising and handing over",
+    "kv_memory": "KV memory: requests wait for room in the chips' SRAM",
+    "sequence_slots": "sequence slots: requests wait for serving.sequences_max",
+    "prefill": "reading prompts: chips are busy with, or waiting behind, prompt chunks",
+    "pipeline": "pipeline: the busiest stage has more micro-batches than fit in one token's latency",
+    "power_cap": "power cap: chips slow down together to stay under it",
+    "iteration_latency": "nothing waits: the time of one token through the pipeline",
+}
+
+
+def console() -> Console:
+    """A rich console on stdout, 100 columns where the terminal does not say."""
+    from rich.console import Console
+
+    return Console(width=None if Console().is_terminal else 100, highlight=False, soft_wrap=False)
+
+
+def print_run(run: Run) -> None:
+    """The answer of one run."""
+    from rich.table import Table
+
+    s, meta = run.summary, run.meta
+    out = console()
+    out.print(f"{run.spec['name']}: {meta['llm']} on {meta['chips_used']} of {meta['chips_active']} chips "
+              f"(tp {meta['tp']}, pp {meta['pp']}, {_count(meta['replicas'], 'replica')}), {meta['interconnect']}")
+    out.print(f"{s['requests_in']:,} requests in {format_time(s['elapsed_s'])}: {s['requests_finished']:,} finished, "
+              f"{s['requests_rejected']:,} rejected, {s['requests_failed']:,} failed, {s['requests_in_flight']:,} in flight")
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("", "left"), ("p50", "right"), ("p90", "right"), ("p99", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for label, metric in (("time to first token", "ttft_s"), ("time per output token", "tpot_s"),
+                          ("gap between tokens", "itl_s"), ("arrival to last token", "e2e_s")):
+        table.add_row(label, *(_time(s.get(f"{metric}_p{q}")) for q in (50, 90, 99)))
+    out.print(table)
+    rows = [
+        ("speed per user", f"{_number(s['tokens_per_s_per_user_p50'])} tokens/s (median)"),
+        ("throughput", f"{_number(s['output_tokens_per_s'])} output tokens/s"),
+        ("goodput", f"{_number(s['goodput_requests_per_s'])} requests/s met TTFT {format_time(meta['slo_ttft_s'])} and "
+                    f"TPOT {format_time(meta['slo_tpot_s'])} ({_percent(s['slo_met_fraction'])} of all)"),
+        ("requests at once", f"{_number(s['concurrency_mean'])} (mean)"),
+        ("site power", f"{format_power(s['power_w_mean'] or 0)} mean, {format_power(s['power_w_max'] or 0)} max"),
+        ("energy", f"{_number(s['energy_j_per_token'])} J per output token at that concurrency"),
+        ("limited by", _limit(s)),
+        ("digest", f"{s['digest']} (seed {s['seed']})"),
+    ]
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _limit(summary: dict[str, Any]) -> str:
+    name = summary["limited_by"]
+    if name is None:
+        return "-"
+    return f"{LIMIT_MEANING.get(name, name)} ({_percent(summary['limited_by_fraction'])} of the requests' time)"
+
+
+def _time(value: float | None) -> str:
+    return "-" if value is None else format_time(value)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.3g} %"

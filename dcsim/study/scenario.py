@@ -1,0 +1,75 @@
+"""One cluster and its traffic, ready to run: the face of dcsim in Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcsim import __version__, records
+from dcsim.errors import SpecError
+from dcsim.spec.load import Resolved
+from dcsim.spec.load import load as load_spec
+
+Progress = Callable[[int, int], None]  # requests done, requests in all
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A checked topology with what it serves. Make one with `dcsim.load`."""
+
+    resolved: Resolved
+
+    @property
+    def spec(self) -> Any:
+        """The resolved spec (`spec.topology.Topology`)."""
+        return self.resolved.spec
+
+    def run(
+        self, seed: int = 1, out: str | Path | None = None, *, save: bool = False, progress: Progress | None = None
+    ) -> records.Run:
+        """Serve the workload; returns the run, saved to `out`, or to `runs/<hash>` if `save` is set.
+
+        Raises CapacityError before anything runs if the LLM does not fit, RunStoreError if `out` cannot be written.
+        """
+        from dcsim.study.serve import serve_scenario
+
+        spec = self.resolved.spec.model_dump(mode="json", by_alias=True)
+        folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed)
+        if out is not None or save:
+            records.check_writable(folder)
+        tables, summary, meta = serve_scenario(self.resolved, seed, progress)
+        summary["digest"] = records.digest(tables, summary)
+        meta = {"dcsim_version": __version__, "seed": seed, "unread": self.resolved.unread(), **meta}
+        if out is not None or save:
+            records.write_run(folder, tables, summary, spec, meta)
+        return records.Run(folder, summary, spec, meta, tables)
+
+
+def load(
+    topology: str | Path, *, llm: str | None = None, workload: str | None = None, interconnect: str | None = None,
+    set: Sequence[str] = (), duration: str | None = None, rate_scale: float | None = None,
+) -> Scenario:
+    """Read a topology (path or library name) and what it names; SpecError with every problem found.
+
+    `set` holds `dotted.key=value` texts, such as `mapping.tp=16`; `duration` (with unit) cuts the workload and
+    `rate_scale` makes its requests come that many times as fast.
+    """
+    settings = list(set)
+    if duration is not None:
+        settings.append(f"workload.duration={duration}")
+    if rate_scale is not None:
+        settings.append(f"workload.rate_scale={rate_scale}")
+    return Scenario(load_spec(topology, llm=llm, workload=workload, network=interconnect, settings=settings))
+
+
+def run_hash(spec: dict[str, Any], seed: int) -> str:
+    """Twelve hex digits that name a run: what it simulates, with which seed, in which version."""
+    text = json.dumps([spec, seed, __version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+__all__ = ["Scenario", "SpecError", "load", "run_hash"]

@@ -1,0 +1,72 @@
+"""Imports point one way; the offender is named."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Lower floors never import higher ones.
+FLOORS = {
+    "errors": 0, "units": 0,
+    "library": 1,
+    "spec": 2, "records": 2,
+    "fabric": 3, "workload": 3, "llm": 3,
+    "metrics": 3, "figures": 3, "economics": 3, "export": 3,
+    "network": 4, "cluster": 5, "study": 6, "report": 7, "cli": 8, "dashboard": 8,
+}
+# These read a saved run without the simulator.
+READERS = {"metrics", "figures", "economics", "export"}
+READERS_MAY = {"records", "units", "errors", "spec", "metrics"}
+HEAVY = {"pandas", "plotly", "pyarrow", "numba"}
+
+
+def _files():
+    for folder in ("dcsim", "dashboard"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            room = parts[0] if folder == "dashboard" else parts[1]
+            if room not in ("__init__", "__main__"):
+                yield path, room
+
+
+def _imports(path):
+    """(module, line, at module level) of each import."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno, id(node) in top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"dcsim.{a.name}" for a in node.names] if node.module == "dcsim" else [node.module]
+            yield from ((name, node.lineno, id(node) in top) for name in names)
+
+
+def test_imports_point_one_way():
+    offenders = []
+    for path, room in _files():
+        assert room in FLOORS, f"{path}: give the room '{room}' a floor"
+        for module, line, _ in _imports(path):
+            if not module.startswith("dcsim.") or module == "dcsim.__version__":
+                continue
+            other = module.split(".")[1]
+            allowed = other == room or FLOORS.get(other, 99) < FLOORS[room]
+            if room in READERS:
+                allowed = other == room or other in READERS_MAY
+            if not allowed:
+                offenders.append(f"{path.relative_to(ROOT)}:{line}: {room} imports {module}")
+    assert not offenders, "\n".join(offenders)
+
+
+def test_the_proof_does_not_know_the_compiler():
+    for path in sorted((ROOT / "dcsim/network/scheduled").glob("proof*.py")):
+        for module, line, _ in _imports(path):
+            assert "compile" not in module, f"{path}:{line}: the proof imports {module}"
+
+
+def test_a_light_import_stays_light():
+    import subprocess
+    import sys
+
+    code = f"import sys, dcsim, dcsim.cli; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
