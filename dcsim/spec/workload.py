@@ -26,7 +26,7 @@ class TraceColumns(Section):
     prompt_tokens: str = Field(description="Column of the prompt's tokens.")
     output_tokens: str = Field(description="Column of the answer's tokens.")
     failed: Literal["error", "drop"] = Field(
-        default="error", description="What a row with no output token is: a broken row, or a failed request to leave out."
+        default="error", description="A row without output tokens: broken, or a failed request to leave out."
     )
 
 
@@ -34,9 +34,15 @@ class TraceSpec(Section):
     """A file of requests and the part of it to use."""
 
     file: str = Field(description="Path, or the name of a file in workloads/traces.")
-    format: FormatName = Field(default="auto", description="`auto` tells by the column names; `columns` uses the map below.")
-    columns: TraceColumns | None = Field(default=None, description="Column names of any other file (format `columns`).")
-    start_s: Time = Field(default=0.0, ge=0, description="Leave out the rows before this time from the first row.")
+    format: FormatName = Field(
+        default="auto", description="`auto` tells by the column names; `columns` uses the map below."
+    )
+    columns: TraceColumns | None = Field(
+        default=None, description="Column names of any other file (format `columns`)."
+    )
+    start_s: Time = Field(
+        default=0.0, ge=0, description="Leave out the rows before this time from the first row."
+    )
     window_s: Time = Field(default=0.0, ge=0, description="Length of the part to use; 0: to the end.")
 
     @model_validator(mode="after")
@@ -109,8 +115,12 @@ class TracedRate(Section):
 
     kind: Literal["trace"]
     trace: Trace
-    piece_s: Time = Field(default=30.0, gt=0, description="Length of a piece; the rate is constant within it.")
-    mean_per_s: Events = Field(default=0.0, ge=0, description="Arrivals per second to scale to; 0: the trace's own.")
+    piece_s: Time = Field(
+        default=30.0, gt=0, description="Length of a piece; the rate is constant within it."
+    )
+    mean_per_s: Events = Field(
+        default=0.0, ge=0, description="Arrivals per second to scale to; 0: the trace's own."
+    )
 
 
 RateSpec = Annotated[Constant | Pieces | DayCurve | TracedRate, Field(discriminator="kind")]
@@ -125,7 +135,7 @@ class Bursts(Section):
 
 
 class Noise(Section):
-    """Slow random swings of the rate: a lognormal factor per piece, each correlated with the one before; mean 1."""
+    """Slow random swings of the rate: a lognormal factor per piece, tied to the one before; mean 1."""
 
     piece_s: Time = Field(default=30.0, gt=0, description="Length of a piece.")
     cv: Annotated[float, Field(ge=0)] = Field(description="Standard deviation of the factor over its mean.")
@@ -138,8 +148,12 @@ class ArrivalSpec(Section):
     """A random arrival process: gaps drawn at unit rate, stretched so that the rate follows the given one."""
 
     rate: RateSpec
-    process: Literal["poisson", "gamma"] = Field(default="poisson", description="Exponential gaps, or gamma gaps of a given cv.")
-    cv: Factor = Field(default=1.0, description="Standard deviation over mean of gamma gaps at a constant rate.")
+    process: Literal["poisson", "gamma"] = Field(
+        default="poisson", description="Exponential gaps, or gamma gaps of a given cv."
+    )
+    cv: Factor = Field(
+        default=1.0, description="Standard deviation over mean of gamma gaps at a constant rate."
+    )
     bursts: Bursts | None = Field(default=None, description="On/off bursts on top of the rate.")
     noise: Noise | None = Field(default=None, description="Slow random swings on top of the rate.")
 
@@ -148,9 +162,13 @@ class TokenCount(Section):
     """A lognormal number of tokens: `fixed` + round(median * exp(sigma * normal)), kept within 1..max."""
 
     median: Factor = Field(description="Median of the drawn part.")
-    sigma: Annotated[float, Field(ge=0)] = Field(default=0.0, description="Standard deviation of its logarithm; 0: always the median.")
+    sigma: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Standard deviation of its logarithm; 0: always the median."
+    )
     fixed: Count = Field(default=0, description="Tokens every request has besides: an image, an instruction.")
-    max: Positive = Field(default=1_000_000, description="Most tokens, the fixed ones included; larger draws are cut to it.")
+    max: Positive = Field(
+        default=1_000_000, description="Most tokens, the fixed ones included; larger draws are cut to it."
+    )
 
     @model_validator(mode="after")
     def _room_above_fixed(self) -> TokenCount:
@@ -168,7 +186,7 @@ class LognormalLengths(Section):
 
 
 class TracedLengths(Section):
-    """Prompt and output of a trace's rows, in blocks of consecutive rows: each row's pair and the blocks' order are kept.
+    """Prompt and output of a trace's rows, drawn in blocks of consecutive rows: pairs and runs are kept.
 
     The tie between the rate and the lengths is lost; `bootstrap` keeps it.
     """
@@ -184,8 +202,12 @@ LengthSpec = Annotated[LognormalLengths | TracedLengths, Field(discriminator="ki
 class _Workload(Named):
     """What every kind has. `duration` is simulated time, counted after scaling."""
 
-    rate_scale: Factor = Field(default=1.0, description="Arrivals come this many times as fast; closed loop: this many times the users.")
-    duration_s: Time = Field(default=0.0, ge=0, description="Requests that arrive before this time; 0: no such limit.")
+    rate_scale: Factor = Field(
+        default=1.0, description="Arrivals come this many times as fast; in a closed loop, times the users."
+    )
+    duration_s: Time = Field(
+        default=0.0, ge=0, description="Requests that arrive before this time; 0: no such limit."
+    )
     requests: Count = Field(default=0, description="At most this many requests; 0: no such limit.")
     classes: tuple[ClassSpec, ...] = Field(default=(), description="Classes of requests; none: all alike.")
 
@@ -218,15 +240,15 @@ class ReplayWorkload(_Workload):
 class BootstrapWorkload(_Endless):
     """Moving blocks: stretches of a trace drawn at random (with wrap-around) and laid end to end.
 
-    Within a block the rows keep their gaps, lengths and order, so the swings of the rate up to the block's length,
-    and their tie to the lengths, are kept.
+    Within a block the rows keep their gaps, lengths and order, hence swings of the rate shorter than a block
+    and their tie to the lengths.
     """
 
     kind: Literal["bootstrap"]
     trace: Trace
     block_s: Time = Field(default=300.0, gt=0, description="Length of a block, in the trace's time.")
     mean_per_s: Events = Field(
-        default=0.0, ge=0, description="Arrivals per second to compress or stretch time to; 0: the trace's own."
+        default=0.0, ge=0, description="Arrivals per second to compress time to; 0: the trace's own."
     )
 
 
@@ -241,17 +263,23 @@ class SyntheticWorkload(_Endless):
 class SessionsWorkload(_Endless):
     """Conversations: every turn's prompt is all that was said before and a new message.
 
-    The next turn comes after the answer (`answer_token` for each of its tokens) and a pause to think. The table is
-    open loop: a slow cluster does not delay it (`closed` does).
+    The next turn comes after the answer (`answer_token` for each of its tokens) and a pause to think. The
+    table is open loop: a slow cluster does not delay it (in `closed` it does).
     """
 
     kind: Literal["sessions"]
     arrivals: ArrivalSpec = Field(description="Arrivals of new conversations.")
     lengths: LengthSpec = Field(description="Tokens of one message and of its answer.")
     turns_mean: Annotated[float, Field(ge=1)] = Field(description="Mean turns of a conversation (geometric).")
-    think_s: Time = Field(gt=0, description="Mean pause between an answer and the next message (exponential).")
-    answer_token_s: Time = Field(default=0.0, ge=0, description="Time an answer takes, for each of its tokens.")
-    context_max: Positive = Field(description="A conversation ends before prompt and answer would exceed this.")
+    think_s: Time = Field(
+        gt=0, description="Mean pause between an answer and the next message (exponential)."
+    )
+    answer_token_s: Time = Field(
+        default=0.0, ge=0, description="Time an answer takes, for each of its tokens."
+    )
+    context_max: Positive = Field(
+        description="A conversation ends before prompt and answer would exceed this."
+    )
 
 
 class ClosedWorkload(_Workload):
@@ -259,7 +287,9 @@ class ClosedWorkload(_Workload):
 
     kind: Literal["closed"]
     users: Positive
-    think_s: Time = Field(ge=0, description="Mean pause between an answer and the next request (exponential).")
+    think_s: Time = Field(
+        ge=0, description="Mean pause between an answer and the next request (exponential)."
+    )
     lengths: LengthSpec
     requests_per_user: Positive = Field(default=100, description="Requests a user makes at most.")
 

@@ -19,8 +19,8 @@ from dcsim.workload.traces import find_trace
 class ClosedLoop:
     """What every user asks, [users, requests per user]; the cluster decides when.
 
-    Request k of user u arrives `think_s[u, k]` after answer k - 1 was finished (k = 0: after time 0). No request starts
-    at or after `duration_s`, and none after `requests_max` arrived in all; 0 means no such limit.
+    Request k of user u arrives `think_s[u, k]` after answer k - 1 was finished (k = 0: after time 0). None
+    arrives at or after `duration_s`, and none after `requests_max` have arrived in all; 0: no such limit.
     """
 
     think_s: NDArray[np.float64]

@@ -30,7 +30,7 @@ Resolver = Callable[[str], Path]  # a trace's name to its file
 
 
 def make_requests(spec: WorkloadSpec, seed: int, resolve: Resolver = find_trace) -> Requests:
-    """All requests of `spec`, in order of arrival; the same for the same seed in any process.
+    """All requests of `spec` in order of arrival; the same seed gives the same in any process.
 
     Raises WorkloadError for a broken trace, and for a closed loop, whose arrivals only the cluster knows
     (`closed.make_closed_loop` gives its users).
@@ -62,11 +62,11 @@ def _kind(spec: WorkloadSpec, seed: int, resolve: Resolver) -> Iterator[Requests
         case SessionsWorkload():
             return sessions(spec, seed, resolve)
         case ClosedWorkload():
-            raise WorkloadError("a closed loop has no table of arrivals: each depends on the answer before it")
+            raise WorkloadError("a closed loop has no table of arrivals: each depends on the last answer")
 
 
 def _limited(blocks: Iterator[Requests], duration_s: float, requests: int) -> Iterator[Requests]:
-    """Stop at the first request past `duration_s` or after `requests` of them; 0 means no limit."""
+    """Stop before the first request at or past `duration_s`, or after `requests`; 0 means no limit."""
     count = 0
     for block in blocks:
         stop = int(np.searchsorted(block.arrival_s, duration_s)) if duration_s else len(block)

@@ -1,11 +1,12 @@
 """The rate of arrivals over time, as endless spans of constant pieces.
 
-A span is (edges_s, rates_per_s): n + 1 ascending times and the n rates between them; the next span starts where the
-last one ended.
+A span is (edges_s, rates_per_s): n + 1 ascending times and the n rates between them; the next span starts
+where the last one ended.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -74,8 +75,8 @@ def _noise(spec: Noise, seed: int) -> Iterator[Span]:
     For a lognormal, sigma^2 = ln(1 + cv^2).
     """
     rng = stream(seed, "workload.noise")
-    sigma = np.sqrt(np.log1p(spec.cv**2))
-    keep, fresh = spec.persistence, np.sqrt(1 - spec.persistence**2)
+    sigma = math.sqrt(math.log1p(spec.cv**2))
+    keep, fresh = spec.persistence, math.sqrt(1 - spec.persistence**2)
     x = rng.standard_normal()
     for turn in count():
         levels = np.empty(_PIECES_AT_ONCE)
@@ -83,12 +84,11 @@ def _noise(spec: Noise, seed: int) -> Iterator[Span]:
             levels[i] = x
             x = keep * x + fresh * z
         edges = (turn * _PIECES_AT_ONCE + np.arange(_PIECES_AT_ONCE + 1)) * spec.piece_s
-        factors: Array = np.exp(sigma * levels - sigma**2 / 2)
-        yield edges, factors
+        yield edges.astype(np.float64), np.exp(sigma * levels - sigma**2 / 2)
 
 
 def _bursts(spec: Bursts, seed: int) -> Iterator[Span]:
-    """Burst and lull in turn; their factors have mean 1 over time. The first state is drawn by its share of time."""
+    """Burst and lull in turn, factors of mean 1 over time. The first is drawn by its share of time."""
     rng = stream(seed, "workload.bursts")
     on_share = spec.on_s / (spec.on_s + spec.off_s)
     high = 1 / (on_share + (1 - on_share) * spec.lull_fraction)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-
 COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "klass", "session", "prefix_tokens")
 
 

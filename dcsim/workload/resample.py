@@ -26,10 +26,10 @@ def replay(spec: ReplayWorkload, resolve: Callable[[str], Path]) -> Iterator[Req
 
 
 def bootstrap(spec: BootstrapWorkload, seed: int, resolve: Callable[[str], Path]) -> Iterator[Requests]:
-    """Moving-block bootstrap in time (Künsch 1989; wrapped around as Politis and Romano 1992), without an end.
+    """Moving-block bootstrap in time (Künsch 1989; wrapped around as Politis and Romano 1992), no end.
 
-    A block starts anywhere in the trace with equal chance, so every row is drawn equally often and the mean rate is
-    the trace's.
+    A block starts anywhere in the trace with equal chance, so every row is drawn equally often and the mean
+    rate is the trace's.
     """
     trace = read_trace(resolve(spec.trace.file), spec.trace)
     block_s = spec.block_s

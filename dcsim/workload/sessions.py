@@ -19,7 +19,7 @@ _COLUMNS = 5  # arrival_s, prompt, output, session, prefix
 def sessions(spec: SessionsWorkload, seed: int, resolve: Callable[[str], Path]) -> Iterator[Requests]:
     """Turns of all conversations in order of arrival, without an end.
 
-    A turn is given out once no later conversation can come before it, so memory holds the open conversations only.
+    A turn is given out once no later conversation can come before it: memory holds open conversations only.
     """
     lengths = length_source(spec.lengths, seed, resolve)
     rng = stream(seed, "workload.turns")
@@ -47,7 +47,7 @@ def _turns(
         message, output = lengths(len(session))
         prompt = said + message
         fits = prompt + output <= spec.context_max
-        if not rows:  # the first message is cut to what the context holds, so that every conversation has a turn
+        if not rows:  # the first message is cut to the context, so that every conversation has a turn
             output = np.minimum(output, spec.context_max - 1)
             prompt, fits = np.minimum(prompt, spec.context_max - output), np.ones(len(fits), np.bool_)
         rows.append(np.column_stack([now_s, prompt, output, session, said])[fits])

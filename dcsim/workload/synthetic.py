@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.spec.workload import ArrivalSpec, LengthSpec, LognormalLengths, SyntheticWorkload, TokenCount
-from dcsim.workload.rates import Span, rate_spans
+from dcsim.workload.rates import rate_spans
 from dcsim.workload.requests import Requests, plain
-from dcsim.workload.resample import ranges
 from dcsim.workload.streams import stream
 from dcsim.workload.traces import read_trace
 
@@ -34,8 +33,8 @@ def arrivals(
 ) -> Iterator[Array]:
     """Ascending arrival times without an end, in blocks.
 
-    Time change: events of a unit-rate renewal process at u are moved to the t where the integral of the rate is u
-    (Cox and Lewis 1966), which is exact for Poisson and gives gamma gaps of the asked cv where the rate is constant.
+    Time change: an event of a unit-rate renewal process at u moves to the t where the rate's integral is u
+    (Cox and Lewis 1966): exact for Poisson, and gamma gaps have the asked cv where the rate is constant.
     """
     unit = _unit_process(spec, seed)
     ahead, total = next(unit), 0.0
@@ -90,7 +89,7 @@ def _lognormal(spec: TokenCount, rng: np.random.Generator, n: int) -> Tokens:
 
 
 def _row_source(rows: int, block_rows: int, rng: np.random.Generator) -> Callable[[int], NDArray[np.int64]]:
-    """A function that gives the next n row numbers: blocks of consecutive rows, each block anywhere, wrapped around."""
+    """A function that gives the next n row numbers: blocks of consecutive rows, wrapped around."""
     held = np.empty(0, np.int64)
 
     def take(n: int) -> NDArray[np.int64]:

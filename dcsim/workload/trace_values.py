@@ -33,7 +33,8 @@ class BadRows:
     def raise_any(self) -> None:
         """Raise WorkloadError if there is any."""
         if self.problems:
-            raise WorkloadError("\n".join(f"{self.path}: row {row}: {what}" for row, what in sorted(self.problems)))
+            lines = [f"{self.path}: row {row}: {what}" for row, what in sorted(self.problems)]
+            raise WorkloadError("\n".join(lines))
 
 
 def tokens_of(cells: list[Any], column: str, least: int, first_row: int, bad: BadRows) -> NDArray[np.int32]:
@@ -42,7 +43,8 @@ def tokens_of(cells: list[Any], column: str, least: int, first_row: int, bad: Ba
     with np.errstate(invalid="ignore"):
         wrong = ~((values >= least) & (values <= _TOKENS_MAX) & (values == np.floor(values)))
     for i in np.flatnonzero(wrong):
-        bad.add(first_row + int(i), f"column '{column}': {cells[i]!r} is not a whole number of at least {least}")
+        what = f"column '{column}': {cells[i]!r} is not a whole number of at least {least}"
+        bad.add(first_row + int(i), what)
     return np.where(wrong, 0, values).astype(np.int32)
 
 
@@ -64,7 +66,7 @@ def _times(cells: list[Any], factor: float) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _dates(cells: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Written dates to ns since 1970. A UTC offset (`+02:00`, `Z`) is taken off; without one the clock is UTC's."""
+    """Written dates to ns since 1970. A UTC offset (`+02:00`, `Z`) is taken off; without one it is UTC."""
     try:
         values = _naive(cells)
     except (ValueError, TypeError, AttributeError, IndexError):

@@ -1,8 +1,8 @@
 """Reads request traces: CSV, JSONL and Parquet, plain or gzip-compressed, into arrays.
 
-Columns of the known formats, from the files' own publishers: Azure 2023 and 2024 (Azure/AzurePublicDataset; written
-dates, in 2024 with a UTC offset), BurstGPT (HPMLL/BurstGPT; a response of 0 tokens is a failed request), Mooncake
-(kvcache-ai/Mooncake; milliseconds) and Vidur (microsoft/vidur; seconds).
+Columns of the known formats, from the files' own publishers: Azure 2023 and 2024 (Azure/AzurePublicDataset;
+written dates, in 2024 with a UTC offset), BurstGPT (HPMLL/BurstGPT; a response of 0 tokens is a failure),
+Mooncake (kvcache-ai/Mooncake; milliseconds) and Vidur (microsoft/vidur; seconds).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _AZURE = {"arrival": "TIMESTAMP", "arrival_unit": "date", "prompt_tokens": "Cont
 _FORMATS: dict[str, dict[str, str]] = {
     "azure-2023": _AZURE,
     "azure-2024": _AZURE,
-    "burstgpt": {"arrival": "Timestamp", "prompt_tokens": "Request tokens", "output_tokens": "Response tokens",
-                 "failed": "drop"},
+    "burstgpt": {"arrival": "Timestamp", "prompt_tokens": "Request tokens",
+                 "output_tokens": "Response tokens", "failed": "drop"},
     "mooncake": {"arrival": "timestamp", "arrival_unit": "ms", "prompt_tokens": "input_length",
                  "output_tokens": "output_length"},
     "vidur": {"arrival": "arrived_at", "prompt_tokens": "num_prefill_tokens",
@@ -43,7 +43,7 @@ _FORMATS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Rows in order of arrival. `arrival_s` counts from the start of the part used, `span_s` is its length."""
+    """Rows in order of arrival, counted from the start of the part used, which is `span_s` long."""
 
     arrival_s: NDArray[np.float64]
     prompt_tokens: NDArray[np.int32]
@@ -56,7 +56,7 @@ class Trace:
 
 
 def find_trace(name: str) -> Path:
-    """The file called `name`: an existing path wins, else a file of workloads/traces, with or without endings."""
+    """The file called `name`: an existing path wins, else a file of workloads/traces, endings optional."""
     path = Path(name).expanduser()
     if path.is_file():
         return path
@@ -71,7 +71,7 @@ def find_trace(name: str) -> Path:
 
 
 def read_trace(path: Path, spec: TraceSpec) -> Trace:
-    """Read the part of `path` that `spec` asks for; an unsorted file's rows are sorted whole, ties keep their order.
+    """Read the part of `path` that `spec` asks for; an unsorted file's rows are sorted whole, ties in order.
 
     Raises WorkloadError naming up to ten broken rows at once: file, row, column, value.
     """
