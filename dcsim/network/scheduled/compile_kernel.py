@@ -1,0 +1,285 @@
+"""List scheduling of a program, compiled: the task that can start first is placed first."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import njit
+
+from dcsim.network.scheduled.flows_kernel import (
+    HOPS_MAX,
+    PATHS_MAX,
+    claimed_link,
+    find_paths,
+    grow_flows,
+    make_flows,
+    place_flow,
+)
+from dcsim.network.scheduled.links_kernel import grow_links, make_links
+
+# The program: Tasks' arrays, with a message's vectors (0 for compute) in place of its bytes.
+Program = namedtuple("Program", [
+    "chip", "target", "vectors", "first_cycles", "last_cycles", "rows", "lead_rows", "before_start", "before",
+])
+
+# What each task got. `idle` is the link time of a message's vectors as routed, had it the links to itself.
+Times = namedtuple("Times", ["start", "ready_last", "first_out", "last_out", "hops", "idle"])
+
+FLOWS_PER_MESSAGE = PATHS_MAX * (PATHS_MAX + 1) // 2
+
+
+@njit(cache=True)
+def successors(program):
+    """Offsets and tasks that wait for each task."""
+    count = len(program.chip)
+    offset = np.zeros(count + 1, np.int64)
+    for other in program.before:
+        offset[other + 1] += 1
+    offset = np.cumsum(offset)
+    place = offset.copy()
+    after = np.empty(len(program.before), np.int32)
+    for task in range(count):
+        for i in range(program.before_start[task], program.before_start[task + 1]):
+            other = program.before[i]
+            after[place[other]] = task
+            place[other] += 1
+    return offset, after
+
+
+@njit(cache=True)
+def remaining_cycles(program, ways, slot, offset, after):
+    """Cycles from each task's start to the end of the longest chain behind it, links idle."""
+    remaining = np.zeros(len(program.chip), np.int64)
+    for task in range(len(program.chip) - 1, -1, -1):
+        longest = 0
+        for i in range(offset[task], offset[task + 1]):
+            longest = max(longest, remaining[after[i]])
+        own = program.last_cycles[task]
+        if program.vectors[task] > 0:
+            hops = ways.distance[ways.row[program.target[task]], program.chip[task]]
+            own = _path_cycles(ways, hops) + (program.vectors[task] - 1) * slot
+        remaining[task] = own + longest
+    return remaining
+
+
+@njit(cache=True)
+def _path_cycles(ways, hops):
+    if hops == 0:
+        return 0
+    return ways.send + ways.receive + hops * ways.hop + (hops - 1) * ways.forward
+
+
+@njit(cache=True)
+def _push(heap, size, key):
+    at = size
+    while at > 0 and heap[(at - 1) // 2] > key:
+        heap[at] = heap[(at - 1) // 2]
+        at = (at - 1) // 2
+    heap[at] = key
+
+
+@njit(cache=True)
+def _pop(heap, size):
+    """The smallest key; the caller lowers its size by one."""
+    top, last = heap[0], heap[size - 1]
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size - 1:
+            break
+        if child + 1 < size - 1 and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= last:
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = last
+    return top
+
+
+@njit(cache=True)
+def _release(program, task, times, first_out, last_out):
+    """A task's start, from the first and last outputs of those before it (the rule of network/tasks.py)."""
+    start, ready_last = np.int64(0), np.int64(0)
+    for i in range(program.before_start[task], program.before_start[task + 1]):
+        other = program.before[i]
+        spread = last_out[other] - first_out[other]
+        lead = spread * program.lead_rows[task] // program.rows[task]
+        start = max(start, first_out[other] + lead)
+        ready_last = max(ready_last, last_out[other])
+    times.start[task], times.ready_last[task] = start, max(start, ready_last)
+
+
+@njit(cache=True)
+def _ready(start, ready_last, vectors, k):
+    """Cycle at which vector `k` of a message may leave: evenly from start to ready_last."""
+    if vectors == 1:
+        return ready_last
+    return start + ((ready_last - start) * k + vectors - 2) // (vectors - 1)
+
+
+@njit(cache=True)
+def _place_message(program, ways, links, flows, times, task, scratch):
+    """Spread a message over paths, place its flows, and set when its first and last vectors are there.
+
+    Vectors go to the path whose next slot arrives first: while only q paths are open (the others arrive later
+    than these can carry), the vectors go round these q, so vectors arrive in their order and each round is q
+    flows. `first_out` is the latest line's start such that no vector arrives after the line.
+    """
+    paths, hops, arrival, carried, ends = scratch
+    source, target, vectors = program.chip[task], program.target[task], program.vectors[task]
+    start, ready_last = times.start[task], times.ready_last[task]
+    slot = links.slot
+    ready = _ready(start, ready_last, vectors, 0)
+    count = find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival)
+    carried[:count] = 0
+    k, last, end_count = 0, np.int64(0), 0
+    for open_paths in range(1, count + 1):
+        take = vectors - k
+        if open_paths < count:
+            take = min(take, open_paths * ((arrival[open_paths] - arrival[open_paths - 1]) // slot))
+        for p in range(min(open_paths, take)):
+            run = (take - p + open_paths - 1) // open_paths
+            stride = slot
+            if vectors > 1:
+                stride = max(slot, -(-(ready_last - start) * open_paths // (vectors - 1)))
+            ready = _ready(start, ready_last, vectors, k + p)
+            there = place_flow(ways, links, flows, paths[p], hops[p], ready, task, k + p, open_paths, run, stride)
+            last = max(last, there + (run - 1) * stride)
+            ends[end_count, 0], ends[end_count, 1] = k + p, there
+            ends[end_count + 1, 0] = k + p + (run - 1) * open_paths
+            ends[end_count + 1, 1] = there + (run - 1) * stride
+            end_count += 2
+            carried[p] += run
+        k += take
+    times.last_out[task] = last
+    times.first_out[task] = _line_start(vectors, last, ends, end_count)
+    times.hops[task] = ways.distance[ways.row[target], source]
+    for p in range(count):
+        if carried[p] > 0:
+            alone = _path_cycles(ways, hops[p]) + (carried[p] - 1) * slot
+            times.idle[task] = max(times.idle[task], alone)
+
+
+@njit(cache=True)
+def _line_start(vectors, last, ends, end_count):
+    """Smallest F such that vector k is there by F + (last - F) k / (vectors - 1), for the ends of all flows."""
+    if vectors == 1:
+        return last
+    first = np.int64(0)
+    for i in range(end_count):
+        k, there = ends[i, 0], ends[i, 1]
+        left = vectors - 1 - k
+        if left > 0:
+            first = max(first, -((last * k - there * (vectors - 1)) // left))
+    return first
+
+
+@njit(cache=True)
+def _operation_out(program, task, start, ready_last):
+    """First and last output of a compute operation (the rule of network/tasks.py)."""
+    first = program.first_cycles[task]
+    return start + first, max(start + program.last_cycles[task], ready_last + first)
+
+
+@njit(cache=True)
+def _room(program, ways, task):
+    """Most flows and bursts placing a task can add."""
+    if program.vectors[task] == 0 or program.chip[task] == program.target[task]:
+        return 0, 0
+    flow_room = 1 if program.vectors[task] == 1 else FLOWS_PER_MESSAGE
+    return flow_room, flow_room * (ways.distance[ways.row[program.target[task]], program.chip[task]] + 1)
+
+
+@njit(cache=True)
+def place_all(program, ways, order, rank, offset, after, link_count, slot):
+    """Place every task. Returns its times, the flows and the links."""
+    count = len(program.chip)
+    links = make_links(link_count, 64 + count, slot)
+    flows = make_flows(64 + count, 64 + 4 * count)
+    zeros = np.zeros(count, np.int64)
+    times = Times(zeros, zeros.copy(), zeros.copy(), zeros.copy(), zeros.copy(), zeros.copy())
+    scratch = (np.empty((PATHS_MAX, HOPS_MAX), np.int32), np.empty(PATHS_MAX, np.int64),
+               np.empty(PATHS_MAX, np.int64), np.empty(PATHS_MAX, np.int64),
+               np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64))
+    waiting = np.diff(program.before_start)
+    heap, size, cursor = np.empty(count, np.int64), 0, 0
+    claims = np.full(count, -1, np.int32)
+    for task in range(count):
+        if waiting[task] == 0:
+            _claim(program, ways, links, claims, task)
+    while True:
+        # Tasks without predecessors all start at 0, so their order is that of their rank: no heap needed.
+        while cursor < count and waiting[order[cursor]] != 0:
+            cursor += 1
+        if cursor < count and (size == 0 or heap[0] > cursor):
+            task = order[cursor]
+            cursor += 1
+        elif size > 0:
+            task = order[_pop(heap, size) % count]
+            size -= 1
+        else:
+            break
+        waiting[task] = -1
+        flow_room, burst_room = _room(program, ways, task)
+        flows = grow_flows(flows, flow_room, burst_room)
+        links = grow_links(links, burst_room)
+        _place(program, ways, links, flows, times, task, claims, scratch)
+        for i in range(offset[task], offset[task + 1]):
+            other = after[i]
+            waiting[other] -= 1
+            if waiting[other] == 0:
+                waiting[other] = -2  # in the heap, not among those without predecessors
+                _release(program, other, times, times.first_out, times.last_out)
+                _claim(program, ways, links, claims, other)
+                _push(heap, size, times.start[other] * count + rank[other])
+                size += 1
+    return times, flows, links
+
+
+@njit(cache=True)
+def _claim(program, ways, links, claims, task):
+    """Let others know, before a message is placed, which link it is about to take.
+
+    Without this the first message of an exchange would spread over links its neighbours need.
+    """
+    if program.vectors[task] > 1 and program.chip[task] != program.target[task]:
+        claims[task] = claimed_link(ways, task, program.chip[task], program.target[task])
+        links.claim[claims[task]] += program.vectors[task] * links.slot
+
+
+@njit(cache=True)
+def _place(program, ways, links, flows, times, task, claims, scratch):
+    """Place one task: an operation needs no link, a message to its own chip no time."""
+    start = times.start[task]
+    if program.vectors[task] == 0:
+        times.first_out[task], times.last_out[task] = _operation_out(program, task, start, times.ready_last[task])
+    elif program.chip[task] == program.target[task]:
+        times.first_out[task], times.last_out[task] = start, times.ready_last[task]
+    else:
+        if claims[task] >= 0:
+            links.claim[claims[task]] -= program.vectors[task] * links.slot
+        _place_message(program, ways, links, flows, times, task, scratch)
+
+
+@njit(cache=True)
+def critical_cycles(program, ways, times, order_count):
+    """Makespan had every message, on the paths it was given, the links to itself."""
+    first_out, last_out = np.zeros(order_count, np.int64), np.zeros(order_count, np.int64)
+    alone = Times(np.zeros(order_count, np.int64), np.zeros(order_count, np.int64), first_out, last_out,
+                  times.hops, times.idle)
+    longest = np.int64(0)
+    for task in range(order_count):
+        _release(program, task, alone, first_out, last_out)
+        start, ready_last = alone.start[task], alone.ready_last[task]
+        if program.vectors[task] == 0:
+            first_out[task], last_out[task] = _operation_out(program, task, start, ready_last)
+        elif times.hops[task] == 0:
+            first_out[task], last_out[task] = start, ready_last
+        else:
+            path = _path_cycles(ways, times.hops[task])
+            last_out[task] = max(ready_last + path, start + times.idle[task])
+            first_out[task] = last_out[task] if program.vectors[task] == 1 else start + path
+        longest = max(longest, last_out[task])
+    return longest

@@ -1,0 +1,180 @@
+"""From one message to flows: which paths, how many vectors on each, which cycle on each link; compiled.
+
+A flow is a run of a message's vectors over one path: a burst on each link of the path, all with the same
+count and stride. A path is a first link out of the source, then a shortest way. First links that keep the
+distance are minimal; those that make it one hop longer are detours, and such a path cannot return.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import njit
+
+from dcsim.network.scheduled.links_kernel import earliest, occupy
+
+HOPS_MAX = 512  # longest path a message may take, in links
+PATHS_MAX = 32  # paths one message may be spread over
+
+# The fabric and the figures a flow needs. `hop` includes the slack; `wait_max` is the longest wait for a link.
+Ways = namedtuple("Ways", [
+    "first_link", "link_target", "row", "distance",
+    "hop", "forward", "send", "receive", "wait_max", "detours_max",
+])
+
+# Growing output: see Schedule for the meaning; `used` is [flows, bursts].
+Flows = namedtuple("Flows", [
+    "task", "first_vector", "vector_step", "vectors", "stride", "offset", "link", "start", "used",
+])
+
+
+@njit(cache=True)
+def make_flows(flow_room, burst_room):
+    """Empty output arrays."""
+    return Flows(
+        np.empty(flow_room, np.int32), np.empty(flow_room, np.int32), np.empty(flow_room, np.int32),
+        np.empty(flow_room, np.int32), np.empty(flow_room, np.int64), np.zeros(flow_room + 1, np.int64),
+        np.empty(burst_room, np.int32), np.empty(burst_room, np.int64), np.zeros(2, np.int64),
+    )
+
+
+@njit(cache=True)
+def grow_flows(flows, flow_room, burst_room):
+    """The same output with room for that many more flows and bursts."""
+    used_flows, used_bursts = flows.used
+    if used_flows + flow_room <= len(flows.task) and used_bursts + burst_room <= len(flows.link):
+        return flows
+    larger = make_flows(2 * len(flows.task) + flow_room, 2 * len(flows.link) + burst_room)
+    larger.task[:used_flows] = flows.task[:used_flows]
+    larger.first_vector[:used_flows] = flows.first_vector[:used_flows]
+    larger.vector_step[:used_flows] = flows.vector_step[:used_flows]
+    larger.vectors[:used_flows] = flows.vectors[:used_flows]
+    larger.stride[:used_flows] = flows.stride[:used_flows]
+    larger.offset[: used_flows + 1] = flows.offset[: used_flows + 1]
+    larger.link[:used_bursts] = flows.link[:used_bursts]
+    larger.start[:used_bursts] = flows.start[:used_bursts]
+    larger.used[:] = flows.used
+    return larger
+
+
+@njit(cache=True)
+def claimed_link(ways, task, source, target):
+    """The first link a message counts on before it is placed: one of its minimal ones, in turn by task."""
+    table = ways.distance[ways.row[target]]
+    wanted = table[source] - 1
+    begin, end = ways.first_link[source], ways.first_link[source + 1]
+    count = 0
+    for link in range(begin, end):
+        count += table[ways.link_target[link]] == wanted
+    turn = task % count
+    for link in range(begin, end):
+        if table[ways.link_target[link]] == wanted:
+            if turn == 0:
+                return link
+            turn -= 1
+    return -1
+
+
+@njit(cache=True)
+def _next_link(ways, links, table, vertex, cycle):
+    """The minimal link out of `vertex` that is free first; the lowest index of equals."""
+    wanted = table[vertex] - 1
+    best, best_free = -1, np.int64(0)
+    for link in range(ways.first_link[vertex], ways.first_link[vertex + 1]):
+        if table[ways.link_target[link]] == wanted:
+            free = max(links.tail[link], cycle) + links.claim[link]
+            if best < 0 or free < best_free:
+                best, best_free = link, free
+    return best
+
+
+@njit(cache=True)
+def _walk(ways, links, target, first, cycle, path):
+    """Fill `path` from link `first` to `target`; returns its hops and the cycle a lone vector may arrive."""
+    table = ways.distance[ways.row[target]]
+    link, hops = first, 0
+    while True:
+        path[hops] = link
+        hops += 1
+        cycle = max(links.tail[link], cycle) + links.claim[link] + ways.hop
+        vertex = ways.link_target[link]
+        if vertex == target:
+            return hops, cycle + ways.receive
+        cycle += ways.forward
+        link = _next_link(ways, links, table, vertex, cycle)
+
+
+@njit(cache=True)
+def find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival):
+    """Candidate paths for a message, soonest arrival first; returns how many.
+
+    One vector takes the minimal path that is free first. More may be spread over all minimal first links, and
+    over detours if the link time of the whole message exceeds what one more hop costs. Fills `paths`
+    [path, hop], `hops` [path] and `arrival` [path], the cycle at which its first vector may be there.
+    """
+    table = ways.distance[ways.row[target]]
+    cycle = ready + ways.send
+    if vectors == 1:
+        first = _next_link(ways, links, table, source, cycle)
+        hops[0], arrival[0] = _walk(ways, links, target, first, cycle, paths[0])
+        return 1
+    count = 0
+    most = PATHS_MAX - ways.detours_max
+    for extra in range(2):
+        if extra == 1:
+            if vectors * links.slot <= ways.hop + ways.forward:
+                break
+            most = count + ways.detours_max
+        for link in range(ways.first_link[source], ways.first_link[source + 1]):
+            if count < most and table[ways.link_target[link]] == table[source] - 1 + extra:
+                hops[count], arrival[count] = _walk(ways, links, target, link, cycle, paths[count])
+                count += 1
+    _sort_paths(count, paths, hops, arrival)
+    return count
+
+
+@njit(cache=True)
+def _sort_paths(count, paths, hops, arrival):
+    """Insertion sort by arrival; equals keep their order."""
+    for i in range(1, count):
+        j = i
+        while j > 0 and arrival[j - 1] > arrival[j]:
+            arrival[j - 1], arrival[j] = arrival[j], arrival[j - 1]
+            hops[j - 1], hops[j] = hops[j], hops[j - 1]
+            for k in range(max(hops[j - 1], hops[j])):
+                paths[j - 1, k], paths[j, k] = paths[j, k], paths[j - 1, k]
+            j -= 1
+
+
+@njit(cache=True)
+def place_flow(ways, links, flows, path, hops, ready, task, first_vector, vector_step, vectors, stride):
+    """Give one flow its cycles and write it down; returns the arrival of its first vector.
+
+    Vectors wait in a chip for their next link at most `wait_max` cycles (see `Ways`): when a link is free only
+    later than that, the flow leaves the previous chip later. As a link carries one vector a slot, no more than
+    wait_max / slot vectors can then ever wait for it.
+    """
+    flow, burst = flows.used
+    step = ways.hop + ways.forward
+    start = flows.start[burst : burst + hops]
+    start[0] = ready + ways.send
+    h = 0
+    while h < hops:
+        start[h] = earliest(links, path[h], start[h], vectors, stride)
+        if h > 0 and start[h] - start[h - 1] - step > ways.wait_max:
+            h -= 1
+            start[h] = start[h + 1] - step - ways.wait_max
+            continue
+        h += 1
+        if h < hops:
+            start[h] = start[h - 1] + step
+    for h in range(hops):
+        flows.link[burst + h] = path[h]
+        occupy(links, path[h], start[h], vectors, stride)
+    flows.task[flow], flows.first_vector[flow], flows.vector_step[flow] = task, first_vector, vector_step
+    flows.vectors[flow], flows.stride[flow] = vectors, stride
+    flows.offset[flow + 1] = burst + hops
+    flows.used[0] += 1
+    flows.used[1] += hops
+    return start[hops - 1] + ways.hop + ways.receive

@@ -1,0 +1,69 @@
+"""Distances to every destination a program uses: breadth-first search, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+UNREACHED = np.int16(32_767)
+
+
+@njit(cache=True)
+def distances_to(first_link, link_target, sources, targets):
+    """Hops from every vertex to each target of the messages `sources[i] -> targets[i]`.
+
+    Returns `row` [vertex], the table's row for a target or -1, and `distance` [row, vertex] int16. A search
+    stops once all sources of its target are reached, so far vertices may stay UNREACHED. Cables run both
+    ways, so outgoing links serve a search from the target.
+    """
+    vertex_count = len(first_link) - 1
+    row = np.full(vertex_count, -1, np.int32)
+    count = np.zeros(vertex_count + 1, np.int64)
+    rows = 0
+    for target in targets:
+        if row[target] < 0:
+            row[target] = rows
+            rows += 1
+        count[row[target] + 1] += 1
+    offset = np.cumsum(count)
+    place = offset.copy()
+    grouped = np.empty(len(sources), np.int32)
+    for i in range(len(sources)):
+        r = row[targets[i]]
+        grouped[place[r]] = sources[i]
+        place[r] += 1
+    distance = np.full((rows, vertex_count), UNREACHED, np.int16)
+    wanted = np.full(vertex_count, -1, np.int32)
+    queue = np.empty(vertex_count, np.int32)
+    for target in range(vertex_count):
+        r = row[target]
+        if r >= 0:
+            missing = 0
+            for i in range(offset[r], offset[r + 1]):
+                if wanted[grouped[i]] != r:
+                    wanted[grouped[i]] = r
+                    missing += 1
+            _search(first_link, link_target, target, r, wanted, missing, queue, distance)
+    return row, distance
+
+
+@njit(cache=True)
+def _search(first_link, link_target, target, row, wanted, missing, queue, distance):
+    """Fill one row level by level until no wanted source is missing."""
+    table = distance[row]
+    table[target] = 0
+    queue[0] = target
+    head, tail = 0, 1
+    missing -= wanted[target] == row
+    while head < tail and missing > 0:
+        level_end = tail
+        while head < level_end:
+            vertex = queue[head]
+            head += 1
+            for link in range(first_link[vertex], first_link[vertex + 1]):
+                other = link_target[link]
+                if table[other] == UNREACHED:
+                    table[other] = table[vertex] + 1
+                    queue[tail] = other
+                    tail += 1
+                    missing -= wanted[other] == row
