@@ -68,7 +68,8 @@ class Section(BaseModel):
 
 
 class Named(Section):
-    """A catalog entry. `name` and `description` label results and never decide anything."""
+    """A catalog entry. `name`, `description` and `source` label results and never decide anything."""
 
     name: str = ""
     description: str = ""
+    source: str = Field(default="", description="Where the figures of this entry come from, unless a figure names its own.")
