@@ -90,7 +90,8 @@ def _classed(blocks: Iterator[Requests], classes: tuple[ClassSpec, ...], seed: i
     of_session = np.empty(0, np.int16)
     for block in blocks:
         if len(block) and block.session[0] >= 0:
-            of_session = np.concatenate([of_session, draw(int(block.session.max()) + 1 - len(of_session))])
+            unseen = int(block.session.max()) + 1 - len(of_session)
+            of_session = np.concatenate([of_session, draw(max(0, unseen))])
             klass = of_session[block.session]
         else:
             klass = draw(len(block))

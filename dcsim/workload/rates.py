@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.errors import WorkloadError
 from dcsim.spec.workload import ArrivalSpec, Bursts, Constant, DayCurve, Noise, Pieces, RateSpec, TracedRate
 from dcsim.workload.streams import stream
 from dcsim.workload.traces import read_trace
@@ -56,6 +57,8 @@ def _cycle(rate: RateSpec, resolve: Callable[[str], Path]) -> Span:
 def _traced(rate: TracedRate, resolve: Callable[[str], Path]) -> Span:
     """Rows of the trace in each piece over the piece's length; the last piece may be shorter."""
     trace = read_trace(resolve(rate.trace.file), rate.trace)
+    if trace.span_s == 0:
+        raise WorkloadError(f"{rate.trace.file}: all rows arrive at once, so there is no rate to take")
     pieces = max(1, int(np.ceil(trace.span_s / rate.piece_s - 1e-9)))
     edges = np.minimum(np.arange(pieces + 1) * rate.piece_s, trace.span_s)
     counts = np.histogram(trace.arrival_s, edges)[0]
