@@ -1,0 +1,38 @@
+# Bare `make` lists the targets. VENV names the virtual environment to make and use.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all lint bench docs dashboard clean
+
+help:      ## list the targets
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.ready: pyproject.toml
+	python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+setup: $(VENV)/.ready  ## make the virtual environment
+
+run: setup  ## set up and run the main job: 8 racks serve an hour of chat
+	$(VENV)/bin/dcsim run topologies/8rack.yaml
+
+test: setup  ## set up and run the tests
+	$(PY) -m pytest
+
+lint: setup  ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: setup  ## measure speed (never a test)
+	$(PY) -m benchmarks
+
+docs: setup  ## write the generated pages of docs/
+	$(PY) -m dcsim.study.docs docs
+
+dashboard: setup  ## open the last run in a browser page
+	$(VENV)/bin/dcsim dashboard
+
+clean:  ## remove the virtual environment, runs and caches
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,110 @@
+"""Good files resolve; bad ones say where, what and how to mend, all at once."""
+
+import pytest
+
+from dcsim.errors import SpecError
+from dcsim.spec.document import parse_document
+from dcsim.spec.load import load
+
+GOOD = """\
+name: small
+chip: lpu-v1
+node: lpu-node
+host: epyc-7313x2
+network: scheduled
+fabric:
+  kind: lpu_dragonfly
+  nodes: 1
+llm: llama-2-7b
+workload: chat
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "t.yaml"
+    path.write_text(text)
+    return path
+
+
+def problems_of(tmp_path, text, **options):
+    with pytest.raises(SpecError) as caught:
+        load(write(tmp_path, text), **options)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_good_file_resolves_with_provenance(tmp_path):
+    resolved = load(write(tmp_path, GOOD))
+    assert resolved.spec.chip.clock_hz == 900e6
+    assert resolved.spec.llm.layers == 32
+    figure = resolved.figures[("chip", "clock")]
+    assert figure.kind == "spec"
+    assert "ISCA" in figure.source
+
+
+def test_a_bare_name_and_a_path_are_the_same():
+    assert load("8rack").spec == load("topologies/8rack.yaml").spec
+
+
+@pytest.mark.parametrize(("old", "new", "line", "what"), [
+    ("  nodes: 1", "  nodez: 1", 8, "did you mean 'nodes'?"),
+    ("  nodes: 1", "  nodes: -1", 8, "fabric.nodes"),
+    ("chip: lpu-v1", "chip: lpu-v9", 2, "did you mean lpu-v1?"),
+    ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 900}", 2, "needs a unit, for example '900 MHz'"),
+    ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 3 GB}", 2, "'GB' is a unit of data"),
+    ("chip: lpu-v1", "chip: {base: lpu-v1, clok: 3 GHz}", 2, "did you mean 'clock'?"),
+    ("  kind: lpu_dragonfly", "  kind: dragonflyy", 6, "unknown kind"),
+    ("name: small", "nmae: small", 1, "did you mean 'name'?"),
+    ("llm: llama-2-7b", "llm: llama-2-7c", 9, "did you mean llama-2-7b"),
+])
+def test_a_mistake_is_placed_and_named(tmp_path, old, new, line, what):
+    problems = problems_of(tmp_path, GOOD.replace(old, new))
+    assert any(f"t.yaml:{line}:" in p and what in p for p in problems), problems
+
+
+def test_all_errors_come_at_once_in_file_order(tmp_path):
+    text = GOOD.replace("nodes: 1", "nodes: -1").replace("lpu-v1", "lpu-v9") + "slo:\n  ttft: 300\n"
+    problems = problems_of(tmp_path, text)
+    assert [p.split("t.yaml:")[1].split(":")[0] for p in problems] == ["2", "8", "12"]
+
+
+@pytest.mark.parametrize(("text", "what"), [
+    (GOOD + "chip: lpu-v1\n", 'duplicate key "chip"'),
+    ("a: [1, 2", "not YAML"),
+    ("- 1\n", "top level must be a mapping"),
+    ("", "top level must be a mapping"),
+])
+def test_a_file_that_is_no_spec(tmp_path, text, what):
+    assert what in problems_of(tmp_path, text)[0]
+
+
+def test_settings_win_and_are_checked(tmp_path):
+    path = write(tmp_path, GOOD)
+    assert load(path, settings=["chip.clock=1 GHz", "mapping.tp=4"]).spec.mapping.tp == 4
+    for setting, what in (("mapping.tpp=4", "did you mean 'tp'?"), ("mapping.tp", "dotted.key=value"),
+                          ("chip.clock=1", "needs a unit"), ("mapping.tp=many", "mapping.tp"), ("chip=3", "section")):
+        with pytest.raises(SpecError, match=what) as caught:
+            load(path, settings=[setting])
+        assert f"--set {setting}" in str(caught.value)
+
+
+def test_a_set_figure_loses_its_old_source(tmp_path):
+    resolved = load(write(tmp_path, GOOD), settings=["chip.clock=1 GHz"])
+    assert ("chip", "clock") not in resolved.figures
+    assert resolved.places[("chip", "clock")].startswith("--set")
+
+
+def test_a_figure_needs_kind_and_source():
+    with pytest.raises(SpecError, match=r"figure kind None.*\n.*needs a source"):
+        parse_document("clock: {value: 3}", "f.yaml")
+
+
+def test_unread_keys_are_tracked_not_listed(tmp_path):
+    resolved = load(write(tmp_path, GOOD + "slo:\n  ttft: 2 s\n"), settings=["power.pue=1.2"])
+    unread = "\n".join(resolved.unread())
+    assert "slo.ttft" in unread
+    assert "power.pue" in unread
+    assert resolved.spec.slo.ttft_s == 2
+    assert resolved.spec.power.pue == 1.2
+    unread = "\n".join(resolved.unread())
+    assert "slo.ttft" not in unread
+    assert "power.pue" not in unread
