@@ -22,7 +22,7 @@ from dcsim.workload.traces import read_trace
 Array = NDArray[np.float64]
 Span = tuple[Array, Array]
 
-_CONSTANT_SPAN_S = 3600.0
+_SPAN_S = 3600.0
 _DAY_PIECE_S = 300.0
 _PIECES_AT_ONCE = 1024
 
@@ -41,7 +41,7 @@ def _cycle(rate: RateSpec, resolve: Callable[[str], Path]) -> Span:
     """One turn of the base rate, from time 0."""
     match rate:
         case Constant():
-            return np.array([0.0, _CONSTANT_SPAN_S]), np.array([rate.mean_per_s])
+            return np.array([0.0, _SPAN_S]), np.array([rate.mean_per_s])
         case Pieces():
             edges = np.cumsum([0.0] + [piece.duration_s for piece in rate.pieces])
             return edges, np.array([piece.rate_per_s for piece in rate.pieces])
@@ -68,8 +68,12 @@ def _traced(rate: TracedRate, resolve: Callable[[str], Path]) -> Span:
 
 
 def _repeated(edges: Array, rates: Array) -> Iterator[Span]:
+    """The cycle over and over; several turns of a short cycle make one span, so that spans stay few."""
+    turns = min(math.ceil(_SPAN_S / edges[-1]), max(1, _PIECES_AT_ONCE // len(rates)))
+    starts = np.arange(turns)[:, None] * edges[-1]
+    span, rates = np.append((starts + edges[:-1]).ravel(), turns * edges[-1]), np.tile(rates, turns)
     for turn in count():
-        yield edges + turn * edges[-1], rates
+        yield span + turn * span[-1], rates
 
 
 def _noise(spec: Noise, seed: int) -> Iterator[Span]:

@@ -21,7 +21,7 @@ def replay(spec: ReplayWorkload, resolve: Callable[[str], Path]) -> Iterator[Req
     """The trace's rows in order, `repeat` times, time divided by `rate_scale`."""
     trace = read_trace(resolve(spec.trace.file), spec.trace)
     if spec.repeat > 1 and trace.span_s == 0:
-        raise WorkloadError(f"{spec.trace.file}: all rows arrive at once; `repeat` needs a `window` to tell how often")
+        raise WorkloadError(f"{spec.trace.file}: all rows arrive at once; `repeat` needs a `window`")
     for turn in range(spec.repeat):
         arrival_s = (trace.arrival_s + turn * trace.span_s) / spec.rate_scale
         yield plain(arrival_s, trace.prompt_tokens, trace.output_tokens)

@@ -99,10 +99,12 @@ def _date(cell: Any) -> int:
 
 def _numbers(cells: list[Any]) -> NDArray[np.float64]:
     """All cells as numbers; NaN where a cell is none."""
-    try:
-        return np.array(cells, np.float64)
-    except (ValueError, TypeError):
-        return np.array([_number(cell) for cell in cells], np.float64)
+    if bool not in set(map(type, cells)):
+        try:
+            return np.array(cells, np.float64)
+        except (ValueError, TypeError):
+            pass
+    return np.array([_number(cell) for cell in cells], np.float64)
 
 
 def _number(cell: Any) -> float:

@@ -28,7 +28,10 @@ def spec_of(kind, **more):
 
 
 def synthetic(rate=CONSTANT, lengths=FIXED, **more):
-    arrivals = {"rate": rate, **{key: more.pop(key) for key in ("process", "cv", "bursts", "noise") if key in more}}
+    arrivals = {
+        "rate": rate,
+        **{key: more.pop(key) for key in ("process", "cv", "bursts", "noise") if key in more},
+    }
     return spec_of("synthetic", arrivals=arrivals, lengths=lengths, **more)
 
 
@@ -37,14 +40,28 @@ EXAMPLES = {
     "bootstrap": spec_of("bootstrap", trace="azure-2023-code", block="2 min", duration="3 h"),
     "poisson": synthetic(lengths=TRACED, duration="2 h"),
     "modulated": synthetic(
-        process="gamma", cv=1.5, noise={"cv": 0.2, "persistence": 0.8}, bursts={"on": "20 s", "off": "40 s"},
-        requests=150_000, lengths={"kind": "lognormal", "prompt_tokens": {"median": 800, "sigma": 1.0},
-                                   "output_tokens": {"median": 100, "sigma": 0.8, "max": 500}},
+        process="gamma",
+        cv=1.5,
+        noise={"cv": 0.2, "persistence": 0.8},
+        bursts={"on": "20 s", "off": "40 s"},
+        requests=150_000,
+        lengths={
+            "kind": "lognormal",
+            "prompt_tokens": {"median": 800, "sigma": 1.0},
+            "output_tokens": {"median": 100, "sigma": 0.8, "max": 500},
+        },
         classes=[{"name": "paid", "share": 1, "priority": 1}, {"name": "free", "share": 3}],
     ),
     "sessions": spec_of(
-        "sessions", arrivals={"rate": CONSTANT}, lengths=TRACED, turns_mean=4, think="30 s", answer_token="10 ms",
-        context_max=8192, duration="1 h", classes=[{"name": "a", "share": 1}, {"name": "b", "share": 1}],
+        "sessions",
+        arrivals={"rate": CONSTANT},
+        lengths=TRACED,
+        turns_mean=4,
+        think="30 s",
+        answer_token="10 ms",
+        context_max=8192,
+        duration="1 h",
+        classes=[{"name": "a", "share": 1}, {"name": "b", "share": 1}],
     ),
 }
 
@@ -86,9 +103,14 @@ def test_doubling_the_rate_halves_the_times():
 
 
 def test_pieces_follow_their_rates():
-    pieces = [{"duration": "100 s", "rate": "30 requests/s"}, {"duration": "50 s", "rate": 0},
-              {"duration": "50 s", "rate": "4 requests/s"}]
-    arrival_s = make_requests(synthetic({"kind": "pieces", "pieces": pieces}, duration="20000 s"), 1).arrival_s
+    pieces = [
+        {"duration": "100 s", "rate": "30 requests/s"},
+        {"duration": "50 s", "rate": 0},
+        {"duration": "50 s", "rate": "4 requests/s"},
+    ]
+    arrival_s = make_requests(
+        synthetic({"kind": "pieces", "pieces": pieces}, duration="20000 s"), 1
+    ).arrival_s
     counts = np.histogram(arrival_s % 200, [0, 100, 150, 200])[0]
     assert counts[0] == pytest.approx(100 * 100 * 30, rel=4 / 300_000**0.5)
     assert counts[1] == 0
@@ -97,7 +119,9 @@ def test_pieces_follow_their_rates():
 
 def test_day_curve_keeps_the_mean_and_the_shape():
     hours = [1.0] * 12 + [3.0] * 12
-    arrival_s = make_requests(synthetic({"kind": "day", "mean": "5 requests/s", "hours": hours}, duration="3 d"), 1).arrival_s
+    arrival_s = make_requests(
+        synthetic({"kind": "day", "mean": "5 requests/s", "hours": hours}, duration="3 d"), 1
+    ).arrival_s
     assert len(arrival_s) == pytest.approx(3 * 86400 * 5, rel=4 / 1_296_000**0.5)
     per_hour = np.bincount((arrival_s % 86400 // 3600).astype(int)) / (3 * 3600)
     assert per_hour[2:10] == pytest.approx(2.5, rel=0.03)
@@ -105,8 +129,8 @@ def test_day_curve_keeps_the_mean_and_the_shape():
 
 
 def test_bursts_keep_the_mean_and_give_the_theory_s_dispersion():
-    """On/off with rates a and 0: var/mean over windows much longer than a burst is 1 + 2 s^2 t / m, where s^2 is the
-    variance of the rate, m its mean and t the correlation time 1 / (1/on + 1/off)."""
+    """On/off with rates a and 0: var/mean over windows w is 1 + 2 s^2 t (1 - t/w (1 - exp(-w/t))) / m, where s^2 is
+    the variance of the rate, m its mean and t the correlation time 1 / (1/on + 1/off)."""
     spec = synthetic(bursts={"on": "2 s", "off": "3 s"}, duration="40 h")
     arrival_s = make_requests(spec, 1).arrival_s
     assert len(arrival_s) / (40 * 3600) == pytest.approx(20, rel=0.03)
@@ -134,8 +158,12 @@ def test_a_renewal_process_is_not_enough():
         return dispersion(make_requests(spec, 1).arrival_s, 60.0)
 
     assert spread(synthetic(rate, process="gamma", cv=1.09, duration="24 h")) == pytest.approx(1.2, abs=0.3)
-    assert spread(synthetic({"kind": "trace", "trace": "azure-2023-conv"}, duration="24 h")) == pytest.approx(16, rel=0.15)
-    assert spread(spec_of("bootstrap", trace="azure-2023-conv", duration="24 h")) == pytest.approx(16, rel=0.15)
+    assert spread(synthetic({"kind": "trace", "trace": "azure-2023-conv"}, duration="24 h")) == pytest.approx(
+        16, rel=0.15
+    )
+    assert spread(spec_of("bootstrap", trace="azure-2023-conv", duration="24 h")) == pytest.approx(
+        16, rel=0.15
+    )
     assert spread(synthetic(rate, noise=noise, duration="72 h")) == pytest.approx(16, rel=0.15)
 
 
@@ -143,11 +171,25 @@ def test_bootstrap_keeps_rate_rows_and_their_order():
     whole = make_requests(spec_of("replay", trace="azure-2023-conv"), 1)
     drawn = make_requests(spec_of("bootstrap", trace="azure-2023-conv", block="5 min", duration="100 h"), 2)
     assert len(drawn) / 360_000 == pytest.approx(19366 / 3501.7, rel=0.03)
-    after = set(zip(whole.prompt_tokens[:-1].tolist(), whole.output_tokens[:-1].tolist(),
-                    whole.prompt_tokens[1:].tolist(), whole.output_tokens[1:].tolist(), strict=True))
+    after = set(
+        zip(
+            whole.prompt_tokens[:-1].tolist(),
+            whole.output_tokens[:-1].tolist(),
+            whole.prompt_tokens[1:].tolist(),
+            whole.output_tokens[1:].tolist(),
+            strict=True,
+        )
+    )
     first = drawn.part(0, 50_000)
-    pairs = list(zip(first.prompt_tokens[:-1].tolist(), first.output_tokens[:-1].tolist(),
-                     first.prompt_tokens[1:].tolist(), first.output_tokens[1:].tolist(), strict=True))
+    pairs = list(
+        zip(
+            first.prompt_tokens[:-1].tolist(),
+            first.output_tokens[:-1].tolist(),
+            first.prompt_tokens[1:].tolist(),
+            first.output_tokens[1:].tolist(),
+            strict=True,
+        )
+    )
     seams = sum(pair not in after for pair in pairs)
     assert 0 < seams <= first.arrival_s[-1] / 300 + 20
     assert drawn.output_tokens.mean() == pytest.approx(whole.output_tokens.mean(), rel=0.03)
@@ -155,7 +197,9 @@ def test_bootstrap_keeps_rate_rows_and_their_order():
 
 def test_bootstrap_at_a_rate_and_a_scale():
     for scale in (1, 2):
-        spec = spec_of("bootstrap", trace="azure-2023-conv", mean="20 requests/s", rate_scale=scale, duration="20 h")
+        spec = spec_of(
+            "bootstrap", trace="azure-2023-conv", mean="20 requests/s", rate_scale=scale, duration="20 h"
+        )
         assert len(make_requests(spec, 1)) / 72_000 == pytest.approx(20 * scale, rel=0.04)
 
 
@@ -171,8 +215,11 @@ def test_traced_lengths_keep_pairs_and_runs():
 
 
 def test_lognormal_lengths():
-    lengths = {"kind": "lognormal", "prompt_tokens": {"median": 800, "sigma": 0.5, "fixed": 100, "max": 5000},
-               "output_tokens": {"median": 0.3, "sigma": 1.0}}
+    lengths = {
+        "kind": "lognormal",
+        "prompt_tokens": {"median": 800, "sigma": 0.5, "fixed": 100, "max": 5000},
+        "output_tokens": {"median": 0.3, "sigma": 1.0},
+    }
     requests = make_requests(synthetic(lengths=lengths, requests=200_000), 1)
     logs = np.log(requests.prompt_tokens - 100)
     assert np.median(requests.prompt_tokens) == pytest.approx(900, rel=0.01)
@@ -207,7 +254,10 @@ def test_blocks_are_the_same_rows(name, block):
     parts = list(iterate_requests(EXAMPLES[name], 7, block))
     assert [len(part) for part in parts[:-1]] == [block] * (len(parts) - 1)
     for column in COLUMNS:
-        assert np.concatenate([getattr(part, column) for part in parts]).tobytes() == getattr(whole, column).tobytes()
+        assert (
+            np.concatenate([getattr(part, column) for part in parts]).tobytes()
+            == getattr(whole, column).tobytes()
+        )
     assert {part.class_names for part in parts} == {whole.class_names}
 
 
@@ -231,8 +281,11 @@ def test_same_bytes_in_another_process():
     here = str([digest(make_requests(spec, 5)) for spec in EXAMPLES.values()])
     for hash_seed in ("0", "4711"):
         run = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True,
-            text=True, check=True,
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert run.stdout.strip() == here
 
@@ -271,10 +324,24 @@ def test_bootstrap_block_must_fit():
         ({"kind": "replay", "trace": "x", "rate_scale": 0}, "greater than 0"),
         ({"kind": "replay", "trace": "x", "duration": 60}, "needs a unit"),
         ({"kind": "replay", "trace": "x", "duration": "-1 s"}, "greater than or equal to 0"),
-        ({"kind": "synthetic", "duration": "1 h", "lengths": FIXED, "arrivals": {"rate": {**CONSTANT, "mean": 0}}},
-         "greater than 0"),
-        ({"kind": "synthetic", "duration": "1 h", "lengths": FIXED,
-          "arrivals": {"rate": {"kind": "pieces", "pieces": [{"duration": "1 s", "rate": 0}]}}}, "above 0"),
+        (
+            {
+                "kind": "synthetic",
+                "duration": "1 h",
+                "lengths": FIXED,
+                "arrivals": {"rate": {**CONSTANT, "mean": 0}},
+            },
+            "greater than 0",
+        ),
+        (
+            {
+                "kind": "synthetic",
+                "duration": "1 h",
+                "lengths": FIXED,
+                "arrivals": {"rate": {"kind": "pieces", "pieces": [{"duration": "1 s", "rate": 0}]}},
+            },
+            "above 0",
+        ),
     ],
 )
 def test_bad_specs_say_why(data, message):

@@ -7,13 +7,23 @@ from pydantic import TypeAdapter
 from dcsim.spec.workload import SessionsWorkload
 from dcsim.workload.generate import make_requests
 
-LENGTHS = {"kind": "lognormal", "prompt_tokens": {"median": 50, "sigma": 0.5},
-           "output_tokens": {"median": 100, "sigma": 0.5}}
+LENGTHS = {
+    "kind": "lognormal",
+    "prompt_tokens": {"median": 50, "sigma": 0.5},
+    "output_tokens": {"median": 100, "sigma": 0.5},
+}
 
 
 def sessions(**more):
-    data = {"kind": "sessions", "arrivals": {"rate": {"kind": "constant", "mean": "5 requests/s"}},
-            "lengths": LENGTHS, "turns_mean": 4, "think": "20 s", "context_max": 1_000_000, **more}
+    data = {
+        "kind": "sessions",
+        "arrivals": {"rate": {"kind": "constant", "mean": "5 requests/s"}},
+        "lengths": LENGTHS,
+        "turns_mean": 4,
+        "think": "20 s",
+        "context_max": 1_000_000,
+        **more,
+    }
     return make_requests(TypeAdapter(SessionsWorkload).validate_python(data), seed=1)
 
 

@@ -93,8 +93,12 @@ def test_parquet(tmp_path):
     import pyarrow.parquet as pq
 
     numbers, dates = tmp_path / "numbers.parquet", tmp_path / "dates.parquet"
-    pq.write_table(pa.table({"arrived_at": [3.0, 3.25, 4.5], "num_prefill_tokens": PROMPTS,
-                             "num_decode_tokens": OUTPUTS}), numbers)
+    pq.write_table(
+        pa.table(
+            {"arrived_at": [3.0, 3.25, 4.5], "num_prefill_tokens": PROMPTS, "num_decode_tokens": OUTPUTS}
+        ),
+        numbers,
+    )
     check(read(numbers))
     ns = pa.array([0, 250_000_000, 1_500_000_000], pa.timestamp("ns", "UTC"))
     pq.write_table(pa.table({"TIMESTAMP": ns, "ContextTokens": PROMPTS, "GeneratedTokens": OUTPUTS}), dates)
@@ -105,7 +109,9 @@ def test_offsets_are_taken_off(tmp_path):
     path = tmp_path / "zones.csv"
     path.write_text(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-        "2024-05-10 02:00:00+02:00,374,44\n2024-05-09 23:30:00.25-00:30,396,109\n2024-05-10 00:00:01.5Z,12,1\n"
+        "2024-05-10 02:00:00+02:00,374,44\n"
+        "2024-05-09 23:30:00.25-00:30,396,109\n"
+        "2024-05-10 00:00:01.5Z,12,1\n"
     )
     check(read(path))
 
@@ -121,8 +127,14 @@ def test_broken_rows_are_named(tmp_path):
     path = tmp_path / "broken.csv"
     path.write_text(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-        "2023-11-16 18:15:46.68,374,44\nyesterday,396,109\n2023-11-16 18:15:47,many,5\n2023-11-16 18:15:48,7,0\n"
-        "2023-11-16 18:15:49,-3,5\n2023-11-16 18:15:50,2.5,5\n2023-11-16 18:15:51,1e12,5\n2023-11-16 18:15:52,8,nan\n"
+        "2023-11-16 18:15:46.68,374,44\n"
+        "yesterday,396,109\n"
+        "2023-11-16 18:15:47,many,5\n"
+        "2023-11-16 18:15:48,7,0\n"
+        "2023-11-16 18:15:49,-3,5\n"
+        "2023-11-16 18:15:50,2.5,5\n"
+        "2023-11-16 18:15:51,1e12,5\n"
+        "2023-11-16 18:15:52,8,nan\n"
     )
     with pytest.raises(WorkloadError) as caught:
         read(path)
@@ -145,11 +157,31 @@ def test_at_most_ten_broken_rows_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("short.csv", b"arrived_at,num_prefill_tokens,num_decode_tokens\n0,1,1\n0,1\n", "row 2: 2 cells instead of 3"),
-        ("blank.csv", b"arrived_at,num_prefill_tokens,num_decode_tokens\n\n0,1,1\n", "row 1: 0 cells instead of 3"),
-        ("bad.jsonl", b'{"timestamp": 0, "input_length": 1, "output_length": 1}\n{"tim\n', "row 2: not a JSON object"),
-        ("hole.jsonl", b'{"timestamp": 0, "input_length": 1, "output_length": 1}\n{"timestamp": 1, "input_length": 2}',
-         "row 2: column 'output_length': None"),
+        (
+            "short.csv",
+            b"arrived_at,num_prefill_tokens,num_decode_tokens\n0,1,1\n0,1\n",
+            "row 2: 2 cells instead of 3",
+        ),
+        (
+            "blank.csv",
+            b"arrived_at,num_prefill_tokens,num_decode_tokens\n\n0,1,1\n",
+            "row 1: 0 cells instead of 3",
+        ),
+        (
+            "bad.jsonl",
+            b'{"timestamp": 0, "input_length": 1, "output_length": 1}\n{"tim\n',
+            "row 2: not a JSON object",
+        ),
+        (
+            "hole.jsonl",
+            b'{"timestamp": 0, "input_length": 1, "output_length": 1}\n{"timestamp": 1, "input_length": 2}',
+            "row 2: column 'output_length': None",
+        ),
+        (
+            "truth.jsonl",
+            b'{"timestamp": 0, "input_length": true, "output_length": 1}',
+            "row 1: column 'input_length': True",
+        ),
         ("empty.csv", b"", "holds no requests"),
         ("header.csv", b"arrived_at,num_prefill_tokens,num_decode_tokens\n", "holds no requests"),
         ("fake.csv.gz", b"arrived_at,num_prefill_tokens\n", "cannot be read"),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from dcsim.library import root
 from dcsim.spec.workload import ReplayWorkload, TraceSpec
 from dcsim.workload.describe import describe, dispersion
 from dcsim.workload.generate import make_requests
@@ -41,10 +40,30 @@ def test_unpacks_to_the_original(name):
 @pytest.mark.parametrize(
     ("name", "rows", "prompt", "output", "gap_cv", "spread"),
     [
-        ("azure-2023-conv", 19366, (1155, 1020, 2735, 4142, 14050), (211, 129, 424, 601, 1000), 1.09, (1.4, 3.9, 16)),
-        ("azure-2023-code", 8819, (2048, 1469, 5188, 7436, 7437), (28, 13, 55, 251, 1899), 13.2, (13, 72, 164)),
-        ("mooncake-conversation", 12031, (12035, 6909, 27367, 85400, 126195), (343, 350, 597, 1119, 2000), None,
-         (None, 2.1, 3.0)),
+        (
+            "azure-2023-conv",
+            19366,
+            (1155, 1020, 2735, 4142, 14050),
+            (211, 129, 424, 601, 1000),
+            1.09,
+            (1.4, 3.9, 16),
+        ),
+        (
+            "azure-2023-code",
+            8819,
+            (2048, 1469, 5188, 7436, 7437),
+            (28, 13, 55, 251, 1899),
+            13.2,
+            (13, 72, 164),
+        ),
+        (
+            "mooncake-conversation",
+            12031,
+            (12035, 6909, 27367, 85400, 126195),
+            (343, 350, 597, 1119, 2000),
+            None,
+            (None, 2.1, 3.0),
+        ),
     ],
 )
 def test_published_measures(name, rows, prompt, output, gap_cv, spread):
@@ -55,7 +74,9 @@ def test_published_measures(name, rows, prompt, output, gap_cv, spread):
         assert measured == pytest.approx(expected, abs=0.51)
     if gap_cv:
         assert seen.gap_cv == pytest.approx(gap_cv, rel=0.005)
-    for measured, expected in zip((seen.dispersion_1s, seen.dispersion_10s, seen.dispersion_60s), spread, strict=True):
+    for measured, expected in zip(
+        (seen.dispersion_1s, seen.dispersion_10s, seen.dispersion_60s), spread, strict=True
+    ):
         if expected:
             assert measured == pytest.approx(expected, rel=0.035)
 
@@ -66,7 +87,7 @@ def test_code_is_bursty():
 
 def test_replay_is_exact():
     """Every row against the file's own text, read without the code under test."""
-    text = gzip.open(find_trace("azure-2023-conv"), "rt").read().split()[1:]
+    text = gzip.decompress(find_trace("azure-2023-conv").read_bytes()).decode().split()[1:]
     cells = [re.split(r"[:,]", line) for line in text[1::2]]  # the date is a word of its own
     hundred_ns = [(int(h) * 3600 + int(m) * 60) * 10**7 + int(s.replace(".", "")) for h, m, s, _, _ in cells]
     requests = replay("azure-2023-conv")
@@ -90,7 +111,9 @@ def test_window_and_repeat():
     assert len(part) == 3 * inside.sum()
     assert part.prompt_tokens.tolist() == 3 * plain.prompt_tokens[inside].tolist()
     np.testing.assert_allclose(part.arrival_s[: inside.sum()], plain.arrival_s[inside] - 600, atol=1e-9)
-    np.testing.assert_allclose(part.arrival_s[-inside.sum() :], plain.arrival_s[inside] - 600 + 600, atol=1e-9)
+    np.testing.assert_allclose(
+        part.arrival_s[-inside.sum() :], plain.arrival_s[inside] - 600 + 600, atol=1e-9
+    )
 
 
 def test_duration_counts_simulated_time():
@@ -109,7 +132,7 @@ def test_answers_shorten_when_the_rate_rises():
 
 
 def test_shuffled_rows_would_wait_ten_times_as_long():
-    """28 servers at 83 % load, first come first served: the 99th percentile of the wait, rows whole and shuffled."""
+    """28 servers at 83 % load, first come first served: 99th percentile of the wait, rows whole and shuffled."""
     trace = read_trace(find_trace("azure-2023-conv"), TraceSpec.model_validate({"file": "-"}))
     mean_s = 0.83 * 28 * trace.span_s / len(trace)
     traced = trace.output_tokens * (mean_s / trace.output_tokens.mean())
