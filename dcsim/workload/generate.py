@@ -10,15 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.errors import WorkloadError
-from dcsim.spec.workload import (
-    BootstrapWorkload,
-    ClassSpec,
-    ClosedWorkload,
-    ReplayWorkload,
-    SessionsWorkload,
-    SyntheticWorkload,
-    WorkloadSpec,
-)
+from dcsim.spec.workload import ClassSpec, WorkloadSpec
 from dcsim.workload.requests import Requests, join, reblock
 from dcsim.workload.resample import bootstrap, replay
 from dcsim.workload.sessions import sessions
@@ -52,17 +44,15 @@ def _blocks(spec: WorkloadSpec, seed: int, resolve: Resolver) -> Iterator[Reques
 
 
 def _kind(spec: WorkloadSpec, seed: int, resolve: Resolver) -> Iterator[Requests]:
-    match spec:
-        case ReplayWorkload():
-            return replay(spec, resolve)
-        case BootstrapWorkload():
-            return bootstrap(spec, seed, resolve)
-        case SyntheticWorkload():
-            return synthetic(spec, seed, resolve)
-        case SessionsWorkload():
-            return sessions(spec, seed, resolve)
-        case ClosedWorkload():
-            raise WorkloadError("a closed loop has no table of arrivals: each depends on the last answer")
+    if spec.kind == "replay":
+        return replay(spec, resolve)
+    if spec.kind == "bootstrap":
+        return bootstrap(spec, seed, resolve)
+    if spec.kind == "synthetic":
+        return synthetic(spec, seed, resolve)
+    if spec.kind == "sessions":
+        return sessions(spec, seed, resolve)
+    raise WorkloadError("a closed loop has no table of arrivals: each depends on the last answer")
 
 
 def _limited(blocks: Iterator[Requests], duration_s: float, requests: int) -> Iterator[Requests]:

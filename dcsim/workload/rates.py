@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.errors import WorkloadError
-from dcsim.spec.workload import ArrivalSpec, Bursts, Constant, DayCurve, Noise, Pieces, RateSpec, TracedRate
+from dcsim.spec.workload import ArrivalSpec, Bursts, DayCurve, Noise, RateSpec, TracedRate
 from dcsim.workload.streams import stream
 from dcsim.workload.traces import read_trace
 
@@ -39,19 +39,22 @@ def rate_spans(spec: ArrivalSpec, seed: int, resolve: Callable[[str], Path]) -> 
 
 def _cycle(rate: RateSpec, resolve: Callable[[str], Path]) -> Span:
     """One turn of the base rate, from time 0."""
-    match rate:
-        case Constant():
-            return np.array([0.0, _SPAN_S]), np.array([rate.mean_per_s])
-        case Pieces():
-            edges = np.cumsum([0.0] + [piece.duration_s for piece in rate.pieces])
-            return edges, np.array([piece.rate_per_s for piece in rate.pieces])
-        case DayCurve():
-            edges = np.arange(0.0, 86400.0 + 1, _DAY_PIECE_S)
-            middle_h = (edges[:-1] + edges[1:]) / 7200
-            weights = np.interp(middle_h, np.arange(24) + 0.5, np.array(rate.hours), period=24)
-            return edges, weights * rate.mean_per_s / weights.mean()
-        case TracedRate():
-            return _traced(rate, resolve)
+    if rate.kind == "constant":
+        return np.array([0.0, _SPAN_S]), np.array([rate.mean_per_s])
+    if rate.kind == "pieces":
+        edges = np.cumsum([0.0] + [piece.duration_s for piece in rate.pieces])
+        return edges, np.array([piece.rate_per_s for piece in rate.pieces])
+    if rate.kind == "day":
+        return _day(rate)
+    return _traced(rate, resolve)
+
+
+def _day(rate: DayCurve) -> Span:
+    """Straight lines between the hours' middles, in short pieces, scaled to the mean asked."""
+    edges = np.arange(0.0, 86400.0 + 1, _DAY_PIECE_S)
+    middle_h = (edges[:-1] + edges[1:]) / 7200
+    weights = np.interp(middle_h, np.arange(24) + 0.5, np.array(rate.hours), period=24)
+    return edges, weights * rate.mean_per_s / weights.mean()
 
 
 def _traced(rate: TracedRate, resolve: Callable[[str], Path]) -> Span:

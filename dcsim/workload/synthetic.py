@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.spec.workload import ArrivalSpec, LengthSpec, LognormalLengths, SyntheticWorkload, TokenCount
+from dcsim.spec.workload import ArrivalSpec, LengthSpec, SyntheticWorkload, TokenCount
 from dcsim.workload.rates import rate_spans
 from dcsim.workload.requests import Requests, plain
 from dcsim.workload.streams import stream
@@ -68,7 +68,7 @@ def _unit_process(spec: ArrivalSpec, seed: int) -> Iterator[Array]:
 
 def length_source(spec: LengthSpec, seed: int, resolve: Callable[[str], Path]) -> Lengths:
     """A function that gives the next n pairs of prompt and output tokens."""
-    if isinstance(spec, LognormalLengths):
+    if spec.kind == "lognormal":
         prompt_rng, output_rng = stream(seed, "workload.prompt"), stream(seed, "workload.output")
         prompt, output = spec.prompt_tokens, spec.output_tokens
         return lambda n: (_lognormal(prompt, prompt_rng, n), _lognormal(output, output_rng, n))

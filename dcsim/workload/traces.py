@@ -118,7 +118,7 @@ def _part(
 
 def _columns(path: Path, header: list[str], spec: TraceSpec) -> TraceColumns:
     """The column names to use: the spec's map, the named format's, or the first format that fits."""
-    if spec.columns is not None:
+    if spec.format == "columns" and spec.columns is not None:
         return spec.columns
     if spec.format != "auto":
         return TraceColumns.model_validate(_FORMATS[spec.format])

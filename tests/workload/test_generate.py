@@ -35,35 +35,39 @@ def synthetic(rate=CONSTANT, lengths=FIXED, **more):
     return spec_of("synthetic", arrivals=arrivals, lengths=lengths, **more)
 
 
-EXAMPLES = {
-    "replay": spec_of("replay", trace="azure-2023-conv", rate_scale=3, repeat=2),
-    "bootstrap": spec_of("bootstrap", trace="azure-2023-code", block="2 min", duration="3 h"),
-    "poisson": synthetic(lengths=TRACED, duration="2 h"),
-    "modulated": synthetic(
-        process="gamma",
-        cv=1.5,
-        noise={"cv": 0.2, "persistence": 0.8},
-        bursts={"on": "20 s", "off": "40 s"},
-        requests=150_000,
-        lengths={
-            "kind": "lognormal",
-            "prompt_tokens": {"median": 800, "sigma": 1.0},
-            "output_tokens": {"median": 100, "sigma": 0.8, "max": 500},
-        },
-        classes=[{"name": "paid", "share": 1, "priority": 1}, {"name": "free", "share": 3}],
-    ),
-    "sessions": spec_of(
-        "sessions",
-        arrivals={"rate": CONSTANT},
-        lengths=TRACED,
-        turns_mean=4,
-        think="30 s",
-        answer_token="10 ms",
-        context_max=8192,
-        duration="1 h",
-        classes=[{"name": "a", "share": 1}, {"name": "b", "share": 1}],
-    ),
-}
+def examples():
+    return {
+        "replay": spec_of("replay", trace="azure-2023-conv", rate_scale=3, repeat=2),
+        "bootstrap": spec_of("bootstrap", trace="azure-2023-code", block="2 min", duration="3 h"),
+        "poisson": synthetic(lengths=TRACED, duration="2 h"),
+        "modulated": synthetic(
+            process="gamma",
+            cv=1.5,
+            noise={"cv": 0.2, "persistence": 0.8},
+            bursts={"on": "20 s", "off": "40 s"},
+            requests=150_000,
+            lengths={
+                "kind": "lognormal",
+                "prompt_tokens": {"median": 800, "sigma": 1.0},
+                "output_tokens": {"median": 100, "sigma": 0.8, "max": 500},
+            },
+            classes=[{"name": "paid", "share": 1, "priority": 1}, {"name": "free", "share": 3}],
+        ),
+        "sessions": spec_of(
+            "sessions",
+            arrivals={"rate": CONSTANT},
+            lengths=TRACED,
+            turns_mean=4,
+            think="30 s",
+            answer_token="10 ms",
+            context_max=8192,
+            duration="1 h",
+            classes=[{"name": "a", "share": 1}, {"name": "b", "share": 1}],
+        ),
+    }
+
+
+EXAMPLES = examples()
 
 
 def digest(requests):
@@ -129,8 +133,8 @@ def test_day_curve_keeps_the_mean_and_the_shape():
 
 
 def test_bursts_keep_the_mean_and_give_the_theory_s_dispersion():
-    """On/off with rates a and 0: var/mean over windows w is 1 + 2 s^2 t (1 - t/w (1 - exp(-w/t))) / m, where s^2 is
-    the variance of the rate, m its mean and t the correlation time 1 / (1/on + 1/off)."""
+    """On/off with rates a and 0: var/mean over windows w is 1 + 2 s^2 t (1 - t/w (1 - exp(-w/t))) / m, where
+    s^2 is the variance of the rate, m its mean and t the correlation time 1 / (1/on + 1/off)."""
     spec = synthetic(bursts={"on": "2 s", "off": "3 s"}, duration="40 h")
     arrival_s = make_requests(spec, 1).arrival_s
     assert len(arrival_s) / (40 * 3600) == pytest.approx(20, rel=0.03)
@@ -347,3 +351,22 @@ def test_bootstrap_block_must_fit():
 def test_bad_specs_say_why(data, message):
     with pytest.raises(ValidationError, match=message):
         SPECS.validate_python(data)
+
+
+def test_every_key_given_is_read():
+    """A run reports keys without effect by what was read: a generator must read all that shapes its rows."""
+    for spec in examples().values():
+        assert "kind" in unread(spec)
+        make_requests(spec, 1)
+        assert unread(spec) <= {"priority", "ttft_s", "tpot_s"}  # those are the scheduler's and the metrics'
+
+
+def unread(section):
+    given = section.model_fields_set
+    missing = {name for name in given if name not in section.fields_read()}
+    for name in given:
+        value = section.__dict__[name]
+        for part in value if isinstance(value, tuple) else (value,):
+            if hasattr(part, "fields_read"):
+                missing |= unread(part)
+    return missing

@@ -132,7 +132,7 @@ def test_answers_shorten_when_the_rate_rises():
 
 
 def test_shuffled_rows_would_wait_ten_times_as_long():
-    """28 servers at 83 % load, first come first served: 99th percentile of the wait, rows whole and shuffled."""
+    """28 servers at 83 % load, first come first served: the 99th percentile of the wait, both ways."""
     trace = read_trace(find_trace("azure-2023-conv"), TraceSpec.model_validate({"file": "-"}))
     mean_s = 0.83 * 28 * trace.span_s / len(trace)
     traced = trace.output_tokens * (mean_s / trace.output_tokens.mean())
