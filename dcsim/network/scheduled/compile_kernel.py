@@ -16,15 +16,16 @@ from dcsim.network.scheduled.flows_kernel import (
     make_flows,
     place_flow,
 )
-from dcsim.network.scheduled.links_kernel import grow_links, make_links
+from dcsim.network.scheduled.links_kernel import CLAIM, grow_links, make_links
 
-# The program: Tasks' arrays, with a message's vectors (0 for compute) in place of its bytes.
-Program = namedtuple("Program", [
-    "chip", "target", "vectors", "first_cycles", "last_cycles", "rows", "lead_rows", "before_start", "before",
-])
+# The program: `table` [task, 8] has the columns below (a message's vectors, 0 for compute, in place of its
+# bytes), `before` the predecessors `before_start[t]:before_start[t + 1]` of each task.
+Program = namedtuple("Program", ["table", "before_start", "before"])
+CHIP, TARGET, SIZE, FIRST_CYCLES, LAST_CYCLES, ROWS, LEAD_ROWS = range(7)
 
-# What each task got. `idle` is the link time of a message's vectors as routed, had it the links to itself.
-Times = namedtuple("Times", ["start", "ready_last", "first_out", "last_out", "hops", "idle"])
+# What each task gets, `times` [task, 6]: see Schedule for START, FIRST_OUT and LAST_OUT. READY_LAST is when the
+# last predecessor ends; HOPS a message's distance; IDLE the time of its vectors, had it its paths to itself.
+START, FIRST_OUT, LAST_OUT, READY_LAST, HOPS, IDLE = range(6)
 
 FLOWS_PER_MESSAGE = PATHS_MAX * (PATHS_MAX + 1) // 2
 
@@ -32,7 +33,7 @@ FLOWS_PER_MESSAGE = PATHS_MAX * (PATHS_MAX + 1) // 2
 @njit(cache=True)
 def successors(program):
     """Offsets and tasks that wait for each task."""
-    count = len(program.chip)
+    count = len(program.table)
     offset = np.zeros(count + 1, np.int64)
     for other in program.before:
         offset[other + 1] += 1
@@ -50,15 +51,15 @@ def successors(program):
 @njit(cache=True)
 def remaining_cycles(program, ways, slot, offset, after):
     """Cycles from each task's start to the end of the longest chain behind it, links idle."""
-    remaining = np.zeros(len(program.chip), np.int64)
-    for task in range(len(program.chip) - 1, -1, -1):
+    remaining = np.zeros(len(program.table), np.int64)
+    for task in range(len(program.table) - 1, -1, -1):
         longest = 0
         for i in range(offset[task], offset[task + 1]):
             longest = max(longest, remaining[after[i]])
-        own = program.last_cycles[task]
-        if program.vectors[task] > 0:
-            hops = ways.distance[ways.row[program.target[task]], program.chip[task]]
-            own = _path_cycles(ways, hops) + (program.vectors[task] - 1) * slot
+        own = program.table[task, LAST_CYCLES]
+        if program.table[task, SIZE] > 0:
+            hops = ways.distance[ways.row[program.table[task, TARGET]], program.table[task, CHIP]]
+            own = _path_cycles(ways, hops) + (program.table[task, SIZE] - 1) * slot
         remaining[task] = own + longest
     return remaining
 
@@ -99,16 +100,15 @@ def _pop(heap, size):
 
 
 @njit(cache=True)
-def _release(program, task, times, first_out, last_out):
+def _release(program, task, times):
     """A task's start, from the first and last outputs of those before it (the rule of network/tasks.py)."""
     start, ready_last = np.int64(0), np.int64(0)
     for i in range(program.before_start[task], program.before_start[task + 1]):
-        other = program.before[i]
-        spread = last_out[other] - first_out[other]
-        lead = spread * program.lead_rows[task] // program.rows[task]
-        start = max(start, first_out[other] + lead)
-        ready_last = max(ready_last, last_out[other])
-    times.start[task], times.ready_last[task] = start, max(start, ready_last)
+        first, last = times[program.before[i], FIRST_OUT], times[program.before[i], LAST_OUT]
+        lead = (last - first) * program.table[task, LEAD_ROWS] // program.table[task, ROWS]
+        start = max(start, first + lead)
+        ready_last = max(ready_last, last)
+    times[task, START], times[task, READY_LAST] = start, max(start, ready_last)
 
 
 @njit(cache=True)
@@ -120,7 +120,7 @@ def _ready(start, ready_last, vectors, k):
 
 
 @njit(cache=True)
-def _place_message(program, ways, links, flows, times, task, scratch):
+def _place_message(program, ways, links, out, times, task, scratch):
     """Spread a message over paths, place its flows, and set when its first and last vectors are there.
 
     Vectors go to the path whose next slot arrives first: while only q paths are open (the others arrive later
@@ -128,8 +128,8 @@ def _place_message(program, ways, links, flows, times, task, scratch):
     flows. `first_out` is the latest line's start such that no vector arrives after the line.
     """
     paths, hops, arrival, carried, ends = scratch
-    source, target, vectors = program.chip[task], program.target[task], program.vectors[task]
-    start, ready_last = times.start[task], times.ready_last[task]
+    source, target, vectors = program.table[task, CHIP], program.table[task, TARGET], program.table[task, SIZE]
+    start, ready_last = times[task, START], times[task, READY_LAST]
     slot = links.slot
     ready = _ready(start, ready_last, vectors, 0)
     count = find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival)
@@ -145,7 +145,7 @@ def _place_message(program, ways, links, flows, times, task, scratch):
             if vectors > 1:
                 stride = max(slot, -(-(ready_last - start) * open_paths // (vectors - 1)))
             ready = _ready(start, ready_last, vectors, k + p)
-            there = place_flow(ways, links, flows, paths[p], hops[p], ready, task, k + p, open_paths, run, stride)
+            there = place_flow(ways, links, out, paths[p], hops[p], ready, task, k + p, open_paths, run, stride)
             last = max(last, there + (run - 1) * stride)
             ends[end_count, 0], ends[end_count, 1] = k + p, there
             ends[end_count + 1, 0] = k + p + (run - 1) * open_paths
@@ -153,13 +153,13 @@ def _place_message(program, ways, links, flows, times, task, scratch):
             end_count += 2
             carried[p] += run
         k += take
-    times.last_out[task] = last
-    times.first_out[task] = _line_start(vectors, last, ends, end_count)
-    times.hops[task] = ways.distance[ways.row[target], source]
+    times[task, LAST_OUT] = last
+    times[task, FIRST_OUT] = _line_start(vectors, last, ends, end_count)
+    times[task, HOPS] = ways.distance[ways.row[target], source]
     for p in range(count):
         if carried[p] > 0:
             alone = _path_cycles(ways, hops[p]) + (carried[p] - 1) * slot
-            times.idle[task] = max(times.idle[task], alone)
+            times[task, IDLE] = max(times[task, IDLE], alone)
 
 
 @njit(cache=True)
@@ -179,27 +179,28 @@ def _line_start(vectors, last, ends, end_count):
 @njit(cache=True)
 def _operation_out(program, task, start, ready_last):
     """First and last output of a compute operation (the rule of network/tasks.py)."""
-    first = program.first_cycles[task]
-    return start + first, max(start + program.last_cycles[task], ready_last + first)
+    first = program.table[task, FIRST_CYCLES]
+    return start + first, max(start + program.table[task, LAST_CYCLES], ready_last + first)
 
 
 @njit(cache=True)
 def _room(program, ways, task):
     """Most flows and bursts placing a task can add."""
-    if program.vectors[task] == 0 or program.chip[task] == program.target[task]:
+    if program.table[task, SIZE] == 0 or program.table[task, CHIP] == program.table[task, TARGET]:
         return 0, 0
-    flow_room = 1 if program.vectors[task] == 1 else FLOWS_PER_MESSAGE
-    return flow_room, flow_room * (ways.distance[ways.row[program.target[task]], program.chip[task]] + 1)
+    degree = ways.first_link[program.table[task, CHIP] + 1] - ways.first_link[program.table[task, CHIP]]
+    most_paths = 1 if program.table[task, SIZE] == 1 else min(PATHS_MAX, degree)
+    flow_room = most_paths * (most_paths + 1) // 2
+    return flow_room, flow_room * (ways.distance[ways.row[program.table[task, TARGET]], program.table[task, CHIP]] + 1)
 
 
 @njit(cache=True)
 def place_all(program, ways, order, rank, offset, after, link_count, slot):
     """Place every task. Returns its times, the flows and the links."""
-    count = len(program.chip)
-    links = make_links(link_count, 64 + count, slot)
-    flows = make_flows(64 + count, 64 + 4 * count)
-    zeros = np.zeros(count, np.int64)
-    times = Times(zeros, zeros.copy(), zeros.copy(), zeros.copy(), zeros.copy(), zeros.copy())
+    count = len(program.table)
+    links = make_links(link_count, slot)
+    out = make_flows(64 + count, 64 + 4 * count)
+    times = np.zeros((count, 6), np.int64)
     scratch = (np.empty((PATHS_MAX, HOPS_MAX), np.int32), np.empty(PATHS_MAX, np.int64),
                np.empty(PATHS_MAX, np.int64), np.empty(PATHS_MAX, np.int64),
                np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64))
@@ -223,19 +224,19 @@ def place_all(program, ways, order, rank, offset, after, link_count, slot):
             break
         waiting[task] = -1
         flow_room, burst_room = _room(program, ways, task)
-        flows = grow_flows(flows, flow_room, burst_room)
+        out = grow_flows(out, flow_room, burst_room)
         links = grow_links(links, burst_room)
-        _place(program, ways, links, flows, times, task, claims, scratch)
+        _place(program, ways, links, out, times, task, claims, scratch)
         for i in range(offset[task], offset[task + 1]):
             other = after[i]
             waiting[other] -= 1
             if waiting[other] == 0:
                 waiting[other] = -2  # in the heap, not among those without predecessors
-                _release(program, other, times, times.first_out, times.last_out)
+                _release(program, other, times)
                 _claim(program, ways, links, claims, other)
-                _push(heap, size, times.start[other] * count + rank[other])
+                _push(heap, size, times[other, START] * count + rank[other])
                 size += 1
-    return times, flows, links
+    return times, out, links
 
 
 @njit(cache=True)
@@ -244,42 +245,41 @@ def _claim(program, ways, links, claims, task):
 
     Without this the first message of an exchange would spread over links its neighbours need.
     """
-    if program.vectors[task] > 1 and program.chip[task] != program.target[task]:
-        claims[task] = claimed_link(ways, task, program.chip[task], program.target[task])
-        links.claim[claims[task]] += program.vectors[task] * links.slot
+    if program.table[task, SIZE] > 1 and program.table[task, CHIP] != program.table[task, TARGET]:
+        claims[task] = claimed_link(ways, task, program.table[task, CHIP], program.table[task, TARGET])
+        links.state[claims[task], CLAIM] += program.table[task, SIZE] * links.slot
 
 
 @njit(cache=True)
-def _place(program, ways, links, flows, times, task, claims, scratch):
+def _place(program, ways, links, out, times, task, claims, scratch):
     """Place one task: an operation needs no link, a message to its own chip no time."""
-    start = times.start[task]
-    if program.vectors[task] == 0:
-        times.first_out[task], times.last_out[task] = _operation_out(program, task, start, times.ready_last[task])
-    elif program.chip[task] == program.target[task]:
-        times.first_out[task], times.last_out[task] = start, times.ready_last[task]
+    start = times[task, START]
+    if program.table[task, SIZE] == 0:
+        times[task, FIRST_OUT], times[task, LAST_OUT] = _operation_out(program, task, start, times[task, READY_LAST])
+    elif program.table[task, CHIP] == program.table[task, TARGET]:
+        times[task, FIRST_OUT], times[task, LAST_OUT] = start, times[task, READY_LAST]
     else:
         if claims[task] >= 0:
-            links.claim[claims[task]] -= program.vectors[task] * links.slot
-        _place_message(program, ways, links, flows, times, task, scratch)
+            links.state[claims[task], CLAIM] -= program.table[task, SIZE] * links.slot
+        _place_message(program, ways, links, out, times, task, scratch)
 
 
 @njit(cache=True)
-def critical_cycles(program, ways, times, order_count):
+def critical_cycles(program, ways, times):
     """Makespan had every message, on the paths it was given, the links to itself."""
-    first_out, last_out = np.zeros(order_count, np.int64), np.zeros(order_count, np.int64)
-    alone = Times(np.zeros(order_count, np.int64), np.zeros(order_count, np.int64), first_out, last_out,
-                  times.hops, times.idle)
+    alone = np.zeros_like(times)
     longest = np.int64(0)
-    for task in range(order_count):
-        _release(program, task, alone, first_out, last_out)
-        start, ready_last = alone.start[task], alone.ready_last[task]
-        if program.vectors[task] == 0:
-            first_out[task], last_out[task] = _operation_out(program, task, start, ready_last)
-        elif times.hops[task] == 0:
-            first_out[task], last_out[task] = start, ready_last
+    for task in range(len(times)):
+        _release(program, task, alone)
+        start, ready_last = alone[task, START], alone[task, READY_LAST]
+        if program.table[task, SIZE] == 0:
+            first, last = _operation_out(program, task, start, ready_last)
+        elif times[task, HOPS] == 0:
+            first, last = start, ready_last
         else:
-            path = _path_cycles(ways, times.hops[task])
-            last_out[task] = max(ready_last + path, start + times.idle[task])
-            first_out[task] = last_out[task] if program.vectors[task] == 1 else start + path
-        longest = max(longest, last_out[task])
+            path = _path_cycles(ways, times[task, HOPS])
+            last = max(ready_last + path, start + times[task, IDLE])
+            first = last if program.table[task, SIZE] == 1 else start + path
+        alone[task, FIRST_OUT], alone[task, LAST_OUT] = first, last
+        longest = max(longest, last)
     return longest

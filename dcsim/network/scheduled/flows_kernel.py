@@ -12,7 +12,7 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from dcsim.network.scheduled.links_kernel import earliest, occupy
+from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, earliest, grown, occupy
 
 HOPS_MAX = 512  # longest path a message may take, in links
 PATHS_MAX = 32  # paths one message may be spread over
@@ -23,39 +23,21 @@ Ways = namedtuple("Ways", [
     "hop", "forward", "send", "receive", "wait_max", "detours_max",
 ])
 
-# Growing output: see Schedule for the meaning; `used` is [flows, bursts].
-Flows = namedtuple("Flows", [
-    "task", "first_vector", "vector_step", "vectors", "stride", "offset", "link", "start", "used",
-])
+# Growing output: `flows` [flow, 6] with the columns below, `bursts` [burst, 2] link and start, `used` [2].
+Flows = namedtuple("Flows", ["flows", "bursts", "used"])
+TASK, FIRST_VECTOR, VECTOR_STEP, VECTORS, STRIDE, BURSTS_END = range(6)
 
 
 @njit(cache=True)
 def make_flows(flow_room, burst_room):
-    """Empty output arrays."""
-    return Flows(
-        np.empty(flow_room, np.int32), np.empty(flow_room, np.int32), np.empty(flow_room, np.int32),
-        np.empty(flow_room, np.int32), np.empty(flow_room, np.int64), np.zeros(flow_room + 1, np.int64),
-        np.empty(burst_room, np.int32), np.empty(burst_room, np.int64), np.zeros(2, np.int64),
-    )
+    """Empty output."""
+    return Flows(np.empty((flow_room, 6), np.int64), np.empty((burst_room, 2), np.int64), np.zeros(2, np.int64))
 
 
 @njit(cache=True)
-def grow_flows(flows, flow_room, burst_room):
+def grow_flows(out, flow_room, burst_room):
     """The same output with room for that many more flows and bursts."""
-    used_flows, used_bursts = flows.used
-    if used_flows + flow_room <= len(flows.task) and used_bursts + burst_room <= len(flows.link):
-        return flows
-    larger = make_flows(2 * len(flows.task) + flow_room, 2 * len(flows.link) + burst_room)
-    larger.task[:used_flows] = flows.task[:used_flows]
-    larger.first_vector[:used_flows] = flows.first_vector[:used_flows]
-    larger.vector_step[:used_flows] = flows.vector_step[:used_flows]
-    larger.vectors[:used_flows] = flows.vectors[:used_flows]
-    larger.stride[:used_flows] = flows.stride[:used_flows]
-    larger.offset[: used_flows + 1] = flows.offset[: used_flows + 1]
-    larger.link[:used_bursts] = flows.link[:used_bursts]
-    larger.start[:used_bursts] = flows.start[:used_bursts]
-    larger.used[:] = flows.used
-    return larger
+    return Flows(grown(out.flows, out.used[0], flow_room), grown(out.bursts, out.used[1], burst_room), out.used)
 
 
 @njit(cache=True)
@@ -83,7 +65,7 @@ def _next_link(ways, links, table, vertex, cycle):
     best, best_free = -1, np.int64(0)
     for link in range(ways.first_link[vertex], ways.first_link[vertex + 1]):
         if table[ways.link_target[link]] == wanted:
-            free = max(links.tail[link], cycle) + links.claim[link]
+            free = max(links.state[link, TAIL], cycle) + links.state[link, CLAIM]
             if best < 0 or free < best_free:
                 best, best_free = link, free
     return best
@@ -97,7 +79,7 @@ def _walk(ways, links, target, first, cycle, path):
     while True:
         path[hops] = link
         hops += 1
-        cycle = max(links.tail[link], cycle) + links.claim[link] + ways.hop
+        cycle = max(links.state[link, TAIL], cycle) + links.state[link, CLAIM] + ways.hop
         vertex = ways.link_target[link]
         if vertex == target:
             return hops, cycle + ways.receive
@@ -148,16 +130,16 @@ def _sort_paths(count, paths, hops, arrival):
 
 
 @njit(cache=True)
-def place_flow(ways, links, flows, path, hops, ready, task, first_vector, vector_step, vectors, stride):
+def place_flow(ways, links, out, path, hops, ready, task, first_vector, vector_step, vectors, stride):
     """Give one flow its cycles and write it down; returns the arrival of its first vector.
 
     Vectors wait in a chip for their next link at most `wait_max` cycles (see `Ways`): when a link is free only
     later than that, the flow leaves the previous chip later. As a link carries one vector a slot, no more than
     wait_max / slot vectors can then ever wait for it.
     """
-    flow, burst = flows.used
+    flow, burst = out.used
     step = ways.hop + ways.forward
-    start = flows.start[burst : burst + hops]
+    start = out.bursts[burst : burst + hops, 1]
     start[0] = ready + ways.send
     h = 0
     while h < hops:
@@ -170,11 +152,11 @@ def place_flow(ways, links, flows, path, hops, ready, task, first_vector, vector
         if h < hops:
             start[h] = start[h - 1] + step
     for h in range(hops):
-        flows.link[burst + h] = path[h]
+        out.bursts[burst + h, 0] = path[h]
         occupy(links, path[h], start[h], vectors, stride)
-    flows.task[flow], flows.first_vector[flow], flows.vector_step[flow] = task, first_vector, vector_step
-    flows.vectors[flow], flows.stride[flow] = vectors, stride
-    flows.offset[flow + 1] = burst + hops
-    flows.used[0] += 1
-    flows.used[1] += hops
+    row = out.flows[flow]
+    row[TASK], row[FIRST_VECTOR], row[VECTOR_STEP], row[VECTORS] = task, first_vector, vector_step, vectors
+    row[STRIDE], row[BURSTS_END] = stride, burst + hops
+    out.used[0] += 1
+    out.used[1] += hops
     return start[hops - 1] + ways.hop + ways.receive

@@ -1,7 +1,7 @@
 """Which cycles of each link are taken: blocks and combs, compiled.
 
 A run of vectors back to back is a block. A run with room for others between its vectors is a comb: `teeth`
-vectors, `period` cycles apart. Blocks of a link form a sorted list in which neighbours too close to let a
+vectors, `period` cycles apart. Blocks of a link are a sorted array in which neighbours too close to let a
 vector between them are one block, so a loaded link has few; combs form a plain list.
 """
 
@@ -13,85 +13,74 @@ import numpy as np
 from numba import njit
 
 BUMPS_MAX = 64  # tries to fit between others before going behind them all
+FIRST_ROOM = 4  # blocks a link gets room for at its first use
 
+# Few arrays with named columns: compiled code counts references per array and call.
 Links = namedtuple("Links", [
     "slot",  # cycles of one vector
-    "head", "cursor",  # [link] first block, block used last; -1: none
-    "start", "end", "next", "previous",  # [block] cycles taken, neighbours
-    "free_blocks", "used_blocks",  # [1] head of the list of blocks to use again, blocks ever used
-    "comb_head", "comb_start", "comb_teeth", "comb_period", "comb_next", "used_combs",
-    "tail",  # [link] end of everything on it
-    "claim",  # [link] cycles that released but unplaced messages are about to take
-    "load",  # [link] cycles taken
+    "state",  # [link, 8] the columns below
+    "blocks",  # [pool, 2] start and end of blocks, a link's own in one sorted piece
+    "combs",  # [comb, 4] start, teeth, period, next older comb of the link or -1
+    "used",  # [3] pool entries and combs given out; largest room of a link
 ])
+# Where a link's blocks stand in the pool, how many there are, how many fit; its newest comb or -1; end of
+# everything on it; cycles that released but unplaced messages are about to take; cycles taken.
+BEGIN, COUNT, ROOM, COMB, TAIL, CLAIM, LOAD = range(7)
 
 
 @njit(cache=True)
-def make_links(link_count, capacity, slot):
-    """Idle links with room for `capacity` blocks and as many combs."""
-    none = np.full(link_count, -1, np.int32)
-    return Links(
-        slot, none, none.copy(),
-        np.empty(capacity, np.int64), np.empty(capacity, np.int64),
-        np.empty(capacity, np.int32), np.empty(capacity, np.int32),
-        np.full(1, -1, np.int32), np.zeros(1, np.int32),
-        none.copy(), np.empty(capacity, np.int64), np.empty(capacity, np.int64), np.empty(capacity, np.int64),
-        np.empty(capacity, np.int32), np.zeros(1, np.int32),
-        np.zeros(link_count, np.int64), np.zeros(link_count, np.int64), np.zeros(link_count, np.int64),
-    )
+def make_links(link_count, slot):
+    """Idle links."""
+    state = np.zeros((link_count, 8), np.int64)
+    state[:, COMB] = -1
+    used = np.array([0, 0, FIRST_ROOM])
+    return Links(slot, state, np.empty((256, 2), np.int64), np.empty((64, 4), np.int64), used)
 
 
 @njit(cache=True)
-def _grown(array, capacity):
-    larger = np.empty(capacity, array.dtype)
-    larger[: len(array)] = array
+def grown(table, used, room):
+    """The table, or a copy at least twice as long if `room` more rows than `used` do not fit."""
+    if used + room <= len(table):
+        return table
+    larger = np.empty((2 * len(table) + room, table.shape[1]), table.dtype)
+    larger[:used] = table[:used]
     return larger
 
 
 @njit(cache=True)
-def grow_links(links, room):
-    """The same links, with at least `room` more blocks and combs free."""
-    used = max(links.used_blocks[0], links.used_combs[0])
-    if used + room <= len(links.start):
-        return links
-    size = 2 * len(links.start) + room
-    return Links(
-        links.slot, links.head, links.cursor,
-        _grown(links.start, size), _grown(links.end, size), _grown(links.next, size), _grown(links.previous, size),
-        links.free_blocks, links.used_blocks,
-        links.comb_head, _grown(links.comb_start, size), _grown(links.comb_teeth, size),
-        _grown(links.comb_period, size), _grown(links.comb_next, size), links.used_combs,
-        links.tail, links.claim, links.load,
-    )
+def grow_links(links, bursts):
+    """The same links with room for `bursts` more bursts, wherever they go."""
+    room = bursts * 2 * links.used[2]
+    return Links(links.slot, links.state, grown(links.blocks, links.used[0], room),
+                 grown(links.combs, links.used[1], bursts), links.used)
 
 
 @njit(cache=True)
-def _seek(links, link, cycle):
-    """The last block of `link` that starts at `cycle` or before, or -1."""
-    block = links.cursor[link]
-    while block >= 0 and links.start[block] > cycle:
-        block = links.previous[block]
-    after = links.head[link] if block < 0 else links.next[block]
-    while after >= 0 and links.start[after] <= cycle:
-        block = after
-        after = links.next[block]
-    if block >= 0:
-        links.cursor[link] = block
-    return block
+def _blocks_before(links, link, cycle):
+    """Pool index behind the last block of `link` that starts at `cycle` or before."""
+    low = links.state[link, BEGIN]
+    high = low + links.state[link, COUNT]
+    if high > low and links.blocks[high - 1, 0] <= cycle:
+        return high
+    while low < high:
+        middle = (low + high) // 2
+        if links.blocks[middle, 0] <= cycle:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @njit(cache=True)
 def _after_blocks(links, link, cycle, width):
     """First cycle from `cycle` on at which `width` cycles are clear of blocks."""
-    block = _seek(links, link, cycle)
-    if block >= 0:
-        cycle = max(cycle, links.end[block])
-        after = links.next[block]
-    else:
-        after = links.head[link]
-    while after >= 0 and links.start[after] < cycle + width:
-        cycle = max(cycle, links.end[after])
-        after = links.next[after]
+    at = _blocks_before(links, link, cycle)
+    if at > links.state[link, BEGIN]:
+        cycle = max(cycle, links.blocks[at - 1, 1])
+    end = links.state[link, BEGIN] + links.state[link, COUNT]
+    while at < end and links.blocks[at, 0] < cycle + width:
+        cycle = max(cycle, links.blocks[at, 1])
+        at += 1
     return cycle
 
 
@@ -115,19 +104,21 @@ def _shift_past_comb(cycle, teeth, period, width, comb_start, comb_teeth, comb_p
 def earliest(links, link, cycle, vectors, stride):
     """First cycle from `cycle` on at which `link` is clear for `vectors` vectors, `stride` apart."""
     teeth, period, width = _shape(vectors, stride, links.slot)
+    if teeth == 1 and links.state[link, COMB] < 0:
+        return _after_blocks(links, link, cycle, width)
     for _ in range(BUMPS_MAX):
         begun = cycle
         for j in range(teeth):
             at = cycle + j * period
             cycle += _after_blocks(links, link, at, width) - at
-        comb = links.comb_head[link]
+        comb = links.state[link, COMB]
         while comb >= 0:
-            cycle += _shift_past_comb(cycle, teeth, period, width, links.comb_start[comb],
-                                      links.comb_teeth[comb], links.comb_period[comb], links.slot)
-            comb = links.comb_next[comb]
+            cycle += _shift_past_comb(cycle, teeth, period, width, links.combs[comb, 0],
+                                      links.combs[comb, 1], links.combs[comb, 2], links.slot)
+            comb = links.combs[comb, 3]
         if cycle == begun:
             return cycle
-    return max(cycle, links.tail[link])
+    return max(cycle, links.state[link, TAIL])
 
 
 @njit(cache=True)
@@ -143,58 +134,50 @@ def occupy(links, link, start, vectors, stride):
     """Take the cycles of a run; the caller has made room (`grow_links`) and asked `earliest`."""
     teeth, period, width = _shape(vectors, stride, links.slot)
     end = start + (teeth - 1) * period + width
-    links.tail[link] = max(links.tail[link], end)
-    links.load[link] += vectors * links.slot
+    links.state[link, TAIL] = max(links.state[link, TAIL], end)
+    links.state[link, LOAD] += vectors * links.slot
     if teeth == 1:
         _insert_block(links, link, start, end)
         return
-    comb = links.used_combs[0]
-    links.used_combs[0] += 1
-    links.comb_start[comb], links.comb_teeth[comb], links.comb_period[comb] = start, teeth, period
-    links.comb_next[comb] = links.comb_head[link]
-    links.comb_head[link] = comb
+    comb = links.used[1]
+    links.used[1] += 1
+    links.combs[comb, 0], links.combs[comb, 1], links.combs[comb, 2] = start, teeth, period
+    links.combs[comb, 3] = links.state[link, COMB]
+    links.state[link, COMB] = comb
 
 
 @njit(cache=True)
 def _insert_block(links, link, start, end):
     """Add a block, joining neighbours that leave less than a slot between."""
-    before = _seek(links, link, start)
-    after = links.head[link] if before < 0 else links.next[before]
-    joins_before = before >= 0 and start - links.end[before] < links.slot
-    joins_after = after >= 0 and links.start[after] - end < links.slot
+    at = _blocks_before(links, link, start)
+    last = links.state[link, BEGIN] + links.state[link, COUNT]
+    joins_before = at > links.state[link, BEGIN] and start - links.blocks[at - 1, 1] < links.slot
+    joins_after = at < last and links.blocks[at, 0] - end < links.slot
     if joins_before and joins_after:
-        links.end[before] = links.end[after]
-        far = links.next[after]
-        links.next[before] = far
-        if far >= 0:
-            links.previous[far] = before
-        links.next[after] = links.free_blocks[0]
-        links.free_blocks[0] = after
-        links.cursor[link] = before
+        links.blocks[at - 1, 1] = links.blocks[at, 1]
+        for i in range(at, last - 1):
+            links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i + 1, 0], links.blocks[i + 1, 1]
+        links.state[link, COUNT] -= 1
     elif joins_before:
-        links.end[before] = end
+        links.blocks[at - 1, 1] = end
     elif joins_after:
-        links.start[after] = start
-        links.cursor[link] = after
+        links.blocks[at, 0] = start
     else:
-        _new_block(links, link, before, after, start, end)
+        if links.state[link, COUNT] == links.state[link, ROOM]:
+            at += _move_to_larger(links, link)
+        for i in range(links.state[link, BEGIN] + links.state[link, COUNT], at, -1):
+            links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i - 1, 0], links.blocks[i - 1, 1]
+        links.blocks[at, 0], links.blocks[at, 1] = start, end
+        links.state[link, COUNT] += 1
 
 
 @njit(cache=True)
-def _new_block(links, link, before, after, start, end):
-    """Put a block between two others (-1: none there)."""
-    block = links.free_blocks[0]
-    if block >= 0:
-        links.free_blocks[0] = links.next[block]
-    else:
-        block = links.used_blocks[0]
-        links.used_blocks[0] += 1
-    links.start[block], links.end[block] = start, end
-    links.previous[block], links.next[block] = before, after
-    if before >= 0:
-        links.next[before] = block
-    else:
-        links.head[link] = block
-    if after >= 0:
-        links.previous[after] = block
-    links.cursor[link] = block
+def _move_to_larger(links, link):
+    """Give a link twice the room, at the pool's end; returns how far its blocks moved."""
+    count, begin, new = links.state[link, COUNT], links.state[link, BEGIN], links.used[0]
+    room = max(FIRST_ROOM, 2 * count)
+    links.blocks[new : new + count] = links.blocks[begin : begin + count]
+    links.state[link, BEGIN], links.state[link, ROOM] = new, room
+    links.used[0] += room
+    links.used[2] = max(links.used[2], room)
+    return new - begin

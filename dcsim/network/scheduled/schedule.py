@@ -107,30 +107,34 @@ def compile_schedule(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule
 def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
     from dcsim.network.scheduled import compile_kernel as kernel
     from dcsim.network.scheduled.flows_kernel import Ways
+    from dcsim.network.scheduled.links_kernel import LOAD
 
     vectors = message_vectors(tasks, figures)
     row, distance = _distances(tasks, fabric, vectors)
     ways = Ways(fabric.first_link, fabric.link_target, row, distance, figures.hop_cycles, figures.forward_cycles,
                 figures.send_cycles, figures.receive_cycles, figures.buffer_vectors * figures.slot_cycles,
                 figures.detours_max)
-    program = kernel.Program(tasks.chip, tasks.target, vectors, tasks.first_cycles, tasks.last_cycles, tasks.rows,
-                             tasks.lead_rows, tasks.before_start, tasks.before)
+    table = np.zeros((len(tasks), 8), np.int64)
+    columns = (tasks.chip, tasks.target, vectors, tasks.first_cycles, tasks.last_cycles, tasks.rows, tasks.lead_rows)
+    for i, column in enumerate(columns):
+        table[:, i] = column
+    program = kernel.Program(table, tasks.before_start, tasks.before)
     slot = figures.slot_cycles
     offset, after = kernel.successors(program)
     remaining = kernel.remaining_cycles(program, ways, slot, offset, after)
     order = _order(tasks, remaining, fabric.chip_count)
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    times, flows, links = kernel.place_all(program, ways, order, rank, offset, after, fabric.link_count, slot)
-    flow_count, burst_count = flows.used
-    load = int(links.load.max(initial=0))
+    times, out, links = kernel.place_all(program, ways, order, rank, offset, after, fabric.link_count, slot)
+    flows, bursts = out.flows[: out.used[0]], out.bursts[: out.used[1]]
+    load = int(links.state[:, LOAD].max(initial=0))
     return Schedule(
-        start=times.start, first_out=times.first_out, last_out=times.last_out,
-        flow_task=flows.task[:flow_count], first_vector=flows.first_vector[:flow_count],
-        vector_step=flows.vector_step[:flow_count], vectors=flows.vectors[:flow_count],
-        stride=flows.stride[:flow_count], burst_offset=flows.offset[: flow_count + 1],
-        burst_link=flows.link[:burst_count], burst_start=flows.start[:burst_count], slot_cycles=slot,
-        critical_cycles=int(kernel.critical_cycles(program, ways, times, len(order))),
+        start=times[:, 0].copy(), first_out=times[:, 1].copy(), last_out=times[:, 2].copy(),
+        flow_task=flows[:, 0].astype(np.int32), first_vector=flows[:, 1].astype(np.int32),
+        vector_step=flows[:, 2].astype(np.int32), vectors=flows[:, 3].astype(np.int32),
+        stride=flows[:, 4].copy(), burst_offset=np.concatenate([np.zeros(1, np.int64), flows[:, 5]]),
+        burst_link=bursts[:, 0].astype(np.int32), burst_start=bursts[:, 1].copy(), slot_cycles=slot,
+        critical_cycles=int(kernel.critical_cycles(program, ways, times)),
         busiest_link_cycles=load - slot + figures.path_cycles(1) if load else 0,
     )
 
