@@ -1,8 +1,8 @@
 """An LLM as a list of blocks, and what each holds: parameters and KV cache.
 
-A transformer layer is one attention block and one feed-forward block (with cross-attention between them in the
-decoder of an encoder-decoder); where both share one input, the layer is one block. Pipeline stages are cut at
-block boundaries, so a block is the smallest thing a stage can hold.
+A transformer layer is one attention block and one feed-forward block (with cross-attention between them in
+the decoder of an encoder-decoder); where both share one input, the layer is one block. Pipeline stages are
+cut at block boundaries, so a block is the smallest thing a stage can hold.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from dcsim.spec.llm import LlmSpec
 
 EMBEDDING, HEAD = "embedding", "head"
 ENCODER_ATTENTION, ENCODER_FEED_FORWARD = "encoder_attention", "encoder_feed_forward"
-ATTENTION, CROSS_ATTENTION, FEED_FORWARD, PARALLEL_LAYER = "attention", "cross_attention", "feed_forward", "parallel_layer"
+ATTENTION, CROSS_ATTENTION, FEED_FORWARD, PARALLEL_LAYER = (
+    "attention",
+    "cross_attention",
+    "feed_forward",
+    "parallel_layer",
+)
 
 # Learned matrices in a feed-forward block: the gated activations have a gate beside the up-projection.
 _MATRICES = {"swiglu": 3, "geglu": 3, "gelu": 2, "relu": 2}
@@ -43,9 +48,10 @@ def up_columns(llm: LlmSpec, columns: int) -> int:
 def block_parameters(llm: LlmSpec, kind: str) -> int:
     """Parameters stored in one block of `kind`.
 
-    Norms are counted with the block they precede. Biases, token types, BERT's pooler and Whisper's convolutions
-    are left out: together under half a percent. A head keeps its own table even if the LLM ties it to the
-    embedding, because the two are cut differently (vocabulary against width) and mostly sit on different stages.
+    Norms are counted with the block they precede. Biases, token types, BERT's pooler and Whisper's
+    convolutions are left out: together under half a percent. A head keeps its own table even if the LLM ties
+    it to the embedding, because the two are cut differently (vocabulary against width) and mostly sit on
+    different stages.
     """
     d = llm.d_model
     attention = 2 * d * (llm.heads + llm.kv_heads) * llm.d_head + d
@@ -83,8 +89,8 @@ def kv_bytes_per_token(llm: LlmSpec, element_bytes: int) -> int:
 
 
 def flop_per_token(llm: LlmSpec, context: int) -> int:
-    """FLOPs of one token decoded at `context` by a decoder-only LLM: 2 for each weight of a matrix it meets and
-    4 for each query-head element and context token. The embedding is a look-up and costs none.
+    """FLOPs of one token decoded at `context` by a decoder-only LLM: 2 for each weight of a matrix it meets
+    and 4 for each query-head element and context token. The embedding is a look-up and costs none.
     """
     blocks = [kind for kind in block_kinds(llm) if kind != EMBEDDING]
     norms = len(blocks) * llm.d_model

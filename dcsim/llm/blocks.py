@@ -1,7 +1,7 @@
 """One block of an LLM as a chain of operations and collectives, the same on every shard.
 
-Each shard works through the steps one after another: a step depends on the step before it on the same shard, and a
-collective joins the shards. The list of operations of a block follows from its kind alone.
+Each shard works through the steps one after another: a step depends on the step before it on the same shard,
+and a collective joins the shards. The list of operations of a block follows from its kind alone.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from dcsim.spec.chip import LpuChip, RooflineChip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec
 
-# Each shard offers its best 40 tokens (a usual top-k) as pairs of 4-byte score and 4-byte index: one 320-byte vector.
+# Each shard offers its best 40 tokens (a usual top-k) as pairs of 4-byte score and 4-byte index: one 320-byte
+# vector.
 CANDIDATES, CANDIDATE_BYTES = 40, 8
 TOKEN_BYTES = 4
 
-# Passes of the vector unit over a row: add the residual, sum the squares, scale; maximum, exponentials with their sum, scale.
+# Passes of the vector unit over a row: add the residual, sum the squares, scale; maximum, exponentials with
+# their sum, scale.
 NORM_PASSES, SOFTMAX_PASSES = 3, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What one iteration does: `batch` sequences advance by `new_tokens` each, the last at position `context`.
+    """What one iteration does: `batch` sequences advance by `new_tokens` each, the last at position
+    `context`.
 
     Decode: new_tokens 1. A prefill chunk: batch 1, context = tokens already there plus new_tokens.
     """
@@ -44,8 +47,8 @@ class Shape:
 class Operation:
     """Work on every chip of a stage; tuples hold one entry for each shard.
 
-    `part` is "matrix", "attention", "vector" or "host". It starts when `lead_rows` of `rows` input rows are there;
-    its first and last output vectors are ready `first_cycles` and `last_cycles` after that.
+    `part` is "matrix", "attention", "vector" or "host". It starts when `lead_rows` of `rows` input rows are
+    there; its first and last output vectors are ready `first_cycles` and `last_cycles` after that.
     """
 
     name: str
@@ -77,7 +80,8 @@ Step = Operation | Collective
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The steps of one block. Equal blocks of a program are the same object, so that each is compiled once."""
+    """The steps of one block. Equal blocks of a program are the same object, so that each is compiled once.
+    """
 
     kind: str
     steps: tuple[Step, ...]
@@ -102,15 +106,22 @@ class Plan:
 def build_block(plan: Plan, kind: str, scattered: bool = False) -> Block:
     """The block of `kind`. If `scattered`, each shard ends with its slice of the result instead of the whole.
 
-    A stage that sends its result on needs only slices: the next stage gathers them, which puts the second half of the
-    all-reduce behind the hop and sends every byte over the hop once instead of tp times.
+    A stage that sends its result on needs only slices: the next stage gathers them, which puts the second
+    half of the all-reduce behind the hop and sends every byte over the hop once instead of tp times.
     """
     makers = {
-        arch.EMBEDDING: _embedding, arch.HEAD: _head,
-        arch.ATTENTION: _attention, arch.ENCODER_ATTENTION: _encoder_attention, arch.CROSS_ATTENTION: _cross_attention,
-        arch.FEED_FORWARD: _feed_forward, arch.ENCODER_FEED_FORWARD: _feed_forward, arch.PARALLEL_LAYER: _parallel_layer,
+        arch.EMBEDDING: _embedding,
+        arch.HEAD: _head,
+        arch.ATTENTION: _attention,
+        arch.ENCODER_ATTENTION: _encoder_attention,
+        arch.CROSS_ATTENTION: _cross_attention,
+        arch.FEED_FORWARD: _feed_forward,
+        arch.ENCODER_FEED_FORWARD: _feed_forward,
+        arch.PARALLEL_LAYER: _parallel_layer,
     }
-    rows = encoder_rows(plan) if kind in (arch.ENCODER_ATTENTION, arch.ENCODER_FEED_FORWARD) else plan.shape.rows
+    rows = (
+        encoder_rows(plan) if kind in (arch.ENCODER_ATTENTION, arch.ENCODER_FEED_FORWARD) else plan.shape.rows
+    )
     if not rows:
         return Block(kind, ())
     steps = makers[kind](plan, rows)
@@ -122,8 +133,8 @@ def build_block(plan: Plan, kind: str, scattered: bool = False) -> Block:
 
 
 def encoder_rows(plan: Plan) -> int:
-    """Rows the encoder works on: the tokens of an encoder-only LLM; in front of a decoder, `encoder_tokens` of each
-    sequence in the first chunk of its prefill and none after.
+    """Rows the encoder works on: the tokens of an encoder-only LLM; in front of a decoder, `encoder_tokens`
+    of each sequence in the first chunk of its prefill and none after.
     """
     if not plan.llm.layers:
         return plan.shape.rows
@@ -179,7 +190,11 @@ def _matrix(plan: Plan, name: str, rows: int, shapes: list[tuple[int, int]], cou
 def _vector(plan: Plan, name: str, rows: int, elements: list[int], fused: bool = False) -> Operation:
     """A vector operation on `elements` of each row, one count for each shard."""
     active = plan.active_bytes
-    return _operation(plan, name, [Work("vector", rows, 1, elements=rows * n, active_bytes=active, fused=fused) for n in elements])
+    return _operation(
+        plan,
+        name,
+        [Work("vector", rows, 1, elements=rows * n, active_bytes=active, fused=fused) for n in elements],
+    )
 
 
 def _norm(plan: Plan, rows: int) -> Operation:
@@ -188,13 +203,20 @@ def _norm(plan: Plan, rows: int) -> Operation:
 
 
 def _cached(plan: Plan, name: str, sequences: int, tokens: int, context: int, transpose: bool) -> Operation:
-    """`tokens` rows of each sequence against the `context` keys (or values, `transpose`) of each of a shard's heads."""
+    """`tokens` rows of each sequence against the `context` keys (or values, `transpose`) of each of a shard's
+    heads.
+    """
     stored, d_head = BYTES[plan.spec.kv], plan.llm.d_head
     k, n = (context, d_head) if transpose else (d_head, context)
     works = [
         Work(
-            "attention", sequences * tokens, tokens, tuple((sequences, tokens * heads, k, n) for heads in groups),
-            stored, max(plan.active_bytes, min(stored, 2)), fused=transpose,
+            "attention",
+            sequences * tokens,
+            tokens,
+            tuple((sequences, tokens * heads, k, n) for heads in groups),
+            stored,
+            max(plan.active_bytes, min(stored, 2)),
+            fused=transpose,
         )
         for groups in plan.shards.groups
     ]
@@ -202,7 +224,9 @@ def _cached(plan: Plan, name: str, sequences: int, tokens: int, context: int, tr
 
 
 def _attend(plan: Plan, rows: int, context: int) -> list[Step]:
-    """Scores, softmax and weighted sum over `context` tokens, the whole rectangle: a static program cannot skip the masked part."""
+    """Scores, softmax and weighted sum over `context` tokens, the whole rectangle: a static program cannot
+    skip the masked part.
+    """
     sequences = plan.shape.batch
     tokens = rows // sequences
     softmax = [SOFTMAX_PASSES * heads * context for heads in plan.shards.heads]
@@ -258,9 +282,9 @@ def _cross_attention(plan: Plan, rows: int) -> list[Step]:
 def _expert_slots(plan: Plan, rows: int) -> int:
     """Expert matrices one iteration has slots for.
 
-    Which experts a token visits is known only at run time, while the program is fixed: it holds min(experts, rows x
-    experts_active) slots, each with room for every row (the worst case, nothing dropped). A slot's weights are addressed by
-    the router's answer. Every shard holds its columns of every expert.
+    Which experts a token visits is known only at run time, while the program is fixed: it holds min(experts,
+    rows x experts_active) slots, each with room for every row (the worst case, nothing dropped). A slot's
+    weights are addressed by the router's answer. Every shard holds its columns of every expert.
     """
     return min(plan.llm.experts, rows * plan.llm.experts_active)
 
@@ -293,12 +317,16 @@ def _parallel_layer(plan: Plan, rows: int) -> list[Step]:
 
 
 def _embedding(plan: Plan, rows: int) -> list[Step]:
-    """Each shard reads its columns of the tokens' rows: no shard needs to know which token it is before it starts."""
+    """Each shard reads its columns of the tokens' rows: no shard needs to know which token it is before it
+    starts.
+    """
     return [_vector(plan, "embedding", rows, list(plan.shards.width))]
 
 
 def _head(plan: Plan, rows: int) -> list[Step]:
-    """Scores of the last token of each sequence, each shard's best, and the choice among all of them on every shard."""
+    """Scores of the last token of each sequence, each shard's best, and the choice among all of them on every
+    shard.
+    """
     tp, rows = plan.shards.tp, plan.shape.batch
     return [
         _norm(plan, rows), _matrix(plan, "head", rows, [(plan.llm.d_model, n) for n in plan.shards.vocab]),

@@ -15,10 +15,10 @@ from dcsim.spec.chip import LpuChip, RooflineChip
 class Work:
     """One shard's share of an operation.
 
-    `products` are (count, rows, k, n): `count` stored matrices of k x n, each met by `rows` rows. Their elements
-    are stored in `stored_bytes` and multiplied in `active_bytes`. `elements` are what a vector operation touches.
-    `together` input rows of `rows` meet the same stored matrix. A `fused` operation needs no kernel of its own
-    on chips that launch kernels: it belongs to the attention kernel before it.
+    `products` are (count, rows, k, n): `count` stored matrices of k x n, each met by `rows` rows. Their
+    elements are stored in `stored_bytes` and multiplied in `active_bytes`. `elements` are what a vector
+    operation touches. `together` input rows of `rows` meet the same stored matrix. A `fused` operation needs
+    no kernel of its own on chips that launch kernels: it belongs to the attention kernel before it.
     """
 
     part: str
@@ -37,7 +37,8 @@ class Work:
 
     @property
     def flop(self) -> int:
-        """A multiplication and an addition for each row and element; one operation for each vector element."""
+        """A multiplication and an addition for each row and element; one operation for each vector element.
+        """
         return self.elements + sum(2 * count * rows * k * n for count, rows, k, n in self.products)
 
 
@@ -59,10 +60,16 @@ def _lpu(chip: LpuChip, work: Work) -> Cost:
     """`fixed_cycles`, then streaming."""
     if work.part == "vector":
         busy = _divide(work.elements, chip.vector_lanes)
-        first, lead = _divide(busy, work.rows), 1  # norms and softmax need a row's total before its first output
+        first, lead = (
+            _divide(busy, work.rows),
+            1,
+        )  # norms and softmax need a row's total before its first output
     elif work.part == "attention":
         busy = _lpu_attention(chip, work)
-        first, lead = _divide(busy, sum(count for count, *_ in work.products)), min(work.together, _load_cycles(chip, work))
+        first, lead = (
+            _divide(busy, sum(count for count, *_ in work.products)),
+            min(work.together, _load_cycles(chip, work)),
+        )
     else:
         busy, first, lead = _lpu_matrix(chip, work)
     return Cost(chip.fixed_cycles + min(first, busy), chip.fixed_cycles + busy, lead)
@@ -71,15 +78,18 @@ def _lpu(chip: LpuChip, work: Work) -> Cost:
 def _lpu_matrix(chip: LpuChip, work: Work) -> tuple[int, int, int]:
     """Streaming cycles of a matrix product, cycles to its first output vector, rows needed to start.
 
-    The planes are filled with a set of weight tiles in `load` cycles while the rows stream past the set before;
-    a set therefore takes max(load, rows). Tiles at the edges are padded. Planes left over in the last set take a
-    share of its rows. Partial sums stay in the planes, so the first output vector needs all tiles down k.
-    With more rows than `load`, the matrix passes by once for each sub-block of `load` rows, whose installs hide
-    behind its arithmetic: the time stays the same and a later operation can start after the first sub-block.
+    The planes are filled with a set of weight tiles in `load` cycles while the rows stream past the set
+    before; a set therefore takes max(load, rows). Tiles at the edges are padded. Planes left over in the last
+    set take a share of its rows. Partial sums stay in the planes, so the first output vector needs all tiles
+    down k. With more rows than `load`, the matrix passes by once for each sub-block of `load` rows, whose
+    installs hide behind its arithmetic: the time stays the same and a later operation can start after the
+    first sub-block.
     """
     tile_k, planes = _planes(chip, work)
     load = _load_cycles(chip, work)
-    tiles = [(count * _divide(k, tile_k) * _divide(n, chip.tile), rows) for count, rows, k, n in work.products]
+    tiles = [
+        (count * _divide(k, tile_k) * _divide(n, chip.tile), rows) for count, rows, k, n in work.products
+    ]
     install = _divide(sum(count for count, _ in tiles), planes) * load
     compute = _divide(sum(count * rows for count, rows in tiles), planes)
     deepest = max((_divide(k, tile_k) for *_, k, _ in work.products), default=0)
@@ -89,8 +99,8 @@ def _lpu_matrix(chip: LpuChip, work: Work) -> tuple[int, int, int]:
 def _planes(chip: LpuChip, work: Work) -> tuple[int, int]:
     """Rows of one weight tile and planes: two 8-bit planes make one 16-bit plane of half the depth.
 
-    In one cycle four 8-bit products [1 x 320] x [320 x 320] or two 16-bit ones [1 x 160] x [160 x 320] (Abts et
-    al., ISCA 2022).
+    In one cycle four 8-bit products [1 x 320] x [320 x 320] or two 16-bit ones [1 x 160] x [160 x 320] (Abts
+    et al., ISCA 2022).
     """
     if work.active_bytes == 1:
         return chip.tile, chip.matrix_planes
@@ -100,7 +110,8 @@ def _planes(chip: LpuChip, work: Work) -> tuple[int, int]:
 def _load_cycles(chip: LpuChip, work: Work) -> int:
     """Cycles to fill all planes: the slowest of reading, widening to the active width, and installing.
 
-    Installing moves the bytes of all planes in `install_cycles`. A pass of 16-bit weights is half those bytes.
+    Installing moves the bytes of all planes in `install_cycles`. A pass of 16-bit weights is half those
+    bytes.
     """
     tile_k, planes = _planes(chip, work)
     weights = tile_k * chip.tile * planes
@@ -118,16 +129,24 @@ def _lpu_attention(chip: LpuChip, work: Work) -> int:
     """
     tile_k, planes = _planes(chip, work)
     read = _divide(work.matrix_elements * work.stored_bytes, int(chip.stream_bytes_per_cycle))
-    widen = _divide(work.matrix_elements, chip.widen_weights_per_cycle) if work.stored_bytes < work.active_bytes else 0
+    widen = (
+        _divide(work.matrix_elements, chip.widen_weights_per_cycle)
+        if work.stored_bytes < work.active_bytes
+        else 0
+    )
     tile_rows = sum(c * rows * _divide(k, tile_k) * _divide(n, chip.tile) for c, rows, k, n in work.products)
     return max(read, widen, _divide(tile_rows, planes))
 
 
 def _roofline(chip: RooflineChip, work: Work) -> Cost:
-    """The slower of memory and arithmetic, plus the kernel. A kernel needs all of its input and yields all at its end."""
+    """The slower of memory and arithmetic, plus the kernel. A kernel needs all of its input and yields all at
+    its end.
+    """
     bandwidth = chip.memory_bandwidth_bytes_per_s * chip.memory_efficiency
     if work.part == "vector":
-        seconds = 0.0 if work.fused else 2 * work.elements * work.active_bytes / bandwidth + chip.small_kernel_s
+        seconds = (
+            0.0 if work.fused else 2 * work.elements * work.active_bytes / bandwidth + chip.small_kernel_s
+        )
     else:
         narrow = work.active_bytes == 1 and work.stored_bytes == 1
         rate = (chip.int8_flop_per_s if narrow else chip.fp16_flop_per_s) * chip.compute_efficiency

@@ -1,8 +1,8 @@
 """Lay an LLM over chips: blocks to stages, stages to chips, and whether it all fits in memory.
 
-The rule for `auto`, fixed before any published speed was compared: for each tensor-parallel degree the pipeline takes
-all chips offered (more stages mean more room for KV cache at the price of a hop each), and of these candidates the
-caller takes the one with the shortest decode iteration at batch 1.
+The rule for `auto`, fixed before any published speed was compared: for each tensor-parallel degree the
+pipeline takes all chips offered (more stages mean more room for KV cache at the price of a hop each), and of
+these candidates the caller takes the one with the shortest decode iteration at batch 1.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dcsim.spec.mapping import BYTES, MappingSpec
 
 Chip = LpuChip | RooflineChip
 
-# `auto` tries no wider tensor-parallel groups: their shards leave the rack, and a direct exchange among n shards is
-# n (n - 1) messages.
+# `auto` tries no wider tensor-parallel groups: their shards leave the rack, and a direct exchange among n
+# shards is n (n - 1) messages.
 AUTO_TP_MAX = 64
 
 # Room for this many tokens stands for "no limit" where nothing is kept per token (encoder only).
@@ -33,8 +33,9 @@ NO_LIMIT = 2**62
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """What one replica stores: `weight_bytes_max` on its fullest chip, `limit_bytes` a chip may hold (memory less the
-    reserve), and `kv_tokens_max`, the tokens of KV cache the replica holds, set by its tightest chip.
+    """What one replica stores: `weight_bytes_max` on its fullest chip, `limit_bytes` a chip may hold (memory
+    less the reserve), and `kv_tokens_max`, the tokens of KV cache the replica holds, set by its tightest
+    chip.
     """
 
     weight_bytes_max: int
@@ -44,7 +45,9 @@ class MemoryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """`stages[s]` are the indexes of stage s's blocks; `replica_chips[replica][s][r]` is the chip of its shard r."""
+    """`stages[s]` are the indexes of stage s's blocks; `replica_chips[replica][s][r]` is the chip of its
+    shard r.
+    """
 
     spec: MappingSpec
     shards: Shards
@@ -73,18 +76,24 @@ class Mapping:
         return self.replica_chips[0]
 
 
-def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Sequence[Sequence[int]]) -> Mapping:
-    """Map `llm` over `tp` x `pp` chips for each replica; `nodes` lists the active chips of each node, in order.
+def lay(
+    llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Sequence[Sequence[int]]
+) -> Mapping:
+    """Map `llm` over `tp` x `pp` chips for each replica; `nodes` lists the active chips of each node, in
+    order.
 
-    `replicas: auto` makes as many as there are chips for. Raises CapacityError if chips or memory do not suffice, with
-    the fewest chips that would do, and SpecError if there are more stages than blocks.
+    `replicas: auto` makes as many as there are chips for. Raises CapacityError if chips or memory do not
+    suffice, with the fewest chips that would do, and SpecError if there are more stages than blocks.
     """
     chip_count = sum(len(node) for node in nodes)
     replicas = max(1, chip_count // (tp * pp)) if spec.replicas == "auto" else spec.replicas
     if tp * pp * replicas > chip_count:
         needed = tp * pp * replicas
-        raise CapacityError(f"mapping needs {needed} chips ({replicas} x {pp} stages x {tp}), {chip_count} are active",
-                            needed, chip_count)
+        raise CapacityError(
+            f"mapping needs {needed} chips ({replicas} x {pp} stages x {tp}), {chip_count} are active",
+            needed,
+            chip_count,
+        )
     stages, memory = _cut_stages(llm, chip, spec, cut(llm, tp), pp)
     chips = place(nodes, tp, pp * replicas)
     copies = tuple(tuple(chips[i * pp : (i + 1) * pp]) for i in range(replicas))
@@ -113,8 +122,8 @@ def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int) -> 
 def place(nodes: Sequence[Sequence[int]], tp: int, stages: int) -> list[tuple[int, ...]]:
     """The chips of each of `stages` stages in order.
 
-    A stage stays within a node if tp allows, or starts at a node's first chip; where that wastes too many chips,
-    stages follow one another without gaps.
+    A stage stays within a node if tp allows, or starts at a node's first chip; where that wastes too many
+    chips, stages follow one another without gaps.
     """
     widest = max(len(node) for node in nodes)
     chunks: list[tuple[int, ...]] = []
@@ -135,7 +144,8 @@ def place(nodes: Sequence[Sequence[int]], tp: int, stages: int) -> list[tuple[in
 
 
 def fewest_chips(llm: LlmSpec, chip: Chip, spec: MappingSpec) -> tuple[int, int, int]:
-    """The fewest chips that hold one replica and one token of its KV cache: (chips, tp, pp), or zeros if none do.
+    """The fewest chips that hold one replica and one token of its KV cache: (chips, tp, pp), or zeros if none
+    do.
 
     Looks at the degrees that `candidates` looks at, so that many chips do indeed suffice.
     """
@@ -166,18 +176,25 @@ def _does_not_fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, offered: int) -> 
     available = offered * limit_bytes(chip)
     chips, tp, pp = fewest_chips(llm, chip, spec)
     bare = -(-needed // limit_bytes(chip))
-    mend = f"the fewest chips that would do are {chips} (tp {tp}, pp {pp}; {bare} if blocks could be cut freely)"
+    mend = (
+        f"the fewest chips that would do are {chips} (tp {tp}, pp {pp}; {bare} if blocks could be cut freely)"
+    )
     if not chips:
         mend = "no number of chips would do: one block of it exceeds a stage"
     return CapacityError(
-        f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {spec.weights} weights and room for KV cache; "
+        f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {spec.weights} weights and room for KV; "
         f"{offered} chips offer {available / 1e9:.2f} GB of {limit_bytes(chip) / 1e6:.1f} MB each; {mend}",
-        needed, available,
+        needed,
+        available,
     )
 
 
-def _chip_bytes(llm: LlmSpec, spec: MappingSpec, shards: Shards) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Weights of each block on each shard, and KV bytes each token of context adds there: both [block, shard]."""
+def _chip_bytes(
+    llm: LlmSpec, spec: MappingSpec, shards: Shards
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Weights of each block on each shard, and KV bytes each token of context adds there: both [block,
+    shard].
+    """
     kinds = arch.block_kinds(llm)
     weights = {kind: np.array(block_weights(llm, shards, kind), np.int64) for kind in set(kinds)}
     kv = {kind: np.array(block_kv_elements(llm, shards, kind), np.int64) for kind in set(kinds)}
@@ -188,8 +205,8 @@ def _chip_bytes(llm: LlmSpec, spec: MappingSpec, shards: Shards) -> tuple[NDArra
 
 
 def _fewest_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int) -> int:
-    """Stages needed if each is filled in turn with blocks and one token of their KV cache; more than there are blocks
-    if one block does not fit.
+    """Stages needed if each is filled in turn with blocks and one token of their KV cache; more than there
+    are blocks if one block does not fit.
     """
     weights, kv = _chip_bytes(llm, spec, cut(llm, tp))
     need, limit = weights + kv, limit_bytes(chip)
@@ -206,7 +223,8 @@ def _fewest_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int) -> int:
 def _cut_stages(
     llm: LlmSpec, chip: Chip, spec: MappingSpec, shards: Shards, pp: int
 ) -> tuple[tuple[tuple[int, ...], ...], MemoryPlan]:
-    """The stages with the shortest heaviest stage that fit; among those the ones with most room for KV cache."""
+    """The stages with the shortest heaviest stage that fit; among those the ones with most room for KV cache.
+    """
     weights, kv = _chip_bytes(llm, spec, shards)
     count = len(weights)
     if pp > count:
@@ -229,7 +247,9 @@ def _cut_stages(
 
 
 def _room(weights: NDArray[np.int64], kv: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Tokens of KV cache the tightest shard holds if a stage is blocks i..j: [i, j]; -1 if the weights do not fit."""
+    """Tokens of KV cache the tightest shard holds if a stage is blocks i..j: [i, j]; -1 if the weights do not
+    fit.
+    """
     count, tp = weights.shape
     held = np.concatenate([np.zeros((1, tp), np.int64), np.cumsum(weights, axis=0)])
     each = np.concatenate([np.zeros((1, tp), np.int64), np.cumsum(kv, axis=0)])
@@ -255,7 +275,8 @@ def _block_cycles(llm: LlmSpec, chip: Chip, spec: MappingSpec, shards: Shards) -
     cycles = {
         kind: sum(
             max(step.last_cycles)
-            for step in build_block(prefill if kind in encoder else decode, kind).steps if isinstance(step, Operation)
+            for step in build_block(prefill if kind in encoder else decode, kind).steps
+            if isinstance(step, Operation)
         )
         for kind in dict.fromkeys(kinds)
     }
@@ -263,7 +284,8 @@ def _block_cycles(llm: LlmSpec, chip: Chip, spec: MappingSpec, shards: Shards) -
 
 
 def _bottleneck(cost: NDArray[np.float64], parts: int) -> tuple[float, list[int]]:
-    """Cut 0..n-1 into `parts` contiguous runs so that the costliest run costs least; cost[i, j] is that of i..j.
+    """Cut 0..n-1 into `parts` contiguous runs so that the costliest run costs least; cost[i, j] is that of
+    i..j.
 
     Returns that cost and the end (exclusive) of each run. Dynamic programming over run ends, O(parts n^2).
     """

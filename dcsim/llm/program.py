@@ -30,7 +30,8 @@ __all__ = ["Block", "Collective", "Operation", "Program", "Shape", "Stage", "Ste
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The chips of one stage, its blocks, and `send_bytes`: what it hands to the next stage, all shards together.
+    """The chips of one stage, its blocks, and `send_bytes`: what it hands to the next stage, all shards
+    together.
 
     Shard r sends its 1/tp slice to shard r of the next stage, which gathers the slices.
     """
@@ -44,8 +45,8 @@ class Stage:
 class Program:
     """One iteration from its first stage to the sampled tokens back there.
 
-    Shard r of the last stage sends `loop_back_bytes` (the sampled tokens) to shard r of the first; 0 where nothing
-    loops back (encoder only). Stages without work at this shape are left out.
+    Shard r of the last stage sends `loop_back_bytes` (the sampled tokens) to shard r of the first; 0 where
+    nothing loops back (encoder only). Stages without work at this shape are left out.
     """
 
     clock_hz: float
@@ -54,14 +55,23 @@ class Program:
 
 
 def build_program(llm: LlmSpec, mapping: Mapping, chip: Chip, shape: Shape, host_s: float = 0.0) -> Program:
-    """The program of one iteration of `shape` on the first replica; the others' are the same on their own chips.
+    """The program of one iteration of `shape` on the first replica; the others' are the same on their own
+    chips.
 
-    Tokens are sampled on the chips; `host_s` puts a round trip to the host between sampling and the next iteration.
+    Tokens are sampled on the chips; `host_s` puts a round trip to the host between sampling and the next
+    iteration.
     """
     plan = Plan(llm, chip, mapping.spec, mapping.shards, shape)
     kinds = arch.block_kinds(llm)
-    working = [(chips, [kinds[i] for i in stage]) for chips, stage in zip(mapping.stage_chips, mapping.stages, strict=True)]
-    working = [(chips, kept) for chips, stage in working if (kept := [kind for kind in stage if _has_work(plan, kind)])]
+    working = [
+        (chips, [kinds[i] for i in stage])
+        for chips, stage in zip(mapping.stage_chips, mapping.stages, strict=True)
+    ]
+    working = [
+        (chips, kept)
+        for chips, stage in working
+        if (kept := [kind for kind in stage if _has_work(plan, kind)])
+    ]
     made: dict[tuple[str, bool], Block] = {}
     stages: list[Stage] = []
     for chips, stage_kinds in working:

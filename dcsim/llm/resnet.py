@@ -1,7 +1,8 @@
 """ResNet-50 on one chip: the chip-level measurement that fixes the cost of a dependent operation.
 
-A convolution is a matrix product: one row for each output pixel, k = kernel area x input channels, n = output channels
-(He et al. 2015, arXiv:1512.03385, table 1; stride in the 3 x 3 convolution). Pooling and additions stream along.
+A convolution is a matrix product: one row for each output pixel, k = kernel area x input channels, n = output
+channels (He et al. 2015, arXiv:1512.03385, table 1; stride in the 3 x 3 convolution). Pooling and additions
+stream along.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from dcsim.llm.cost import Work, operation_cost
 from dcsim.spec.chip import LpuChip
 
-# Bottlenecks in each of the four groups, and the inner channels of the first; both double in width from group to group.
+# Bottlenecks in each of the four groups, and the inner channels of the first; both double in width from group
+# to group.
 GROUPS, CHANNELS, EXPANSION, IMAGE = (3, 4, 6, 3), 64, 4, 224
 
 

@@ -1,4 +1,6 @@
-"""How the blocks of an LLM are cut over the chips of one stage (tensor parallel); shares may be uneven by one."""
+"""How the blocks of an LLM are cut over the chips of one stage (tensor parallel); shares may be uneven by
+one.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,8 @@ def cut(llm: LlmSpec, tp: int) -> Shards:
 
 
 def block_weights(llm: LlmSpec, shards: Shards, kind: str) -> tuple[int, ...]:
-    """Weights each shard stores of one block of `kind`: norms and the router of experts are on every shard."""
+    """Weights each shard stores of one block of `kind`: norms and the router of experts are on every shard.
+    """
     d, d_head = llm.d_model, llm.d_head
     per_column = arch.up_columns(llm, 1) * d + d  # up-projections and the down-projection
     router = d * llm.experts if llm.experts > 1 else 0
@@ -82,7 +85,8 @@ def block_weights(llm: LlmSpec, shards: Shards, kind: str) -> tuple[int, ...]:
 def block_kv_elements(llm: LlmSpec, shards: Shards, kind: str) -> tuple[int, ...]:
     """Key and value elements each shard keeps of one block for each token of context.
 
-    Cross-attention keeps those of `encoder_tokens` for each sequence; they are spread over the longest context.
+    Cross-attention keeps those of `encoder_tokens` for each sequence; they are spread over the longest
+    context.
     """
     if kind in (arch.ATTENTION, arch.PARALLEL_LAYER):
         tokens = 1

@@ -1,7 +1,7 @@
 """From a program to tasks: every operation on every chip, every collective and hop as messages.
 
-Equal blocks are spelled out once, on ranks 0..tp-1, and then set down on each stage's chips by shifting indexes, so
-that an iteration of a hundred thousand tasks takes milliseconds.
+Equal blocks are spelled out once, on ranks 0..tp-1, and then set down on each stage's chips by shifting
+indexes, so that an iteration of a hundred thousand tasks takes milliseconds.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dcsim.network.tasks import ATTENTION, HOP, HOST, MATRIX, SEND, VECTOR, Task
 
 PART_OF = {"matrix": MATRIX, "attention": ATTENTION, "vector": VECTOR, "host": HOST}
 
-# Adds a collective's tasks among `ranks`. before[r] are the tasks rank r's data waits for; the answer lists, for each rank,
-# the tasks its result waits for.
+# Adds a collective's tasks among `ranks`. before[r] are the tasks rank r's data waits for; the answer lists,
+# for each rank, the tasks its result waits for.
 Exchange = Callable[[TaskBuilder, Collective, Sequence[int], list[list[int]]], list[list[int]]]
 
 Handles = list[list[int]]
@@ -27,8 +27,9 @@ Handles = list[list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A block on ranks 0..tp-1. A predecessor below 0 stands for what came before the block: -1 - r for the results
-    of rank r, -1 - tp - r for the last user of its matrix unit. `outputs` and `units` are the same at its end.
+    """A block on ranks 0..tp-1. A predecessor below 0 stands for what came before the block: -1 - r for the
+    results of rank r, -1 - tp - r for the last user of its matrix unit. `outputs` and `units` are the same at
+    its end.
     """
 
     tasks: Tasks
@@ -79,14 +80,21 @@ def make_template(block: Block, ranks: int, clock_hz: float, exchange: Exchange)
 def _operation(builder: TaskBuilder, step: Operation, rank: int, before: list[int], units: Handles) -> int:
     """Add `step` on `rank`.
 
-    A matrix unit works on one operation at a time. An operation that may start before all its rows are there must
-    therefore wait for the unit's last user, by a task without length that needs all of that user's output.
+    A matrix unit works on one operation at a time. An operation that may start before all its rows are there
+    must therefore wait for the unit's last user, by a task without length that needs all of that user's
+    output.
     """
     uses_unit = step.part in ("matrix", "attention")
     if uses_unit and step.lead_rows < step.rows:
         before = [*before, builder.compute(rank, PART_OF[step.part], 0, 0, units[rank])]
     task = builder.compute(
-        rank, PART_OF[step.part], step.first_cycles[rank], step.last_cycles[rank], before, step.rows, step.lead_rows
+        rank,
+        PART_OF[step.part],
+        step.first_cycles[rank],
+        step.last_cycles[rank],
+        before,
+        step.rows,
+        step.lead_rows,
     )
     if uses_unit:
         units[rank] = [task]
@@ -96,9 +104,9 @@ def _operation(builder: TaskBuilder, step: Operation, rank: int, before: list[in
 def _hop(state: _State, stage: Stage, after: Stage, clock_hz: float, size_bytes: int) -> Tasks:
     """Shard r sends to shard r of the next stage, where nothing has used the matrix units yet.
 
-    Slices to twins and a gathering there, not whole rows to twins: the links between two nodes are shared by all
-    shards of a stage, so sending every byte once is faster than sending it tp times, as soon as rows exceed what the
-    links carry during one hop's latency.
+    Slices to twins and a gathering there, not whole rows to twins: the links between two nodes are shared by
+    all shards of a stage, so sending every byte once is faster than sending it tp times, as soon as rows
+    exceed what the links carry during one hop's latency.
     """
     builder = TaskBuilder(clock_hz)
     outputs = [
@@ -117,13 +125,26 @@ class _State:
         self.units: Handles = units or []
 
     def append(self, template: Template, chips: Sequence[int], targets: Sequence[int]) -> Tasks:
-        """`template` on `chips` (its messages to `targets`) after what came before, with indexes of the whole."""
+        """`template` on `chips` (its messages to `targets`) after what came before, with indexes of the
+        whole.
+        """
         old, outside = template.tasks, self.outputs + self.units
         before_start, before = _resolve(old, outside, self.count)
         target_of = np.array([*targets, -1], np.int32)  # index -1: no target
         tasks = Tasks(
-            old.clock_hz, old.kind, old.part, old.call, np.array(chips, np.int32)[old.chip], target_of[old.target],
-            old.size_bytes, old.first_cycles, old.last_cycles, old.rows, old.lead_rows, before_start, before,
+            old.clock_hz,
+            old.kind,
+            old.part,
+            old.call,
+            np.array(chips, np.int32)[old.chip],
+            target_of[old.target],
+            old.size_bytes,
+            old.first_cycles,
+            old.last_cycles,
+            old.rows,
+            old.lead_rows,
+            before_start,
+            before,
         )
         self.outputs = self._shift(template.outputs, outside)
         self.units = self._shift(template.units, outside)
@@ -132,13 +153,14 @@ class _State:
 
     def _shift(self, handles: Handles, outside: Handles) -> Handles:
         return [
-            [task for h in each for task in ([h + self.count] if h >= 0 else outside[-1 - h])] for each in handles
+            [task for h in each for task in ([h + self.count] if h >= 0 else outside[-1 - h])]
+            for each in handles
         ]
 
 
 def _resolve(tasks: Tasks, outside: Handles, offset: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Predecessors as indexes of the whole: those within shifted by `offset`, those below 0 replaced by the tasks they
-    stand for.
+    """Predecessors as indexes of the whole: those within shifted by `offset`, those below 0 replaced by the
+    tasks they stand for.
     """
     before = tasks.before
     external = before < 0
@@ -159,7 +181,18 @@ def _join(clock_hz: float, pieces: list[Tasks]) -> Tasks:
     """One set of arrays; `before_start` of each piece shifted by the predecessors that came before it."""
     if not pieces:
         return TaskBuilder(clock_hz).build()
-    names = ("kind", "part", "call", "chip", "target", "size_bytes", "first_cycles", "last_cycles", "rows", "lead_rows")
+    names = (
+        "kind",
+        "part",
+        "call",
+        "chip",
+        "target",
+        "size_bytes",
+        "first_cycles",
+        "last_cycles",
+        "rows",
+        "lead_rows",
+    )
     columns = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names}
     shifts = np.cumsum([0, *(len(piece.before) for piece in pieces[:-1])])
     starts = [piece.before_start[:-1] + shift for piece, shift in zip(pieces, shifts, strict=True)]

@@ -22,10 +22,32 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 }
 
 # What each family's code does that its config does not say.
-_GATED, _LEARNED_POSITIONS, _PARALLEL, _ENCODER, _SPEECH = "gated", "positions", "parallel", "encoder", "speech"
+_GATED, _LEARNED_POSITIONS, _PARALLEL, _ENCODER, _SPEECH = (
+    "gated",
+    "positions",
+    "parallel",
+    "encoder",
+    "speech",
+)
 _FAMILIES: dict[str, frozenset[str]] = {
-    **dict.fromkeys(("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "gemma", "gemma2",
-                     "phi3", "internlm2", "yi", "olmo"), frozenset({_GATED})),
+    **dict.fromkeys(
+        (
+            "llama",
+            "mistral",
+            "mixtral",
+            "qwen2",
+            "qwen3",
+            "qwen2_moe",
+            "qwen3_moe",
+            "gemma",
+            "gemma2",
+            "phi3",
+            "internlm2",
+            "yi",
+            "olmo",
+        ),
+        frozenset({_GATED}),
+    ),
     "cohere": frozenset({_GATED, _PARALLEL}),
     **dict.fromkeys(("gpt2", "gpt_bigcode", "opt"), frozenset({_LEARNED_POSITIONS})),
     **dict.fromkeys(("gptj", "falcon", "phi"), frozenset({_PARALLEL})),
@@ -36,7 +58,22 @@ _FAMILIES: dict[str, frozenset[str]] = {
 _ALIASED_FAMILIES = {"RefinedWeb": "falcon", "RefinedWebModel": "falcon"}
 
 # Families whose checkpoints tie embedding and head unless the config says otherwise.
-_TIED = frozenset({"gpt2", "gpt_bigcode", "opt", "falcon", "bloom", "mpt", "gemma", "gemma2", "cohere", "bert", "roberta", "whisper"})
+_TIED = frozenset(
+    {
+        "gpt2",
+        "gpt_bigcode",
+        "opt",
+        "falcon",
+        "bloom",
+        "mpt",
+        "gemma",
+        "gemma2",
+        "cohere",
+        "bert",
+        "roberta",
+        "whisper",
+    }
+)
 
 # Precisions by the names of `torch_dtype` or `dtype`.
 _DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "int8": "int8", "float8_e4m3fn": "fp8"}
@@ -45,8 +82,8 @@ _DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "int8": "in
 def llm_from_config(config: dict[str, Any], where: str = "config.json") -> dict[str, Any]:
     """The keys of an LLM section from a Hugging Face config; figures of text only where text is nested.
 
-    Raises SpecError for a family it does not know (listing those it does), a figure that is missing, or layers of
-    different kinds, which would not be counted right.
+    Raises SpecError for a family it does not know (listing those it does), a figure that is missing, or
+    layers of different kinds, which would not be counted right.
     """
     nested = config.get("text_config")
     if isinstance(nested, dict):
@@ -63,7 +100,9 @@ def llm_from_config(config: dict[str, Any], where: str = "config.json") -> dict[
 
 
 def dtype_of(config: dict[str, Any]) -> str | None:
-    """The precision a config's weights are stored in, in the words of `mapping.weights`; None if it does not say."""
+    """The precision a config's weights are stored in, in the words of `mapping.weights`; None if it does not
+    say.
+    """
     nested = config.get("text_config") if isinstance(config.get("text_config"), dict) else {}
     for part in (config, nested or {}):
         for key in ("torch_dtype", "dtype"):
@@ -76,18 +115,30 @@ def _family(config: dict[str, Any], where: str) -> str:
     name = str(config.get("model_type") or "")
     name = _ALIASED_FAMILIES.get(name, name)
     if name not in _FAMILIES:
-        raise SpecError(Problem(where, f"unknown architecture '{name or 'none given'}'", f"known: {', '.join(sorted(_FAMILIES))}"))
+        raise SpecError(
+            Problem(
+                where,
+                f"unknown architecture '{name or 'none given'}'",
+                f"known: {', '.join(sorted(_FAMILIES))}",
+            )
+        )
     return name
 
 
 def _refuse_mixed(config: dict[str, Any], where: str) -> None:
-    """Layers must be alike: attention all over the whole context, feed-forward blocks all dense or all of experts."""
+    """Layers must be alike: attention all over the whole context, feed-forward blocks all dense or all of
+    experts.
+    """
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and len(set(kinds)) > 1:
-        raise SpecError(Problem(where, f"layers of different kinds ({', '.join(sorted(set(kinds)))}) are not supported"))
+        raise SpecError(
+            Problem(where, f"layers of different kinds ({', '.join(sorted(set(kinds)))}) are not supported")
+        )
     dense_first = config.get("first_k_dense_replace") or config.get("mlp_only_layers")
     if dense_first or config.get("decoder_sparse_step", 1) != 1 or config.get("moe_layer_freq", 1) != 1:
-        raise SpecError(Problem(where, "some layers have experts and others do not: mixed layers are not supported"))
+        raise SpecError(
+            Problem(where, "some layers have experts and others do not: mixed layers are not supported")
+        )
     if config.get("n_shared_experts") or config.get("shared_expert_intermediate_size"):
         raise SpecError(Problem(where, "shared experts beside routed ones are not supported"))
 
@@ -102,20 +153,28 @@ def _figures(config: dict[str, Any], family: str, traits: frozenset[str], where:
         d_ff = config["moe_intermediate_size"]
     parallel = bool(config.get("parallel_attn", config.get("parallel_attention", _PARALLEL in traits)))
     return {
-        "name": str(config.get("_name_or_path") or family), "source": where,
-        "layers": _number(config, "layers", where), "d_model": d_model, "heads": heads,
-        "kv_heads": _kv_heads(config, heads, where), "d_head": _number(config, "d_head", where, d_model // heads),
-        "d_ff": d_ff, "vocab": _number(config, "vocab", where),
+        "name": str(config.get("_name_or_path") or family),
+        "source": where,
+        "layers": _number(config, "layers", where),
+        "d_model": d_model,
+        "heads": heads,
+        "kv_heads": _kv_heads(config, heads, where),
+        "d_head": _number(config, "d_head", where, d_model // heads),
+        "d_ff": d_ff,
+        "vocab": _number(config, "vocab", where),
         "activation": _activation(config, _GATED in traits),
         "parallel_attention": parallel,
         "tied_embeddings": bool(config.get("tie_word_embeddings", family in _TIED)),
-        "experts": experts, "experts_active": _number(config, "experts_active", where, 2 if experts > 1 else 1),
-        "positions": context if _LEARNED_POSITIONS in traits else 0, "context_max": context,
+        "experts": experts,
+        "experts_active": _number(config, "experts_active", where, 2 if experts > 1 else 1),
+        "positions": context if _LEARNED_POSITIONS in traits else 0,
+        "context_max": context,
     }
 
 
 def _kv_heads(config: dict[str, Any], heads: int, where: str) -> int:
-    """Falcon says it three ways: `new_decoder_architecture` counts them, else `multi_query` is one, else all."""
+    """Falcon says it three ways: `new_decoder_architecture` counts them, else `multi_query` is one, else all.
+    """
     if config.get("multi_query") and not config.get("new_decoder_architecture"):
         return 1
     return _number(config, "kv_heads", where, heads)
@@ -137,12 +196,21 @@ def _whisper(config: dict[str, Any], where: str) -> dict[str, Any]:
     d_model, heads = _get(config, "d_model", where), _get(config, "decoder_attention_heads", where)
     positions = _get(config, "max_target_positions", where)
     return {
-        "name": str(config.get("_name_or_path") or "whisper"), "source": where,
-        "layers": _get(config, "decoder_layers", where), "encoder_layers": _get(config, "encoder_layers", where),
-        "encoder_tokens": _get(config, "max_source_positions", where), "d_model": d_model, "heads": heads,
-        "kv_heads": heads, "d_head": d_model // heads, "d_ff": _get(config, "decoder_ffn_dim", where),
-        "vocab": _get(config, "vocab_size", where), "activation": _activation(config, False),
-        "tied_embeddings": bool(config.get("tie_word_embeddings", True)), "positions": positions, "context_max": positions,
+        "name": str(config.get("_name_or_path") or "whisper"),
+        "source": where,
+        "layers": _get(config, "decoder_layers", where),
+        "encoder_layers": _get(config, "encoder_layers", where),
+        "encoder_tokens": _get(config, "max_source_positions", where),
+        "d_model": d_model,
+        "heads": heads,
+        "kv_heads": heads,
+        "d_head": d_model // heads,
+        "d_ff": _get(config, "decoder_ffn_dim", where),
+        "vocab": _get(config, "vocab_size", where),
+        "activation": _activation(config, False),
+        "tied_embeddings": bool(config.get("tie_word_embeddings", True)),
+        "positions": positions,
+        "context_max": positions,
     }
 
 
@@ -155,7 +223,9 @@ def _number(config: dict[str, Any], ours: str, where: str, default: int | None =
     value = _first(config, ours)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(Problem(where, f"needs a whole number for one of {', '.join(_ALIASES[ours])}, got {value!r}"))
+        raise SpecError(
+            Problem(where, f"needs a whole number for one of {', '.join(_ALIASES[ours])}, got {value!r}")
+        )
     return value
 
 
