@@ -1,0 +1,1 @@
+"""One module a page: `TITLE`, `layout(runs, chosen)` and `connect(app, runs)`."""
