@@ -46,6 +46,11 @@ class Programs:
         """The longest context any program is compiled for."""
         return self.contexts[-1]
 
+    @property
+    def shapes_timed(self) -> int:
+        """How many shapes have been timed so far."""
+        return len(self._times)
+
     def bucket(self, context: int) -> int:
         """The compiled context a sequence of `context` tokens is padded to."""
         i = bisect_left(self.contexts, context)

@@ -55,7 +55,7 @@ def test_a_request_alone_takes_what_arithmetic_says(serve_small):
 
 def test_i1_requests_are_conserved(serve_small):
     requests = make_table([0, 0.1, 0.2, 0.3], [100, 9000, 100, 40_000], [10, 10, 10, 10])
-    result = serve_small(requests, kv_tokens=5000, settings=["serving.drain=0"])
+    result = serve_small(requests, kv_tokens=5000)
     status = rows(result)["status"].tolist()
     assert status.count(records.REJECTED) == 2
     assert "KV room for 9010 tokens" in rows(result)["reason"][1]
@@ -125,17 +125,17 @@ def test_a_full_host_queue_rejects(serve_small):
 
 def test_a_slower_stage_slows_every_user_at_load(serve_small):
     """Fewer, longer stages hold fewer micro-batches in flight."""
-    requests = random_requests(400, 150, 10)
+    requests = random_requests(600, 400, 10)
     fast = serve_small(requests, Line(stages=60))
     slow = serve_small(requests, Line(stages=15))
     assert np.median(rows(slow)["tpot_s"]) > 1.2 * np.median(rows(fast)["tpot_s"])
 
 
 def test_a_rack_cap_slows_all_chips_together_and_holds(serve_small):
-    requests = random_requests(100, 50, 11)
-    free = serve_small(requests, Line(energy_j=15.0))
+    requests = random_requests(100, 5, 11)
+    free = serve_small(requests, Line(energy_j=1.0))
     limit = 19_000
-    capped = serve_small(requests, Line(energy_j=15.0), settings=[f"power.rack_cap={limit} W"])
+    capped = serve_small(requests, Line(energy_j=1.0), settings=[f"power.rack_cap={limit} W"])
     assert free.tables["power"]["power_w"].max() > limit
     assert capped.tables["power"]["power_w"].max() <= limit * (1 + 1e-9)
     assert np.median(rows(capped)["tpot_s"]) > np.median(rows(free)["tpot_s"])
@@ -147,7 +147,7 @@ def test_a_cap_below_waiting_power_is_refused(serve_small):
 
 
 @pytest.mark.parametrize(("name", "setup", "helps", "does_not"), [
-    ("kv_memory", {"kv_tokens": 4000}, {"kv_tokens": 8000}, {"settings": ["host.cores=64"]}),
+    ("kv_memory", {"kv_tokens": 4000}, {"kv_tokens": 8000}, {"kv_tokens": 4000, "settings": ["host.cores=64"]}),
     ("sequence_slots", {"settings": ["serving.sequences_max=4"]}, {"settings": ["serving.sequences_max=8"]},
      {"kv_tokens": 200_000, "settings": ["serving.sequences_max=4"]}),
     ("host", {"settings": ["host.cores=1", "serving.host_servers=1", "host.tokenise_token=30 us"]},

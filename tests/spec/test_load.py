@@ -48,7 +48,7 @@ def test_a_bare_name_and_a_path_are_the_same():
 @pytest.mark.parametrize(("old", "new", "line", "what"), [
     ("  nodes: 1", "  nodez: 1", 8, "did you mean 'nodes'?"),
     ("  nodes: 1", "  nodes: -1", 8, "fabric.nodes"),
-    ("chip: lpu-v1", "chip: lpu-v9", 2, "did you mean lpu-v1?"),
+    ("chip: lpu-v1", "chip: lpu-v9", 2, "did you mean lpu-v1"),
     ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 900}", 2, "needs a unit, for example '900 MHz'"),
     ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 3 GB}", 2, "'GB' is a unit of data"),
     ("chip: lpu-v1", "chip: {base: lpu-v1, clok: 3 GHz}", 2, "did you mean 'clock'?"),

@@ -1,0 +1,145 @@
+"""Times one iteration on the network a spec names: the one question both siblings answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.fabric.graph import Fabric
+from dcsim.llm.mapping import Mapping
+from dcsim.llm.program import Program, Shape, build_program
+from dcsim.network.exchange import exchange_by
+from dcsim.network.lower import lower
+from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.schedule import Schedule, compile_schedule
+from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, MESSAGE, VECTOR, Tasks
+from dcsim.network.timing import IterationTime
+from dcsim.spec.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One shape's program, its tasks on chips and their schedule."""
+
+    program: Program
+    tasks: Tasks
+    schedule: Schedule
+
+
+def compile_shape(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> Compiled:
+    """Compile one iteration of `shape` on the first replica's chips for the scheduled network."""
+    network, chip = spec.network, spec.chip
+    program = build_program(spec.llm, mapping, chip, shape)
+    tasks = lower(program, exchange_by(network.reduce_cycles, round(network.vector_bytes)))
+    return Compiled(program, tasks, compile_schedule(tasks, fabric, figures_of(network, chip.clock_hz)))
+
+
+def scheduled_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
+    """Time of one iteration on the scheduled network: a function of its shape, known before it runs."""
+    compiled = compile_shape(spec, fabric, mapping, shape)
+    clock_hz, schedule = spec.chip.clock_hz, compiled.schedule
+    return IterationTime(
+        cycles_to_ps(schedule.makespan_cycles, clock_hz),
+        cycles_to_ps(occupancy_cycles(compiled.tasks, schedule, fabric.chip_count), clock_hz),
+        work_energy_j(compiled.tasks, spec) + link_energy_j(schedule, spec),
+    )
+
+
+def cycles_to_ps(cycles: int, clock_hz: float) -> int:
+    """An absolute cycle count in picoseconds, to the nearest."""
+    return round(cycles * 1e12 / clock_hz)
+
+
+def occupancy_cycles(tasks: Tasks, schedule: Schedule, chip_count: int) -> int:
+    """Cycles between the first start and the last output of the chip that is busy longest.
+
+    The next micro-batch may follow that much later; what a stage hands on travels meanwhile.
+    """
+    compute = (tasks.kind == COMPUTE) & (tasks.last_cycles > 0)  # a task without length only joins others
+    chips = tasks.chip[compute]
+    begin = np.full(chip_count, np.iinfo(np.int64).max)
+    end = np.zeros(chip_count, np.int64)
+    np.minimum.at(begin, chips, schedule.start[compute])
+    np.maximum.at(end, chips, schedule.last_out[compute])
+    used = end > 0
+    return int((end - begin)[used].max(initial=0))
+
+
+def work_energy_j(tasks: Tasks, spec: Topology) -> float:
+    """Energy of all operations above the waiting draw of the chips they run on."""
+    power = spec.chip.power
+    above_w = np.zeros(8)
+    above_w[MATRIX] = power.matrix_w - power.wait_w
+    above_w[ATTENTION] = above_w[VECTOR] = power.vector_w - power.wait_w
+    seconds = np.bincount(tasks.part, tasks.last_cycles, 8) / tasks.clock_hz
+    return float(seconds @ above_w)
+
+
+def link_energy_j(schedule: Schedule, spec: Topology) -> float:
+    """Energy of all vectors on all links."""
+    return schedule.vector_hops * spec.network.vector_wire_bytes * spec.network.link_energy_j
+
+
+TimeShape = Callable[[Topology, Fabric, Mapping, Shape], IterationTime]
+
+# How an iteration is timed, by the network's kind.
+TIMES: dict[str, TimeShape] = {"scheduled": scheduled_time}
+
+
+def critical_parts(tasks: Tasks, schedule: Schedule, send_cycles: int) -> NDArray[np.int64]:
+    """Cycles of the makespan by part of `tasks.PARTS`, walked back along what each task waited for.
+
+    Where a predecessor's output still streams in after a task has started, only the time since its end is the task's.
+    The parts sum to the makespan.
+    """
+    from dcsim.network.tasks import PARTS, WAIT
+
+    parts = np.zeros(len(PARTS), np.int64)
+    start, first, last = schedule.start, schedule.first_out, schedule.last_out
+    if not len(start):
+        return parts
+    leaves = _first_departures(schedule, len(start))
+    task = int(last.argmax())
+    now = int(last[task])
+    while True:
+        before = tasks.before[tasks.before_start[task] : tasks.before_start[task + 1]]
+        streaming = before[last[before] > start[task]]
+        if len(streaming) and now == last[task] and _tail_bound(tasks, schedule, task):
+            producer = int(streaming[last[streaming].argmax()])
+            parts[tasks.part[task]] += now - last[producer]
+            task, now = producer, int(last[producer])
+            continue
+        began = int(start[task])
+        if tasks.kind[task] == MESSAGE:
+            queued = max(0, min(int(leaves[task]) - send_cycles - began, now - began))
+            parts[WAIT] += queued
+            began += queued
+        parts[tasks.part[task]] += now - began
+        now = int(start[task])
+        if not len(before):
+            parts[WAIT] += now
+            return parts
+        lead, rows = int(tasks.lead_rows[task]), int(tasks.rows[task])
+        ready = first[before] + (last[before] - first[before]) * lead // rows
+        binding = int(ready.argmax())
+        parts[WAIT] += now - int(ready[binding])
+        task, now = int(before[binding]), int(ready[binding])
+
+
+def _tail_bound(tasks: Tasks, schedule: Schedule, task: int) -> bool:
+    """Whether a task ended when it did because its input still streamed in."""
+    if tasks.kind[task] == MESSAGE:
+        return True
+    return bool(schedule.last_out[task] > schedule.start[task] + tasks.last_cycles[task])
+
+
+def _first_departures(schedule: Schedule, count: int) -> NDArray[np.int64]:
+    """[task] cycle in which a message's first vector leaves its source; 0 for other tasks."""
+    leaves = np.full(count, np.iinfo(np.int64).max)
+    flows = np.flatnonzero(schedule.hops)
+    np.minimum.at(leaves, schedule.flow_task[flows], schedule.burst_start[schedule.burst_offset[flows]])
+    leaves[leaves == np.iinfo(np.int64).max] = 0
+    return leaves
