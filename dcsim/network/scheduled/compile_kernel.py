@@ -13,19 +13,21 @@ from dcsim.network.scheduled.flows_kernel import (
     claimed_link,
     find_paths,
     grow_flows,
+    lacks_flows,
     make_flows,
     place_flow,
 )
-from dcsim.network.scheduled.links_kernel import CLAIM, grow_links, make_links
+from dcsim.network.scheduled.links_kernel import CLAIM, grow_links, lacks_links, make_links
 
 # The program: `table` [task, 8] has the columns below (a message's vectors, 0 for compute, in place of its
 # bytes), `before` the predecessors `before_start[t]:before_start[t + 1]` of each task.
 Program = namedtuple("Program", ["table", "before_start", "before"])
 CHIP, TARGET, SIZE, FIRST_CYCLES, LAST_CYCLES, ROWS, LEAD_ROWS = range(7)
 
-# What each task gets, `times` [task, 6]: see Schedule for START, FIRST_OUT and LAST_OUT. READY_LAST is when the
-# last predecessor ends; HOPS a message's distance; IDLE the time of its vectors, had it its paths to itself.
-START, FIRST_OUT, LAST_OUT, READY_LAST, HOPS, IDLE = range(6)
+# What each task gets, `times` [task, 8]: see Schedule for START, FIRST_OUT and LAST_OUT. READY_LAST is when the
+# last predecessor ends; HOPS a message's distance; IDLE the time of its vectors, had it its paths to itself;
+# WAITING counts unplaced predecessors; CLAIMED is the link it counts on before it is placed, or -1.
+START, FIRST_OUT, LAST_OUT, READY_LAST, HOPS, IDLE, WAITING, CLAIMED = range(8)
 
 FLOWS_PER_MESSAGE = PATHS_MAX * (PATHS_MAX + 1) // 2
 
@@ -133,6 +135,12 @@ def _place_message(program, ways, links, out, times, task, scratch):
     slot = links.slot
     ready = _ready(start, ready_last, vectors, 0)
     count = find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival)
+    times[task, HOPS] = ways.distance[ways.row[target], source]
+    if vectors == 1:
+        there = place_flow(ways, links, out, paths[0], hops[0], ready, task, 0, 1, 1, slot)
+        times[task, FIRST_OUT], times[task, LAST_OUT] = there, there
+        times[task, IDLE] = _path_cycles(ways, hops[0])
+        return
     carried[:count] = 0
     k, last, end_count = 0, np.int64(0), 0
     for open_paths in range(1, count + 1):
@@ -141,9 +149,7 @@ def _place_message(program, ways, links, out, times, task, scratch):
             take = min(take, open_paths * ((arrival[open_paths] - arrival[open_paths - 1]) // slot))
         for p in range(min(open_paths, take)):
             run = (take - p + open_paths - 1) // open_paths
-            stride = slot
-            if vectors > 1:
-                stride = max(slot, -(-(ready_last - start) * open_paths // (vectors - 1)))
+            stride = max(slot, -(-(ready_last - start) * open_paths // (vectors - 1)))
             ready = _ready(start, ready_last, vectors, k + p)
             there = place_flow(ways, links, out, paths[p], hops[p], ready, task, k + p, open_paths, run, stride)
             last = max(last, there + (run - 1) * stride)
@@ -155,7 +161,6 @@ def _place_message(program, ways, links, out, times, task, scratch):
         k += take
     times[task, LAST_OUT] = last
     times[task, FIRST_OUT] = _line_start(vectors, last, ends, end_count)
-    times[task, HOPS] = ways.distance[ways.row[target], source]
     for p in range(count):
         if carried[p] > 0:
             alone = _path_cycles(ways, hops[p]) + (carried[p] - 1) * slot
@@ -165,8 +170,6 @@ def _place_message(program, ways, links, out, times, task, scratch):
 @njit(cache=True)
 def _line_start(vectors, last, ends, end_count):
     """Smallest F such that vector k is there by F + (last - F) k / (vectors - 1), for the ends of all flows."""
-    if vectors == 1:
-        return last
     first = np.int64(0)
     for i in range(end_count):
         k, there = ends[i, 0], ends[i, 1]
@@ -200,19 +203,19 @@ def place_all(program, ways, order, rank, offset, after, link_count, slot):
     count = len(program.table)
     links = make_links(link_count, slot)
     out = make_flows(64 + count, 64 + 4 * count)
-    times = np.zeros((count, 6), np.int64)
+    times = np.zeros((count, 8), np.int64)
     scratch = (np.empty((PATHS_MAX, HOPS_MAX), np.int32), np.empty(PATHS_MAX, np.int64),
                np.empty(PATHS_MAX, np.int64), np.empty(PATHS_MAX, np.int64),
                np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64))
-    waiting = np.diff(program.before_start)
+    times[:, WAITING] = np.diff(program.before_start)
+    times[:, CLAIMED] = -1
     heap, size, cursor = np.empty(count, np.int64), 0, 0
-    claims = np.full(count, -1, np.int32)
     for task in range(count):
-        if waiting[task] == 0:
-            _claim(program, ways, links, claims, task)
+        if times[task, WAITING] == 0:
+            _claim(program, ways, links, times, task)
     while True:
         # Tasks without predecessors all start at 0, so their order is that of their rank: no heap needed.
-        while cursor < count and waiting[order[cursor]] != 0:
+        while cursor < count and times[order[cursor], WAITING] != 0:
             cursor += 1
         if cursor < count and (size == 0 or heap[0] > cursor):
             task = order[cursor]
@@ -222,36 +225,38 @@ def place_all(program, ways, order, rank, offset, after, link_count, slot):
             size -= 1
         else:
             break
-        waiting[task] = -1
+        times[task, WAITING] = -1
         flow_room, burst_room = _room(program, ways, task)
-        out = grow_flows(out, flow_room, burst_room)
-        links = grow_links(links, burst_room)
-        _place(program, ways, links, out, times, task, claims, scratch)
+        if lacks_flows(out, flow_room, burst_room):
+            out = grow_flows(out, flow_room, burst_room)
+        if lacks_links(links, burst_room):
+            links = grow_links(links, burst_room)
+        _place(program, ways, links, out, times, task, scratch)
         for i in range(offset[task], offset[task + 1]):
             other = after[i]
-            waiting[other] -= 1
-            if waiting[other] == 0:
-                waiting[other] = -2  # in the heap, not among those without predecessors
+            times[other, WAITING] -= 1
+            if times[other, WAITING] == 0:
+                times[other, WAITING] = -2  # in the heap, not among those without predecessors
                 _release(program, other, times)
-                _claim(program, ways, links, claims, other)
+                _claim(program, ways, links, times, other)
                 _push(heap, size, times[other, START] * count + rank[other])
                 size += 1
     return times, out, links
 
 
 @njit(cache=True)
-def _claim(program, ways, links, claims, task):
+def _claim(program, ways, links, times, task):
     """Let others know, before a message is placed, which link it is about to take.
 
     Without this the first message of an exchange would spread over links its neighbours need.
     """
     if program.table[task, SIZE] > 1 and program.table[task, CHIP] != program.table[task, TARGET]:
-        claims[task] = claimed_link(ways, task, program.table[task, CHIP], program.table[task, TARGET])
-        links.state[claims[task], CLAIM] += program.table[task, SIZE] * links.slot
+        times[task, CLAIMED] = claimed_link(ways, task, program.table[task, CHIP], program.table[task, TARGET])
+        links.state[times[task, CLAIMED], CLAIM] += program.table[task, SIZE] * links.slot
 
 
 @njit(cache=True)
-def _place(program, ways, links, out, times, task, claims, scratch):
+def _place(program, ways, links, out, times, task, scratch):
     """Place one task: an operation needs no link, a message to its own chip no time."""
     start = times[task, START]
     if program.table[task, SIZE] == 0:
@@ -259,8 +264,8 @@ def _place(program, ways, links, out, times, task, claims, scratch):
     elif program.table[task, CHIP] == program.table[task, TARGET]:
         times[task, FIRST_OUT], times[task, LAST_OUT] = start, times[task, READY_LAST]
     else:
-        if claims[task] >= 0:
-            links.state[claims[task], CLAIM] -= program.table[task, SIZE] * links.slot
+        if times[task, CLAIMED] >= 0:
+            links.state[times[task, CLAIMED], CLAIM] -= program.table[task, SIZE] * links.slot
         _place_message(program, ways, links, out, times, task, scratch)
 
 

@@ -14,7 +14,7 @@ from numba import njit
 
 from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, earliest, grown, occupy
 
-HOPS_MAX = 512  # longest path a message may take, in links
+HOPS_MAX = 127  # longest path a message may take, in links
 PATHS_MAX = 32  # paths one message may be spread over
 
 # The fabric and the figures a flow needs. `hop` includes the slack; `wait_max` is the longest wait for a link.
@@ -32,6 +32,12 @@ TASK, FIRST_VECTOR, VECTOR_STEP, VECTORS, STRIDE, BURSTS_END = range(6)
 def make_flows(flow_room, burst_room):
     """Empty output."""
     return Flows(np.empty((flow_room, 6), np.int64), np.empty((burst_room, 2), np.int64), np.zeros(2, np.int64))
+
+
+@njit(cache=True)
+def lacks_flows(out, flow_room, burst_room):
+    """Whether that many more flows and bursts might not fit."""
+    return out.used[0] + flow_room > len(out.flows) or out.used[1] + burst_room > len(out.bursts)
 
 
 @njit(cache=True)

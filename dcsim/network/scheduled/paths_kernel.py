@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-UNREACHED = np.int16(32_767)
+UNREACHED = np.int8(127)
 
 
 @njit(cache=True)
 def distances_to(first_link, link_target, sources, targets):
     """Hops from every vertex to each target of the messages `sources[i] -> targets[i]`.
 
-    Returns `row` [vertex], the table's row for a target or -1, and `distance` [row, vertex] int16. A search
+    Returns `row` [vertex], the table's row for a target or -1, and `distance` [row, vertex] int8. A search
     stops once all sources of its target are reached, so far vertices may stay UNREACHED. Cables run both
     ways, so outgoing links serve a search from the target.
     """
@@ -32,7 +32,7 @@ def distances_to(first_link, link_target, sources, targets):
         r = row[targets[i]]
         grouped[place[r]] = sources[i]
         place[r] += 1
-    distance = np.full((rows, vertex_count), UNREACHED, np.int16)
+    distance = np.full((rows, vertex_count), UNREACHED, np.int8)
     wanted = np.full(vertex_count, -1, np.int32)
     queue = np.empty(vertex_count, np.int32)
     for target in range(vertex_count):

@@ -97,7 +97,7 @@ def compile_schedule(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule
     cannot reach its target.
     """
     schedule = _compile(tasks, fabric, figures)
-    if figures.detours_max and len(schedule.flow_task) > len(np.unique(schedule.flow_task)):
+    if figures.detours_max and bool((np.diff(schedule.flow_task) == 0).any()):
         minimal = _compile(tasks, fabric, replace(figures, detours_max=0))
         if minimal.makespan_cycles <= schedule.makespan_cycles:
             return minimal
@@ -122,7 +122,7 @@ def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
     slot = figures.slot_cycles
     offset, after = kernel.successors(program)
     remaining = kernel.remaining_cycles(program, ways, slot, offset, after)
-    order = _order(tasks, remaining, fabric.chip_count)
+    order = np.argsort(-remaining, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     times, out, links = kernel.place_all(program, ways, order, rank, offset, after, fabric.link_count, slot)
@@ -139,7 +139,7 @@ def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
     )
 
 
-def _distances(tasks: Tasks, fabric: Fabric, vectors: Int32) -> tuple[Int32, NDArray[np.int16]]:
+def _distances(tasks: Tasks, fabric: Fabric, vectors: Int32) -> tuple[Int32, NDArray[np.int8]]:
     """Hops to every target of a message; raises FabricError when one cannot be reached."""
     from dcsim.network.scheduled.flows_kernel import HOPS_MAX
     from dcsim.network.scheduled.paths_kernel import distances_to
@@ -154,11 +154,3 @@ def _distances(tasks: Tasks, fabric: Fabric, vectors: Int32) -> tuple[Int32, NDA
                           f"for message {message} within {HOPS_MAX} links")
     return row, distance
 
-
-def _order(tasks: Tasks, remaining: Int64, chip_count: int) -> Int64:
-    """Tasks by most work behind them, then by how far round the target is from the source, then by index.
-
-    The second key makes an exchange of all with all address different targets at the same time.
-    """
-    shift = np.where(tasks.kind == MESSAGE, (tasks.target.astype(np.int64) - tasks.chip) % chip_count, 0)
-    return np.argsort(shift - remaining * chip_count, kind="stable")
