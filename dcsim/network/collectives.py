@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
@@ -17,7 +18,7 @@ from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, LINK, SEND, V
 
 Span = tuple[int, int]  # bytes [start, end) of the whole
 Spans = list[Span]
-Ready = list[list[int]]  # [rank] tasks
+Handles = list[list[int]]  # [rank] tasks
 Levels = Sequence[Sequence[int]]  # [level][rank] labels: the node of each rank, then its rack
 
 
@@ -76,7 +77,7 @@ def cut(size_bytes: int, parts: int, vector_bytes: int) -> Spans:
     for part in range(parts):
         ends.append(ends[-1] + share + (part < more))
     return [(min(a * vector_bytes, size_bytes), min(b * vector_bytes, size_bytes))
-            for a, b in zip(ends[:-1], ends[1:], strict=True)]
+            for a, b in pairwise(ends)]
 
 
 def levels_of(fabric: Fabric, chips: Sequence[int]) -> list[list[int]]:
@@ -166,7 +167,7 @@ def _columns(nodes: list[list[int]]) -> list[list[int]]:
 # Rings and trees.
 
 
-def _reduce_ring(g: Ranks, spans: Spans, before: Ready) -> Ready:
+def _reduce_ring(g: Ranks, spans: Spans, before: Handles) -> Handles:
     """n - 1 steps; rank r ends with the sum of span r."""
     n, sums = len(g), list(before)
     for step in range(n - 1):
@@ -176,7 +177,7 @@ def _reduce_ring(g: Ranks, spans: Spans, before: Ready) -> Ready:
     return sums
 
 
-def _gather_ring(g: Ranks, spans: Spans, ready: Ready) -> Ready:
+def _gather_ring(g: Ranks, spans: Spans, ready: Handles) -> Handles:
     """n - 1 steps; each rank passes on what it got last."""
     n, passing, after = len(g), list(ready), [list(tasks) for tasks in ready]
     for step in range(n - 1):
@@ -187,7 +188,7 @@ def _gather_ring(g: Ranks, spans: Spans, ready: Ready) -> Ready:
     return after
 
 
-def _reduce_tree(g: Ranks, span: Span, before: Ready) -> list[int]:
+def _reduce_tree(g: Ranks, span: Span, before: Handles) -> list[int]:
     """Binomial tree onto rank 0: ceil(log2 n) steps of the whole."""
     sums, distance = list(before), 1
     while distance < len(g):
@@ -198,9 +199,9 @@ def _reduce_tree(g: Ranks, span: Span, before: Ready) -> list[int]:
     return sums[0]
 
 
-def _spread_tree(g: Ranks, span: Span, ready: list[int]) -> Ready:
+def _spread_tree(g: Ranks, span: Span, ready: list[int]) -> Handles:
     """Binomial tree from rank 0: ceil(log2 n) steps of the whole, farthest ranks first."""
-    after: Ready = [ready] + [[] for _ in range(len(g) - 1)]
+    after: Handles = [ready] + [[] for _ in range(len(g) - 1)]
     distance = 1 << max(0, (len(g) - 1).bit_length() - 1)
     while distance and len(g) > 1:
         for rank in range(0, len(g) - distance, 2 * distance):
@@ -212,19 +213,19 @@ def _spread_tree(g: Ranks, span: Span, ready: list[int]) -> Ready:
 # The operations: (ranks, size in bytes, before, levels) -> after.
 
 
-def _all_reduce_levels(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _all_reduce_levels(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     spans, ranks = cut(size_bytes, len(g), g.unit.vector_bytes), list(range(len(g)))
     sums = _reduce_levels(g, ranks, _owners(spans), dict(enumerate(before)), levels)
     return _tasks(_gather_levels(g, ranks, {r: ([spans[r]], sums[r]) for r in sums}, levels))
 
 
-def _reduce_scatter_levels(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _reduce_scatter_levels(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     spans = cut(size_bytes, len(g), g.unit.vector_bytes)
     sums = _reduce_levels(g, list(range(len(g))), _owners(spans), dict(enumerate(before)), levels)
     return [sums.get(rank, before[rank]) for rank in range(len(g))]
 
 
-def _all_gather_levels(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _all_gather_levels(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     spans = cut(size_bytes, len(g), g.unit.vector_bytes)
     held = {r: (own, before[r]) for r, own in _owners(spans).items()}
     return _tasks(_gather_levels(g, list(range(len(g))), held, levels))
@@ -235,36 +236,36 @@ def _owners(spans: Spans) -> dict[int, Spans]:
     return {rank: [span] for rank, span in enumerate(spans) if span[1] > span[0]}
 
 
-def _tasks(held: Held) -> Ready:
+def _tasks(held: Held) -> Handles:
     return [held[rank][1] for rank in range(len(held))]
 
 
-def _all_reduce_ring(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _all_reduce_ring(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     spans = cut(size_bytes, len(g), g.unit.vector_bytes)
     return _gather_ring(g, spans, _reduce_ring(g, spans, before))
 
 
-def _reduce_scatter_ring(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _reduce_scatter_ring(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     return _reduce_ring(g, cut(size_bytes, len(g), g.unit.vector_bytes), before)
 
 
-def _all_gather_ring(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _all_gather_ring(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     return _gather_ring(g, cut(size_bytes, len(g), g.unit.vector_bytes), before)
 
 
-def _all_reduce_tree(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _all_reduce_tree(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     return _spread_tree(g, (0, size_bytes), _reduce_tree(g, (0, size_bytes), before))
 
 
-def _broadcast_tree(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _broadcast_tree(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     return _spread_tree(g, (0, size_bytes), before[0])
 
 
-def _broadcast_direct(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _broadcast_direct(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     return _tasks(_gather_direct(g, list(range(len(g))), {0: ([(0, size_bytes)], before[0])}))
 
 
-def _all_to_all_direct(g: Ranks, size_bytes: int, before: Ready, levels: Levels) -> Ready:
+def _all_to_all_direct(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     """Rank s sends its span t to rank t, starting with the next rank; it keeps its own span."""
     n, spans = len(g), cut(size_bytes, len(g), g.unit.vector_bytes)
     after = [list(tasks) for tasks in before]
@@ -275,12 +276,12 @@ def _all_to_all_direct(g: Ranks, size_bytes: int, before: Ready, levels: Levels)
     return after
 
 
-def _direct(levelled: Callable[[Ranks, int, Ready, Levels], Ready]) -> Callable[[Ranks, int, Ready, Levels], Ready]:
+def _direct(levelled: Callable[[Ranks, int, Handles, Levels], Handles]) -> Callable[[Ranks, int, Handles, Levels], Handles]:
     """The same exchange with all ranks on one level."""
     return lambda g, size_bytes, before, levels: levelled(g, size_bytes, before, ())
 
 
-ALGORITHMS: dict[tuple[str, str], Callable[[Ranks, int, Ready, Levels], Ready]] = {
+ALGORITHMS: dict[tuple[str, str], Callable[[Ranks, int, Handles, Levels], Handles]] = {
     ("all_reduce", "direct"): _direct(_all_reduce_levels),
     ("all_reduce", "hierarchical"): _all_reduce_levels,
     ("all_reduce", "ring"): _all_reduce_ring,
@@ -298,9 +299,9 @@ ALGORITHMS: dict[tuple[str, str], Callable[[Ranks, int, Ready, Levels], Ready]] 
 
 
 def add_collective(
-    builder: TaskBuilder, op: str, chips: Sequence[int], size_bytes: int, before: Ready, unit: VectorUnit,
+    builder: TaskBuilder, op: str, chips: Sequence[int], size_bytes: int, before: Handles, unit: VectorUnit,
     levels: Levels = (), algorithm: str = "auto",
-) -> Ready:
+) -> Handles:
     """Append one collective among `chips` (rank r is chips[r]) and return each rank's finishing tasks.
 
     `size_bytes` is the whole: what a rank holds before a reduction, an all_to_all (one span for each rank) or, at
@@ -317,6 +318,32 @@ def add_collective(
     call = SEND if op == "broadcast" else None
     after = ALGORITHMS[op, algorithm](Ranks(builder, chips, unit, call), size_bytes, before, levels)
     return [tasks or list(before[rank]) for rank, tasks in enumerate(after)]
+
+
+def direct_all_reduce(
+    builder: TaskBuilder, chips: Sequence[int], size_bytes: int, before: Handles, reduce_cycles: int,
+    vector_bytes: int,
+) -> Handles:
+    """Reduce-scatter, then all-gather, one hop each where all ranks are joined."""
+    unit = VectorUnit(vector_bytes, reduce_cycles)
+    return add_collective(builder, "all_reduce", chips, size_bytes, before, unit, algorithm="direct")
+
+
+def direct_reduce_scatter(
+    builder: TaskBuilder, chips: Sequence[int], size_bytes: int, before: Handles, reduce_cycles: int,
+    vector_bytes: int,
+) -> Handles:
+    """Every rank sends every other its span, and sums its own."""
+    unit = VectorUnit(vector_bytes, reduce_cycles)
+    return add_collective(builder, "reduce_scatter", chips, size_bytes, before, unit, algorithm="direct")
+
+
+def direct_all_gather(
+    builder: TaskBuilder, chips: Sequence[int], size_bytes: int, before: Handles, vector_bytes: int,
+) -> Handles:
+    """Every rank sends its span to every other."""
+    unit = VectorUnit(vector_bytes, 0)
+    return add_collective(builder, "all_gather", chips, size_bytes, before, unit, algorithm="direct")
 
 
 def choose(op: str, ranks: int, levels: Levels) -> str:

@@ -1,5 +1,6 @@
 """Collectives move the right data, in the right number of bytes and steps."""
 
+from itertools import pairwise
 from math import ceil, log2
 
 import numpy as np
@@ -223,7 +224,7 @@ def test_cut_covers_and_is_even(size, parts):
     spans = c.cut(size, parts, 320)
     assert spans[0][0] == 0
     assert spans[-1][1] == size
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
     vectors = [-(-(end - start) // 320) for start, end in spans]
     assert max(vectors) - min(vectors) <= 1
     assert sum(vectors) == -(-size // 320)
