@@ -1,0 +1,236 @@
+"""The proof's loops, compiled. Each returns (fault, flow or task, link, cycle); fault 0: none found.
+
+Nothing here knows how a schedule is made: the rules are written down again from the model's text.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+(NONE, OVERLAP, EARLY_SEND, DROPPED, DUPLICATED, WRONG_LINK, WRONG_LAST_HOP, BUFFER_OVERRUN, SLACK,
+ DEPENDENCY) = range(10)
+# Columns of the figures handed in.
+SLOT, LINK, SLACK_CYCLES, SEND, RECEIVE, FORWARD, BUFFER = range(7)
+
+
+@njit(cache=True)
+def check_tasks(size, first_cycles, last_cycles, rows, lead_rows, before_start, before, local,
+                start, first_out, last_out, ready_last):
+    """The timing rule of network/tasks.py for every task; fills `ready_last`, the last output before each."""
+    for task in range(len(size)):
+        soonest = np.int64(0)
+        latest = np.int64(0)
+        for i in range(before_start[task], before_start[task + 1]):
+            other = before[i]
+            run = last_out[other] - first_out[other]
+            soonest = max(soonest, first_out[other] + run * lead_rows[task] // rows[task])
+            latest = max(latest, last_out[other])
+        ready_last[task] = max(latest, soonest)
+        first = start[task] + first_cycles[task]
+        last = max(start[task] + last_cycles[task], latest + first_cycles[task])
+        wrong = start[task] < soonest or first_out[task] > last_out[task]
+        if size[task] == 0 or local[task]:
+            wrong |= first_out[task] < first or last_out[task] < last
+        if wrong:
+            return DEPENDENCY, task, -1, start[task]
+    return NONE, -1, -1, -1
+
+
+@njit(cache=True)
+def check_paths(link_source, link_target, chip, target, size, local, flow_task, vectors, stride,
+                burst_offset, burst_link, slot):
+    """Every flow follows connected links from its message's source to its target, one vector a slot."""
+    for flow in range(len(flow_task)):
+        task = flow_task[flow]
+        begin, end = burst_offset[flow], burst_offset[flow + 1]
+        if task < 0 or task >= len(size) or size[task] == 0 or local[task]:
+            return DUPLICATED, flow, -1, -1
+        if vectors[flow] < 1 or end <= begin:
+            return DROPPED, flow, -1, -1
+        at = chip[task]
+        for burst in range(begin, end):
+            link = burst_link[burst]
+            if link < 0 or link >= len(link_source) or link_source[link] != at:
+                return WRONG_LINK, flow, link, -1
+            at = link_target[link]
+        if at != target[task]:
+            return WRONG_LAST_HOP, flow, burst_link[end - 1], -1
+        if vectors[flow] > 1 and stride[flow] < slot:
+            return OVERLAP, flow, burst_link[begin], -1
+    return NONE, -1, -1, -1
+
+
+@njit(cache=True)
+def check_delivery(size, local, flow_task, first_vector, vector_step, vectors):
+    """Every vector of every message is in exactly one flow."""
+    count = np.zeros(len(size), np.int64)
+    single = np.ones(len(size), np.bool_)
+    for flow in range(len(flow_task)):
+        task = flow_task[flow]
+        count[task] += vectors[flow]
+        single[task] &= first_vector[flow] == 0 and vector_step[flow] == 1 and vectors[flow] == size[task]
+    offset = np.full(len(size), -1, np.int64)
+    used = 0
+    for task in range(len(size)):
+        if size[task] > 0 and not local[task]:
+            if count[task] < size[task]:
+                return DROPPED, task, -1, -1
+            if count[task] > size[task]:
+                return DUPLICATED, task, -1, -1
+            if not single[task]:
+                offset[task] = used
+                used += size[task]
+    seen = np.zeros(used, np.bool_)
+    for flow in range(len(flow_task)):
+        task = flow_task[flow]
+        for j in range(vectors[flow] if offset[task] >= 0 else 0):
+            k = first_vector[flow] + j * vector_step[flow]
+            if k < 0 or k >= size[task] or seen[offset[task] + k]:
+                return DUPLICATED, task, -1, -1
+            seen[offset[task] + k] = True
+    return NONE, -1, -1, -1
+
+
+@njit(cache=True)
+def check_times(size, start, first_out, last_out, ready_last, flow_task, first_vector, vector_step, vectors,
+                stride, burst_offset, burst_link, burst_start, figures, least):
+    """No vector leaves before it is ready or has arrived, none is used before; `least[0]` gets the margin left.
+
+    Ready, leaving and arriving are straight lines over a flow's vectors, so its two ends prove it all.
+    """
+    travel = figures[LINK] + figures[FORWARD]
+    for flow in range(len(flow_task)):
+        task = flow_task[flow]
+        begin, end = burst_offset[flow], burst_offset[flow + 1]
+        ends = 1 if vectors[flow] == 1 else 2
+        for side in range(ends):
+            j = side * (vectors[flow] - 1)
+            k = first_vector[flow] + j * vector_step[flow]
+            left = burst_start[begin] + j * stride[flow]
+            there = burst_start[end - 1] + j * stride[flow] + figures[LINK] + figures[RECEIVE]
+            ready, due = ready_last[task], last_out[task]
+            if size[task] > 1:
+                ready = start[task] - (-((ready_last[task] - start[task]) * k) // (size[task] - 1))
+                due = first_out[task] + (last_out[task] - first_out[task]) * k // (size[task] - 1)
+            if left < ready + figures[SEND]:
+                return EARLY_SEND, flow, burst_link[begin], left
+            least[0] = min(least[0], due - there)
+            if due - there < figures[SLACK_CYCLES]:
+                return (SLACK if due >= there else EARLY_SEND), flow, burst_link[end - 1], due
+        for burst in range(begin + 1, end):
+            margin = burst_start[burst] - burst_start[burst - 1] - travel
+            least[0] = min(least[0], margin)
+            if margin < figures[SLACK_CYCLES]:
+                return (SLACK if margin >= 0 else EARLY_SEND), flow, burst_link[burst], burst_start[burst]
+    return NONE, -1, -1, -1
+
+
+@njit(cache=True)
+def bursts_by_link(link_count, burst_offset, burst_link, burst_start, vectors):
+    """Offsets of each link's bursts, and their starts and flows; `single` [link]: all are of one vector."""
+    offset = np.zeros(link_count + 1, np.int64)
+    for link in burst_link:
+        offset[link + 1] += 1
+    offset = np.cumsum(offset)
+    place, single = offset.copy(), np.ones(link_count, np.bool_)
+    start, flow_of = np.empty(len(burst_link), np.int64), np.empty(len(burst_link), np.int32)
+    for flow in range(len(vectors)):
+        for burst in range(burst_offset[flow], burst_offset[flow + 1]):
+            link = burst_link[burst]
+            start[place[link]], flow_of[place[link]] = burst_start[burst], flow
+            place[link] += 1
+            single[link] &= vectors[flow] == 1
+    return offset, start, flow_of, single
+
+
+@njit(cache=True)
+def _clash(start, count, stride, other_start, other_count, other_stride, slot):
+    """First cycle at which vectors of two runs on one link overlap, or -1."""
+    for j in range(count):
+        at = start + j * stride
+        i = max(0, (at - slot - other_start) // other_stride + 1)
+        if i < other_count and other_start + i * other_stride < at + slot:
+            return at
+    return -1
+
+
+@njit(cache=True)
+def check_slots(offset, starts, flow_of, single, vectors, stride, slot):
+    """No two vectors share a slot of a link."""
+    for link in range(len(offset) - 1):
+        begin, end = offset[link], offset[link + 1]
+        if single[link]:
+            ordered = np.sort(starts[begin:end])
+            for i in range(1, len(ordered)):
+                if ordered[i] - ordered[i - 1] < slot:
+                    return OVERLAP, -1, link, ordered[i]
+        else:
+            order = np.argsort(starts[begin:end], kind="mergesort") + begin
+            cycle = _first_overlap(order, starts, flow_of, vectors, stride, slot)
+            if cycle >= 0:
+                return OVERLAP, -1, link, cycle
+    return NONE, -1, -1, -1
+
+
+@njit(cache=True)
+def _first_overlap(order, starts, flow_of, vectors, stride, slot):
+    """Bursts of one link in order of start, each against those not yet over; the first clash or -1."""
+    running, alive = np.empty(len(order), np.int64), 0
+    for at in order:
+        flow, kept = flow_of[at], 0
+        for r in range(alive):
+            other = flow_of[running[r]]
+            if starts[running[r]] + (vectors[other] - 1) * stride[other] + slot > starts[at]:
+                cycle = _clash(starts[at], vectors[flow], stride[flow], starts[running[r]], vectors[other],
+                               stride[other], slot)
+                if cycle >= 0:
+                    return cycle
+                running[kept] = running[r]
+                kept += 1
+        running[kept] = at
+        alive = kept + 1
+    return -1
+
+
+@njit(cache=True)
+def check_buffers(link_count, burst_offset, burst_link, burst_start, vectors, stride, figures):
+    """No more vectors wait in a chip for a link than it has room for.
+
+    If none waits longer than room x slot cycles, all that wait at any moment leave within as many cycles, one
+    a slot, so they fit. Only where one waits longer, every vector is counted.
+    """
+    travel = figures[LINK] + figures[SLACK_CYCLES] + figures[FORWARD]
+    crowded, waiting = np.zeros(link_count, np.bool_), np.zeros(link_count, np.int64)
+    for flow in range(len(vectors)):
+        for burst in range(burst_offset[flow] + 1, burst_offset[flow + 1]):
+            wait = burst_start[burst] - burst_start[burst - 1] - travel
+            if wait > 0:
+                waiting[burst_link[burst]] += vectors[flow]
+                crowded[burst_link[burst]] |= wait > figures[BUFFER] * figures[SLOT]
+    for link in np.flatnonzero(crowded):
+        enter, leave = np.empty(waiting[link], np.int64), np.empty(waiting[link], np.int64)
+        at = 0
+        for flow in range(len(vectors)):
+            for burst in range(burst_offset[flow] + 1, burst_offset[flow + 1]):
+                if burst_link[burst] == link and burst_start[burst] - burst_start[burst - 1] > travel:
+                    steps = np.arange(vectors[flow]) * stride[flow]
+                    enter[at : at + len(steps)] = burst_start[burst - 1] + travel + steps
+                    leave[at : at + len(steps)] = burst_start[burst] + steps
+                    at += len(steps)
+        cycle = _fullest(np.sort(enter), np.sort(leave), figures[BUFFER])
+        if cycle >= 0:
+            return BUFFER_OVERRUN, -1, link, cycle
+    return NONE, -1, -1, -1
+
+
+@njit(cache=True)
+def _fullest(enter, leave, room):
+    """First cycle at which more than `room` vectors have entered and not left, or -1."""
+    left = 0
+    for i in range(len(enter)):
+        while leave[left] <= enter[i]:
+            left += 1
+        if i + 1 - left > room:
+            return enter[i]
+    return -1
