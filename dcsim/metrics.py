@@ -36,6 +36,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("tpot_s_p90", "s", "time per output token, 90th percentile"),
     Metric("tpot_s_p99", "s", "time per output token, 99th percentile"),
     Metric("itl_s_p50", "s", "gap between successive tokens, over every single gap: median"),
+    Metric("itl_s_p90", "s", "gap between successive tokens, 90th percentile over every gap"),
     Metric("itl_s_p99", "s", "gap between successive tokens, 99th percentile over every gap"),
     Metric("e2e_s_p50", "s", "arrival to last token: median"),
     Metric("e2e_s_p99", "s", "arrival to last token, 99th percentile"),
@@ -102,7 +103,7 @@ def summarise(
     for column, quantiles in (("ttft_s", (50, 90, 99)), ("tpot_s", (50, 90, 99))):
         for q in quantiles:
             result[f"{column}_p{q}"] = _percentile(requests[column][finished], q)
-    for q in (50, 99):
+    for q in (50, 90, 99):
         result[f"itl_s_p{q}"] = weighted_percentile(gaps["gap_s"], gaps["count"], q)
     for q in (50, 99):
         result[f"e2e_s_p{q}"] = _percentile(requests["e2e_s"][finished], q)

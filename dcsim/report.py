@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
     from dcsim.records import Run
 
-# What each limit means and what would lift it.
+# What each limit means.
 LIMIT_MEANING = {
-    "host": "host servers: tokenising and handing over",
-    "kv_memory": "KV memory: requests wait for room in the chips' SRAM",
-    "sequence_slots": "sequence slots: requests wait for serving.sequences_max",
-    "prefill": "reading prompts: chips are busy with, or waiting behind, prompt chunks",
-    "pipeline": "pipeline: the busiest stage has more micro-batches than fit in one token's latency",
-    "power_cap": "power cap: chips slow down together to stay under it",
-    "iteration_latency": "nothing waits: the time of one token through the pipeline",
+    "host": "host servers tokenise and hand over",
+    "kv_memory": "requests wait for KV room in the chips",
+    "sequence_slots": "requests wait for serving.sequences_max",
+    "prefill": "chips read prompts, or wait behind them",
+    "pipeline": "the busiest stage has too many micro-batches",
+    "power_cap": "chips slow down to stay under the power cap",
+    "iteration_latency": "nothing waits; one token's way through all stages",
 }
 
 
@@ -41,8 +41,9 @@ def print_run(run: Run) -> None:
     out.print(f"{s['requests_in']:,} requests in {format_time(s['elapsed_s'])}: {s['requests_finished']:,} finished, "
               f"{s['requests_rejected']:,} rejected, {s['requests_failed']:,} failed, {s['requests_in_flight']:,} in flight")
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("", "left"), ("p50", "right"), ("p90", "right"), ("p99", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("")
+    for name in ("p50", "p90", "p99"):
+        table.add_column(name, justify="right")
     for label, metric in (("time to first token", "ttft_s"), ("time per output token", "tpot_s"),
                           ("gap between tokens", "itl_s"), ("arrival to last token", "e2e_s")):
         table.add_row(label, *(_time(s.get(f"{metric}_p{q}")) for q in (50, 90, 99)))
@@ -72,7 +73,7 @@ def _limit(summary: dict[str, Any]) -> str:
     name = summary["limited_by"]
     if name is None:
         return "-"
-    return f"{LIMIT_MEANING.get(name, name)} ({_percent(summary['limited_by_fraction'])} of the requests' time)"
+    return f"{name}: {LIMIT_MEANING[name]} ({_percent(summary['limited_by_fraction'])} of request time)"
 
 
 def _time(value: float | None) -> str:

@@ -1,8 +1,11 @@
 """Lay an LLM over chips: blocks to stages, stages to chips, and whether it all fits in memory.
 
-The rule for `auto`, fixed before any published speed was compared: for each tensor-parallel degree the
-pipeline takes all chips offered (more stages mean more room for KV cache at the price of a hop each), and of
-these candidates the caller takes the one with the shortest decode iteration at batch 1.
+The rule for `auto`, fixed before any published speed was compared: a tensor-parallel group stays inside a node, the only
+neighbourhood in which every pair of chips has a link of its own; only an LLM of which no mapping inside nodes fits gets
+groups of whole nodes, as few as fit. For each such degree the pipeline takes all chips offered (more stages mean more
+room for KV cache at the price of a hop each), and of these candidates the caller takes the one with the shortest decode
+iteration at batch 1. A wider group given by hand may be faster for one user; it shares few cables and leaves a pipeline
+with few stages, so it serves fewer users at once.
 """
 
 from __future__ import annotations
@@ -22,10 +25,6 @@ from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec
 
 Chip = LpuChip | RooflineChip
-
-# `auto` tries no wider tensor-parallel groups: their shards leave the rack, and a direct exchange among n
-# shards is n (n - 1) messages.
-AUTO_TP_MAX = 64
 
 # Room for this many tokens stands for "no limit" where nothing is kept per token (encoder only).
 NO_LIMIT = 2**62
@@ -100,23 +99,30 @@ def lay(
     return Mapping(spec, cut(llm, tp), stages, copies, memory)
 
 
-def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int) -> list[tuple[int, int]]:
-    """The (tp, pp) that `spec` allows on `chip_count` active chips and that fit, fewest shards first.
+def candidates(
+    llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, node_chips: int = 8
+) -> list[tuple[int, int]]:
+    """The (tp, pp) that `spec` allows on `chip_count` active chips in nodes of `node_chips` and that fit.
 
     Raises CapacityError, naming the fewest chips that would do, if none fits.
     """
     offered = min(chip_count, spec.chips_max or chip_count)
     if spec.replicas != "auto":
         offered //= spec.replicas
-    blocks = len(arch.block_kinds(llm))
-    found = []
-    for tp in _degrees(llm, spec):
-        pp = min(offered // tp, blocks) if spec.pp == "auto" else spec.pp
-        if 1 <= pp * tp <= offered and pp <= blocks and _fewest_stages(llm, chip, spec, tp) <= pp:
-            found.append((tp, pp))
+    inside, across = _degrees(llm, spec, node_chips)
+    found = [pair for tp in inside if (pair := _fit(llm, chip, spec, tp, offered))]
+    found = found or [pair for tp in across if (pair := _fit(llm, chip, spec, tp, offered))][:1]
     if not found:
-        raise _does_not_fit(llm, chip, spec, offered)
+        raise _does_not_fit(llm, chip, spec, offered, node_chips)
     return found
+
+
+def _fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, offered: int) -> tuple[int, int] | None:
+    """(tp, pp) with as many stages as `offered` chips give, or None if that does not fit."""
+    blocks = len(arch.block_kinds(llm))
+    pp = min(offered // tp, blocks) if spec.pp == "auto" else spec.pp
+    fits = 1 <= pp * tp <= offered and pp <= blocks and _fewest_stages(llm, chip, spec, tp) <= pp
+    return (tp, pp) if fits else None
 
 
 def place(nodes: Sequence[Sequence[int]], tp: int, stages: int) -> list[tuple[int, ...]]:
@@ -143,15 +149,15 @@ def place(nodes: Sequence[Sequence[int]], tp: int, stages: int) -> list[tuple[in
     return chunks[:stages]
 
 
-def fewest_chips(llm: LlmSpec, chip: Chip, spec: MappingSpec) -> tuple[int, int, int]:
-    """The fewest chips that hold one replica and one token of its KV cache: (chips, tp, pp), or zeros if none
-    do.
+def fewest_chips(llm: LlmSpec, chip: Chip, spec: MappingSpec, node_chips: int = 8) -> tuple[int, int, int]:
+    """The fewest chips that hold one replica and one token of its KV cache: (chips, tp, pp), or zeros if none do.
 
     Looks at the degrees that `candidates` looks at, so that many chips do indeed suffice.
     """
     blocks = len(arch.block_kinds(llm))
+    inside, across = _degrees(llm, spec, node_chips)
     fits = []
-    for tp in _degrees(llm, spec):
+    for tp in [*inside, *across]:
         pp = _fewest_stages(llm, chip, spec, tp)
         if pp <= blocks:
             fits.append((tp * pp, tp, pp))
@@ -163,29 +169,26 @@ def limit_bytes(chip: Chip) -> int:
     return int(chip.memory_bytes * (1 - chip.reserve_fraction))
 
 
-def _degrees(llm: LlmSpec, spec: MappingSpec) -> list[int]:
-    """Tensor-parallel degrees to try: the given one, or powers of two and divisors of the heads."""
+def _degrees(llm: LlmSpec, spec: MappingSpec, node_chips: int) -> tuple[list[int], list[int]]:
+    """Tensor-parallel degrees to try inside a node (powers of two and divisors of the heads), and of whole nodes."""
     if spec.tp != "auto":
-        return [spec.tp]
-    most = min(AUTO_TP_MAX, llm.heads)
-    return [n for n in range(1, most + 1) if llm.heads % n == 0 or n & (n - 1) == 0]
+        return [spec.tp], []
+    inside = [n for n in range(1, min(node_chips, llm.heads) + 1) if llm.heads % n == 0 or n & (n - 1) == 0]
+    return inside, list(range(2 * node_chips, llm.heads + 1, node_chips))
 
 
-def _does_not_fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, offered: int) -> CapacityError:
+def _does_not_fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, offered: int, node_chips: int = 8) -> CapacityError:
     needed = sum(arch.block_parameters(llm, kind) for kind in arch.block_kinds(llm)) * BYTES[spec.weights]
     available = offered * limit_bytes(chip)
-    chips, tp, pp = fewest_chips(llm, chip, spec)
+    chips, tp, pp = fewest_chips(llm, chip, spec, node_chips)
     bare = -(-needed // limit_bytes(chip))
-    mend = (
-        f"the fewest chips that would do are {chips} (tp {tp}, pp {pp}; {bare} if blocks could be cut freely)"
-    )
+    mend = f"the fewest chips that would do are {chips} (tp {tp}, pp {pp}; {bare} if blocks could be cut freely)"
     if not chips:
         mend = "no number of chips would do: one block of it exceeds a stage"
     return CapacityError(
-        f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {spec.weights} weights and room for KV; "
+        f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {spec.weights} weights and room for KV cache; "
         f"{offered} chips offer {available / 1e9:.2f} GB of {limit_bytes(chip) / 1e6:.1f} MB each; {mend}",
-        needed,
-        available,
+        needed, available,
     )
 
 

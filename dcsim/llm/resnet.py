@@ -40,7 +40,17 @@ def cycles(chip: LpuChip) -> int:
     return sum(operation_cost(chip, work).last_cycles for work in works)
 
 
-def fixed_cycles_for(chip: LpuChip, time_s: float) -> float:
-    """The cost of a dependent operation, in cycles, at which one image takes `time_s`."""
-    streaming = cycles(chip.model_copy(update={"fixed_cycles": 0}))
-    return (time_s * chip.clock_hz - streaming) / len(layers())
+def peak_cycles(chip: LpuChip) -> float:
+    """Cycles of one image's multiplications at the chip's peak 8-bit rate, perfectly packed."""
+    return sum(rows * k * n for rows, k, n in layers()) / (chip.tile**2 * chip.matrix_planes)
+
+
+def fixed_cycles_for(chip: LpuChip, time_s: float) -> tuple[float, float]:
+    """Bounds of the cost of a dependent operation, in cycles, if one image takes `time_s`.
+
+    The upper bound charges all time that is not arithmetic at peak rate to the layers' fixed cost; the lower one
+    pads every layer's tiles, as if no compiler packed several pixels of a narrow layer into one.
+    """
+    padded = cycles(chip.model_copy(update={"fixed_cycles": 0}))
+    total = time_s * chip.clock_hz
+    return (total - padded) / len(layers()), (total - peak_cycles(chip)) / len(layers())

@@ -191,9 +191,18 @@ def test_resnet_has_its_published_size(catalog) -> None:
     assert sum(r * k * n for r, k, n in layers) == pytest.approx(4.09e9, rel=0.001)
 
 
-def test_resnet_fixes_the_cost_of_an_operation(catalog) -> None:
+def test_resnet_bounds_the_cost_of_an_operation(catalog) -> None:
+    """With the lower bound the padded program takes 49 us; the upper bound leaves only arithmetic at peak rate."""
     chip = catalog.lpu()
-    fixed = resnet.fixed_cycles_for(chip, 49e-6)
-    fitted = chip.model_copy(update={"fixed_cycles": round(fixed)})
+    padded, packed = resnet.fixed_cycles_for(chip, 49e-6)
+    fitted = chip.model_copy(update={"fixed_cycles": round(padded)})
     assert resnet.cycles(fitted) / chip.clock_hz == pytest.approx(49e-6, rel=0.001)
-    assert resnet.fixed_cycles_for(chip, 98e-6) == pytest.approx(fixed + 49e-6 * chip.clock_hz / 54)
+    peak_s = 2 * 4.089e9 / 737e12
+    assert packed == pytest.approx((49e-6 - peak_s) * 900e6 / 54, rel=0.001)
+    assert chip.fixed_cycles == round(packed)
+
+
+def test_the_cost_of_an_operation_grows_with_the_measured_time(catalog) -> None:
+    chip = catalog.lpu()
+    for once, twice in zip(resnet.fixed_cycles_for(chip, 49e-6), resnet.fixed_cycles_for(chip, 98e-6), strict=True):
+        assert twice == pytest.approx(once + 49e-6 * chip.clock_hz / 54)

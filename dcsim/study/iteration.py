@@ -1,0 +1,41 @@
+"""The iteration zoom: one iteration of one replica, where its time goes and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcsim.llm.program import Shape
+from dcsim.network.iteration import compile_shape, critical_parts, cycles_to_ps
+from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.tasks import PARTS
+from dcsim.study.machine import Machine
+
+
+def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
+    """Time, speed, breakdown along the critical path and energy of one iteration of `shape`.
+
+    `tokens_per_s` counts pipelined micro-batches: one every `occupancy_s`, `concurrency` of them in flight.
+    `energy_j` is what all chips of the replica draw during one iteration alone: waiting, plus its work.
+    """
+    spec, mapping = machine.spec, machine.mapping
+    time = machine.time(shape)
+    latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
+    chips = mapping.tp * mapping.pp
+    return {
+        "llm": spec.llm.name, "interconnect": spec.network.name,
+        "batch": shape.batch, "context": shape.context, "new_tokens": shape.new_tokens,
+        "iteration_s": latency_s, "occupancy_s": occupancy_s,
+        "tokens_per_s_per_user": shape.new_tokens / latency_s, "tokens_per_s": shape.rows / occupancy_s,
+        "concurrency": latency_s / occupancy_s * shape.batch,
+        "chips_used": chips, "tp": mapping.tp, "pp": mapping.pp, "kv_tokens": mapping.memory.kv_tokens_max,
+        "breakdown_s": breakdown(machine, shape),
+        "energy_j": time.energy_j + chips * spec.chip.power.wait_w * latency_s,
+    }
+
+
+def breakdown(machine: Machine, shape: Shape) -> dict[str, float]:
+    """Seconds of the iteration by part, along its critical path; they sum to the iteration."""
+    spec = machine.spec
+    compiled = compile_shape(spec, machine.fabric, machine.mapping, shape)
+    parts = critical_parts(compiled.tasks, compiled.schedule, figures_of(spec.network, spec.chip.clock_hz).send_cycles)
+    return {name: cycles_to_ps(int(cycles), spec.chip.clock_hz) * 1e-12 for name, cycles in zip(PARTS, parts, strict=True)}
