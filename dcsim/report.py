@@ -88,3 +88,27 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.3g} %"
+
+
+def print_iteration(result: dict[str, Any]) -> None:
+    """One iteration: speed and where the time goes."""
+    from rich.table import Table
+
+    out = console()
+    what = f"{result['new_tokens']} prompt tokens" if result["new_tokens"] > 1 else f"batch {result['batch']}"
+    out.print(f"{result['llm']} on {result['chips_used']} chips (tp {result['tp']}, pp {result['pp']}), "
+              f"{result['interconnect']}: {what} at context {result['context']}")
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_row("one iteration", format_time(result["iteration_s"]))
+    grid.add_row("speed per user", f"{_number(result['tokens_per_s_per_user'])} tokens/s")
+    grid.add_row("throughput, pipeline full", f"{_number(result['tokens_per_s'])} tokens/s, {_number(result['concurrency'])} "
+                 f"sequences in flight, one micro-batch every {format_time(result['occupancy_s'])}")
+    grid.add_row("energy, alone on its chips", f"{_number(result['energy_j'])} J")
+    out.print(grid)
+    parts = Table(box=None, pad_edge=False)
+    parts.add_column("where the time goes")
+    parts.add_column("time", justify="right")
+    parts.add_column("share", justify="right")
+    for name, seconds in result["breakdown_s"].items():
+        parts.add_row(name, format_time(seconds), _percent(seconds / result["iteration_s"]))
+    out.print(parts)

@@ -1,0 +1,48 @@
+"""Options that several commands share, and how commands speak."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+TopologyPath = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="A topology file, or the name of one in the library.")]
+Workload = Annotated[str | None, typer.Option(help="Workload file or name; default: the topology's.")]
+Llm = Annotated[str | None, typer.Option(help="LLM file, name, or Hugging Face config.json; default: the topology's.")]
+Interconnect = Annotated[str | None, typer.Option(help="Network file or name; default: the topology's.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the spec; repeatable.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random stream.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, allow_nan=False))
+
+
+class progress_bar:
+    """A progress bar with ETA on stderr while the block runs; silent when stderr is not a terminal."""
+
+    def __init__(self, verb: str, noun: str) -> None:
+        self._verb, self._noun, self._bar, self._task = verb, noun, None, None  # type: str, str, Any, Any
+
+    def __enter__(self) -> Any:
+        if not sys.stderr.isatty():
+            return None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(self._noun), TimeRemainingColumn()]
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar.start()
+        self._task = self._bar.add_task(self._verb, total=None)
+        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()

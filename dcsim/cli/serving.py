@@ -1,0 +1,71 @@
+"""Commands that serve traffic and look at runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcsim.cli.options import (
+    Interconnect,
+    Json,
+    Llm,
+    Seed,
+    Settings,
+    TopologyPath,
+    Workload,
+    print_json,
+    progress_bar,
+    say,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(epilog="Example: dcsim run topologies/8rack.yaml --rate-scale 20 --set mapping.tp=8")(run)
+    app.command(epilog="Example: dcsim dashboard --port 8050")(dashboard)
+
+
+def run(
+    topology: TopologyPath, workload: Workload = None, llm: Llm = None, interconnect: Interconnect = None,
+    settings: Settings = None,
+    duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time, e.g. '10 min'.")] = None,
+    rate_scale: Annotated[float | None, typer.Option(help="Let requests come this many times as fast.")] = None,
+    seed: Seed = 1,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; default: runs/<hash>.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve a workload on a cluster and report speed, tails, power and what limits it."""
+    from dcsim.study import scenario
+
+    case = scenario.load(
+        topology, llm=llm, workload=workload, interconnect=interconnect, set=settings or [],
+        duration=duration, rate_scale=rate_scale,
+    )
+    with progress_bar("serving", "requests") as progress:
+        result = case.run(seed, out, save=True, progress=progress)
+    if as_json:
+        print_json(result.summary)
+    else:
+        from dcsim.report import print_run
+
+        print_run(result)
+    for key in result.meta["unread"]:
+        say(f"no effect in this run: {key}")
+    say(f"run folder: {result.folder}")
+
+
+def dashboard(
+    folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
+    port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 8050,
+) -> None:
+    """Open the last run in a web page on this machine (needs the `dashboard` extra)."""
+    from dcsim import records
+    from dcsim.library import dashboard_app
+
+    run_folder = folder or records.last_run(Path("runs"))
+    records.open_run(run_folder)
+    make_app = dashboard_app()
+    say(f"dashboard on http://127.0.0.1:{port} (Ctrl-C to stop)")
+    make_app(run_folder).run(host="127.0.0.1", port=port, debug=False)
