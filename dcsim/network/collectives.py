@@ -320,32 +320,6 @@ def add_collective(
     return [tasks or list(before[rank]) for rank, tasks in enumerate(after)]
 
 
-def direct_all_reduce(
-    builder: TaskBuilder, chips: Sequence[int], size_bytes: int, before: Handles, reduce_cycles: int,
-    vector_bytes: int,
-) -> Handles:
-    """Reduce-scatter, then all-gather, one hop each where all ranks are joined."""
-    unit = VectorUnit(vector_bytes, reduce_cycles)
-    return add_collective(builder, "all_reduce", chips, size_bytes, before, unit, algorithm="direct")
-
-
-def direct_reduce_scatter(
-    builder: TaskBuilder, chips: Sequence[int], size_bytes: int, before: Handles, reduce_cycles: int,
-    vector_bytes: int,
-) -> Handles:
-    """Every rank sends every other its span, and sums its own."""
-    unit = VectorUnit(vector_bytes, reduce_cycles)
-    return add_collective(builder, "reduce_scatter", chips, size_bytes, before, unit, algorithm="direct")
-
-
-def direct_all_gather(
-    builder: TaskBuilder, chips: Sequence[int], size_bytes: int, before: Handles, vector_bytes: int,
-) -> Handles:
-    """Every rank sends its span to every other."""
-    unit = VectorUnit(vector_bytes, 0)
-    return add_collective(builder, "all_gather", chips, size_bytes, before, unit, algorithm="direct")
-
-
 def choose(op: str, ranks: int, levels: Levels) -> str:
     """The rule of `auto`: direct in one node, else hierarchical where the operation has it, else direct.
 

@@ -1,24 +1,27 @@
-"""How a program's collectives become messages: the rule that picks a pattern for a group of chips."""
+"""How a program's collectives become messages on the chips of a stage."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dcsim.fabric.graph import Fabric
 from dcsim.llm.blocks import Collective
-from dcsim.network import collectives
-from dcsim.network.collectives import Handles
+from dcsim.llm.mapping import Mapping
+from dcsim.network.collectives import ALGORITHMS, Handles, VectorUnit, add_collective, levels_of
 from dcsim.network.lower import Exchange
 from dcsim.network.tasks import TaskBuilder
 
 
-def exchange_by(reduce_cycles: int, vector_bytes: int) -> Exchange:
-    """An Exchange that uses direct patterns."""
+def exchange_for(mapping: Mapping, fabric: Fabric, unit: VectorUnit) -> Exchange:
+    """The Exchange of a mapping: `mapping.all_reduce` names the pattern, `auto` follows `collectives.choose`.
+
+    Equal blocks are spelled out once, so the nodes and racks of the first stage's chips decide for all stages.
+    """
+    levels = levels_of(fabric, mapping.stage_chips[0])
+    asked = mapping.spec.all_reduce
 
     def exchange(builder: TaskBuilder, step: Collective, ranks: Sequence[int], before: Handles) -> Handles:
-        if step.op == "all_reduce":
-            return collectives.direct_all_reduce(builder, ranks, step.size_bytes, before, reduce_cycles, vector_bytes)
-        if step.op == "reduce_scatter":
-            return collectives.direct_reduce_scatter(builder, ranks, step.size_bytes, before, reduce_cycles, vector_bytes)
-        return collectives.direct_all_gather(builder, ranks, step.size_bytes, before, vector_bytes)
+        algorithm = asked if (step.op, asked) in ALGORITHMS else "auto"
+        return add_collective(builder, step.op, ranks, step.size_bytes, before, unit, levels, algorithm)
 
     return exchange

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Program, Shape, build_program
-from dcsim.network.exchange import exchange_by
+from dcsim.network.collectives import VectorUnit
+from dcsim.network.exchange import exchange_for
 from dcsim.network.lower import lower
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
@@ -33,7 +34,8 @@ def compile_shape(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape
     """Compile one iteration of `shape` on the first replica's chips for the scheduled network."""
     network, chip = spec.network, spec.chip
     program = build_program(spec.llm, mapping, chip, shape)
-    tasks = lower(program, exchange_by(network.reduce_cycles, round(network.vector_bytes)))
+    unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
+    tasks = lower(program, exchange_for(mapping, fabric, unit))
     return Compiled(program, tasks, compile_schedule(tasks, fabric, figures_of(network, chip.clock_hz)))
 
 
