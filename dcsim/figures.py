@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.metrics import site_power_w
 from dcsim.records import FAILED, FINISHED, IN_FLIGHT, REJECTED
 from dcsim.units import format_time
 
@@ -27,7 +28,8 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "
 INK, GRID = "#808894", "rgba(128, 136, 148, 0.22)"
 
 _MILESTONES = ("ready_s", "admitted_s", "first_token_s")
-POINTS_MAX = 600  # points of one line: about one a pixel
+POINTS_MAX = 600  # points of one distribution: about one a pixel
+INTERVALS_MAX = 240  # intervals of time: few enough that a noisy line stays a line
 BANDS_MAX = 16  # layers of the power figure that an eye still tells apart
 
 
@@ -87,7 +89,7 @@ def load(requests: Any, elapsed_s: float) -> Figure:
     """
     from plotly.subplots import make_subplots
 
-    edges = np.linspace(0.0, max(elapsed_s, 1e-12), 241)
+    edges = np.linspace(0.0, max(elapsed_s, 1e-12), INTERVALS_MAX + 1)
     width_s = edges[1]
     curves = [
         ("requests in system", in_system(requests, edges, elapsed_s) / width_s, BLUE),
@@ -138,7 +140,8 @@ def output_tokens(requests: Any, edges: Array, elapsed_s: float) -> Array:
 def power(power: Any, pue: float) -> Figure:
     """Power at the wall over time, racks stacked, and the site's (racks times PUE) as a line above them.
 
-    The area under the line is the run's energy: samples finer than a screen shows are averaged, not skipped.
+    The area under the line is the run's energy: samples finer than a screen shows are averaged, not skipped,
+    and a faint line then keeps the site's largest sample of each interval.
     """
     from plotly.colors import sample_colorscale
     from plotly.graph_objects import Figure
@@ -158,12 +161,17 @@ def power(power: Any, pue: float) -> Figure:
         band_w = racks_w[first : last + 1].sum(axis=0)
         figure.add_scatter(
             x=x, y=_held_to(band_w), name=name, stackgroup="racks", mode="lines",
-            line={"width": 0.6, "color": colour, "shape": "vh"}, hovertemplate="%{y:.4~s}W",
+            line={"width": 0, "color": colour, "shape": "vh"}, hovertemplate="%{y:.4~s}W",
+            fillcolor=colour.replace("rgb", "rgba").replace(")", ", 0.7)"),
         )
-    if racks:
+    times, _, site_w = site_power_w(power, pue)
+    lines = [(f"site (PUE {pue:.3g})", racks_w.sum(axis=0) * pue, 1.0)] if racks else []
+    if len(times) > len(edges) - 1:
+        lines.insert(0, ("site, largest sample", _largest(edges, times, site_w), 0.35))
+    for name, watts, opacity in lines:
         figure.add_scatter(
-            x=x, y=_held_to(racks_w.sum(axis=0) * pue), name=f"site (PUE {pue:.3g})", mode="lines",
-            line={"color": VERMILION, "width": 2.2, "shape": "vh"}, hovertemplate="%{y:.4~s}W",
+            x=x, y=_held_to(watts), name=name, mode="lines", opacity=opacity, hovertemplate="%{y:.4~s}W",
+            line={"color": VERMILION, "width": 1.5, "shape": "vh"},
         )
     figure.update_xaxes(title=f"time ({unit})")
     figure.update_yaxes(title="power", ticksuffix="W", exponentformat="SI", rangemode="tozero")
@@ -174,7 +182,7 @@ def power(power: Any, pue: float) -> Figure:
 def rack_power(power: Any) -> tuple[Array, Array]:
     """Edges of time and the mean power [rack, interval] between them.
 
-    The intervals are the samples' own, or `POINTS_MAX` equal ones where there are more.
+    The intervals are the samples' own, or `INTERVALS_MAX` equal ones where there are more.
     """
     end = np.asarray(power["time_s"], float)
     if not len(end):
@@ -182,11 +190,18 @@ def rack_power(power: Any) -> tuple[Array, Array]:
     start = end - np.asarray(power["interval_s"], float)
     watts, rack = np.asarray(power["power_w"], float), np.asarray(power["rack"])
     edges = np.concatenate([[start.min()], np.unique(end)])
-    if len(edges) > POINTS_MAX + 1:
-        edges = np.linspace(edges[0], edges[-1], POINTS_MAX + 1)
+    if len(edges) > INTERVALS_MAX + 1:
+        edges = np.linspace(edges[0], edges[-1], INTERVALS_MAX + 1)
     of = [rack == r for r in range(int(rack.max()) + 1)]
     joules = np.array([amount_between(edges, start[rows], end[rows], watts[rows]) for rows in of])
     return edges, joules / np.diff(edges)
+
+
+def _largest(edges: Array, times: Array, values: Array) -> Array:
+    """The largest of the values whose time lies in each interval (open below, closed above); 0 where none does."""
+    largest = np.zeros(len(edges) - 1)
+    np.maximum.at(largest, np.clip(np.searchsorted(edges, times) - 1, 0, len(largest) - 1), values)
+    return largest
 
 
 def limits(limits: Any, meaning: Mapping[str, str] | None = None) -> Figure:
@@ -274,7 +289,9 @@ def _log_time_axis(values_s: Array) -> dict[str, Any]:
     round_ = [np.outer(decades, of).ravel() for of in ((1, 2, 5), (1, 3), (1,))]
     round_ += [decades[::2], decades[::3]]
     shown = [t[(t >= low) & (t <= high)] for t in (round_ if high / low > 4 else even)]
-    ticks = next((t for t in shown if len(t) <= 4), shown[-1])
+    room = 0.22 * np.log10(high / low)  # what a label takes of the axis
+    fitting = (t for t in shown if 2 <= len(t) <= 4 and np.diff(np.log10(t)).min() > room)
+    ticks = next(fitting, np.unique(shown[0][[0, -1]]))
     return {"type": "log", "range": [np.log10(low), np.log10(high)], "tickangle": 0, "tickvals": ticks,
             "ticktext": [format_time(t) for t in ticks]}
 

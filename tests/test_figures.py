@@ -65,7 +65,8 @@ def test_latency_curves_are_the_share_that_took_as_long(requests, gaps):
     figure = figures.latency(requests, gaps, 1.0, 0.01)
     done = requests[requests.status == "finished"]
     panels = (
-        ("time to first token", "ttft_s"), ("time per output token", "tpot_s"), ("arrival to last token", "e2e_s"),
+        ("time to first token", "ttft_s"), ("time per output token", "tpot_s"),
+        ("arrival to last token", "e2e_s"),
     )
     for name, column in panels:
         values = done[column].dropna().to_numpy()
@@ -150,7 +151,12 @@ def test_power_integrates_to_energy(samples):
     for rack, curve in enumerate(racks):
         rows = power[power["rack"] == rack]
         assert np.dot(curve.y[1:], seconds) == pytest.approx((rows.power_w * rows.interval_s).sum())
-    assert len(site.x) <= figures.POINTS_MAX + 1
+    assert len(site.x) <= figures.INTERVALS_MAX + 1
+    peaks = [t for t in figure.data if t.name == "site, largest sample"]
+    assert len(peaks) == (samples > figures.INTERVALS_MAX)
+    for peak in peaks:
+        assert peak.y.max() == pytest.approx(1.25 * power.groupby("time_s").power_w.sum().max())
+        assert np.all(peak.y >= site.y)
 
 
 def test_power_keeps_every_sample_where_there_are_few():
@@ -165,7 +171,7 @@ def test_many_racks_are_drawn_as_bands():
     figure = figures.power(power, pue=1.0)
     bands = [t for t in figure.data if t.stackgroup == "racks"]
     assert [bands[0].name, bands[-1].name] == ["racks 0 to 2", "rack 39"]
-    assert len(bands) <= figures.BANDS_MAX
+    assert len(bands) <= figures.BANDS_MAX < 40
     assert np.sum([t.y for t in bands], axis=0) == pytest.approx(figure.data[-1].y)
 
 

@@ -23,7 +23,7 @@ TILES = (
     ("Speed per user", "tokens_per_s_per_user_p50", ()),
     ("Time to first token", "ttft_s_p50", ("ttft_s_p90", "ttft_s_p99")),
     ("Time per output token", "tpot_s_p50", ("tpot_s_p90", "tpot_s_p99")),
-    ("Gap between tokens", "itl_s_p50", ("itl_s_p99",)),
+    ("Gap between tokens", "itl_s_p50", ("itl_s_p90", "itl_s_p99")),
     ("Arrival to last token", "e2e_s_p50", ("e2e_s_p99",)),
     ("Throughput", "output_tokens_per_s", ()),
     ("Goodput", "goodput_requests_per_s", ("slo_met_fraction",)),

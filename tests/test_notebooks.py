@@ -1,0 +1,54 @@
+"""Notebooks are stored without outputs, run from top to bottom, and conclude what their numbers say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nbclient", reason="the notebook extra is not installed")
+
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+# Run after the last cell: what it says and the table it had.
+ASK = """
+import json
+print(json.dumps([conclusion, GOOD_FRACTION, json.loads(sweep.to_json(orient="records"))]))
+"""
+PICTURE = "application/vnd.plotly.v1+json"
+
+
+def test_notebooks_are_stored_without_outputs():
+    notebooks = sorted(FOLDER.glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        book = nbformat.read(path, as_version=4)
+        nbformat.validate(book)
+        for cell in book.cells:
+            assert not cell.get("outputs"), f"{path.name}: clear the outputs before you store it"
+            assert cell.get("execution_count") is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq", "ignore::DeprecationWarning:jupyter_client")
+def test_capacity_planning_runs_and_concludes_from_its_table(tmp_path):
+    book = nbformat.read(FOLDER / "capacity_planning.ipynb", as_version=4)
+    book.cells.append(nbformat.v4.new_code_cell(ASK))
+    place = {"metadata": {"path": tmp_path}}
+    NotebookClient(book, timeout=120, kernel_name="python3", resources=place).execute()
+    assert not list(tmp_path.iterdir()), "a notebook's runs stay in memory"
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    assert sum(PICTURE in output.get("data", {}) for output in outputs) == 5
+    conclusion, good, sweep = json.loads(book.cells[-1].outputs[0].text)
+    rates = [row["rate_per_s"] for row in sweep]
+    assert rates == sorted(rates)
+    assert rates[-1] > 10 * rates[0] > 0
+    held = [row for row in sweep if row["slo_met_fraction"] >= good]
+    if not held:
+        assert conclusion.startswith("Not even")
+        return
+    best = max(held, key=lambda row: row["rate_per_s"])
+    assert f"hold {best['rate_per_s']:.1f} requests/s" in conclusion
+    above = [row for row in sweep if row["rate_per_s"] > best["rate_per_s"]]
+    expected = f"At {above[0]['rate_per_s']:.1f} requests/s" if above else "lies higher"
+    assert expected in conclusion
