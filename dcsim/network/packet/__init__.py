@@ -1,0 +1,1 @@
+"""Packet networks: adapters, switches, buffers and routing, simulated packet by packet."""

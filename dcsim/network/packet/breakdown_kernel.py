@@ -1,0 +1,108 @@
+"""Walk an iteration's critical path back from its end, booking every picosecond."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from dcsim.network.packet.state import State
+
+MESSAGE_KIND = 1
+PART_COUNT = 10
+COMPUTE, SOFTWARE, JITTER, SWITCHING, CABLE, SERIALISATION, QUEUEING, SLOWEST, RELEASED, OTHER = range(PART_COUNT)
+
+
+@njit(cache=True)
+def _available(s: State, task: int, when: int) -> int:
+    """The latest time up to `when` at which the task gave something out; -1 for never."""
+    if s.tasks[task].last_out <= when:
+        return int(s.tasks[task].last_out)
+    if s.tasks[task].first_out > when:
+        return -1
+    if s.tasks[task].kind != MESSAGE_KIND:
+        return when
+    return int(s.packets[_packet_by(s, task, when)].delivered)
+
+
+@njit(cache=True)
+def _packet_by(s: State, message: int, when: int) -> int:
+    """The message's packet that arrived last up to `when`."""
+    if s.tasks[message].last_out <= when:
+        return int(s.tasks[message].last_packet)
+    best, found = -1, s.tasks[message].first_packet
+    for packet in range(s.tasks[message].first_packet, s.tasks[message + 1].first_packet):
+        if best < s.packets[packet].delivered <= when:
+            best, found = s.packets[packet].delivered, packet
+    return int(found)
+
+
+@njit(cache=True)
+def _cause(s: State, task: int, when: int) -> tuple[int, int]:
+    """(the predecessor whose output came last up to `when`, that time); (-1, -1) for none."""
+    best, cause = -1, -1
+    for i in range(s.tasks[task].before_start, s.tasks[task + 1].before_start):
+        time = _available(s, s.before[i], when)
+        if time > best:
+            best, cause = time, s.before[i]
+    return cause, best
+
+
+@njit(cache=True)
+def _excess(s: State, parts: Any, follower: int, message: int) -> int:
+    """How much longer this message queued (jitter included) than the mean of those awaited with it by `follower`."""
+    total, count = 0, 0
+    for i in range(s.tasks[follower].before_start, s.tasks[follower + 1].before_start):
+        other = s.before[i]
+        if s.tasks[other].kind == MESSAGE_KIND:
+            total += parts[other, QUEUEING] + parts[other, JITTER]
+            count += 1
+    own = parts[message, QUEUEING] + parts[message, JITTER]
+    return int(max(0, own - total // count)) if count > 1 else 0
+
+
+@njit(cache=True)
+def _book_message(s: State, parts: Any, message: int, follower: int, when: int, out: Any) -> int:
+    """Book a message's journey; returns when its data was there."""
+    packet = _packet_by(s, message, when)
+    journey = s.packets[packet]
+    queueing, jitter = journey.queue, parts[message, JITTER]
+    if follower >= 0:
+        excess = min(_excess(s, parts, follower, message), queueing + jitter)
+        out[SLOWEST] += excess
+        from_queue = min(excess, queueing)
+        queueing -= from_queue
+        jitter -= excess - from_queue
+    out[OTHER] += when - journey.delivered
+    out[QUEUEING] += queueing
+    out[JITTER] += jitter
+    out[CABLE] += journey.wire
+    out[SERIALISATION] += journey.serial
+    out[SWITCHING] += journey.switch
+    out[SOFTWARE] += parts[message, SOFTWARE]
+    return int(journey.ready - s.tasks[message].delay_ps)
+
+
+@njit(cache=True)
+def walk(s: State, parts: Any, base: int, out: Any) -> None:
+    """Fill out[part] so that its sum is the time from `base` to the last output of any task."""
+    task, follower = 0, -1
+    for other in range(len(s.tasks) - 1):
+        if s.tasks[other].last_out > s.tasks[task].last_out:
+            task = other
+    when = s.tasks[task].last_out
+    while task >= 0:
+        if s.tasks[task].kind == MESSAGE_KIND:
+            when = _book_message(s, parts, task, follower, when, out)
+        elif when <= s.tasks[task].start + s.tasks[task].last_ps:
+            out[COMPUTE] += when - s.tasks[task].start
+            when = s.tasks[task].start
+        else:
+            out[COMPUTE] += s.tasks[task].first_ps
+            when -= s.tasks[task].first_ps
+        follower = task
+        task, time = _cause(s, follower, when)
+        if task >= 0:
+            out[OTHER] += when - time
+            when = time
+    out[RELEASED] += when - base

@@ -1,0 +1,91 @@
+"""The figures of a packet network, as the engine wants them: plain numbers, no names of products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CABLE_S_PER_M = 5e-9  # light in fibre or copper, about two thirds of c
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFigures:
+    """One class of links: raw bytes per second one way, latency of the cable, cross traffic offered (0..1).
+
+    `cable_s` None takes 5 ns a metre of the fabric's cable length.
+    """
+
+    bandwidth_bytes_per_s: float
+    cable_s: float | None = None
+    load_fraction: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dcqcn:
+    """Rate control of RoCE (Zhu et al., SIGCOMM 2015); rates are shares of the line rate, so they scale with it.
+
+    The paper's 40 Mb/s additive step belongs to 40 Gb/s links, hence 1/1000; the hyper step is ten times that.
+    """
+
+    gain: float = 1 / 256
+    notice_gap_s: float = 50e-6
+    timer_s: float = 55e-6
+    byte_counter_bytes: float = 10e6
+    additive_fraction: float = 1e-3
+    hyper_fraction: float = 1e-2
+    least_fraction: float = 1e-3
+    fast_steps: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How adapters, switches and links behave.
+
+    `flow_control`: "none" (endless buffers), "credits" (InfiniBand), "pause" (PFC) or "drop" (tail drop and
+    selective retransmission). `buffer_bytes` is one switch port's input buffer (credits, pause) or output queue
+    (drop). `pause_gap_bytes` is XOFF - XON. `mark_*` are the ECN thresholds on an output queue; None: no marking.
+    `input_fifo` makes each switch input one FIFO (head-of-line blocking) instead of virtual output queues.
+    `cross_burst_s` groups cross traffic in bursts of that mean length; 0 is Poisson.
+    """
+
+    links: dict[str, LinkFigures]
+    mtu_bytes: int = 4096
+    header_bytes: int = 0
+    adapter_s: float = 0.0
+    adapter_messages_per_s: float = 0.0  # 0: no limit
+    switch_s: float = 0.0
+    cut_through: bool = True
+    routing: str = "minimal"
+    flow_control: str = "none"
+    buffer_bytes: int = 1 << 20
+    pause_gap_bytes: int = 0
+    mark_low_bytes: float | None = None
+    mark_high_bytes: float = 0.0
+    mark_fraction: float = 0.01
+    rate_control: Dcqcn | None = None
+    retransmit_timeout_s: float = 1e-3
+    input_fifo: bool = False
+    ugal_bias_packets: int = 3
+    cross_packet_bytes: int = 4096
+    cross_burst_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """At `at_s` a link (both ways if `cable`) changes to `speed_fraction` of its speed; 0 takes it down, 1 mends it."""
+
+    at_s: float
+    link: int
+    speed_fraction: float
+    cable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """Library and host costs in front of each message.
+
+    `call_s` by kind of call (tasks.NO_CALL, COLLECTIVE_FIRST, COLLECTIVE_STEP, SEND); `jitter_s` is an empirical
+    table from which each message draws one value; empty: no jitter.
+    """
+
+    call_s: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter_s: tuple[float, ...] = field(default=())

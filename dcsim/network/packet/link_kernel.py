@@ -1,0 +1,252 @@
+"""What one link does with one packet: queue, credits or pause, marking, dropping, cross traffic.
+
+A packet is granted its place on a link the moment it arrives (start = max(now, link free)), so that an uncontended
+packet costs one event a hop. It is held back only while its virtual channel has no credit: slot k of a buffer can be
+filled once release k - slots is known. Pause (PFC) is the same rule with a gap: a queue that ran dry waits for several
+releases (XOFF - XON) before it sends again, its slots being XOFF plus what is in flight meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from dcsim.network.packet.queue_kernel import push
+from dcsim.network.packet.routing_kernel import backlog_ps, mix
+from dcsim.network.packet.state import MARKED, State
+
+UNKNOWN = -1
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def packet_bytes(s: State, message: int, packet: int) -> int:
+    """Bytes of a packet on the wire: its share of the message and its header."""
+    done = (packet - s.tasks[message].first_packet) * s.rules[0].mtu
+    return int(max(0, min(s.rules[0].mtu, s.tasks[message].size - done)) + s.rules[0].header)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _slot_time(s: State, queue: int) -> int:
+    """When the channel may send its next packet as far as buffers go; UNKNOWN while nobody can say."""
+    slots = s.rules[0].slots
+    needed = s.queues[queue].taken - slots + 1
+    if s.queues[queue].gate > needed:
+        needed = s.queues[queue].gate
+    if needed <= 0:
+        return 0
+    if s.queues[queue].released < needed:
+        return UNKNOWN
+    return int(s.ring[queue, (needed - 1) % slots])
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _close_gate(s: State, link: int, queue: int) -> None:
+    """The channel ran out of buffer: unless that is known, note the pause and how many releases end it."""
+    spent = s.queues[queue].taken - s.rules[0].slots
+    if s.queues[queue].gate <= spent:
+        s.links[link].pauses += 1
+        s.queues[queue].gate = spent + s.rules[0].resume
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _hold(s: State, queue: int, link: int, packet: int, work_ps: int) -> None:
+    s.packets[packet].next = -1
+    if s.queues[queue].held_first < 0:
+        s.queues[queue].held_first = packet
+    else:
+        s.packets[s.queues[queue].held_last].next = packet
+    s.queues[queue].held_last = packet
+    s.links[link].waiting_ps += work_ps
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
+    """A buffer slot at the end of `link` is free again at `when`: keep the releases sorted, wake a held queue."""
+    slots, queue = s.rules[0].slots, link * s.rules[0].channels + channel
+    ring = s.ring[queue]
+    i = s.queues[queue].released
+    s.queues[queue].released += 1
+    spent = max(0, s.queues[queue].taken - slots)
+    while i > spent and ring[(i - 1) % slots] > when:
+        ring[i % slots] = ring[(i - 1) % slots]
+        i -= 1
+    ring[i % slots] = when
+    if s.queues[queue].held_first >= 0 and not s.queues[queue].waking:
+        ready = _slot_time(s, queue)
+        if ready != UNKNOWN:
+            s.queues[queue].waking = True
+            push(s.wheel, max(ready, now), link, len(s.packets) + 1 + channel)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _uniform(s: State, link: int) -> float:
+    """The link's next draw in (0, 1) for cross traffic."""
+    s.links[link].cross_count += 1
+    return (mix(s.rules[0].seed, link + (1 << 41), s.links[link].cross_count) + 0.5) / 4611686018427387904.0
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def advance_cross_traffic(s: State, link: int, now: int) -> None:
+    """Queue the cross traffic that reached the link up to `now`: Poisson packets, in bursts if burst_ps is set.
+
+    In bursts the link's cross traffic is on or off for exponential spells; on, it offers the square root of
+    its mean load, so that it is on for that same share of the time.
+    """
+    load, burst = s.links[link].background, s.rules[0].burst_ps
+    on_load = math.sqrt(load) if burst > 0 else load
+    one_ps = s.rules[0].cross_bytes * s.links[link].fs_per_byte // 1000
+    gap = one_ps / on_load
+    longest = int(400 * gap / (1.0 - on_load))
+    while s.links[link].cross_next <= now:
+        if burst > 0 and s.links[link].cross_next >= abs(s.links[link].cross_turn):
+            _turn(s, link, burst, on_load)
+            continue
+        if now - s.links[link].cross_next > longest and burst == 0:
+            s.links[link].cross_next = now - longest
+        if burst > 0 and min(now, s.links[link].cross_turn) - s.links[link].cross_next > longest:
+            s.links[link].cross_next = min(now, s.links[link].cross_turn) - longest
+        s.links[link].free = max(s.links[link].free, s.links[link].cross_next) + one_ps
+        s.links[link].cross_next += max(1, int(-math.log(_uniform(s, link)) * gap))
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _turn(s: State, link: int, burst: int, on_fraction: float) -> None:
+    """Cross traffic turns off, or on again."""
+    at = abs(s.links[link].cross_turn)
+    spell = -math.log(_uniform(s, link)) * burst
+    if s.links[link].cross_turn > 0:
+        off = max(1, int(spell * (1.0 - on_fraction) / on_fraction))
+        s.links[link].cross_turn = -(at + off)
+        s.links[link].cross_next = at + off
+    else:
+        s.links[link].cross_turn = at + max(1, int(spell))
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _mark(s: State, link: int, packet: int, queue_ps: int) -> None:
+    """ECN: mark with a probability rising from 0 at the low threshold to mark_fraction at the high one, then always."""
+    low, high = s.links[link].mark_low_ps, s.links[link].mark_high_ps
+    if queue_ps <= low:
+        return
+    if queue_ps < high:
+        draw = (mix(s.rules[0].seed, packet + (1 << 42), link) & 0xFFFFFF) / 16777216.0
+        if draw * (high - low) >= s.rules[0].mark_fraction * (queue_ps - low):
+            return
+    s.packets[packet].flags |= MARKED
+    s.links[link].marks += 1
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _advance_input(s: State, link: int, end: int) -> None:
+    """INPUT_FIFO: the head of an input buffer has left at `end`; the packet behind it comes to the head then."""
+    head = s.links[link].input_first
+    after = s.packets[head].next
+    s.links[link].input_first = after
+    s.links[link].input_until = end
+    if after >= 0:
+        push(s.wheel, end, link, after)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def grant(s: State, now: int, link: int, channel: int, packet: int) -> int:
+    """Give the packet its place on the link; returns when its tail has left.
+
+    The packet's next event (its head's arrival at the next queue) is pushed unless the link ends at its target,
+    in which case `tail` is when it is delivered.
+    """
+    row = s.packets[packet]
+    size = packet_bytes(s, row.message, packet)
+    start = max(now, s.links[link].free)
+    serial = (size * s.links[link].fs_per_byte + 500) // 1000
+    end = max(start + serial, row.tail)
+    s.links[link].free = end
+    s.links[link].busy += end - start
+    s.links[link].bytes += size
+    s.links[link].packets += 1
+    came_from, came_on = row.link, row.channel
+    if came_from >= 0:
+        if s.rules[0].slots > 0:
+            _give_back(s, came_from, came_on, end + s.links[came_from].wire_ps, now)
+        if s.rules[0].input_fifo:
+            _advance_input(s, came_from, end)
+    if s.rules[0].slots > 0:
+        s.queues[link * s.rules[0].channels + channel].taken += 1
+    last = s.links[link].target == s.tasks[row.message].target
+    row.queue += start - row.arrived
+    row.wire += s.links[link].wire_ps
+    row.switch += s.links[link].node_ps
+    row.link, row.channel = link, channel
+    row.tail = end + s.links[link].wire_ps + s.links[link].node_ps
+    leave = end
+    if not (last or s.rules[0].store_forward):
+        leave = start
+    row.serial += leave - start
+    row.arrived = leave + s.links[link].wire_ps + s.links[link].node_ps
+    if s.rules[0].store_forward:
+        row.tail = row.arrived
+    if not last:
+        push(s.wheel, row.arrived, link, packet)
+    elif s.rules[0].slots > 0:
+        _give_back(s, link, channel, row.tail + s.links[link].wire_ps, now)
+    return int(end)
+
+
+GRANTED, HELD, DROPPED = 0, 1, 2
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
+    """A packet asks for a link: GRANTED, HELD until there is credit, or DROPPED because the queue is full."""
+    if s.links[link].background > 0.0:
+        advance_cross_traffic(s, link, now)
+    queue_ps = backlog_ps(s, link, now)
+    if queue_ps > s.links[link].peak_ps:
+        s.links[link].peak_ps = queue_ps
+    at_switch = s.packets[packet].link >= 0
+    if at_switch and s.links[link].buffer_ps >= 0 and queue_ps > s.links[link].buffer_ps:
+        s.links[link].drops += 1
+        s.links[link].dropped_bytes += packet_bytes(s, s.packets[packet].message, packet)
+        return DROPPED
+    if at_switch and s.links[link].mark_low_ps >= 0:
+        _mark(s, link, packet, queue_ps)
+    if s.rules[0].slots > 0:
+        queue = link * s.rules[0].channels + channel
+        ready = UNKNOWN
+        if s.queues[queue].held_first < 0:
+            ready = _slot_time(s, queue)
+            if ready == UNKNOWN or ready > max(now, s.links[link].free):
+                _close_gate(s, link, queue)
+                ready = _slot_time(s, queue)
+        if ready == UNKNOWN or ready > max(now, s.links[link].free):
+            size = packet_bytes(s, s.packets[packet].message, packet)
+            _hold(s, queue, link, packet, size * s.links[link].fs_per_byte // 1000)
+            if ready != UNKNOWN:
+                s.queues[queue].waking = True
+                push(s.wheel, ready, link, len(s.packets) + 1 + channel)
+            return HELD
+    grant(s, now, link, channel, packet)
+    return GRANTED
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def next_held(s: State, now: int, link: int, channel: int) -> int:
+    """The held packet that may go now, taken off its queue; -1 when none may (a wake is then set if it can be)."""
+    queue = link * s.rules[0].channels + channel
+    packet = s.queues[queue].held_first
+    if packet < 0:
+        return -1
+    ready = _slot_time(s, queue)
+    if ready == UNKNOWN or ready > max(now, s.links[link].free):
+        _close_gate(s, link, queue)
+        ready = _slot_time(s, queue)
+    if ready == UNKNOWN:
+        return -1
+    if ready > max(now, s.links[link].free):
+        s.queues[queue].waking = True
+        push(s.wheel, ready, link, len(s.packets) + 1 + channel)
+        return -1
+    s.queues[queue].held_first = s.packets[packet].next
+    size = packet_bytes(s, s.packets[packet].message, packet)
+    s.links[link].waiting_ps -= size * s.links[link].fs_per_byte // 1000
+    return int(packet)

@@ -1,0 +1,156 @@
+"""How tasks progress: operations hand out results as they are ready, packets leave when they are full.
+
+Each task has a fraction of its output that is out (or whose time is known), with the time of that fraction. A
+predecessor's progress is passed on at once, with times that may lie in the future; only packets become events. Once a
+task's inputs are complete its output is linear between first and last, as in dcsim.network.tasks.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from dcsim.network.packet.queue_kernel import push
+from dcsim.network.packet.state import ADMITTED, IDLE, START_PLACE, STARTING, UNDECIDED, State
+
+ONE = 1 << 20
+MESSAGE_KIND = 1
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _inputs(s: State, task: int) -> tuple[int, int, int]:
+    """(least fraction of any input, latest first output, latest output so far) over the predecessors."""
+    fraction, first, last = ONE, 0, 0
+    for i in range(s.tasks[task].before_start, s.tasks[task + 1].before_start):
+        before = s.before[i]
+        fraction = min(fraction, s.tasks[before].fraction)
+        first = max(first, s.tasks[before].first_out)
+        last = max(last, s.tasks[before].last_out)
+    return fraction, first, last
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _lead_time(s: State, task: int) -> int:
+    """When the lead rows of every input are there; call once each has that fraction."""
+    when, rows, lead = 0, s.tasks[task].rows, s.tasks[task].lead
+    for i in range(s.tasks[task].before_start, s.tasks[task + 1].before_start):
+        before = s.before[i]
+        first, last = s.tasks[before].first_out, s.tasks[before].last_out
+        if s.tasks[before].fraction == ONE:
+            last = first + (last - first) * lead // rows
+        elif lead == 0:
+            last = first
+        when = max(when, last)
+    return when
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _compute(s: State, task: int, fraction: int, last: int) -> bool:
+    """Advance a compute task to a fraction of its input; True when its output moved."""
+    if s.tasks[task].start < 0:
+        if fraction * s.tasks[task].rows < s.tasks[task].lead * ONE:
+            return False
+        s.tasks[task].start = max(_lead_time(s, task), s.tasks[task].release_ps)
+        s.tasks[task].first_out = s.tasks[task].start + s.tasks[task].first_ps
+    elif fraction == s.tasks[task].fraction:
+        return False
+    span = s.tasks[task].last_ps - s.tasks[task].first_ps
+    out = s.tasks[task].first_out + span * fraction // ONE
+    s.tasks[task].last_out = max(out, last + s.tasks[task].first_ps)
+    s.tasks[task].fraction = fraction
+    return True
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _release(s: State, now: int, message: int, fraction: int, first: int, last: int) -> None:
+    """Hand the packets that are full to the adapter."""
+    begin = s.tasks[message].first_packet
+    count = s.tasks[message + 1].first_packet - begin
+    if s.tasks[message].start < 0:
+        s.tasks[message].start = max(first, s.tasks[message].release_ps)
+    full = fraction * count >> 20
+    at_once = fraction == ONE and s.tasks[message].released == 0
+    earliest = max(s.tasks[message].start + s.tasks[message].delay_ps, now)
+    size = s.tasks[message].size
+    for k in range(s.tasks[message].released, full):
+        ready = last
+        if at_once and size > 0:
+            ready = first + (last - first) * min((k + 1) * s.rules[0].mtu, size) // size
+        row = s.packets[begin + k]
+        row.message, row.link, row.next, row.detour, row.delivered = message, -1, -1, UNDECIDED, -1
+        row.channel, row.flags, row.queue, row.wire, row.serial, row.switch = 0, 0, 0, 0, 0, 0
+        row.ready = max(ready + s.tasks[message].delay_ps, earliest)
+    if full > s.tasks[message].released:
+        first_new = begin + s.tasks[message].released
+        s.tasks[message].released = full
+        if s.tasks[message].state == IDLE:
+            s.tasks[message].state = ADMITTED if s.tasks[message].sent > 0 else STARTING
+            push(s.wheel, s.packets[first_new].ready, len(s.links) + START_PLACE, message)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _wake_successors(s: State, task: int, was: int, depth: int) -> int:
+    """Put the successors that may advance on the stack; returns its new depth."""
+    started = was == 0
+    done = s.tasks[task].fraction == ONE
+    for i in range(s.tasks[task].after_start, s.tasks[task + 1].after_start):
+        after = s.after[i]
+        if started:
+            s.tasks[after].idle -= 1
+        if done:
+            s.tasks[after].unfinished -= 1
+        if s.tasks[after].idle == 0 and (s.tasks[after].unfinished == 0 or not s.tasks[after].whole):
+            s.stack[depth] = after
+            depth += 1
+    return depth
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def spread(s: State, now: int, task: int, was: int) -> None:
+    """Task `task` has progressed from fraction `was`: advance everything that follows from it."""
+    depth = 0
+    while True:
+        if s.tasks[task].fraction == ONE and was < ONE:
+            s.tally[0].open -= 1
+        depth = _wake_successors(s, task, was, depth)
+        moved = False
+        while depth > 0 and not moved:
+            depth -= 1
+            task = s.stack[depth]
+            fraction, first, last = _inputs(s, task)
+            if s.tasks[task].kind == MESSAGE_KIND:
+                _release(s, now, task, fraction, first, last)
+            else:
+                was = s.tasks[task].fraction
+                moved = _compute(s, task, fraction, last)
+        if not moved:
+            return
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def begin_root(s: State, now: int, task: int) -> None:
+    """Start a task without predecessors at `now`."""
+    if s.tasks[task].kind == MESSAGE_KIND:
+        _release(s, now, task, ONE, now, now)
+        return
+    s.tasks[task].start = now
+    s.tasks[task].first_out = now + s.tasks[task].first_ps
+    s.tasks[task].last_out = now + s.tasks[task].last_ps
+    s.tasks[task].fraction = ONE
+    spread(s, now, task, 0)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def arrive(s: State, now: int, message: int, packet: int, when: int) -> None:
+    """A packet's tail reaches the target chip at `when` (now or later)."""
+    was = s.tasks[message].fraction
+    count = s.tasks[message + 1].first_packet - s.tasks[message].first_packet
+    s.packets[packet].delivered = when
+    s.tasks[message].arrived += 1
+    s.tasks[message].fraction = (s.tasks[message].arrived * ONE + count - 1) // count
+    if was == 0 or when < s.tasks[message].first_out:
+        s.tasks[message].first_out = when
+    if was == 0 or when > s.tasks[message].last_out:
+        s.tasks[message].last_out = when
+        s.tasks[message].last_packet = packet
+    spread(s, now, message, was)
+

@@ -1,0 +1,238 @@
+"""Compiled routing: minimal tables, and the choice of the next link for one packet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from dcsim.network.packet.state import ADAPTIVE, SPRAY, STRAIGHT, UGAL, UNDECIDED, VALIANT, State
+
+CROSSING = 1024  # leaving a node or a group outweighs any number of links inside
+FAR = 1 << 28
+
+
+@njit(cache=True)
+def mix(a: int, b: int, c: int) -> int:
+    """A well mixed non-negative integer of three (splitmix64's finalizer): a random draw that needs no state."""
+    x = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b) * np.uint64(0xD1B54A32D192ED03) + np.uint64(c)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return np.int64(x >> np.uint64(2))
+
+
+@njit(cache=True)
+def relax(source: Any, target: Any, weight: Any, usable: Any, distance: Any) -> None:
+    """Lower distance[vertex, column] to that of the best neighbour plus the link's weight, until nothing moves."""
+    moved = True
+    while moved:
+        moved = False
+        for link in range(len(source)):
+            if not usable[link]:
+                continue
+            here, there = distance[source[link]], distance[target[link]]
+            for column in range(len(here)):
+                near = there[column] + weight[link]
+                if near < here[column]:
+                    here[column] = near
+                    moved = True
+
+
+@njit(cache=True)
+def gather_sets(
+    first_link: Any, target: Any, weight: Any, usable: Any, distance: Any, attached: Any, set_of: Any,
+    set_start: Any, set_link: Any, set_count: int,
+) -> int:
+    """Fill set_of[vertex, column] with the set of links one step closer; equal sets of a vertex are shared.
+
+    `attached[vertex, column]` marks targets the vertex itself serves. Returns the number of sets so far.
+    """
+    for vertex in range(len(first_link) - 1):
+        own = set_count
+        for column in range(set_of.shape[1]):
+            if attached[vertex, column]:
+                set_of[vertex, column] = -1
+                continue
+            end = set_start[set_count]
+            for link in range(first_link[vertex], first_link[vertex + 1]):
+                if usable[link] and distance[target[link], column] + weight[link] == distance[vertex, column]:
+                    set_link[end] = link
+                    end += 1
+            if end == set_start[set_count] or distance[vertex, column] >= FAR:
+                set_of[vertex, column] = -2
+                continue
+            found = _find_set(set_start, set_link, own, set_count, end)
+            if found == set_count:
+                set_count += 1
+                set_start[set_count] = end
+            set_of[vertex, column] = found
+    return set_count
+
+
+@njit(cache=True)
+def _find_set(set_start: Any, set_link: Any, own: int, count: int, end: int) -> int:
+    """The earlier set of this vertex equal to the one just written at the end, or `count`."""
+    first = set_start[count]
+    for index in range(own, count):
+        begin = set_start[index]
+        if set_start[index + 1] - begin != end - first:
+            continue
+        same = True
+        for i in range(end - first):
+            if set_link[begin + i] != set_link[first + i]:
+                same = False
+                break
+        if same:
+            return index
+    return count
+
+
+@njit(cache=True)
+def backlog_ps(s: State, link: int, now: int) -> int:
+    """Work queued at a link, ps, packets held back for lack of credit included."""
+    return max(0, s.links[link].free - now) + s.links[link].waiting_ps
+
+
+@njit(cache=True)
+def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
+    """One link of a set: by the draw, or the one with the shortest queue (ties by the draw)."""
+    begin = s.set_start[index]
+    count = s.set_start[index + 1] - begin
+    if count == 1:
+        return int(s.set_link[begin])
+    chosen = int(s.set_link[begin + draw % count])
+    if rule != ADAPTIVE:
+        return chosen
+    least = backlog_ps(s, chosen, now)
+    for i in range(count):
+        link = int(s.set_link[begin + (draw + i) % count])
+        work = backlog_ps(s, link, now)
+        if work < least:
+            chosen, least = link, work
+    return chosen
+
+
+@njit(cache=True)
+def own_link(s: State, vertex: int, chip: int, draw: int) -> int:
+    """The link from a switch to a chip cabled to it; parallel ones by the draw. -1 for none."""
+    count = 0
+    for link in range(s.vertices[chip].first_link, s.vertices[chip + 1].first_link):
+        if s.links[link].target == vertex and s.links[s.links[link].reverse].up:
+            count += 1
+    if count == 0:
+        return -1
+    rank = draw % count
+    for link in range(s.vertices[chip].first_link, s.vertices[chip + 1].first_link):
+        if s.links[link].target == vertex and s.links[s.links[link].reverse].up:
+            if rank == 0:
+                return int(s.links[link].reverse)
+            rank -= 1
+    return -1
+
+
+@njit(cache=True)
+def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int) -> tuple[int, int, int]:
+    """Walk the minimal path until it has crossed to another group: (queue met in ps, links walked, vertex reached).
+
+    With `whole` False only the first link's queue is counted (what a switch sees by itself).
+    """
+    work, hops, here = 0, 0, vertex
+    while s.set_of[epoch, here, column] >= 0:
+        link = s.set_link[s.set_start[s.set_of[epoch, here, column]]]
+        if whole or hops == 0:
+            work += backlog_ps(s, link, now)
+        hops += 1
+        there = s.links[link].target
+        if s.vertices[there].group != s.vertices[vertex].group:
+            return work, hops, there
+        here = there
+    return work, hops, here
+
+
+@njit(cache=True)
+def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
+    """The group a packet visits on its way (Valiant), or STRAIGHT.
+
+    UGAL (Singh 2005; Kim et al. 2008) takes the minimal path unless its queue times its length exceeds the
+    detour's by `bias` packets; it reads the queues up to the link that leaves the group. ADAPTIVE reads its own
+    switch's queues only.
+    """
+    rule = s.rules[0].routing
+    if len(s.groups) < 3:
+        return STRAIGHT
+    group = int(s.groups[mix(s.rules[0].seed, packet, 77) % len(s.groups)])
+    column = s.vertices[chip].column
+    if s.vertices[chip].group == s.vertices[vertex].group or s.set_of[epoch, vertex, s.rules[0].first_group + group] < 0:
+        return STRAIGHT
+    if rule == VALIANT:
+        return group
+    whole = rule == UGAL
+    direct, hops, _ = _leave(s, epoch, vertex, column, whole, now)
+    if direct == 0:
+        return STRAIGHT
+    around, out, entry = _leave(s, epoch, vertex, s.rules[0].first_group + group, whole, now)
+    direct_hops = s.distance[epoch, vertex, column] & (CROSSING - 1)
+    around_hops = out + (s.distance[epoch, entry, column] & (CROSSING - 1))
+    first = s.set_link[s.set_start[s.set_of[epoch, vertex, column]]]
+    one_ps = (s.rules[0].mtu + s.rules[0].header) * s.links[first].fs_per_byte // 1000
+    bias = s.rules[0].bias * one_ps * direct_hops
+    return group if direct * direct_hops > around * around_hops + bias else STRAIGHT
+
+
+@njit(cache=True)
+def next_link(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
+    """The link a packet leaves `vertex` by on its way to `chip`; -1 when it is cut off."""
+    row = s.packets[packet]
+    rule, seed = s.rules[0].routing, s.rules[0].seed
+    if rule >= ADAPTIVE and row.link >= 0 and s.links[row.link].source_ps >= 0 and row.detour == UNDECIDED:
+        row.detour = choose_detour(s, epoch, vertex, chip, packet, now)
+    column = s.vertices[chip].column
+    if row.detour >= 0:
+        if s.vertices[vertex].group == row.detour:
+            row.detour = STRAIGHT
+        else:
+            column = s.rules[0].first_group + row.detour
+    index = s.set_of[epoch, vertex, column]
+    per_packet = rule == SPRAY or rule >= ADAPTIVE
+    draw = mix(seed, packet if per_packet else row.message + (1 << 40), vertex)
+    if index == -1:
+        return own_link(s, vertex, chip, draw)
+    if index < 0:
+        return -1
+    return _pick(s, index, ADAPTIVE if rule >= ADAPTIVE else rule, draw, now)
+
+
+@njit(cache=True)
+def most_rises(source: Any, order: Any, target: Any, set_of: Any, set_start: Any, set_link: Any, column: int,
+               rises: Any) -> int:
+    """The most times the channel rises on any minimal path to `column`; `rises` is scratch, int64[link]."""
+    rises[:] = 0
+    most, moved = 0, True
+    while moved:
+        moved = False
+        for link in range(len(target)):
+            vertex = target[link]
+            source_set = set_of[source[link], column]
+            index = set_of[vertex, column]
+            if source_set < 0 or index < 0 or not _holds(set_start, set_link, source_set, link):
+                continue
+            for i in range(set_start[index], set_start[index + 1]):
+                onward = set_link[i]
+                count = rises[link] + (order[onward] <= order[link])
+                if count > rises[onward]:
+                    rises[onward] = count
+                    most = max(most, count)
+                    moved = True
+    return most
+
+
+@njit(cache=True)
+def _holds(set_start: Any, set_link: Any, index: int, link: int) -> bool:
+    for i in range(set_start[index], set_start[index + 1]):
+        if set_link[i] == link:
+            return True
+    return False

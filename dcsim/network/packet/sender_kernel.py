@@ -1,0 +1,259 @@
+"""Adapters: each serves its messages' packets in turn, at the rate congestion control allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from dcsim.network.packet.link_kernel import GRANTED, offer, packet_bytes
+from dcsim.network.packet.queue_kernel import push
+from dcsim.network.packet.routing_kernel import next_link
+from dcsim.network.packet.state import (
+    ADMITTED,
+    IDLE,
+    LOST,
+    QUEUED,
+    START_PLACE,
+    STARTING,
+    TIMED,
+    State,
+)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def start_message(s: State, epoch: int, now: int, message: int) -> int:
+    """A message has a packet ready: choose its adapter, pass its admission and latency, and join the round robin.
+
+    Returns the adapter to serve, or -1 when the message waits (or, as -2, is cut off).
+    """
+    port = s.tasks[message].port
+    if port < 0 or not s.links[port].up:
+        first = int(s.tasks[message].first_packet)
+        port = next_link(s, epoch, s.tasks[message].source, s.tasks[message].target, first, now)
+        if port < 0:
+            return -2
+        s.tasks[message].port = port
+    ready = s.packets[s.tasks[message].first_packet + min(s.tasks[message].sent, s.tasks[message].released - 1)].ready
+    at = max(now, ready + s.links[port].source_ps)
+    if s.tasks[message].state == STARTING and s.tasks[message].sent == 0:
+        at = max(at, s.links[port].next_start)
+        s.links[port].next_start = at + s.rules[0].message_gap
+        s.tasks[message].state = ADMITTED
+    if at > now:
+        push(s.wheel, at, len(s.links) + START_PLACE, message)
+        return -1
+    s.tasks[message].state = QUEUED
+    s.tasks[message].flow_next = -1
+    if s.links[port].flow_first < 0:
+        s.links[port].flow_first = message
+    else:
+        s.tasks[s.links[port].flow_last].flow_next = message
+    s.links[port].flow_last = message
+    return int(port)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _take_turn(s: State, port: int) -> int:
+    """The message whose turn it is, taken off the round robin."""
+    message = s.links[port].flow_first
+    s.links[port].flow_first = s.tasks[message].flow_next
+    s.tasks[message].state = IDLE
+    return int(message)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _take_packet(s: State, port: int, message: int, now: int) -> int:
+    """The message's next packet: one to send again, or a new one that is ready. -1 for none yet."""
+    packet = s.tasks[message].resend_first
+    if packet >= 0:
+        s.tasks[message].resend_first = s.packets[packet].next
+        _forget_journey(s.packets[packet], s.links[port].source_ps, now)
+        s.tally[0].resent += 1
+        return int(packet)
+    if s.tasks[message].sent >= s.tasks[message].released:
+        return -1
+    packet = s.tasks[message].first_packet + s.tasks[message].sent
+    row = s.packets[packet]
+    if row.ready + s.links[port].source_ps > now:
+        return -1
+    row.switch = s.links[port].source_ps
+    row.arrived = row.ready + s.links[port].source_ps
+    row.tail = row.arrived
+    s.tasks[message].sent += 1
+    return int(packet)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _forget_journey(row: Any, source_ps: int, now: int) -> None:
+    """A lost packet starts again; the time since it was ready counts as queueing."""
+    row.wire, row.serial, row.switch = 0, 0, source_ps
+    row.queue = now - row.ready - source_ps
+    row.arrived, row.tail = now, now
+    row.link, row.channel, row.flags = -1, 0, row.flags & TIMED
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _own_serialisation(s: State, port: int, message: int, packet: int, now: int) -> None:
+    """Waiting for the message's own earlier packets is serialisation, not queueing."""
+    row = s.packets[packet]
+    one = (s.rules[0].mtu + s.rules[0].header) * s.links[port].fs_per_byte // 1000
+    own = min(now - row.arrived, (packet - s.tasks[message].first_packet) * one)
+    row.serial += own
+    row.arrived += own
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def requeue(s: State, now: int, message: int, not_before: int) -> None:
+    """Set the message's next turn if it has a packet left and none is set."""
+    if s.tasks[message].state != IDLE:
+        return
+    when = max(now, not_before)
+    if s.tasks[message].resend_first < 0:
+        if s.tasks[message].sent >= s.tasks[message].released:
+            return
+        port = s.tasks[message].port
+        when = max(when, s.packets[s.tasks[message].first_packet + s.tasks[message].sent].ready + s.links[port].source_ps)
+    s.tasks[message].state = ADMITTED
+    push(s.wheel, when, len(s.links) + START_PLACE, message)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def rejoin(s: State, now: int, port: int, message: int) -> None:
+    """After a packet: to the end of the round robin if the next is ready, else wait for it."""
+    if s.tasks[message].resend_first < 0:
+        if s.tasks[message].sent >= s.tasks[message].released:
+            return
+        ready = s.packets[s.tasks[message].first_packet + s.tasks[message].sent].ready
+        if ready + s.links[port].source_ps > now:
+            requeue(s, now, message, 0)
+            return
+    s.tasks[message].state = QUEUED
+    s.tasks[message].flow_next = -1
+    if s.links[port].flow_first < 0:
+        s.links[port].flow_first = message
+    else:
+        s.tasks[s.links[port].flow_last].flow_next = message
+    s.links[port].flow_last = message
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def serve(s: State, now: int, port: int) -> int:
+    """The adapter is free: offer the next packet in turn to its link. Returns the packet if granted, else -1."""
+    while s.links[port].flow_first >= 0:
+        message = _take_turn(s, port)
+        pair = s.tasks[message].pair
+        if s.rules[0].rate_control and s.pairs[pair].next_send > now:
+            requeue(s, now, message, s.pairs[pair].next_send)
+            continue
+        packet = _take_packet(s, port, message, now)
+        if packet < 0:
+            requeue(s, now, message, 0)
+            continue
+        if s.packets[packet].arrived < now:
+            _own_serialisation(s, port, message, packet, now)
+        if s.rules[0].rate_control:
+            size = packet_bytes(s, message, packet)
+            pace(s, s.pairs[pair], now, size, size * s.links[port].fs_per_byte // 1000)
+        outcome = offer(s, now, port, 0, packet)
+        rejoin(s, now, port, message)
+        return packet if outcome == GRANTED else -1
+    return -1
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def call_adapter(s: State, now: int, port: int) -> None:
+    """Have the adapter serve its next message when its link is free."""
+    if not s.links[port].calling and s.links[port].flow_first >= 0:
+        s.links[port].calling = True
+        push(s.wheel, max(now, s.links[port].free), port, len(s.packets))
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def evict(s: State, now: int, port: int) -> None:
+    """The adapter's link is down: its messages choose another."""
+    while s.links[port].flow_first >= 0:
+        message = _take_turn(s, port)
+        s.tasks[message].port = -1
+        s.tasks[message].state = ADMITTED
+        push(s.wheel, now, len(s.links) + START_PLACE, message)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _recover(s: State, state: Any, now: int) -> None:
+    """Raise a cut rate by the timer and byte-counter steps since (DCQCN, Zhu et al., SIGCOMM 2015)."""
+    while state.alpha_at + s.rules[0].rate_timer <= now:
+        state.alpha_at += s.rules[0].rate_timer
+        state.alpha *= 1.0 - s.rules[0].rate_gain
+    while state.now_rate < 1.0:
+        by_time = state.cut_at + (state.timer_steps + 1) * s.rules[0].rate_timer <= now
+        by_bytes = state.bytes_sent >= (state.byte_steps + 1) * s.rules[0].rate_bytes
+        if not by_time and not by_bytes:
+            return
+        if by_time:
+            state.timer_steps += 1
+        else:
+            state.byte_steps += 1
+        most, least = max(state.timer_steps, state.byte_steps), min(state.timer_steps, state.byte_steps)
+        if most >= s.rules[0].rate_fast:
+            state.target_rate += s.rules[0].rate_leap if least >= s.rules[0].rate_fast else s.rules[0].rate_step
+        state.target_rate = min(1.0, state.target_rate)
+        state.now_rate = 0.5 * (state.now_rate + state.target_rate)
+        if state.now_rate > 0.9999:
+            state.now_rate = 1.0
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def pace(s: State, state: Any, now: int, size: int, serial_ps: int) -> None:
+    """Note a packet of `size` bytes sent now by a queue pair and when it may send the next."""
+    if state.now_rate >= 1.0:
+        return
+    _recover(s, state, now)
+    state.bytes_sent += size
+    state.next_send = now + int(serial_ps / state.now_rate)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def cut_rate(s: State, state: Any, now: int) -> None:
+    """A congestion notice (or a loss) reaches the sender: cut its rate by alpha / 2, raise alpha."""
+    _recover(s, state, now)
+    state.target_rate = state.now_rate
+    state.now_rate = max(s.rules[0].rate_least, state.now_rate * (1.0 - 0.5 * state.alpha))
+    state.alpha = (1.0 - s.rules[0].rate_gain) * state.alpha + s.rules[0].rate_gain
+    state.cut_at, state.alpha_at = now, now
+    state.bytes_sent, state.timer_steps, state.byte_steps = 0, 0, 0
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def resend(s: State, now: int, packet: int) -> None:
+    """The sender hears that a packet is lost: cut the rate and put it first in its message's line."""
+    row = s.packets[packet]
+    if not row.flags & LOST:
+        return
+    message = row.message
+    row.flags &= ~LOST
+    drop_from_list(s, message, packet)
+    row.next = -1
+    if s.tasks[message].resend_first < 0:
+        s.tasks[message].resend_first = packet
+    else:
+        s.packets[s.tasks[message].resend_last].next = packet
+    s.tasks[message].resend_last = packet
+    state = s.pairs[s.tasks[message].pair]
+    if s.rules[0].rate_control and now - state.cut_at >= s.rules[0].notice_gap:
+        cut_rate(s, state, now)
+    requeue(s, now, message, 0)
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def drop_from_list(s: State, message: int, packet: int) -> None:
+    """Take a packet off its message's list of losses, if it is there."""
+    here, before = s.tasks[message].lost_first, -1
+    while here >= 0 and here != packet:
+        before, here = here, s.packets[here].next
+    if here < 0:
+        return
+    if before < 0:
+        s.tasks[message].lost_first = s.packets[packet].next
+    else:
+        s.packets[before].next = s.packets[packet].next

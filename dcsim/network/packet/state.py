@@ -1,0 +1,181 @@
+"""The engine's state: a few arrays of records, handed around as one `State`.
+
+A link is one direction of a cable with the output queue that feeds it and the input buffer it fills. A message is a
+task of kind MESSAGE (or one flow of a traffic pattern); its packets are numbered from `first_packet` on. Times are
+picoseconds. An index of -1 means none, and lists are chains through a `next` field.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MARKED, LOST, TIMED = 1, 2, 4  # bits of a packet's flags; TIMED: a retransmission timer runs
+
+# What a message is doing at its adapter: nothing, waiting for an event (ADMITTED: the adapter has taken it), in turn.
+IDLE, STARTING, ADMITTED, QUEUED = range(4)
+
+# Pseudo links, after the last link: events that belong to no link.
+RELEASE_PLACE, FAULT_PLACE, START_PLACE, NOTICE_PLACE, NACK_PLACE, TIMEOUT_PLACE, PLACES = range(7)
+
+# Routing rules. From ADAPTIVE on a packet looks at queues, or visits another group first.
+MINIMAL, SPRAY, ADAPTIVE, VALIANT, UGAL = range(5)
+
+UNDECIDED, STRAIGHT = -1, -2  # a packet's `detour` when it is not a group
+
+LINK = np.dtype([
+    # the fabric
+    ("target", "i4"),  # vertex at its end
+    ("reverse", "i4"),  # the other direction of its cable
+    ("order", "i4"),  # the virtual channel rises when this does not
+    ("wire_ps", "i8"),  # cable
+    ("node_ps", "i8"),  # switch or adapter at its far end
+    ("source_ps", "i8"),  # adapter at its near end, -1 for a link that leaves a switch
+    ("buffer_ps", "i8"),  # longest queue before packets are dropped, -1 for no limit
+    ("mark_low_ps", "i8"),  # queue at which marking starts, -1 for never
+    ("mark_high_ps", "i8"),  # queue at which every packet is marked
+    ("background", "f8"),  # share of the link that cross traffic offers
+    # what changes
+    ("free", "i8"),  # when the last packet granted has left
+    ("fs_per_byte", "i8"),  # femtoseconds a byte takes
+    ("up", "b1"),
+    ("calling", "b1"),  # an adapter event is pending
+    ("waiting_ps", "i8"),  # work of packets held back for lack of credit
+    ("flow_first", "i4"),  # round robin of messages with a packet to send (adapters)
+    ("flow_last", "i4"),
+    ("next_start", "i8"),  # when the adapter may start another message
+    ("input_first", "i4"),  # input FIFO of the switch at its end (input_fifo only)
+    ("input_last", "i4"),
+    ("input_until", "i8"),  # when the FIFO's last head has left
+    ("cross_next", "i8"),  # next arrival of cross traffic
+    ("cross_turn", "i8"),  # when cross traffic next turns off (positive) or on (negative)
+    ("cross_count", "i8"),  # draws made so far
+    # what is counted, per iteration
+    ("busy", "i8"),  # ps spent sending packets
+    ("bytes", "i8"),  # bytes sent, headers included
+    ("packets", "i8"),
+    ("peak_ps", "i8"),  # longest queue met by a packet
+    ("drops", "i8"),
+    ("dropped_bytes", "i8"),
+    ("marks", "i8"),
+    ("pauses", "i8"),  # times a channel ran out of credit or was paused
+])
+COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "marks", "pauses")
+
+# One virtual channel of one link: number link * channels + channel.
+QUEUE = np.dtype([
+    ("taken", "i8"),  # buffer slots ever taken
+    ("released", "i8"),  # buffer slots ever given back (or known to be)
+    ("gate", "i8"),  # releases needed before a paused channel sends again
+    ("held_first", "i4"),  # packets held back, oldest first
+    ("held_last", "i4"),
+    ("waking", "b1"),  # a wake event is pending
+])
+
+VERTEX = np.dtype([
+    ("first_link", "i4"),  # of the links that leave it; one more vertex ends the list
+    ("group", "i4"),
+    ("column", "i4"),  # a chip's column of the routing tables
+])
+
+PACKET = np.dtype([
+    ("message", "i4"),
+    ("link", "i4"),  # link it last crossed, -1 at its source
+    ("channel", "i2"),  # its virtual channel on that link
+    ("flags", "i2"),
+    ("detour", "i4"),  # group it must visit first, UNDECIDED or STRAIGHT
+    ("next", "i4"),  # next packet of the list it is in
+    ("arrived", "i8"),  # when its head reached the queue it is in
+    ("tail", "i8"),  # when its tail reached it
+    ("ready", "i8"),  # when the library handed it to the adapter
+    ("delivered", "i8"),  # when its tail reached the target chip; -1 before
+    ("queue", "i8"),  # time spent in queues so far
+    ("wire", "i8"),  # on cables
+    ("serial", "i8"),  # being clocked out
+    ("switch", "i8"),  # in switches and adapters
+])
+
+# One task; one more ends the lists of predecessors, successors and packets. `fraction` is in units of 2**-20.
+TASK = np.dtype([
+    ("kind", "i1"),
+    ("whole", "b1"),  # needs its whole input before it starts
+    ("state", "i1"),  # IDLE, STARTING, ADMITTED or QUEUED
+    ("source", "i4"),
+    ("target", "i4"),
+    ("size", "i8"),  # bytes
+    ("first_ps", "i8"),  # start to first output of a compute task
+    ("last_ps", "i8"),
+    ("rows", "i4"),
+    ("lead", "i4"),
+    ("delay_ps", "i8"),  # software and jitter of a message
+    ("release_ps", "i8"),  # not before this
+    ("before_start", "i8"),
+    ("after_start", "i8"),
+    ("first_packet", "i8"),
+    ("start", "i8"),  # -1 before
+    ("first_out", "i8"),
+    ("last_out", "i8"),  # latest output so far
+    ("fraction", "i8"),  # of the output that is out, or whose time is known
+    ("idle", "i4"),  # predecessors without any output yet
+    ("unfinished", "i4"),  # predecessors not complete
+    ("arrived", "i4"),  # packets arrived
+    ("released", "i4"),  # packets handed to the adapter
+    ("sent", "i4"),  # packets sent at least once
+    ("last_packet", "i4"),  # the packet that arrived last
+    ("flow_next", "i4"),  # next message of its adapter's round robin
+    ("port", "i4"),  # the link it leaves by
+    ("resend_first", "i4"),  # packets to send again
+    ("resend_last", "i4"),
+    ("lost_first", "i4"),  # dropped packets the sender has not heard of
+    ("pair", "i4"),  # queue pair
+])
+
+# A queue pair's rate control; rates are shares of the line rate.
+PAIR = np.dtype([
+    ("now_rate", "f8"), ("target_rate", "f8"), ("alpha", "f8"),
+    ("cut_at", "i8"), ("alpha_at", "i8"), ("next_send", "i8"), ("last_notice", "i8"),
+    ("bytes_sent", "i8"), ("timer_steps", "i8"), ("byte_steps", "i8"),
+])
+
+# Figures of the whole network (one record).
+RULES = np.dtype([
+    ("mtu", "i8"), ("header", "i8"), ("store_forward", "b1"), ("input_fifo", "b1"), ("rate_control", "b1"),
+    ("routing", "i8"), ("bias", "i8"), ("message_gap", "i8"), ("timeout", "i8"), ("seed", "i8"),
+    ("channels", "i8"), ("slots", "i8"),  # buffer slots of a channel, 0 for endless
+    ("resume", "i8"),  # releases that end a pause
+    ("first_group", "i8"),  # routing column of group 0
+    ("cross_bytes", "i8"), ("burst_ps", "i8"), ("mark_fraction", "f8"),
+    ("rate_gain", "f8"), ("notice_gap", "i8"), ("rate_timer", "i8"), ("rate_bytes", "i8"), ("rate_step", "f8"),
+    ("rate_leap", "f8"), ("rate_least", "f8"), ("rate_fast", "i8"),
+])
+
+# Counters of one iteration (one record); `root` is the next task to let go, `culprit` the message in an error.
+TALLY = np.dtype([("open", "i8"), ("hops", "i8"), ("resent", "i8"), ("root", "i8"), ("culprit", "i8"), ("epoch", "i8")])
+
+FAULT = np.dtype([("at_ps", "i8"), ("link", "i4"), ("fs_per_byte", "i8"), ("epoch", "i4")])
+
+
+class State(NamedTuple):
+    """Everything the kernels read and change."""
+
+    wheel: Any  # queue_kernel.Wheel
+    rules: Any  # RULES[1]
+    tally: Any  # TALLY[1]
+    links: Any  # LINK[link]
+    queues: Any  # QUEUE[link * channels]
+    ring: Any  # int64[link * channels, slots] when buffer slots come back, sorted
+    vertices: Any  # VERTEX[vertex + 1]
+    set_of: Any  # int32[epoch, vertex, column] set of next links; -1 the target's own switch, -2 cut off
+    distance: Any  # int32[epoch, vertex, column] links, and CROSSING for each crossing
+    set_start: Any  # int32[set + 1]
+    set_link: Any  # int32[]
+    groups: Any  # int32[] the groups a detour may visit
+    packets: Any  # PACKET[packet]
+    tasks: Any  # TASK[task + 1]
+    before: Any  # int32[]
+    after: Any  # int32[]
+    roots: Any  # int32[] tasks without predecessors, by release then number
+    stack: Any  # int32[]
+    pairs: Any  # PAIR[pair]
+    faults: Any  # FAULT[fault]
