@@ -99,22 +99,27 @@ class _Replay:
             yield self.wake[link]
             for burst in self.given.pop(link):
                 delay = self.delay[burst] + extra
-                arrival = env.timeout(delay, burst)
-                arrival.callbacks.append(self.deliver_first)
-                lag = max(0, self.leave_last[burst] - env.now)
-                arrival = env.timeout(lag + delay, burst)
-                arrival.callbacks.append(self.deliver_last)
+                env.timeout(delay, burst).callbacks.append(self.deliver_first)
+                if self.last[burst] > self.start[burst]:
+                    lag = max(0, self.leave_last[burst] - env.now)
+                    env.timeout(lag + delay, burst).callbacks.append(self.deliver_last)
 
     def deliver_first(self, arrival: simpy.Event) -> None:
         """The first vector of a burst is there; its reader has it from the cycle it reads."""
         burst = arrival.value
         self.check_margin(burst, self.read_first[burst], self.start[burst])
         self.arrived[burst] = self.start[burst] + self.figures.hop_cycles
+        if self.last[burst] == self.start[burst]:
+            self.complete(burst)
 
     def deliver_last(self, arrival: simpy.Event) -> None:
-        """The last vector of a burst is there; at the end of the path the message has them all."""
+        """The last vector of a burst is there."""
         burst = arrival.value
         self.check_margin(burst, self.read_last[burst], self.last[burst])
+        self.complete(burst)
+
+    def complete(self, burst: int) -> None:
+        """A burst is wholly through its link; at the end of the path the message has its vectors."""
         flow = self.flow[burst]
         if burst + 1 == self.first_burst[flow + 1]:
             there = self.start[burst] + self.figures.hop_cycles + self.figures.receive_cycles
