@@ -21,8 +21,14 @@ def build_fabric(section: spec.FabricSpec) -> Fabric:
 def _lpu_dragonfly(s: spec.LpuDragonfly) -> Fabric:
     spares = s.spare_nodes_per_rack if s.racks else 0
     return lpu_dragonfly(
-        s.racks, s.nodes_per_rack, spares, s.chips_per_node, s.local_ports, s.global_ports,
-        nodes=s.nodes, floor=_floor(s.floor),
+        s.racks,
+        s.nodes_per_rack,
+        spares,
+        s.chips_per_node,
+        s.local_ports,
+        s.global_ports,
+        nodes=s.nodes,
+        floor=_floor(s.floor),
     )
 
 

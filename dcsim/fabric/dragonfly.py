@@ -1,9 +1,10 @@
 """Dragonflies: the packetless one of chips alone, and the canonical one of routers.
 
-`lpu_dragonfly`: nodes of fully connected chips, cabled chip to chip, no switches anywhere. A node's chips together are a virtual router. While every node can reach every other by a cable of its own, the
-node is the dragonfly's group (33 nodes of 8 chips with 4 global ports: 8 x 4 + 1). Above that the rack is: half
-of a node's ports go to the rack's other nodes, evenly (9 nodes: 2 cables a pair), the rest to other racks
-(9 x 16 = 144 ports, hence up to 145 racks). Source: Abts et al., "A software-defined tensor streaming
+`lpu_dragonfly`: nodes of fully connected chips, cabled chip to chip, no switches anywhere. A node's chips
+together are a virtual router. While every node can reach every other by a cable of its own, the node is the
+dragonfly's group (33 nodes of 8 chips with 4 global ports: 8 x 4 + 1). Above that the rack is: half of a node's
+ports go to the rack's other nodes, evenly (9 nodes: 2 cables a pair), the rest to other racks (9 x 16 = 144
+ports, hence up to 145 racks). Source: Abts et al., "A software-defined tensor streaming
 multiprocessor for large-scale machine learning", ISCA 2022.
 
 `dragonfly`: Kim, Dally, Scott, Abts, "Technology-driven, highly-scalable dragonfly topology", ISCA 2008.
@@ -24,8 +25,15 @@ Cable = tuple[int, int, str, float]
 
 
 def lpu_dragonfly(
-    racks: int = 0, nodes_per_rack: int = 9, spare_nodes_per_rack: int = 1, chips_per_node: int = 8,
-    local_ports: int = 7, global_ports: int = 4, *, nodes: int = 0, floor: Floor | None = None,
+    racks: int = 0,
+    nodes_per_rack: int = 9,
+    spare_nodes_per_rack: int = 1,
+    chips_per_node: int = 8,
+    local_ports: int = 7,
+    global_ports: int = 4,
+    *,
+    nodes: int = 0,
+    floor: Floor | None = None,
 ) -> Fabric:
     """Build `racks` whole racks (the last nodes of each spare: they forward but do not compute), or `nodes` nodes.
 
@@ -36,17 +44,27 @@ def lpu_dragonfly(
     spares = spare_nodes_per_rack if racks else 0
     count = racks * nodes_per_rack if racks else nodes
     if count < 1 or spares >= nodes_per_rack:
-        raise FabricError(f"lpu_dragonfly needs a node that computes, got {count} nodes, {spares} of each rack spare")
+        raise FabricError(
+            f"lpu_dragonfly needs a node that computes, got {count} nodes, {spares} of each rack spare"
+        )
     if chips_per_node - 1 > local_ports:
-        raise FabricError(f"a node of {chips_per_node} chips needs {chips_per_node - 1} local ports a chip, not {local_ports}")
+        raise FabricError(
+            f"a node of {chips_per_node} chips needs {chips_per_node - 1} local ports a chip, not {local_ports}"
+        )
     node_ports = chips_per_node * global_ports
     rack_of_node = np.arange(count) // nodes_per_rack
     small = count <= node_ports + 1
     links = _node_links(np.arange(count) if small else rack_of_node, node_ports)
-    cables = _local_cables(count, chips_per_node, floor) + _node_cables(links, rack_of_node, chips_per_node, floor)
+    cables = _local_cables(count, chips_per_node, floor) + _node_cables(
+        links, rack_of_node, chips_per_node, floor
+    )
     node_of = np.repeat(np.arange(count), chips_per_node)
     return from_cables(
-        "lpu_dragonfly", count * chips_per_node, cables, node_of=node_of, rack_of=rack_of_node[node_of],
+        "lpu_dragonfly",
+        count * chips_per_node,
+        cables,
+        node_of=node_of,
+        rack_of=rack_of_node[node_of],
         group_of=node_of if small else rack_of_node[node_of],
         chip_active=(node_of % nodes_per_rack) < nodes_per_rack - spares,
     )
@@ -66,13 +84,20 @@ def dragonfly(p: int, a: int, h: int, groups: int = 0, floor: Floor | None = Non
     members = [np.arange(a) + group * a for group in range(groups)]
     cables: list[Cable] = [(chip, chips + chip // p, "adapter", floor.rack_cable_m) for chip in range(chips)]
     for routers_of_group in members:
-        cables += [(chips + int(i), chips + int(j), "local", floor.rack_cable_m)
-                   for i, j in combinations(routers_of_group, 2)]
+        cables += [
+            (chips + int(i), chips + int(j), "local", floor.rack_cable_m)
+            for i, j in combinations(routers_of_group, 2)
+        ]
     for i, j in _between_groups(spread_links([a * h] * groups), members):
         cables.append((chips + i, chips + j, "global", floor.cable_m(i // a, j // a, groups)))
     group_of = np.concatenate([np.arange(chips) // (p * a), np.arange(routers) // a])
     return from_cables(
-        "dragonfly", chips, cables, vertex_count=chips + routers, rack_of=group_of, group_of=group_of,
+        "dragonfly",
+        chips,
+        cables,
+        vertex_count=chips + routers,
+        rack_of=group_of,
+        group_of=group_of,
         node_of=np.concatenate([np.arange(chips) // p, np.full(routers, -1)]),
     )
 
@@ -96,7 +121,9 @@ def _node_links(group_of_node: np.ndarray, node_ports: int) -> list[tuple[int, i
     inside = [(int(a), int(b)) for nodes in members for a, b in combinations(nodes, 2) for _ in range(each)]
     ports = [len(nodes) * (node_ports - each * (len(nodes) - 1)) for nodes in members]
     if ports[0] < groups - 1:
-        raise FabricError(f"{groups} groups need {groups - 1} ports out of each, there are {max(ports[0], 0)}")
+        raise FabricError(
+            f"{groups} groups need {groups - 1} ports out of each, there are {max(ports[0], 0)}"
+        )
     return inside + _between_groups(spread_links(ports), members)
 
 
@@ -121,11 +148,14 @@ def _between_groups(pairs: list[tuple[int, int]], members: list[np.ndarray]) -> 
 def _local_cables(nodes: int, chips: int, floor: Floor) -> list[Cable]:
     return [
         (node * chips + a, node * chips + b, "local", floor.node_cable_m)
-        for node in range(nodes) for a, b in combinations(range(chips), 2)
+        for node in range(nodes)
+        for a, b in combinations(range(chips), 2)
     ]
 
 
-def _node_cables(links: list[tuple[int, int]], rack_of_node: np.ndarray, chips: int, floor: Floor) -> list[Cable]:
+def _node_cables(
+    links: list[tuple[int, int]], rack_of_node: np.ndarray, chips: int, floor: Floor
+) -> list[Cable]:
     """Chips take a node's cables in turn, so none uses more than its global ports."""
     racks = int(rack_of_node[-1]) + 1
     rack = rack_of_node.tolist()

@@ -19,7 +19,11 @@ Cable = tuple[int, int, str, float]
 
 
 def leaf_spine(
-    endpoints: int, leaf_ports_down: int = 32, spines: int = 32, links_per_spine: int = 1, rails: int = 1,
+    endpoints: int,
+    leaf_ports_down: int = 32,
+    spines: int = 32,
+    links_per_spine: int = 1,
+    rails: int = 1,
     floor: Floor | None = None,
 ) -> Fabric:
     """Leaves all joined to all spines. Chip e belongs to rail e % rails, which has leaves of its own.
@@ -32,18 +36,27 @@ def leaf_spine(
     chips = np.arange(endpoints)
     leaf = _renumbered((chips // rails // leaf_ports_down) * rails + chips % rails)
     leaves = int(leaf.max()) + 1
-    cables: list[Cable] = [(e, endpoints + int(leaf[e]), "adapter", floor.rack_cable_m) for e in range(endpoints)]
+    cables: list[Cable] = [
+        (e, endpoints + int(leaf[e]), "adapter", floor.rack_cable_m) for e in range(endpoints)
+    ]
     if leaves > 1:
         for i in range(leaves):
             length = floor.cable_m(i, leaves, leaves + 1)
-            cables += [(endpoints + i, endpoints + leaves + k, "fabric", length)
-                       for k in range(spines) for _ in range(links_per_spine)]
+            cables += [
+                (endpoints + i, endpoints + leaves + k, "fabric", length)
+                for k in range(spines)
+                for _ in range(links_per_spine)
+            ]
     upper = spines if leaves > 1 else 0
     return _tree("leaf_spine", leaf, cables, np.full(upper, -1), np.full(leaves + upper, -1))
 
 
 def fat_tree(
-    endpoints: int, radix: int = 64, levels: int = 3, oversubscription: float = 1.0, floor: Floor | None = None,
+    endpoints: int,
+    radix: int = 64,
+    levels: int = 3,
+    oversubscription: float = 1.0,
+    floor: Floor | None = None,
 ) -> Fabric:
     """A fat tree of two or three tiers of switches with `radix` ports.
 
@@ -56,15 +69,19 @@ def fat_tree(
     up = int(radix / (1 + oversubscription))
     down = min(radix - up, int(up * oversubscription))
     if endpoints < 1 or up < 1 or oversubscription < 1 or levels not in (2, 3):
-        raise FabricError(f"no fat tree of {endpoints} chips, radix {radix}, {levels} levels, {oversubscription} to 1")
+        raise FabricError(
+            f"no fat tree of {endpoints} chips, radix {radix}, {levels} levels, {oversubscription} to 1"
+        )
     leaf = np.arange(endpoints) // down
     leaves = int(leaf[-1]) + 1
     limit = radix if levels == 2 else radix * (radix // 2)
     if leaves > limit:
-        raise FabricError(f"{endpoints} chips need {leaves} leaves; {levels} levels of radix {radix} join {limit}")
+        raise FabricError(
+            f"{endpoints} chips need {leaves} leaves; {levels} levels of radix {radix} join {limit}"
+        )
     if levels == 2:
         spines = _fewest(up, leaves * up, radix)
-        return leaf_spine(endpoints, down, spines, up // spines, floor=floor)
+        return replace(leaf_spine(endpoints, down, spines, up // spines, floor=floor), kind="fat_tree")
     return _three_tiers(leaf, radix, up, floor)
 
 
@@ -74,7 +91,9 @@ def _three_tiers(leaf: np.ndarray, radix: int, up: int, floor: Floor) -> Fabric:
     planes = _fewest(half, pods * half, radix)  # cores of one plane
     first_upper = endpoints + leaves
     first_core = first_upper + pods * up
-    cables: list[Cable] = [(e, endpoints + int(leaf[e]), "adapter", floor.rack_cable_m) for e in range(endpoints)]
+    cables: list[Cable] = [
+        (e, endpoints + int(leaf[e]), "adapter", floor.rack_cable_m) for e in range(endpoints)
+    ]
     for i in range(leaves):
         pod = i // half
         length = floor.cable_m(i, min(pod * half + half // 2, leaves - 1), leaves)
@@ -82,8 +101,11 @@ def _three_tiers(leaf: np.ndarray, radix: int, up: int, floor: Floor) -> Fabric:
     if pods > 1:
         for pod in range(pods):
             length = floor.cable_m(pod * half, leaves, leaves + 1)
-            cables += [(first_upper + pod * up + k, first_core + k * planes + j % planes, "fabric", length)
-                       for k in range(up) for j in range(half)]
+            cables += [
+                (first_upper + pod * up + k, first_core + k * planes + j % planes, "fabric", length)
+                for k in range(up)
+                for j in range(half)
+            ]
     cores = up * planes if pods > 1 else 0
     pod_of = np.concatenate([np.arange(leaves) // half, np.repeat(np.arange(pods), up), np.full(cores, -1)])
     return _tree("fat_tree", leaf, cables, np.full(pods * up + cores, -1), pod_of)
@@ -94,11 +116,16 @@ def _fewest(multiple: int, links: int, radix: int) -> int:
     return next(n for n in range(1, multiple + 1) if multiple % n == 0 and n * radix >= links)
 
 
-def _tree(kind: str, leaf: np.ndarray, cables: list[Cable], upper_rack: np.ndarray, group: np.ndarray) -> Fabric:
+def _tree(
+    kind: str, leaf: np.ndarray, cables: list[Cable], upper_rack: np.ndarray, group: np.ndarray
+) -> Fabric:
     chips, leaves = len(leaf), int(leaf.max()) + 1
     switches = leaves + len(upper_rack)
     return from_cables(
-        kind, chips, cables, vertex_count=chips + switches,
+        kind,
+        chips,
+        cables,
+        vertex_count=chips + switches,
         node_of=np.concatenate([leaf, np.full(switches, -1)]),
         rack_of=np.concatenate([leaf, np.arange(leaves), upper_rack]),
         group_of=np.concatenate([group[leaf], group]),
@@ -125,7 +152,10 @@ def with_islands(fabric: Fabric, node_chips: int, cable_m: float = 0.5) -> Fabri
     first = np.arange(nodes) * node_chips
     inner = np.full(fabric.vertex_count - chips, -1)
     built = from_cables(
-        fabric.kind, chips, cables, vertex_count=fabric.vertex_count + nodes,
+        fabric.kind,
+        chips,
+        cables,
+        vertex_count=fabric.vertex_count + nodes,
         node_of=np.concatenate([node, inner, np.arange(nodes)]),
         rack_of=np.concatenate([fabric.rack_of[first][node], fabric.rack_of[chips:], fabric.rack_of[first]]),
         group_of=np.concatenate([fabric.group_of, fabric.group_of[first]]),
@@ -137,7 +167,11 @@ def cables_of(fabric: Fabric) -> list[Cable]:
     """Every cable once, as `from_cables` takes them."""
     once = np.flatnonzero(np.arange(fabric.link_count) < fabric.reverse)
     return [
-        (int(fabric.link_source[i]), int(fabric.link_target[i]), fabric.link_classes[fabric.link_class[i]],
-         float(fabric.link_length_m[i]))
+        (
+            int(fabric.link_source[i]),
+            int(fabric.link_target[i]),
+            fabric.link_classes[fabric.link_class[i]],
+            float(fabric.link_length_m[i]),
+        )
         for i in once
     ]

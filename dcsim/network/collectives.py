@@ -34,7 +34,9 @@ class VectorUnit:
 class Ranks:
     """The chips that take part, and how their messages and sums become tasks."""
 
-    def __init__(self, builder: TaskBuilder, chips: Sequence[int], unit: VectorUnit, call: int | None = None) -> None:
+    def __init__(
+        self, builder: TaskBuilder, chips: Sequence[int], unit: VectorUnit, call: int | None = None
+    ) -> None:
         self.builder, self.chips, self.unit, self.call = builder, chips, unit, call
         self._own: set[int] = set()
 
@@ -47,7 +49,9 @@ class Ranks:
         if call is None:
             call = COLLECTIVE_FIRST if self._own.isdisjoint(before) else COLLECTIVE_STEP
         chips = self.chips
-        return self._keep(self.builder.message(chips[source], chips[target], size_bytes, before, part=LINK, call=call))
+        return self._keep(
+            self.builder.message(chips[source], chips[target], size_bytes, before, part=LINK, call=call)
+        )
 
     def add(self, rank: int, spans: Spans, before: list[int]) -> list[int]:
         """The task that sums what `before` brings, vector by vector as they come; none when there is nothing."""
@@ -76,8 +80,7 @@ def cut(size_bytes: int, parts: int, vector_bytes: int) -> Spans:
     ends = [0]
     for part in range(parts):
         ends.append(ends[-1] + share + (part < more))
-    return [(min(a * vector_bytes, size_bytes), min(b * vector_bytes, size_bytes))
-            for a, b in pairwise(ends)]
+    return [(min(a * vector_bytes, size_bytes), min(b * vector_bytes, size_bytes)) for a, b in pairwise(ends)]
 
 
 def levels_of(fabric: Fabric, chips: Sequence[int]) -> list[list[int]]:
@@ -88,12 +91,16 @@ def levels_of(fabric: Fabric, chips: Sequence[int]) -> list[list[int]]:
 # Reduce: every rank holds the whole; afterwards each owner holds the sum of its spans.
 
 
-def _reduce_direct(g: Ranks, ranks: list[int], wanted: dict[int, Spans], have: dict[int, list[int]]) -> dict[int, list[int]]:
+def _reduce_direct(
+    g: Ranks, ranks: list[int], wanted: dict[int, Spans], have: dict[int, list[int]]
+) -> dict[int, list[int]]:
     """Every rank sends each owner its spans, one hop. Returns each owner's sum."""
     sums: dict[int, list[int]] = {}
     got: dict[int, list[int]] = {owner: [] for owner in wanted}
     for i, source in enumerate(ranks):
-        for owner in ranks[i + 1 :] + ranks[:i]:  # starting with the next rank, so that not all begin with rank 0
+        for owner in (
+            ranks[i + 1 :] + ranks[:i]
+        ):  # starting with the next rank, so that not all begin with rank 0
             if owner in wanted:
                 got[owner] += g.send(source, owner, wanted[owner], have[source])
     for owner, messages in got.items():
@@ -112,7 +119,9 @@ def _reduce_levels(
     for k, members in enumerate(_columns(nodes)):
         final = {node[k]: wanted[node[k]] for node in nodes if k < len(node) and node[k] in wanted}
         spans = [span for owner in final.values() for span in owner]
-        partial = {m: _reduce_direct(g, node, {m: spans}, have)[m] for m, node in zip(members, nodes, strict=True)}
+        partial = {
+            m: _reduce_direct(g, node, {m: spans}, have)[m] for m, node in zip(members, nodes, strict=True)
+        }
         sums |= _reduce_levels(g, members, final, partial, levels[1:])
     return sums
 
@@ -276,7 +285,9 @@ def _all_to_all_direct(g: Ranks, size_bytes: int, before: Handles, levels: Level
     return after
 
 
-def _direct(levelled: Callable[[Ranks, int, Handles, Levels], Handles]) -> Callable[[Ranks, int, Handles, Levels], Handles]:
+def _direct(
+    levelled: Callable[[Ranks, int, Handles, Levels], Handles],
+) -> Callable[[Ranks, int, Handles, Levels], Handles]:
     """The same exchange with all ranks on one level."""
     return lambda g, size_bytes, before, levels: levelled(g, size_bytes, before, ())
 
@@ -299,8 +310,14 @@ ALGORITHMS: dict[tuple[str, str], Callable[[Ranks, int, Handles, Levels], Handle
 
 
 def add_collective(
-    builder: TaskBuilder, op: str, chips: Sequence[int], size_bytes: int, before: Handles, unit: VectorUnit,
-    levels: Levels = (), algorithm: str = "auto",
+    builder: TaskBuilder,
+    op: str,
+    chips: Sequence[int],
+    size_bytes: int,
+    before: Handles,
+    unit: VectorUnit,
+    levels: Levels = (),
+    algorithm: str = "auto",
 ) -> Handles:
     """Append one collective among `chips` (rank r is chips[r]) and return each rank's finishing tasks.
 
