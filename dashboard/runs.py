@@ -14,24 +14,27 @@ class Runs:
     def __init__(self, first: Path) -> None:
         records.open_run(first)
         self.first = first.resolve()
+        self.folder = self.first.parent
 
-    def names(self) -> list[str]:
-        """Folder names of all runs here, the newest first."""
-        found = [path.parent for path in self.first.parent.glob("*/meta.json")]
-        newest = sorted(found, key=lambda folder: (-(folder / "meta.json").stat().st_mtime_ns, folder.name))
-        return [folder.name for folder in newest if _is_run(folder)]
+    def all(self) -> list[records.Run]:
+        """Every run here, the newest first."""
+        metas = sorted(self.folder.glob("*/meta.json"), key=lambda path: (-path.stat().st_mtime_ns, path.parent.name))
+        runs = [_read(path.parent) for path in metas]
+        return [run for run in runs if run is not None]
 
     def open(self, name: str) -> records.Run:
         """The run called `name`; RunStoreError if there is none of that name here."""
-        if name not in self.names():
-            raise RunStoreError(f"{name}: no such run in {self.first.parent}")
-        return records.open_run(self.first.parent / name)
+        here = {folder.name for folder in self.folder.iterdir()}
+        run = _read(self.folder / name) if name in here else None
+        if run is None:
+            raise RunStoreError(f"{name}: no such run in {self.folder}")
+        return run
 
 
-def _is_run(folder: Path) -> bool:
-    """Whether the folder can be opened and is one that dcsim wrote."""
+def _read(folder: Path) -> records.Run | None:
+    """The run in `folder`, or None if it cannot be opened or is not one that dcsim wrote."""
     try:
         run = records.open_run(folder)
     except RunStoreError:
-        return False
-    return "requests_in" in run.summary and "name" in run.spec
+        return None
+    return run if "requests_in" in run.summary and "name" in run.spec else None

@@ -39,7 +39,7 @@ GRAPH: Any = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toI
 
 def layout(runs: Runs) -> html.Div:
     """The picker, set to the run the dashboard was opened on, and room for the run."""
-    options = [{"label": _label(runs.open(name)), "value": name} for name in runs.names()]
+    options = [{"label": _label(run), "value": run.folder.name} for run in runs.all()]
     picker = dcc.Dropdown(options, runs.first.name, id="run", clearable=False, className="picker")
     return html.Div([
         html.Div([html.Label("Run", htmlFor="run"), picker], className="choose"),
