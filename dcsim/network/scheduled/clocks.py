@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from dcsim.workload.streams import stream
 TICKS = 1_000_000_000  # ticks in a nominal cycle
 SETTLE_EXCHANGES = 64  # the counters' errors no longer grow after that many; more are not simulated at once
 Int64 = NDArray[np.int64]
+Int = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Clocks:
     late_ticks: Int64  # [point, vertex] when it reaches the point; it cannot go on before
     jitter_ticks: Int64 | None  # [burst] worst deviation from the link's mean latency; None: none
 
-    def ticks(self, vertex: Int64, cycle: Int64) -> Int64:
+    def ticks(self, vertex: Int, cycle: Int64) -> Int64:
         """When each `vertex` reaches the program cycle beside it; what it is late at a point it makes up by waiting
         less after."""
         point = np.searchsorted(self.points, cycle, side="right") - 1
@@ -125,7 +127,8 @@ def _burst_jitter(schedule: Schedule, clock: Clock, seed: int) -> Int64:
     low = normal.cdf(-clock.jitter_max_cycles)
     share = u ** (1.0 / np.repeat(schedule.vectors, schedule.hops))
     worst = [normal.inv_cdf(x) for x in np.clip(low + share * (1 - 2 * low), 1e-15, 1 - 1e-15).tolist()]
-    return np.rint(np.array(worst) * TICKS).astype(np.int64)
+    ticks: Int64 = np.rint(np.array(worst) * TICKS).astype(np.int64)
+    return ticks
 
 
 def slack_needed_cycles(schedule: Schedule, fabric: Fabric, clocks: Clocks, link_cycles: int) -> int:
@@ -144,7 +147,7 @@ def slack_needed_cycles(schedule: Schedule, fabric: Fabric, clocks: Clocks, link
     return slack
 
 
-def _least_slack(clocks: Clocks, reader: Int64, cycle: Int64, there: Int64) -> int:
+def _least_slack(clocks: Clocks, reader: Int, cycle: Int64, there: Int64) -> int:
     """Least s such that every reader reaches cycle + s no sooner than its vector is there."""
     slack = 0
     while len(cycle):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from dcsim.network.scheduled.flows_kernel import (
     HOPS_MAX,
     PATHS_MAX,
+    Flows,
+    Ways,
     claimed_link,
     find_paths,
     grow_flows,
@@ -17,7 +21,9 @@ from dcsim.network.scheduled.flows_kernel import (
     make_flows,
     place_flow,
 )
-from dcsim.network.scheduled.links_kernel import CLAIM, grow_links, lacks_links, make_links
+from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links, make_links
+
+Array = NDArray[Any]
 
 # The program: `table` [task, 8] has the columns below (a message's vectors, 0 for compute, in place of its
 # bytes), `before` the predecessors `before_start[t]:before_start[t + 1]` of each task.
@@ -33,7 +39,7 @@ FLOWS_PER_MESSAGE = PATHS_MAX * (PATHS_MAX + 1) // 2
 
 
 @njit(cache=True)
-def successors(program):
+def successors(program: Program) -> tuple[Array, Array]:
     """Offsets and tasks that wait for each task."""
     count = len(program.table)
     offset = np.zeros(count + 1, np.int64)
@@ -51,7 +57,7 @@ def successors(program):
 
 
 @njit(cache=True)
-def remaining_cycles(program, ways, slot, offset, after):
+def remaining_cycles(program: Program, ways: Ways, slot: int, offset: Array, after: Array) -> Array:
     """Cycles from each task's start to the end of the longest chain behind it, links idle."""
     remaining = np.zeros(len(program.table), np.int64)
     for task in range(len(program.table) - 1, -1, -1):
@@ -67,14 +73,14 @@ def remaining_cycles(program, ways, slot, offset, after):
 
 
 @njit(cache=True)
-def _path_cycles(ways, hops):
+def _path_cycles(ways: Ways, hops: int) -> Any:
     if hops == 0:
         return 0
     return ways.send + ways.receive + hops * ways.hop + (hops - 1) * ways.forward
 
 
 @njit(cache=True)
-def _push(heap, size, key):
+def _push(heap: Array, size: int, key: int) -> None:
     at = size
     while at > 0 and heap[(at - 1) // 2] > key:
         heap[at] = heap[(at - 1) // 2]
@@ -83,7 +89,7 @@ def _push(heap, size, key):
 
 
 @njit(cache=True)
-def _pop(heap, size):
+def _pop(heap: Array, size: int) -> Any:
     """The smallest key; the caller lowers its size by one."""
     top, last = heap[0], heap[size - 1]
     at = 0
@@ -102,9 +108,9 @@ def _pop(heap, size):
 
 
 @njit(cache=True)
-def _release(program, task, times):
+def _release(program: Program, task: int, times: Array) -> None:
     """A task's start, from the first and last outputs of those before it (the rule of network/tasks.py)."""
-    start, ready_last = np.int64(0), np.int64(0)
+    start, ready_last = 0, 0
     for i in range(program.before_start[task], program.before_start[task + 1]):
         first, last = times[program.before[i], FIRST_OUT], times[program.before[i], LAST_OUT]
         lead = (last - first) * program.table[task, LEAD_ROWS] // program.table[task, ROWS]
@@ -114,7 +120,7 @@ def _release(program, task, times):
 
 
 @njit(cache=True)
-def _ready(start, ready_last, vectors, k):
+def _ready(start: int, ready_last: int, vectors: int, k: int) -> Any:
     """Cycle at which vector `k` of a message may leave: evenly from start to ready_last."""
     if vectors == 1:
         return ready_last
@@ -122,7 +128,10 @@ def _ready(start, ready_last, vectors, k):
 
 
 @njit(cache=True)
-def _place_message(program, ways, links, out, times, task, scratch):
+def _place_message(
+    program: Program, ways: Ways, links: Links, out: Flows, times: Array, task: int,
+    scratch: tuple[Array, ...],
+) -> None:
     """Spread a message over paths, place its flows, and set when its first and last vectors are there.
 
     Vectors go to the path whose next slot arrives first: while only q paths are open (the others arrive later
@@ -142,7 +151,7 @@ def _place_message(program, ways, links, out, times, task, scratch):
         times[task, IDLE] = _path_cycles(ways, hops[0])
         return
     carried[:count] = 0
-    k, last, end_count = 0, np.int64(0), 0
+    k, last, end_count = 0, 0, 0
     for open_paths in range(1, count + 1):
         take = vectors - k
         if open_paths < count:
@@ -168,9 +177,9 @@ def _place_message(program, ways, links, out, times, task, scratch):
 
 
 @njit(cache=True)
-def _line_start(vectors, last, ends, end_count):
+def _line_start(vectors: int, last: int, ends: Array, end_count: int) -> Any:
     """Smallest F such that vector k is there by F + (last - F) k / (vectors - 1), for the ends of all flows."""
-    first = np.int64(0)
+    first = 0
     for i in range(end_count):
         k, there = ends[i, 0], ends[i, 1]
         left = vectors - 1 - k
@@ -180,14 +189,14 @@ def _line_start(vectors, last, ends, end_count):
 
 
 @njit(cache=True)
-def _operation_out(program, task, start, ready_last):
+def _operation_out(program: Program, task: int, start: int, ready_last: int) -> tuple[int, int]:
     """First and last output of a compute operation (the rule of network/tasks.py)."""
     first = program.table[task, FIRST_CYCLES]
     return start + first, max(start + program.table[task, LAST_CYCLES], ready_last + first)
 
 
 @njit(cache=True)
-def _room(program, ways, task):
+def _room(program: Program, ways: Ways, task: int) -> tuple[int, int]:
     """Most flows and bursts placing a task can add."""
     if program.table[task, SIZE] == 0 or program.table[task, CHIP] == program.table[task, TARGET]:
         return 0, 0
@@ -198,7 +207,10 @@ def _room(program, ways, task):
 
 
 @njit(cache=True)
-def place_all(program, ways, order, rank, offset, after, link_count, slot):
+def place_all(
+    program: Program, ways: Ways, order: Array, rank: Array, offset: Array, after: Array, link_count: int,
+    slot: int,
+) -> tuple[Array, Flows, Links]:
     """Place every task. Returns its times, the flows and the links."""
     count = len(program.table)
     links = make_links(link_count, slot)
@@ -245,7 +257,7 @@ def place_all(program, ways, order, rank, offset, after, link_count, slot):
 
 
 @njit(cache=True)
-def _claim(program, ways, links, times, task):
+def _claim(program: Program, ways: Ways, links: Links, times: Array, task: int) -> None:
     """Let others know, before a message is placed, which link it is about to take.
 
     Without this the first message of an exchange would spread over links its neighbours need.
@@ -256,7 +268,10 @@ def _claim(program, ways, links, times, task):
 
 
 @njit(cache=True)
-def _place(program, ways, links, out, times, task, scratch):
+def _place(
+    program: Program, ways: Ways, links: Links, out: Flows, times: Array, task: int,
+    scratch: tuple[Array, ...],
+) -> None:
     """Place one task: an operation needs no link, a message to its own chip no time."""
     start = times[task, START]
     if program.table[task, SIZE] == 0:
@@ -270,10 +285,10 @@ def _place(program, ways, links, out, times, task, scratch):
 
 
 @njit(cache=True)
-def critical_cycles(program, ways, times):
+def critical_cycles(program: Program, ways: Ways, times: Array) -> Any:
     """Makespan had every message, on the paths it was given, the links to itself."""
     alone = np.zeros_like(times)
-    longest = np.int64(0)
+    longest = 0
     for task in range(len(times)):
         _release(program, task, alone)
         start, ready_last = alone[task, START], alone[task, READY_LAST]

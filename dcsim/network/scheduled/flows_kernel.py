@@ -8,11 +8,15 @@ distance are minimal; those that make it one hop longer are detours, and such a 
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, earliest, grown, occupy
+from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, Links, earliest, grown, occupy
+
+Array = NDArray[Any]
 
 HOPS_MAX = 127  # longest path a message may take, in links
 PATHS_MAX = 32  # paths one message may be spread over
@@ -29,25 +33,25 @@ TASK, FIRST_VECTOR, VECTOR_STEP, VECTORS, STRIDE, BURSTS_END = range(6)
 
 
 @njit(cache=True)
-def make_flows(flow_room, burst_room):
+def make_flows(flow_room: int, burst_room: int) -> Flows:
     """Empty output."""
     return Flows(np.empty((flow_room, 6), np.int64), np.empty((burst_room, 2), np.int64), np.zeros(2, np.int64))
 
 
 @njit(cache=True)
-def lacks_flows(out, flow_room, burst_room):
+def lacks_flows(out: Flows, flow_room: int, burst_room: int) -> Any:
     """Whether that many more flows and bursts might not fit."""
     return out.used[0] + flow_room > len(out.flows) or out.used[1] + burst_room > len(out.bursts)
 
 
 @njit(cache=True)
-def grow_flows(out, flow_room, burst_room):
+def grow_flows(out: Flows, flow_room: int, burst_room: int) -> Flows:
     """The same output with room for that many more flows and bursts."""
     return Flows(grown(out.flows, out.used[0], flow_room), grown(out.bursts, out.used[1], burst_room), out.used)
 
 
 @njit(cache=True)
-def claimed_link(ways, task, source, target):
+def claimed_link(ways: Ways, task: int, source: int, target: int) -> Any:
     """The first link a message counts on before it is placed: one of its minimal ones, in turn by task."""
     table = ways.distance[ways.row[target]]
     wanted = table[source] - 1
@@ -65,10 +69,10 @@ def claimed_link(ways, task, source, target):
 
 
 @njit(cache=True)
-def _next_link(ways, links, table, vertex, cycle):
+def _next_link(ways: Ways, links: Links, table: Array, vertex: int, cycle: int) -> Any:
     """The minimal link out of `vertex` that is free first; the lowest index of equals."""
     wanted = table[vertex] - 1
-    best, best_free = -1, np.int64(0)
+    best, best_free = -1, 0
     for link in range(ways.first_link[vertex], ways.first_link[vertex + 1]):
         if table[ways.link_target[link]] == wanted:
             free = max(links.state[link, TAIL], cycle) + links.state[link, CLAIM]
@@ -78,7 +82,7 @@ def _next_link(ways, links, table, vertex, cycle):
 
 
 @njit(cache=True)
-def _walk(ways, links, target, first, cycle, path):
+def _walk(ways: Ways, links: Links, target: int, first: int, cycle: int, path: Array) -> tuple[int, int]:
     """Fill `path` from link `first` to `target`; returns its hops and the cycle a lone vector may arrive."""
     table = ways.distance[ways.row[target]]
     link, hops = first, 0
@@ -94,7 +98,10 @@ def _walk(ways, links, target, first, cycle, path):
 
 
 @njit(cache=True)
-def find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival):
+def find_paths(
+    ways: Ways, links: Links, source: int, target: int, ready: int, vectors: int, paths: Array,
+    hops: Array, arrival: Array,
+) -> Any:
     """Candidate paths for a message, soonest arrival first; returns how many.
 
     One vector takes the minimal path that is free first. More may be spread over all minimal first links, and
@@ -123,7 +130,7 @@ def find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival
 
 
 @njit(cache=True)
-def _sort_paths(count, paths, hops, arrival):
+def _sort_paths(count: int, paths: Array, hops: Array, arrival: Array) -> None:
     """Insertion sort by arrival; equals keep their order."""
     for i in range(1, count):
         j = i
@@ -136,7 +143,10 @@ def _sort_paths(count, paths, hops, arrival):
 
 
 @njit(cache=True)
-def place_flow(ways, links, out, path, hops, ready, task, first_vector, vector_step, vectors, stride):
+def place_flow(
+    ways: Ways, links: Links, out: Flows, path: Array, hops: int, ready: int, task: int, first_vector: int,
+    vector_step: int, vectors: int, stride: int,
+) -> Any:
     """Give one flow its cycles and write it down; returns the arrival of its first vector.
 
     Vectors wait in a chip for their next link at most `wait_max` cycles (see `Ways`): when a link is free only

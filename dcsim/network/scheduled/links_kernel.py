@@ -8,9 +8,13 @@ vector between them are one block, so a loaded link has few; combs form a plain 
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 BUMPS_MAX = 64  # tries to fit between others before going behind them all
 FIRST_ROOM = 4  # blocks a link gets room for at its first use
@@ -29,7 +33,7 @@ BEGIN, COUNT, ROOM, COMB, TAIL, CLAIM, LOAD = range(7)
 
 
 @njit(cache=True)
-def make_links(link_count, slot):
+def make_links(link_count: int, slot: int) -> Links:
     """Idle links."""
     state = np.zeros((link_count, 8), np.int64)
     state[:, COMB] = -1
@@ -38,7 +42,7 @@ def make_links(link_count, slot):
 
 
 @njit(cache=True)
-def grown(table, used, room):
+def grown(table: Array, used: int, room: int) -> Array:
     """The table, or a copy at least twice as long if `room` more rows than `used` do not fit."""
     if used + room <= len(table):
         return table
@@ -48,13 +52,13 @@ def grown(table, used, room):
 
 
 @njit(cache=True)
-def lacks_links(links, bursts):
+def lacks_links(links: Links, bursts: int) -> Any:
     """Whether `bursts` more bursts might not fit."""
     return links.used[0] + bursts * 2 * links.used[2] > len(links.blocks) or links.used[1] + bursts > len(links.combs)
 
 
 @njit(cache=True)
-def grow_links(links, bursts):
+def grow_links(links: Links, bursts: int) -> Links:
     """The same links with room for `bursts` more bursts, wherever they go."""
     room = bursts * 2 * links.used[2]
     return Links(links.slot, links.state, grown(links.blocks, links.used[0], room),
@@ -62,7 +66,7 @@ def grow_links(links, bursts):
 
 
 @njit(cache=True)
-def _blocks_before(links, link, cycle):
+def _blocks_before(links: Links, link: int, cycle: int) -> Any:
     """Pool index behind the last block of `link` that starts at `cycle` or before."""
     begin = links.state[link, BEGIN]
     end = begin + links.state[link, COUNT]
@@ -81,7 +85,7 @@ def _blocks_before(links, link, cycle):
 
 
 @njit(cache=True)
-def _after_blocks(links, link, cycle, width):
+def _after_blocks(links: Links, link: int, cycle: int, width: int) -> Any:
     """First cycle from `cycle` on at which `width` cycles are clear of blocks."""
     at = _blocks_before(links, link, cycle)
     if at > links.state[link, BEGIN]:
@@ -94,7 +98,10 @@ def _after_blocks(links, link, cycle, width):
 
 
 @njit(cache=True)
-def _shift_past_comb(cycle, teeth, period, width, comb_start, comb_teeth, comb_period, slot):
+def _shift_past_comb(
+    cycle: int, teeth: int, period: int, width: int, comb_start: int, comb_teeth: int, comb_period: int,
+    slot: int,
+) -> Any:
     """How far a run (`teeth` pieces of `width`) must move to end its first clash with a comb; 0: no clash."""
     comb_end = comb_start + (comb_teeth - 1) * comb_period + slot
     if cycle >= comb_end or cycle + (teeth - 1) * period + width <= comb_start:
@@ -110,7 +117,7 @@ def _shift_past_comb(cycle, teeth, period, width, comb_start, comb_teeth, comb_p
 
 
 @njit(cache=True)
-def earliest(links, link, cycle, vectors, stride):
+def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> Any:
     """First cycle from `cycle` on at which `link` is clear for `vectors` vectors, `stride` apart."""
     teeth, period, width = _shape(vectors, stride, links.slot)
     if teeth == 1 and links.state[link, COMB] < 0:
@@ -131,7 +138,7 @@ def earliest(links, link, cycle, vectors, stride):
 
 
 @njit(cache=True)
-def _shape(vectors, stride, slot):
+def _shape(vectors: int, stride: int, slot: int) -> tuple[int, int, int]:
     """Pieces of a run: (how many, period, width); a run with no room between its vectors is one piece."""
     if vectors == 1 or stride < 2 * slot:
         return 1, 1, (vectors - 1) * stride + slot
@@ -139,7 +146,7 @@ def _shape(vectors, stride, slot):
 
 
 @njit(cache=True)
-def occupy(links, link, start, vectors, stride):
+def occupy(links: Links, link: int, start: int, vectors: int, stride: int) -> None:
     """Take the cycles of a run; the caller has made room (`grow_links`) and asked `earliest`."""
     teeth, period, width = _shape(vectors, stride, links.slot)
     end = start + (teeth - 1) * period + width
@@ -156,7 +163,7 @@ def occupy(links, link, start, vectors, stride):
 
 
 @njit(cache=True)
-def _insert_block(links, link, start, end):
+def _insert_block(links: Links, link: int, start: int, end: int) -> None:
     """Add a block, joining neighbours that leave less than a slot between."""
     at = _blocks_before(links, link, start)
     last = links.state[link, BEGIN] + links.state[link, COUNT]
@@ -181,7 +188,7 @@ def _insert_block(links, link, start, end):
 
 
 @njit(cache=True)
-def _move_to_larger(links, link):
+def _move_to_larger(links: Links, link: int) -> Any:
     """Give a link twice the room, at the pool's end; returns how far its blocks moved."""
     count, begin, new = links.state[link, COUNT], links.state[link, BEGIN], links.used[0]
     room = max(FIRST_ROOM, 2 * count)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 UNREACHED = np.int8(127)
 
 
 @njit(cache=True)
-def distances_to(first_link, link_target, sources, targets):
+def distances_to(
+    first_link: Array, link_target: Array, sources: Array, targets: Array,
+) -> tuple[Array, Array]:
     """Hops from every vertex to each target of the messages `sources[i] -> targets[i]`.
 
     Returns `row` [vertex], the table's row for a target or -1, and `distance` [row, vertex] int8. A search
@@ -48,7 +55,10 @@ def distances_to(first_link, link_target, sources, targets):
 
 
 @njit(cache=True)
-def _search(first_link, link_target, target, row, wanted, missing, queue, distance):
+def _search(
+    first_link: Array, link_target: Array, target: int, row: int, wanted: Array, missing: int,
+    queue: Array, distance: Array,
+) -> None:
     """Fill one row level by level until no wanted source is missing."""
     table = distance[row]
     table[target] = 0

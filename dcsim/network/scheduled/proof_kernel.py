@@ -5,8 +5,14 @@ Nothing here knows how a schedule is made: the rules are written down again from
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Found = tuple[Any, Any, Any, Any]
 
 (NONE, OVERLAP, EARLY_SEND, DROPPED, DUPLICATED, WRONG_LINK, WRONG_LAST_HOP, BUFFER_OVERRUN, SLACK,
  DEPENDENCY) = range(10)
@@ -15,12 +21,15 @@ SLOT, LINK, SLACK_CYCLES, SEND, RECEIVE, FORWARD, BUFFER = range(7)
 
 
 @njit(cache=True)
-def check_tasks(size, first_cycles, last_cycles, rows, lead_rows, before_start, before, local,
-                start, first_out, last_out, ready_last):
+def check_tasks(
+    size: Array, first_cycles: Array, last_cycles: Array, rows: Array, lead_rows: Array,
+    before_start: Array, before: Array, local: Array, start: Array, first_out: Array, last_out: Array,
+    ready_last: Array,
+) -> Found:
     """The timing rule of network/tasks.py for every task; fills `ready_last`, the last output before each."""
     for task in range(len(size)):
-        soonest = np.int64(0)
-        latest = np.int64(0)
+        soonest = 0
+        latest = 0
         for i in range(before_start[task], before_start[task + 1]):
             other = before[i]
             run = last_out[other] - first_out[other]
@@ -38,8 +47,10 @@ def check_tasks(size, first_cycles, last_cycles, rows, lead_rows, before_start, 
 
 
 @njit(cache=True)
-def check_paths(link_source, link_target, chip, target, size, local, flow_task, vectors, stride,
-                burst_offset, burst_link, slot):
+def check_paths(
+    link_source: Array, link_target: Array, chip: Array, target: Array, size: Array, local: Array,
+    flow_task: Array, vectors: Array, stride: Array, burst_offset: Array, burst_link: Array, slot: int,
+) -> Found:
     """Every flow follows connected links from its message's source to its target, one vector a slot."""
     for flow in range(len(flow_task)):
         task = flow_task[flow]
@@ -62,7 +73,9 @@ def check_paths(link_source, link_target, chip, target, size, local, flow_task, 
 
 
 @njit(cache=True)
-def check_delivery(size, local, flow_task, first_vector, vector_step, vectors):
+def check_delivery(
+    size: Array, local: Array, flow_task: Array, first_vector: Array, vector_step: Array, vectors: Array,
+) -> Found:
     """Every vector of every message is in exactly one flow."""
     count = np.zeros(len(size), np.int64)
     single = np.ones(len(size), np.bool_)
@@ -93,8 +106,11 @@ def check_delivery(size, local, flow_task, first_vector, vector_step, vectors):
 
 
 @njit(cache=True)
-def check_times(size, start, first_out, last_out, ready_last, flow_task, first_vector, vector_step, vectors,
-                stride, burst_offset, burst_link, burst_start, figures, least):
+def check_times(
+    size: Array, start: Array, first_out: Array, last_out: Array, ready_last: Array, flow_task: Array,
+    first_vector: Array, vector_step: Array, vectors: Array, stride: Array, burst_offset: Array,
+    burst_link: Array, burst_start: Array, figures: Array, least: Array,
+) -> Found:
     """No vector leaves before it is ready or has arrived, none is used before; `least[0]` gets the margin left.
 
     Ready, leaving and arriving are straight lines over a flow's vectors, so its two ends prove it all.
@@ -127,7 +143,9 @@ def check_times(size, start, first_out, last_out, ready_last, flow_task, first_v
 
 
 @njit(cache=True)
-def bursts_by_link(link_count, burst_offset, burst_link, burst_start, vectors):
+def bursts_by_link(
+    link_count: int, burst_offset: Array, burst_link: Array, burst_start: Array, vectors: Array,
+) -> tuple[Array, Array, Array, Array]:
     """Offsets of each link's bursts, and their starts and flows; `single` [link]: all are of one vector."""
     offset = np.zeros(link_count + 1, np.int64)
     for link in burst_link:
@@ -145,7 +163,9 @@ def bursts_by_link(link_count, burst_offset, burst_link, burst_start, vectors):
 
 
 @njit(cache=True)
-def _clash(start, count, stride, other_start, other_count, other_stride, slot):
+def _clash(
+    start: int, count: int, stride: int, other_start: int, other_count: int, other_stride: int, slot: int,
+) -> Any:
     """First cycle at which vectors of two runs on one link overlap, or -1."""
     for j in range(count):
         at = start + j * stride
@@ -156,7 +176,9 @@ def _clash(start, count, stride, other_start, other_count, other_stride, slot):
 
 
 @njit(cache=True)
-def check_slots(offset, starts, flow_of, single, vectors, stride, slot):
+def check_slots(
+    offset: Array, starts: Array, flow_of: Array, single: Array, vectors: Array, stride: Array, slot: int,
+) -> Found:
     """No two vectors share a slot of a link."""
     for link in range(len(offset) - 1):
         begin, end = offset[link], offset[link + 1]
@@ -174,7 +196,9 @@ def check_slots(offset, starts, flow_of, single, vectors, stride, slot):
 
 
 @njit(cache=True)
-def _first_overlap(order, starts, flow_of, vectors, stride, slot):
+def _first_overlap(
+    order: Array, starts: Array, flow_of: Array, vectors: Array, stride: Array, slot: int,
+) -> Any:
     """Bursts of one link in order of start, each against those not yet over; the first clash or -1."""
     running, alive = np.empty(len(order), np.int64), 0
     for at in order:
@@ -194,7 +218,10 @@ def _first_overlap(order, starts, flow_of, vectors, stride, slot):
 
 
 @njit(cache=True)
-def check_buffers(link_count, burst_offset, burst_link, burst_start, vectors, stride, figures):
+def check_buffers(
+    link_count: int, burst_offset: Array, burst_link: Array, burst_start: Array, vectors: Array,
+    stride: Array, figures: Array,
+) -> Found:
     """No more vectors wait in a chip for a link than it has room for.
 
     If none waits longer than room x slot cycles, all that wait at any moment leave within as many cycles, one
@@ -225,7 +252,7 @@ def check_buffers(link_count, burst_offset, burst_link, burst_start, vectors, st
 
 
 @njit(cache=True)
-def _fullest(enter, leave, room):
+def _fullest(enter: Array, leave: Array, room: int) -> Any:
     """First cycle at which more than `room` vectors have entered and not left, or -1."""
     left = 0
     for i in range(len(enter)):

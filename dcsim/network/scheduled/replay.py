@@ -106,7 +106,7 @@ class _Replay:
 
     def deliver_first(self, arrival: simpy.Event) -> None:
         """The first vector of a burst is there; its reader has it from the cycle it reads."""
-        burst = arrival.value
+        burst = int(arrival.value or 0)
         self.check_margin(burst, self.read_first[burst], self.start[burst])
         self.arrived[burst] = self.start[burst] + self.figures.hop_cycles
         if self.last[burst] == self.start[burst]:
@@ -114,7 +114,7 @@ class _Replay:
 
     def deliver_last(self, arrival: simpy.Event) -> None:
         """The last vector of a burst is there."""
-        burst = arrival.value
+        burst = int(arrival.value or 0)
         self.check_margin(burst, self.read_last[burst], self.last[burst])
         self.complete(burst)
 

@@ -115,9 +115,9 @@ def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
                 figures.send_cycles, figures.receive_cycles, figures.buffer_vectors * figures.slot_cycles,
                 figures.detours_max)
     table = np.zeros((len(tasks), 8), np.int64)
-    columns = (tasks.chip, tasks.target, vectors, tasks.first_cycles, tasks.last_cycles, tasks.rows, tasks.lead_rows)
-    for i, column in enumerate(columns):
-        table[:, i] = column
+    table[:, 0], table[:, 1], table[:, 2] = tasks.chip, tasks.target, vectors
+    table[:, 3], table[:, 4] = tasks.first_cycles, tasks.last_cycles
+    table[:, 5], table[:, 6] = tasks.rows, tasks.lead_rows
     program = kernel.Program(table, tasks.before_start, tasks.before)
     slot = figures.slot_cycles
     offset, after = kernel.successors(program)
