@@ -5,6 +5,7 @@ One table holds every dimension and unit. b (bits) and B (bytes), GB (10^9) and 
 
 from __future__ import annotations
 
+import math
 import re
 
 TIME, DATA, RATE, FREQUENCY = "time", "data", "data rate", "frequency"
@@ -57,6 +58,8 @@ def parse_quantity(value: object, dimension: str) -> float:
     if match is None:
         raise ValueError(f"cannot read {value!r} as a {dimension}, for example '{example}'")
     number, unit = float(match[1].replace("_", "")), (match[2] or "").strip()
+    if math.isinf(number):
+        raise ValueError(f"{match[1]} is too large a number")
     if not unit:
         if number == 0:
             return 0.0

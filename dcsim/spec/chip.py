@@ -43,7 +43,7 @@ class ChipPrice(Section):
 
 class _Chip(Named):
     clock_hz: Frequency = Field(description="Chip clock; all chip work is counted in its cycles.")
-    memory_bytes: Data = Field(description="Memory that holds weights and KV cache.")
+    memory_bytes: Data = Field(gt=0, description="Memory that holds weights and KV cache.")
     reserve_fraction: Fraction = Field(description="Share of memory kept for program text, activations and buffers.")
     power: ChipPower
     price: ChipPrice
@@ -54,7 +54,7 @@ class LpuChip(_Chip):
     """A deterministic SRAM chip: weights stream through the matrix unit, every operation has a fixed cost."""
 
     kind: Literal["lpu"]
-    vector_bytes: Data = Field(description="One vector: the unit of every stream and link.")
+    vector_bytes: Data = Field(gt=0, description="One vector: the unit of every stream and link.")
     matrix_planes: Positive = Field(description="Matrix planes working side by side on 8-bit weights.")
     tile: Positive = Field(description="Rows and columns of one plane's weight tile, 8-bit.")
     install_cycles: Positive = Field(description="Cycles to load all planes with 8-bit weights.")
@@ -73,10 +73,10 @@ class RooflineChip(_Chip):
 
     kind: Literal["roofline"]
     memory_bandwidth_bytes_per_s: Rate = Field(description="Peak memory bandwidth.")
-    memory_efficiency: Fraction = Field(description="Share of it that large reads reach.")
+    memory_efficiency: Fraction = Field(gt=0, description="Share of it that large reads reach.")
     fp16_flop_per_s: Compute = Field(description="Dense 16-bit matrix rate.")
     int8_flop_per_s: Compute = Field(description="Dense 8-bit matrix rate.")
-    compute_efficiency: Fraction = Field(description="Share of the matrix rate that large products reach.")
+    compute_efficiency: Fraction = Field(gt=0, description="Share of the matrix rate that large products reach.")
     kernel_s: Time = Field(description="Fixed cost of one matrix or attention kernel.")
     small_kernel_s: Time = Field(description="Cost of one norm, activation or other small kernel.")
     memory_energy_j: Energy = Field(default=0.0, description="Energy per byte read from memory.")

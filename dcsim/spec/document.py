@@ -64,8 +64,9 @@ class Document:
 
 
 def parse_scalar(text: str) -> Any:
-    """The YAML value of a short text, as `--set key=value` gives it."""
-    return _loader().load(text)
+    """The YAML value of a short text, as `--set key=value` gives it; what YAML takes for a date stays text."""
+    value = _loader().load(text)
+    return value if value is None or isinstance(value, (bool, int, float, str, list, dict)) else text
 
 
 def read_document(path: Path) -> Document:
@@ -95,9 +96,12 @@ def parse_document(text: str, name: str) -> Document:
         raise SpecError(Problem(name, "not a spec: the top level must be a mapping of keys to values"))
     document, problems = Document(), []  # type: Document, list[Problem]
     document.places[()] = name
-    document.data = _plain(raw, (), name, document, problems)
+    data = _plain(raw, (), name, document, problems)
+    if not isinstance(data, dict):
+        raise SpecError(Problem(name, "not a spec: the top level is a single figure", "put it under its key"))
     if problems:
         raise SpecError(problems)
+    document.data = data
     return document
 
 
@@ -125,7 +129,10 @@ def _plain(raw: Any, path: Path_, name: str, document: Document, problems: list[
         return _figure(result, path, document, problems) if "value" in result else result
     if isinstance(raw, list):
         return [_plain(item, (*path, str(i)), name, document, problems) for i, item in enumerate(raw)]
-    return _scalar(raw)
+    if raw is None or isinstance(raw, (bool, int, float, str)):
+        return _scalar(raw)
+    problems.append(Problem(document.place(path), f"{'.'.join(path)}: neither text nor a number", "write it in quotes"))
+    return None
 
 
 def _scalar(raw: Any) -> Any:
@@ -141,9 +148,11 @@ def _figure(mapping: dict[str, Any], path: Path_, document: Document, problems: 
     unknown = sorted(set(mapping) - _FIGURE_KEYS)
     label = ".".join(path)
     if unknown:
-        problems.append(Problem(where, f"{label}: a figure cannot have '{unknown[0]}'", "keys: value, kind, source, range, note"))
+        keys = "keys: value, kind, source, range, note"
+        problems.append(Problem(where, f"{label}: a figure cannot have '{unknown[0]}'", keys))
     if mapping.get("kind") not in FIGURE_KINDS:
-        problems.append(Problem(where, f"{label}: figure kind {mapping.get('kind')!r} is not known", f"one of {', '.join(FIGURE_KINDS)}"))
+        kinds = f"one of {', '.join(FIGURE_KINDS)}"
+        problems.append(Problem(where, f"{label}: figure kind {mapping.get('kind')!r} is not known", kinds))
     if not mapping.get("source"):
         problems.append(Problem(where, f"{label}: a figure needs a source"))
     for key in _FIGURE_KEYS:

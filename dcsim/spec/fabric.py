@@ -104,7 +104,7 @@ class Island(Section):
     """Chips all joined to all, or through one ideal switch."""
 
     kind: Literal["island"]
-    chips: Positive
+    chips: Positive = Field(description="Chips in all.")
     switch: bool = Field(default=False, description="Through one switch with a port for every chip.")
     cable_m: Length = Field(default=0.5, description="Every cable's length (assumed).")
 

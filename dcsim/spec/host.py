@@ -30,7 +30,7 @@ class NodeSpec(Named):
     chips: Positive = Field(description="Chips in one node.")
     rack_units: Positive = Field(description="Height.")
     fan_w: Power = Field(description="Fans and board management.")
-    supply_efficiency: Fraction = Field(description="Share of wall power that reaches the parts.")
+    supply_efficiency: Fraction = Field(gt=0, description="Share of wall power that reaches the parts.")
     buy_usd: Money = Field(description="Chassis, boards' carrier and cabling, without chips and host.")
 
 

@@ -53,10 +53,12 @@ def load(
     path = library.find(str(topology), "topologies")
     document = read_document(path)
     problems: list[Problem] = []
-    for key, name in (("llm", llm), ("workload", workload), ("network", network)):
+    for key, option, name in (
+        ("llm", "--llm", llm), ("workload", "--workload", workload), ("network", "--interconnect", network),
+    ):
         if name is not None:
             document.data[key] = name
-            document.places[(key,)] = f"--{key}"
+            document.places[(key,)] = option
     files = [str(path)]
     for key, folder in REFERENCES.items():
         try:
@@ -72,26 +74,48 @@ def load(
 def _expand(document: Document, key: str, folder: str) -> list[str]:
     """Replace a named section by its entry; a mapping with `base` overrides parts of one. Returns files read."""
     value = document.data.get(key)
-    base = value.get("base") if isinstance(value, dict) else value
-    if not isinstance(base, str):
+    base = _base(value)
+    if base is None:
         return []
-    where = document.place((key, "base"))
-    path = library.find(base, folder, where)
-    entry = _read_entry(path)
-    files = [str(path)]
-    if "base" in entry.data and isinstance(value, str):
-        value = {**entry.data}
+    files: list[str] = []
+    entry = _entry(base, folder, document.place((key, "base")), files)
     if isinstance(value, dict):
-        overrides = _leaves({k: v for k, v in value.items() if k != "base"}, ())
-        own_places = {p[1:]: w for p, w in document.places.items() if p[:1] == (key,)}
-        own_figures = {p[1:]: f for p, f in document.figures.items() if p[:1] == (key,)}
-        for leaf, leaf_value in overrides:
-            entry.set(leaf, leaf_value)
-            entry.figures.pop(leaf, None)
-        entry.places.update(own_places)
-        entry.figures.update(own_figures)
+        own = Document(value)
+        own.places = {p[1:]: w for p, w in document.places.items() if p[:1] == (key,)}
+        own.figures = {p[1:]: f for p, f in document.figures.items() if p[:1] == (key,)}
+        _overlay(entry, own)
     document.graft(entry, (key,))
     return files
+
+
+def _base(value: Any) -> str | None:
+    """The catalog entry a section names, by itself or as its `base`."""
+    name = value.get("base") if isinstance(value, dict) else value
+    return name if isinstance(name, str) else None
+
+
+def _entry(name: str, folder: str, where: str, files: list[str]) -> Document:
+    """The catalog entry `name`, over the entry it names as its own `base`; `files` collects what was read."""
+    path = library.find(name, folder, where)
+    if str(path) in files:
+        raise SpecError(Problem(where, f"'{name}' is its own base", "name another entry"))
+    files.append(str(path))
+    entry = _read_entry(path)
+    base = entry.data.get("base")
+    if not isinstance(base, str):
+        return entry
+    below = _entry(base, folder, entry.place(("base",)), files)
+    _overlay(below, entry)
+    return below
+
+
+def _overlay(below: Document, above: Document) -> None:
+    """Set every leaf of `above`, except `base`, in `below`."""
+    for leaf, value in _leaves({k: v for k, v in above.data.items() if k != "base"}, ()):
+        below.set(leaf, value)
+        below.figures.pop(leaf, None)
+    below.places.update(above.places)
+    below.figures.update(above.figures)
 
 
 def _read_entry(path: Path) -> Document:
@@ -135,7 +159,7 @@ def _apply(document: Document, setting: str) -> list[Problem]:
         except SpecError as error:
             return error.problems
         return []
-    if isinstance(value, dict) or len(path) == 1 and path[0] in REFERENCES:
+    if isinstance(value, dict) or (len(path) == 1 and path[0] in REFERENCES):
         return [Problem(where, f"'{key}' is a section; set one of its keys", f"for example --set {key}.KEY=VALUE")]
     for end in range(1, len(path)):
         document.places.setdefault(path[:end], where)
@@ -149,14 +173,32 @@ def _validate(document: Document, problems: list[Problem]) -> Topology:
     try:
         spec = Topology.model_validate(document.data)
     except ValidationError as error:
-        broken = {p.where for p in problems}
-        for item in error.errors(include_url=False):
-            problem = _problem(document, item)
-            if problem.where not in broken or not problems:
-                problems.append(problem)
+        # A section that still names its entry could not be read, which has been told already.
+        unread = {key for key in REFERENCES if _base(document.data.get(key)) is not None}
+        items = [item for item in error.errors(include_url=False) if not unread.intersection(item["loc"][:1])]
+        problems += _merged([_problem(document, item) for item in items])
     if problems:
-        raise SpecError(sorted(set(problems), key=lambda p: _order(p.where)))
+        raise SpecError(sorted(dict.fromkeys(problems), key=lambda p: _order(p.where)))
     return spec
+
+
+def _merged(problems: list[Problem]) -> list[Problem]:
+    """Problems in order; what each type a key may have says of the same value becomes one problem."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        label, _, what = problem.what.partition(": input should be ")
+        groups.setdefault((problem.where, label), []).append(what)
+    merged = []
+    for problem in problems:
+        label, _, what = problem.what.partition(": input should be ")
+        told = groups.pop((problem.where, label), [])
+        if len(told) > 1 and what:
+            wanted = " or ".join(text.rpartition(", got ")[0] for text in told)
+            got = what.rpartition(", got ")[2]
+            problem = Problem(problem.where, f"{label}: input should be {wanted}, got {got}")
+        if told:
+            merged.append(problem)
+    return merged
 
 
 def _order(where: str) -> tuple[str, int, int]:
@@ -183,7 +225,9 @@ def _problem(document: Document, item: Any) -> Problem:
         ctx = item["ctx"]
         return Problem(where, f"{label}.kind: unknown kind '{ctx['tag']}'", f"one of {ctx['expected_tags']}")
     if kind == "value_error":
-        return Problem(where, f"{label}: {message}")
+        return Problem(where, f"{label}: {message}" if label else message)
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return Problem(where, f"{label}: needs keys of its own, got {item['input']!r}")
     return Problem(where, f"{label}: {message[0].lower()}{message[1:]}, got {item['input']!r}")
 
 
@@ -195,14 +239,16 @@ def _walk(document: Document, location: tuple[Any, ...]) -> tuple[Path_, list[An
     for i, key in enumerate(location):
         present = (isinstance(data, dict) and key in data) or (isinstance(data, list) and isinstance(key, int))
         fields = [f for c in classes for n, f in c.model_fields.items() if (f.alias or n) == key]
-        if not present and not fields and i < len(location) - 1:
-            classes = [c for c in classes if _is_branch(c, key)] or classes
+        branches = [c for c in classes if _is_branch(c, key)]
+        if not present and not fields and (i < len(location) - 1 or branches or not isinstance(data, dict)):
+            classes = branches or classes
             continue
         path.append(str(key))
         if i == len(location) - 1:
             break
         data = data[key] if present else None
-        classes = [c for f in fields for c in section_types(f.annotation) if isinstance(c, type) and issubclass(c, Section)] or classes
+        below = [c for f in fields for c in section_types(f.annotation)]
+        classes = [c for c in below if isinstance(c, type) and issubclass(c, Section)] or classes
     return tuple(path), classes
 
 

@@ -24,8 +24,8 @@ class ScheduledNetwork(Named):
     """Links whose every vector has a cycle fixed at compile time."""
 
     kind: Literal["scheduled"]
-    vector_bytes: Data = Field(description="Payload of one vector.")
-    vector_wire_bytes: Data = Field(description="The same vector on the wire, encoded.")
+    vector_bytes: Data = Field(gt=0, description="Payload of one vector.")
+    vector_wire_bytes: Data = Field(gt=0, description="The same vector on the wire, encoded.")
     bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second of one link, one way.")
     link_cycles: Count = Field(description="Raw link latency, transmitter to receiver.")
     end_cycles: Count = Field(description="SRAM read, stream, link interface and back at the two ends of a path.")
@@ -51,10 +51,10 @@ class PacketNetwork(Named):
     kind: Literal["packet"]
     family: Literal["infiniband", "roce", "ethernet", "nvlink"] = Field(description="Which link-level rules apply.")
     bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second of one port, one way.")
-    mtu_bytes: Data = Field(description="Largest payload of one packet.")
+    mtu_bytes: Data = Field(gt=0, description="Largest payload of one packet.")
     header_bytes: Data = Field(description="Bytes added to each packet on the wire.")
     adapter_s: Time = Field(description="Latency of one adapter, send or receive, bus included.")
-    adapter_messages_per_s: Events = Field(description="Messages one adapter starts per second.")
+    adapter_messages_per_s: Events = Field(gt=0, description="Messages one adapter starts per second.")
     switch_s: Time = Field(description="Port to port through one switch.")
     cut_through: bool = Field(description="A switch forwards before the whole packet is in.")
     buffer_bytes: Data = Field(description="Buffer of one switch port.")

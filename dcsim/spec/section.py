@@ -24,18 +24,18 @@ def _quantity(dimension: str) -> BeforeValidator:
     return BeforeValidator(lambda value: units.parse_quantity(value, dimension))
 
 
-Time = Annotated[float, _quantity(units.TIME)]
-Data = Annotated[float, _quantity(units.DATA)]
-Rate = Annotated[float, _quantity(units.RATE)]
-Frequency = Annotated[float, _quantity(units.FREQUENCY)]
-Power = Annotated[float, _quantity(units.POWER)]
-Energy = Annotated[float, _quantity(units.ENERGY)]
-Money = Annotated[float, _quantity(units.MONEY)]
-Length = Annotated[float, _quantity(units.LENGTH)]
-Compute = Annotated[float, _quantity(units.COMPUTE)]
-Events = Annotated[float, _quantity(units.EVENTS)]
-Drift = Annotated[float, _quantity(units.DRIFT)]
-Area = Annotated[float, _quantity(units.AREA)]
+Time = Annotated[float, _quantity(units.TIME), Field(ge=0)]
+Data = Annotated[float, _quantity(units.DATA), Field(ge=0)]
+Rate = Annotated[float, _quantity(units.RATE), Field(gt=0)]
+Frequency = Annotated[float, _quantity(units.FREQUENCY), Field(gt=0)]
+Power = Annotated[float, _quantity(units.POWER), Field(ge=0)]
+Energy = Annotated[float, _quantity(units.ENERGY), Field(ge=0)]
+Money = Annotated[float, _quantity(units.MONEY), Field(ge=0)]
+Length = Annotated[float, _quantity(units.LENGTH), Field(ge=0)]
+Compute = Annotated[float, _quantity(units.COMPUTE), Field(gt=0)]
+Events = Annotated[float, _quantity(units.EVENTS), Field(ge=0)]
+Drift = Annotated[float, _quantity(units.DRIFT), Field(ge=0)]
+Area = Annotated[float, _quantity(units.AREA), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
@@ -45,7 +45,7 @@ class Section(BaseModel):
     """A frozen part of a spec. Remembers which of its fields were read, so a run can name keys without effect."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=file_key, protected_namespaces=(), ser_json_inf_nan="constants",
+        frozen=True, extra="forbid", alias_generator=file_key, protected_namespaces=(), allow_inf_nan=False,
     )
     _read: set[str] = PrivateAttr(default_factory=set)
     _fields: ClassVar[frozenset[str]] = frozenset()
@@ -70,6 +70,6 @@ class Section(BaseModel):
 class Named(Section):
     """A catalog entry. `name`, `description` and `source` label results and never decide anything."""
 
-    name: str = ""
-    description: str = ""
+    name: str = Field(default="", description="How results call it.")
+    description: str = Field(default="", description="A sentence for readers.")
     source: str = Field(default="", description="Where the figures of this entry come from, unless a figure names its own.")

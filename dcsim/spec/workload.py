@@ -62,7 +62,7 @@ Trace = Annotated[TraceSpec, BeforeValidator(_file_alone)]
 class ClassSpec(Section):
     """A class of requests with its own urgency and target. Requests are assigned at random by share."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="How results call it.")
     share: Factor = Field(description="Weight of this class among all.")
     priority: int = Field(default=0, description="Higher is served first.")
     ttft_s: Time = Field(default=0.0, ge=0, description="Target time to first token; 0: the topology's.")
@@ -79,8 +79,8 @@ class Constant(Section):
 class Piece(Section):
     """A stretch of time with one rate."""
 
-    duration_s: Time = Field(gt=0)
-    rate_per_s: Events = Field(ge=0)
+    duration_s: Time = Field(gt=0, description="Length of the stretch.")
+    rate_per_s: Events = Field(ge=0, description="Arrivals per second in it.")
 
 
 class Pieces(Section):
@@ -101,7 +101,9 @@ class DayCurve(Section):
 
     kind: Literal["day"]
     mean_per_s: Events = Field(gt=0, description="Arrivals per second, averaged over the day.")
-    hours: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=24, max_length=24)]
+    hours: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=24, max_length=24)] = Field(
+        description="24 relative rates from midnight on."
+    )
 
     @model_validator(mode="after")
     def _some_arrivals(self) -> DayCurve:
@@ -286,7 +288,7 @@ class ClosedWorkload(_Workload):
     """A fixed number of users; each asks, waits for the whole answer, thinks, and asks again."""
 
     kind: Literal["closed"]
-    users: Positive
+    users: Positive = Field(description="Users at the same time.")
     think_s: Time = Field(
         ge=0, description="Mean pause between an answer and the next request (exponential)."
     )
