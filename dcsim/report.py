@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dcsim.units import format_power, format_time
+from dcsim.units import format_bytes, format_power, format_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,3 +112,64 @@ def print_iteration(result: dict[str, Any]) -> None:
     for name, seconds in result["breakdown_s"].items():
         parts.add_row(name, format_time(seconds), _percent(seconds / result["iteration_s"]))
     out.print(parts)
+
+
+def print_topology(result: dict[str, Any]) -> None:
+    """What a topology is."""
+    from rich.table import Table
+
+    out = console()
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_row("chips", f"{result['chips']:,} installed, {result['chips_active']:,} active, "
+                 f"{result['nodes']:,} nodes, {_count(result['racks'], 'rack')}")
+    grid.add_row("links", f"{result['links']:,} directed, {_rate(result['link_payload_bytes_per_s'])} of payload each")
+    grid.add_row("hops", f"{result['diameter_hops']} at most from chip to chip, {result['mean_hops']:.3f} on average; "
+                 f"{result['diameter_routers']} with nodes as routers, {result['diameter_published']} as published")
+    grid.add_row("bisection", f"{_rate(result['bisection_bytes_per_s'])} one way, "
+                 f"{_rate(result['bisection_bytes_per_s_per_chip'])} a chip ({result['bisection_rule']})")
+    out.print(f"{result['name']}: {result['kind']}")
+    out.print(grid)
+    cables = Table(box=None, pad_edge=False)
+    cables.add_column("cables")
+    for name in ("length", "count"):
+        cables.add_column(name, justify="right")
+    for cable in result["cables"]:
+        cables.add_row(cable["class"], f"{cable['length_m']:g} m", f"{cable['count']:,}")
+    out.print(cables)
+
+
+def print_schedule(result: dict[str, Any]) -> None:
+    """What compiling, proving and replaying found."""
+    from rich.table import Table
+
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_row("makespan", f"{result['makespan_cycles']:,} cycles, {result['bound_ratio']:.3f} x the bound")
+    grid.add_row("bound", f"critical path {result['critical_cycles']:,}, busiest link {result['busiest_link_cycles']:,} cycles")
+    grid.add_row("program", f"{result['tasks']:,} tasks, {result['bursts']:,} bursts, {result['vector_hops']:,} vector-hops; "
+                 f"busiest link used {_percent(result['link_use_fraction_max'])}")
+    grid.add_row("proof", f"{result['conflicts']} conflicts in {format_time(result['prove_s'])}")
+    grid.add_row("replay", f"{result['replay_cycles']:,} cycles on perfect clocks, {result['replay_drifting_cycles']:,} on "
+                 f"drifting ones ({result['processes']:,} processes, {result['deskew_points']} deskew points)")
+    grid.add_row("slack", f"{result['slack_cycles']} cycles a link, {result['slack_cycles_min']} needed by these clocks")
+    grid.add_row("bit errors", f"{_number(result['error_replays_per_day'])} iterations replayed a day, "
+                 f"{format_time(result['error_replay_s_per_day'])} and {_number(result['error_replay_j_per_day'])} J")
+    grid.add_row("compiled in", format_time(result["compile_s"]))
+    console().print(grid)
+
+
+def print_collective(result: dict[str, Any], form: str) -> None:
+    """One collective, as text or as a line of nccl-tests."""
+    if form == "nccl":
+        print("#       size         count      type   redop     time   algbw   busbw\n"
+              "#        (B)    (elements)                       (us)  (GB/s)  (GB/s)")
+        print(f"{result['size_bytes']:>12} {result['size_bytes'] // 2:>13}      half     sum "
+              f"{result['time_s'] * 1e6:>8.2f} {result['algorithm_bandwidth_bytes_per_s'] / 1e9:>7.2f} "
+              f"{result['bus_bandwidth_bytes_per_s'] / 1e9:>7.2f}")
+        return
+    print(f"{result['op']} ({result['algorithm']}) of {result['size_bytes']:,} B among {result['ranks']} chips: "
+          f"{format_time(result['time_s'])} ({result['cycles']:,} cycles), {_rate(result['algorithm_bandwidth_bytes_per_s'])}, "
+          f"bus {_rate(result['bus_bandwidth_bytes_per_s'])}")
+
+
+def _rate(value: float) -> str:
+    return f"{format_bytes(value)}/s"

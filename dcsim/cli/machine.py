@@ -2,37 +2,115 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dcsim.cli.options import Interconnect, Json, Llm, Settings, TopologyPath, print_json
+from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say
+
+Batch = Annotated[int, typer.Option(min=1, help="Sequences that advance by one token.")]
+Context = Annotated[int, typer.Option(min=1, help="Tokens of context of each, the new ones included.")]
+Prefill = Annotated[int, typer.Option(min=0, help="Read a prompt chunk of this many tokens instead of decoding.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command(epilog="Example: dcsim topology topologies/8rack.yaml --export 8rack.graphml")(topology)
     app.command(epilog="Example: dcsim iteration topologies/8rack.yaml --batch 1 --context 4096")(iteration)
+    app.command(epilog="Example: dcsim schedule topologies/64chip.yaml --trace timeline.json.gz")(schedule)
+    app.command(epilog="Example: dcsim collective topologies/1rack.yaml --op all_reduce --bytes 16KiB --ranks 8")(collective)
+
+
+def topology(
+    topology: TopologyPath, settings: Settings = None,
+    export: Annotated[Path | None, typer.Option(help="Write the graph as .graphml or node-link .json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count chips, links, hops, bisection and cables of a topology."""
+    from dcsim.spec.load import load
+    from dcsim.study import topology as study
+
+    result = study.topology(load(topology, settings=settings or []).spec, export)
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report import print_topology
+
+        print_topology(result)
+    if export:
+        say(f"written: {export}")
 
 
 def iteration(
-    topology: TopologyPath,
-    batch: Annotated[int, typer.Option(min=1, help="Sequences that advance by one token.")] = 1,
-    context: Annotated[int, typer.Option(min=1, help="Tokens of context of each, the new ones included.")] = 2048,
-    prefill: Annotated[int, typer.Option(min=0, help="Read a prompt chunk of this many tokens instead of decoding.")] = 0,
+    topology: TopologyPath, batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0,
     llm: Llm = None, interconnect: Interconnect = None, settings: Settings = None, as_json: Json = False,
 ) -> None:
     """Time one iteration of one replica and say where the time goes."""
-    from dcsim.llm.program import Shape
     from dcsim.spec.load import load
     from dcsim.study import iteration as study
     from dcsim.study.machine import build
 
     machine = build(load(topology, llm=llm, network=interconnect, settings=settings or []).spec)
-    shape = Shape(1, max(context, prefill), prefill) if prefill else Shape(batch, context)
-    result = study.iteration(machine, shape)
+    result = study.iteration(machine, study.shape_of(batch, context, prefill))
     if as_json:
         print_json(result)
     else:
         from dcsim.report import print_iteration
 
         print_iteration(result)
+
+
+def schedule(
+    topology: TopologyPath, batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0,
+    llm: Llm = None, settings: Settings = None, seed: Seed = 1,
+    trace: Annotated[Path | None, typer.Option(help="Write a Perfetto timeline (.json.gz): chips and links as tracks.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile one iteration, prove the schedule, replay it on drifting clocks."""
+    from dcsim.spec.load import load
+    from dcsim.study import schedule as study
+    from dcsim.study.iteration import shape_of
+    from dcsim.study.machine import build
+
+    machine = build(load(topology, llm=llm, settings=settings or []).spec)
+    result = study.schedule(machine, shape_of(batch, context, prefill), seed, trace)
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report import print_schedule
+
+        print_schedule(result)
+    if trace:
+        say(f"written: {trace}")
+
+
+def collective(
+    topology: TopologyPath,
+    op: Annotated[str, typer.Option(help="all_reduce, all_gather, reduce_scatter, all_to_all or broadcast.")] = "all_reduce",
+    size: Annotated[str, typer.Option("--bytes", help="Size with unit, such as 16KiB.")] = "16KiB",
+    ranks: Annotated[int, typer.Option(min=2, help="Chips that take part: the first active ones.")] = 8,
+    algorithm: Annotated[str, typer.Option(help="auto, direct, ring, tree or hierarchical.")] = "auto",
+    settings: Settings = None,
+    form: Annotated[str, typer.Option("--format", help="text, or nccl for a line as nccl-tests prints it.")] = "text",
+    as_json: Json = False,
+) -> None:
+    """Time one collective alone on the fabric."""
+    from dcsim.errors import SpecError
+    from dcsim.spec.load import load
+    from dcsim.study import collective as study
+    from dcsim.units import DATA, parse_quantity
+
+    try:
+        size_bytes = round(parse_quantity(size, DATA))
+    except ValueError as error:
+        raise SpecError(f"--bytes: {error}") from error
+    if form not in ("text", "nccl"):
+        raise SpecError(f"--format: '{form}' is not known; use text or nccl")
+    result = study.collective(load(topology, settings=settings or []).spec, op, size_bytes, ranks, algorithm)
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report import print_collective
+
+        print_collective(result, form)

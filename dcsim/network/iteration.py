@@ -23,11 +23,12 @@ from dcsim.spec.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One shape's program, its tasks on chips and their schedule."""
+    """One shape's program, its tasks on chips and their schedule; `block_starts` are the first tasks of its blocks."""
 
     program: Program
     tasks: Tasks
     schedule: Schedule
+    block_starts: tuple[int, ...]
 
 
 def compile_shape(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> Compiled:
@@ -35,8 +36,9 @@ def compile_shape(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape
     network, chip = spec.network, spec.chip
     program = build_program(spec.llm, mapping, chip, shape)
     unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
-    tasks = lower(program, exchange_for(mapping, fabric, unit))
-    return Compiled(program, tasks, compile_schedule(tasks, fabric, figures_of(network, chip.clock_hz)))
+    starts: list[int] = []
+    tasks = lower(program, exchange_for(mapping, fabric, unit), starts)
+    return Compiled(program, tasks, compile_schedule(tasks, fabric, figures_of(network, chip.clock_hz)), tuple(starts))
 
 
 def scheduled_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:

@@ -37,8 +37,8 @@ class Template:
     units: Handles
 
 
-def lower(program: Program, exchange: Exchange) -> Tasks:
-    """All tasks of one iteration, in topological order."""
+def lower(program: Program, exchange: Exchange, block_starts: list[int] | None = None) -> Tasks:
+    """All tasks of one iteration, in topological order; `block_starts` collects each block's first task."""
     made: dict[int, Template] = {}
     pieces: list[Tasks] = []
     state = _State()
@@ -49,6 +49,8 @@ def lower(program: Program, exchange: Exchange) -> Tasks:
         for block in stage.blocks:
             if id(block) not in made:
                 made[id(block)] = make_template(block, ranks, program.clock_hz, exchange)
+            if block_starts is not None:
+                block_starts.append(state.count)
             pieces.append(state.append(made[id(block)], stage.chips, stage.chips))
         if after is not None:
             pieces.append(_hop(state, stage, after, program.clock_hz, -(-stage.send_bytes // ranks)))

@@ -33,6 +33,11 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     }
 
 
+def shape_of(batch: int, context: int, prefill: int) -> Shape:
+    """A decode iteration, or a prompt chunk of `prefill` tokens that ends at `context`."""
+    return Shape(1, max(context, prefill), prefill) if prefill else Shape(batch, context)
+
+
 def breakdown(machine: Machine, shape: Shape) -> dict[str, float]:
     """Seconds of the iteration by part, along its critical path; they sum to the iteration."""
     spec = machine.spec

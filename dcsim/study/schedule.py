@@ -1,0 +1,96 @@
+"""One compiled program: schedule, proof, replay on drifting clocks, the slack it needs, and what bit errors cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from dcsim.errors import SpecError
+from dcsim.llm.program import Shape
+from dcsim.network.iteration import Compiled, compile_shape, link_energy_j, work_energy_j
+from dcsim.network.scheduled.bit_errors import error_cost
+from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
+from dcsim.network.scheduled.figures import Figures, figures_of
+from dcsim.network.scheduled.proof import prove
+from dcsim.network.scheduled.replay import replay
+from dcsim.study.machine import Machine
+
+
+def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None = None) -> dict[str, Any]:
+    """Compile, prove and replay one iteration of `shape`; one flat object of what was found.
+
+    The replay runs twice: with perfect clocks, where it must end in the cycle the compiler said, and with drawn
+    clocks and jitter. Raises ScheduleError where a rule is broken or a vector comes too late for the slack.
+    """
+    spec, fabric = machine.spec, machine.fabric
+    if spec.network.kind != "scheduled":
+        raise SpecError(f"network '{spec.network.name}' is not compiled: a packet network has no schedule")
+    figures = figures_of(spec.network, spec.chip.clock_hz)
+    began = perf_counter()
+    compiled = compile_shape(spec, fabric, machine.mapping, shape)
+    compile_s, began = perf_counter() - began, perf_counter()
+    proof = prove(compiled.schedule, compiled.tasks, fabric, figures)
+    prove_s, began = perf_counter() - began, perf_counter()
+    perfect = replay(compiled.schedule, compiled.tasks, fabric, figures)
+    replay_s = perf_counter() - began
+    points = deskew_points(compiled, spec.network.clock.deskew)
+    clocks = drifting_clocks(fabric, spec.network.clock, seed, points, compiled.schedule)
+    drifting = replay(compiled.schedule, compiled.tasks, fabric, figures, clocks)
+    if trace is not None:
+        from dcsim.network.scheduled.timeline import write_timeline
+
+        write_timeline(trace, compiled.schedule, compiled.tasks, fabric, figures)
+    return {
+        **compiled.schedule.report(),
+        "replay_cycles": perfect.cycles, "replay_drifting_cycles": drifting.cycles, "conflicts": proof.conflicts,
+        "slack_cycles": figures.slack_cycles, "slack_cycles_min": slack_needed_cycles(
+            compiled.schedule, fabric, clocks, figures.link_cycles),
+        "deskew_points": len(points), "processes": perfect.processes,
+        "compile_s": compile_s, "prove_s": prove_s, "replay_s": replay_s,
+        **_errors(machine, compiled, figures),
+    }
+
+
+def deskew_points(compiled: Compiled, deskew: str) -> np.ndarray:
+    """Program cycles at which all chips absorb drift: where each block, or each stage, begins; none for "iteration"."""
+    starts = [int(compiled.schedule.start[task]) for task in compiled.block_starts if task < len(compiled.schedule.start)]
+    if deskew == "iteration":
+        starts = []
+    elif deskew == "stage":
+        counts = np.cumsum([0, *(len(stage.blocks) for stage in compiled.program.stages)])[:-1]
+        starts = [starts[i] for i in counts if i < len(starts)]
+    return np.unique(np.array([s for s in starts if s > 0], np.int64))
+
+
+def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str, float]:
+    """What uncorrectable bit errors cost this replica in a day of back-to-back iterations."""
+    spec, mapping = machine.spec, machine.mapping
+    seconds = compiled.schedule.makespan_cycles / figures.clock_hz
+    chips = mapping.tp * mapping.pp
+    energy = work_energy_j(compiled.tasks, spec) + link_energy_j(compiled.schedule, spec) + chips * spec.chip.power.wait_w * seconds
+    cost = error_cost(spec.network.error_rate, compiled.schedule.vector_hops, spec.network.vector_wire_bytes, seconds, energy)
+    return {f"error_{name}": value for name, value in asdict(cost).items()}
+
+
+def smallest_safe_slack(machine: Machine, shape: Shape, seed: int = 1) -> int:
+    """Slack with which this machine's clocks and jitter never make a vector late, for a program compiled with it.
+
+    A longer slack lengthens the program, and with it the drift between deskew points, so the search repeats until
+    the slack compiled for is enough.
+    """
+    network, slack = machine.spec.network, 0
+    while True:
+        clock = network.clock.model_copy(update={"slack_cycles": slack})
+        spec = machine.spec.model_copy(update={"network": network.model_copy(update={"clock": clock})})
+        compiled = compile_shape(spec, machine.fabric, machine.mapping, shape)
+        clocks = drifting_clocks(machine.fabric, clock, seed, deskew_points(compiled, clock.deskew), compiled.schedule)
+        needed = slack_needed_cycles(compiled.schedule, machine.fabric, clocks, network.link_cycles)
+        if needed <= slack:
+            return slack
+        slack = needed
+
+
