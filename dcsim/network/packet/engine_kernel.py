@@ -25,7 +25,7 @@ from dcsim.network.packet.state import (
 FINISHED, STUCK, CUT_OFF, CHANNELS_SHORT = range(4)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _after_grant(s: State, now: int, packet: int) -> None:
     """Count the hop; at the target, deliver; at an adapter, call it for its next packet."""
     s.tally[0].hops += 1
@@ -37,7 +37,7 @@ def _after_grant(s: State, now: int, packet: int) -> None:
         call_adapter(s, now, link)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _deliver(s: State, now: int, message: int, packet: int) -> None:
     """Book the arrival; a mark sends a notice back, a gap tells the sender what was lost.
 
@@ -62,7 +62,7 @@ def _deliver(s: State, now: int, message: int, packet: int) -> None:
     arrive(s, now, message, packet, when)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _lose(s: State, now: int, packet: int) -> None:
     """A packet is dropped: its sender learns of it by a later arrival, or when its timer runs out."""
     row = s.packets[packet]
@@ -74,7 +74,7 @@ def _lose(s: State, now: int, packet: int) -> None:
     row.flags = LOST | TIMED
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
     """INPUT_FIFO: file the packet in the input buffer; True when it is the head and may ask for its output."""
     if s.links[link].input_first == packet:
@@ -92,7 +92,7 @@ def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
     return True
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _packet_arrives(s: State, now: int, link: int, packet: int) -> int:
     """A packet's head is at the switch behind `link`: route it and offer it to its next link."""
     if s.rules[0].input_fifo and not _at_input_head(s, now, link, packet):
@@ -116,7 +116,7 @@ def _packet_arrives(s: State, now: int, link: int, packet: int) -> int:
     return FINISHED
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _serve(s: State, now: int, port: int) -> None:
     """Let the adapter send, unless its link is busy or holds a packet back."""
     if s.links[port].calling or s.queues[port * s.rules[0].channels].held_first >= 0:
@@ -129,7 +129,7 @@ def _serve(s: State, now: int, port: int) -> None:
         _after_grant(s, now, packet)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _wake(s: State, now: int, link: int, channel: int) -> None:
     """Credit has come back: grant the packets held for it."""
     s.queues[link * s.rules[0].channels + channel].waking = False
@@ -141,7 +141,7 @@ def _wake(s: State, now: int, link: int, channel: int) -> None:
         _after_grant(s, now, packet)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _start(s: State, now: int, message: int) -> int:
     """A message's time has come at its adapter."""
     port = start_message(s, s.tally[0].epoch, now, message)
@@ -153,7 +153,7 @@ def _start(s: State, now: int, message: int) -> int:
     return FINISHED
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _release_roots(s: State, now: int) -> int:
     """Start the tasks whose release time has come, and set the next such event."""
     while s.tally[0].root < len(s.roots):
@@ -166,7 +166,7 @@ def _release_roots(s: State, now: int) -> int:
     return FINISHED
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _apply_fault(s: State, now: int, fault: int) -> None:
     """Change a link's speed, or take it down or up; routes follow. What it has queued it still carries."""
     link = s.faults[fault].link
@@ -178,7 +178,7 @@ def _apply_fault(s: State, now: int, fault: int) -> None:
         evict(s, now, link)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _pseudo_event(s: State, now: int, place: int, item: int) -> int:
     """An event that belongs to no link."""
     if place == START_PLACE:
@@ -196,7 +196,7 @@ def _pseudo_event(s: State, now: int, place: int, item: int) -> int:
     return FINISHED
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False)
 def run_iteration(s: State) -> int:
     """Simulate until every task is complete; returns FINISHED, or why it could not."""
     link_count, packet_count = len(s.links), len(s.packets)

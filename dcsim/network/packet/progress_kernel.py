@@ -16,7 +16,7 @@ ONE = 1 << 20
 MESSAGE_KIND = 1
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _inputs(s: State, task: int) -> tuple[int, int, int]:
     """(least fraction of any input, latest first output, latest output so far) over the predecessors."""
     fraction, first, last = ONE, 0, 0
@@ -28,7 +28,7 @@ def _inputs(s: State, task: int) -> tuple[int, int, int]:
     return fraction, first, last
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _lead_time(s: State, task: int) -> int:
     """When the lead rows of every input are there; call once each has that fraction."""
     when, rows, lead = 0, s.tasks[task].rows, s.tasks[task].lead
@@ -43,7 +43,7 @@ def _lead_time(s: State, task: int) -> int:
     return when
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _compute(s: State, task: int, fraction: int, last: int) -> bool:
     """Advance a compute task to a fraction of its input; True when its output moved."""
     if s.tasks[task].start < 0:
@@ -60,7 +60,7 @@ def _compute(s: State, task: int, fraction: int, last: int) -> bool:
     return True
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _release(s: State, now: int, message: int, fraction: int, first: int, last: int) -> None:
     """Hand the packets that are full to the adapter."""
     begin = s.tasks[message].first_packet
@@ -87,7 +87,7 @@ def _release(s: State, now: int, message: int, fraction: int, first: int, last: 
             push(s.wheel, s.packets[first_new].ready, len(s.links) + START_PLACE, message)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _wake_successors(s: State, task: int, was: int, depth: int) -> int:
     """Put the successors that may advance on the stack; returns its new depth."""
     started = was == 0
@@ -104,7 +104,7 @@ def _wake_successors(s: State, task: int, was: int, depth: int) -> int:
     return depth
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def spread(s: State, now: int, task: int, was: int) -> None:
     """Task `task` has progressed from fraction `was`: advance everything that follows from it."""
     depth = 0
@@ -126,7 +126,7 @@ def spread(s: State, now: int, task: int, was: int) -> None:
             return
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def begin_root(s: State, now: int, task: int) -> None:
     """Start a task without predecessors at `now`."""
     if s.tasks[task].kind == MESSAGE_KIND:
@@ -139,7 +139,7 @@ def begin_root(s: State, now: int, task: int) -> None:
     spread(s, now, task, 0)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def arrive(s: State, now: int, message: int, packet: int, when: int) -> None:
     """A packet's tail reaches the target chip at `when` (now or later)."""
     was = s.tasks[message].fraction

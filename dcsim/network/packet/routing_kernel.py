@@ -13,7 +13,7 @@ CROSSING = 1024  # leaving a node or a group outweighs any number of links insid
 FAR = 1 << 28
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def mix(a: int, b: int, c: int) -> int:
     """A well mixed non-negative integer of three (splitmix64's finalizer): a random draw that needs no state."""
     x = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b) * np.uint64(0xD1B54A32D192ED03) + np.uint64(c)
@@ -73,7 +73,7 @@ def gather_sets(
     return set_count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _find_set(set_start: Any, set_link: Any, own: int, count: int, end: int) -> int:
     """The earlier set of this vertex equal to the one just written at the end, or `count`."""
     first = set_start[count]
@@ -91,13 +91,13 @@ def _find_set(set_start: Any, set_link: Any, own: int, count: int, end: int) -> 
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def backlog_ps(s: State, link: int, now: int) -> int:
     """Work queued at a link, ps, packets held back for lack of credit included."""
     return max(0, s.links[link].free - now) + s.links[link].waiting_ps
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
     """One link of a set: by the draw, or the one with the shortest queue (ties by the draw)."""
     begin = s.set_start[index]
@@ -116,7 +116,7 @@ def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
     return chosen
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def own_link(s: State, vertex: int, chip: int, draw: int) -> int:
     """The link from a switch to a chip cabled to it; parallel ones by the draw. -1 for none."""
     count = 0
@@ -134,7 +134,7 @@ def own_link(s: State, vertex: int, chip: int, draw: int) -> int:
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int) -> tuple[int, int, int]:
     """Walk the minimal path until it has crossed to another group: (queue met in ps, links walked, vertex reached).
 
@@ -153,7 +153,7 @@ def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int
     return work, hops, here
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
     """The group a packet visits on its way (Valiant), or STRAIGHT.
 
@@ -183,7 +183,7 @@ def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now
     return group if direct * direct_hops > around * around_hops + bias else STRAIGHT
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def next_link(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
     """The link a packet leaves `vertex` by on its way to `chip`; -1 when it is cut off."""
     row = s.packets[packet]
@@ -230,7 +230,7 @@ def most_rises(source: Any, order: Any, target: Any, set_of: Any, set_start: Any
     return most
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _holds(set_start: Any, set_link: Any, index: int, link: int) -> bool:
     for i in range(set_start[index], set_start[index + 1]):
         if set_link[i] == link:
