@@ -12,7 +12,9 @@ TopologyPath = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="A topolog
 Workload = Annotated[str | None, typer.Option(help="Workload file or name; default: the topology's.")]
 Llm = Annotated[str | None, typer.Option(help="LLM file, name, or Hugging Face config.json; default: the topology's.")]
 Interconnect = Annotated[str | None, typer.Option(help="Network file or name; default: the topology's.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the spec; repeatable.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the spec; repeatable.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random stream.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -37,8 +39,10 @@ class progress_bar:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(self._noun), TimeRemainingColumn()]
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(self._noun), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True,
+        )
         self._bar.start()
         self._task = self._bar.add_task(self._verb, total=None)
         return lambda done, total: self._bar.update(self._task, completed=done, total=total)

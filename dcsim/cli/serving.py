@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Example: dcsim run topologies/8rack.yaml --rate-scale 20 --set mapping.tp=8")(run)
     app.command(epilog="Example: dcsim dashboard --port 8050")(dashboard)
+    app.command(epilog="Example: dcsim init my-cluster")(init)
 
 
 def run(
@@ -69,3 +70,11 @@ def dashboard(
     make_app = dashboard_app()
     say(f"dashboard on http://127.0.0.1:{port} (Ctrl-C to stop)")
     make_app(run_folder).run(host="127.0.0.1", port=port, debug=False)
+
+
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy to; it is made if need be.")]) -> None:
+    """Copy the topologies and workloads into a folder for editing; commands run there use the copies."""
+    from dcsim.library import copy_data
+
+    for target in copy_data(folder):
+        say(f"made {target}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.errors import SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Program, Shape, build_program
@@ -18,6 +19,7 @@ from dcsim.network.scheduled.figures import figures_of
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, MESSAGE, VECTOR, Tasks
 from dcsim.network.timing import IterationTime
+from dcsim.spec.network import ScheduledNetwork
 from dcsim.spec.topology import Topology
 
 
@@ -33,12 +35,19 @@ class Compiled:
 
 def compile_shape(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> Compiled:
     """Compile one iteration of `shape` on the first replica's chips for the scheduled network."""
-    network, chip = spec.network, spec.chip
+    network, chip = scheduled_network(spec), spec.chip
     program = build_program(spec.llm, mapping, chip, shape)
     unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
     starts: list[int] = []
     tasks = lower(program, exchange_for(mapping, fabric, unit), starts)
     return Compiled(program, tasks, compile_schedule(tasks, fabric, figures_of(network, chip.clock_hz)), tuple(starts))
+
+
+def scheduled_network(spec: Topology) -> ScheduledNetwork:
+    """The spec's network if it is compiled; SpecError if it moves packets."""
+    if not isinstance(spec.network, ScheduledNetwork):
+        raise SpecError(f"network '{spec.network.name}' moves packets: there is no schedule to compile")
+    return spec.network
 
 
 def scheduled_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
@@ -84,7 +93,8 @@ def work_energy_j(tasks: Tasks, spec: Topology) -> float:
 
 def link_energy_j(schedule: Schedule, spec: Topology) -> float:
     """Energy of all vectors on all links."""
-    return schedule.vector_hops * spec.network.vector_wire_bytes * spec.network.link_energy_j
+    network = scheduled_network(spec)
+    return schedule.vector_hops * network.vector_wire_bytes * network.link_energy_j
 
 
 TimeShape = Callable[[Topology, Fabric, Mapping, Shape], IterationTime]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dcsim.errors import FabricError, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
+from dcsim.network.iteration import scheduled_network
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.schedule import compile_schedule
@@ -14,7 +16,7 @@ from dcsim.network.tasks import TaskBuilder
 from dcsim.spec.topology import Topology
 
 # Bytes each rank must at least move, over the bytes of the collective: bus bandwidth = algorithm bandwidth x this.
-BUS_FACTOR = {
+BUS_FACTOR: dict[str, Callable[[int], float]] = {
     "all_reduce": lambda n: 2 * (n - 1) / n, "reduce_scatter": lambda n: (n - 1) / n, "all_gather": lambda n: (n - 1) / n,
     "all_to_all": lambda n: (n - 1) / n, "broadcast": lambda n: 1.0,
 }
@@ -27,9 +29,7 @@ def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: 
     """
     if op not in BUS_FACTOR:
         raise SpecError(f"unknown collective '{op}'; known: {', '.join(BUS_FACTOR)}")
-    fabric, network = build_fabric(spec.fabric), spec.network
-    if network.kind != "scheduled":
-        raise SpecError(f"network '{network.name}' is not compiled; use `dcsim traffic` for packet networks")
+    fabric, network = build_fabric(spec.fabric), scheduled_network(spec)
     chips = [chip for chip in range(fabric.chip_count) if fabric.chip_active[chip]][:ranks]
     if len(chips) < ranks:
         raise FabricError(f"{ranks} ranks asked for, {len(chips)} chips are active")

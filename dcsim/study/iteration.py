@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import compile_shape, critical_parts, cycles_to_ps
+from dcsim.network.iteration import compile_shape, critical_parts, cycles_to_ps, scheduled_network
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.network.tasks import PARTS
 from dcsim.study.machine import Machine
@@ -42,5 +42,6 @@ def breakdown(machine: Machine, shape: Shape) -> dict[str, float]:
     """Seconds of the iteration by part, along its critical path; they sum to the iteration."""
     spec = machine.spec
     compiled = compile_shape(spec, machine.fabric, machine.mapping, shape)
-    parts = critical_parts(compiled.tasks, compiled.schedule, figures_of(spec.network, spec.chip.clock_hz).send_cycles)
+    figures = figures_of(scheduled_network(spec), spec.chip.clock_hz)
+    parts = critical_parts(compiled.tasks, compiled.schedule, figures.send_cycles)
     return {name: cycles_to_ps(int(cycles), spec.chip.clock_hz) * 1e-12 for name, cycles in zip(PARTS, parts, strict=True)}

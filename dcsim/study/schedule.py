@@ -8,10 +8,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dcsim.errors import SpecError
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import Compiled, compile_shape, link_energy_j, work_energy_j
+from dcsim.network.iteration import Compiled, compile_shape, link_energy_j, scheduled_network, work_energy_j
 from dcsim.network.scheduled.bit_errors import error_cost
 from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
 from dcsim.network.scheduled.figures import Figures, figures_of
@@ -26,10 +26,8 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     The replay runs twice: with perfect clocks, where it must end in the cycle the compiler said, and with drawn
     clocks and jitter. Raises ScheduleError where a rule is broken or a vector comes too late for the slack.
     """
-    spec, fabric = machine.spec, machine.fabric
-    if spec.network.kind != "scheduled":
-        raise SpecError(f"network '{spec.network.name}' is not compiled: a packet network has no schedule")
-    figures = figures_of(spec.network, spec.chip.clock_hz)
+    spec, fabric, network = machine.spec, machine.fabric, scheduled_network(machine.spec)
+    figures = figures_of(network, spec.chip.clock_hz)
     began = perf_counter()
     compiled = compile_shape(spec, fabric, machine.mapping, shape)
     compile_s, began = perf_counter() - began, perf_counter()
@@ -37,13 +35,13 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     prove_s, began = perf_counter() - began, perf_counter()
     perfect = replay(compiled.schedule, compiled.tasks, fabric, figures)
     replay_s = perf_counter() - began
-    points = deskew_points(compiled, spec.network.clock.deskew)
-    clocks = drifting_clocks(fabric, spec.network.clock, seed, points, compiled.schedule)
+    points = deskew_points(compiled, network.clock.deskew)
+    clocks = drifting_clocks(fabric, network.clock, seed, points, compiled.schedule)
     drifting = replay(compiled.schedule, compiled.tasks, fabric, figures, clocks)
     if trace is not None:
         from dcsim.network.scheduled.timeline import write_timeline
 
-        write_timeline(trace, compiled.schedule, compiled.tasks, fabric, figures)
+        write_timeline(trace, compiled.schedule, compiled.tasks, fabric)
     return {
         **compiled.schedule.report(),
         "replay_cycles": perfect.cycles, "replay_drifting_cycles": drifting.cycles, "conflicts": proof.conflicts,
@@ -55,7 +53,7 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     }
 
 
-def deskew_points(compiled: Compiled, deskew: str) -> np.ndarray:
+def deskew_points(compiled: Compiled, deskew: str) -> NDArray[np.int64]:
     """Program cycles at which all chips absorb drift: where each block, or each stage, begins; none for "iteration"."""
     starts = [int(compiled.schedule.start[task]) for task in compiled.block_starts if task < len(compiled.schedule.start)]
     if deskew == "iteration":
@@ -68,11 +66,11 @@ def deskew_points(compiled: Compiled, deskew: str) -> np.ndarray:
 
 def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str, float]:
     """What uncorrectable bit errors cost this replica in a day of back-to-back iterations."""
-    spec, mapping = machine.spec, machine.mapping
+    spec, mapping, network = machine.spec, machine.mapping, scheduled_network(machine.spec)
     seconds = compiled.schedule.makespan_cycles / figures.clock_hz
-    chips = mapping.tp * mapping.pp
-    energy = work_energy_j(compiled.tasks, spec) + link_energy_j(compiled.schedule, spec) + chips * spec.chip.power.wait_w * seconds
-    cost = error_cost(spec.network.error_rate, compiled.schedule.vector_hops, spec.network.vector_wire_bytes, seconds, energy)
+    waiting_j = mapping.tp * mapping.pp * spec.chip.power.wait_w * seconds
+    energy = work_energy_j(compiled.tasks, spec) + link_energy_j(compiled.schedule, spec) + waiting_j
+    cost = error_cost(network.error_rate, compiled.schedule.vector_hops, network.vector_wire_bytes, seconds, energy)
     return {f"error_{name}": value for name, value in asdict(cost).items()}
 
 
@@ -82,7 +80,7 @@ def smallest_safe_slack(machine: Machine, shape: Shape, seed: int = 1) -> int:
     A longer slack lengthens the program, and with it the drift between deskew points, so the search repeats until
     the slack compiled for is enough.
     """
-    network, slack = machine.spec.network, 0
+    network, slack = scheduled_network(machine.spec), 0
     while True:
         clock = network.clock.model_copy(update={"slack_cycles": slack})
         spec = machine.spec.model_copy(update={"network": network.model_copy(update={"clock": clock})})

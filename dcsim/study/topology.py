@@ -9,6 +9,7 @@ from typing import Any
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.measures import measure
 from dcsim.network.scheduled.figures import figures_of
+from dcsim.spec.network import ScheduledNetwork
 from dcsim.spec.topology import Topology
 
 
@@ -31,7 +32,7 @@ def topology(spec: Topology, export: Path | None = None) -> dict[str, Any]:
 def payload_bytes_per_s(spec: Topology) -> float:
     """Payload one link carries one way: a vector each slot, or packets less their headers."""
     network = spec.network
-    if network.kind == "scheduled":
+    if isinstance(network, ScheduledNetwork):
         figures = figures_of(network, spec.chip.clock_hz)
         return figures.vector_bytes * spec.chip.clock_hz / figures.slot_cycles
     return float(network.bandwidth_bytes_per_s * network.mtu_bytes / (network.mtu_bytes + network.header_bytes))
