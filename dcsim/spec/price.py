@@ -69,13 +69,14 @@ class EnergyFigures(Named):
     link_byte_j: Energy = Field(ge=0, description="One byte over one link between chips.")
 
 
-Prices = TypeVar("Prices", TcoPrices, SiliconPrices, RentPrices, EnergyFigures)
+Prices = TypeVar("Prices", bound=Named)  # one of the four sections above
 
 
 def read_prices(name: str, section: type[Prices]) -> tuple[Prices, dict[Path_, Figure]]:
     """The price file `name` (a path, or a bare name in `topologies/prices`) and where its figures come from.
 
-    Raises SpecError with all problems, a file of another kind among them.
+    The figures stand under `("price", key)`, so that they can join those of a resolved spec. Raises SpecError with
+    all problems, a file of another kind among them.
     """
     document = read_document(library.find(name, "topologies/prices"))
     try:
@@ -83,7 +84,7 @@ def read_prices(name: str, section: type[Prices]) -> tuple[Prices, dict[Path_, F
     except ValidationError as error:
         problems = [_problem(document.place, item) for item in error.errors(include_url=False)]
         raise SpecError(problems) from error
-    return prices, document.figures
+    return prices, {("price", *key): figure for key, figure in document.figures.items()}
 
 
 def _problem(place: Any, item: Any) -> Problem:
