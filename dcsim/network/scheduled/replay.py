@@ -170,7 +170,11 @@ def replay(
         run.env.process(run.carry(link))
     for chip in sorted(programs):
         run.env.process(run.chip(programs[chip]))
-    run.env.run()
+    try:
+        run.env.run()
+    except ScheduleError as error:
+        # SimPy rebuilds what a process raises from its message alone; the original knows link and cycle.
+        raise (error.__cause__ or error) from None
     cycles = run.inbox.finish_cycles()
     root = int(clocks.ticks(np.zeros(1, np.int64), np.array([cycles]))[0])
     return ReplayResult(

@@ -196,4 +196,5 @@ def test_larger_buffers_never_needed_without_forwarding_waits() -> None:
     prove(schedule, tasks, fabric, figures)
     inner = np.setdiff1d(np.arange(len(schedule.burst_link)), schedule.burst_offset[:-1])
     waits = schedule.burst_start[inner] - schedule.burst_start[inner - 1] - HOP - FORWARD
-    assert len(inner) and (waits == 0).all()
+    assert len(inner)
+    assert (waits == 0).all()
