@@ -1,15 +1,20 @@
 """Finds the files people name: an existing path wins, else a bare name (`8rack`) in the library.
 
-In an editable install the library is the checkout; in a wheel it is `dcsim/_library`.
+The library is the checkout in an editable install and `dcsim/_library` in a wheel. What the current folder holds
+under `topologies/` and `workloads/` (a copy made by `dcsim init`) comes before it.
 """
 
 from __future__ import annotations
 
 import difflib
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from dcsim.errors import Problem, SpecError
+
+DATA = ("topologies", "workloads")  # folders of files that people edit
 
 
 def root() -> Path:
@@ -19,22 +24,59 @@ def root() -> Path:
     return packed if packed.is_dir() else here.parent
 
 
+def files(folder: str) -> dict[str, Path]:
+    """The files of a library folder such as `workloads/traces` by name, the current folder's own first."""
+    shipped = {path.name: path for path in sorted((root() / folder).glob("*")) if path.is_file()}
+    own = {path.name: path for path in sorted(Path(folder).glob("*")) if path.is_file()}
+    return {**shipped, **own}
+
+
 def names(folder: str) -> list[str]:
     """Bare names available in a library folder such as `topologies/chips`."""
-    return sorted(path.stem for path in (root() / folder).glob("*.yaml"))
+    return sorted(name.removesuffix(".yaml") for name in files(folder) if name.endswith(".yaml"))
 
 
 def find(name: str, folder: str, where: str = "command line") -> Path:
     """The file called `name` (a path, or a bare name in `folder`); SpecError with the nearest names if there is none."""
     path = Path(name).expanduser()
-    if path.is_file():
+    if is_file(path):
         return path
-    packed = root() / folder / f"{path.stem if path.suffix in ('.yaml', '.yml') else name}.yaml"
-    if packed.is_file():
+    bare = path.stem if path.suffix in (".yaml", ".yml") else name
+    packed = files(folder).get(f"{bare}.yaml")
+    if packed is not None:
         return packed
-    near = difflib.get_close_matches(path.stem, names(folder), n=3, cutoff=0.5)
+    what = f"no file and no library entry '{name}' in {folder}"
+    near = difflib.get_close_matches(bare, names(folder), n=3, cutoff=0.5)
     mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names(folder)) or 'none'}"
-    raise SpecError(Problem(where, f"no file and no library entry '{name}' in {folder}", mend))
+    raise SpecError(Problem(where, what, mend))
+
+
+def is_file(path: Path) -> bool:
+    """True if `path` is a file; a text that cannot be a path at all is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def copy_data(folder: Path) -> list[Path]:
+    """Copy `topologies/` and `workloads/` into `folder` for editing, both or none; SpecError if one is there."""
+    targets = [folder / name for name in DATA]
+    for target in targets:
+        if target.exists():
+            raise SpecError(Problem(str(target), "is there already", "name a new or empty folder"))
+        if folder.resolve().is_relative_to(root() / target.name):
+            raise SpecError(Problem(str(folder), "is inside the library itself", "name another folder"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".dcsim-init-", dir=folder) as work:
+            for target in targets:
+                shutil.copytree(root() / target.name, Path(work) / target.name)
+            for target in targets:
+                (Path(work) / target.name).rename(target)
+    except OSError as error:
+        raise SpecError(Problem(str(folder), f"cannot be written: {error.strerror or error}")) from error
+    return targets
 
 
 def dashboard_app() -> Any:

@@ -58,13 +58,13 @@ class Trace:
 def find_trace(name: str) -> Path:
     """The file called `name`: an existing path wins, else a file of workloads/traces, endings optional."""
     path = Path(name).expanduser()
-    if path.is_file():
+    if library.is_file(path):
         return path
-    known = sorted(p for p in (library.root() / "workloads" / "traces").glob("*") if p.suffix != ".md")
-    for packed in known:
-        if name in (packed.name, packed.name.split(".")[0]):
-            return packed
-    names = [packed.name for packed in known]
+    known = {own: file for own, file in library.files("workloads/traces").items() if file.suffix != ".md"}
+    for own, file in known.items():
+        if name in (own, own.split(".")[0]):
+            return file
+    names = list(known)
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
     raise WorkloadError(f"no trace file '{name}'; {mend}")
