@@ -141,9 +141,17 @@ def _leaves(node: Any, path: Path_) -> list[tuple[Path_, Any]]:
     return [(path, node)]
 
 
+def _from_top(document: Document, path: Path_) -> Path_:
+    """A path may start at an inner section whose name only one section has: `clock.drift` is `network.clock.drift`."""
+    if path[0] in {field.alias or name for name, field in Topology.model_fields.items()}:
+        return path
+    holders = [key for key, value in document.data.items() if isinstance(value, dict) and isinstance(value.get(path[0]), dict)]
+    return (holders[0], *path) if len(holders) == 1 else path
+
+
 def _apply(document: Document, setting: str) -> list[Problem]:
     key, equals, text = setting.partition("=")
-    path = tuple(key.strip().split("."))
+    path = _from_top(document, tuple(key.strip().split(".")))
     where = f"{_COMMAND_LINE} {setting}"
     if not equals or not all(path):
         return [Problem(where, "not of the form dotted.key=value", "for example --set mapping.tp=16")]

@@ -108,3 +108,10 @@ def test_unread_keys_are_tracked_not_listed(tmp_path):
     unread = "\n".join(resolved.unread())
     assert "slo.ttft" not in unread
     assert "power.pue" not in unread
+
+
+def test_a_setting_may_start_at_an_inner_section_of_one_name(tmp_path):
+    spec = load(write(tmp_path, GOOD), settings=["clock.drift=50 ppm"]).spec
+    assert spec.network.clock.drift == pytest.approx(50e-6)
+    with pytest.raises(SpecError, match=r"clocks: unknown key"):
+        load(write(tmp_path, GOOD), settings=["clocks.drift=50 ppm"])
