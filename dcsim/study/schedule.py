@@ -75,20 +75,24 @@ def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str,
 
 
 def smallest_safe_slack(machine: Machine, shape: Shape, seed: int = 1) -> int:
-    """Slack with which this machine's clocks and jitter never make a vector late, for a program compiled with it.
+    """The least slack with which this machine's clocks and jitter never make a vector late, for a program compiled with it.
 
-    A longer slack lengthens the program, and with it the drift between deskew points, so the search repeats until
-    the slack compiled for is enough.
+    More slack lengthens the program, and with it the drift between deskew points, so each slack is judged by its own
+    program: up until one is enough, then down while the next is enough too.
     """
-    network, slack = scheduled_network(machine.spec), 0
-    while True:
-        clock = network.clock.model_copy(update={"slack_cycles": slack})
-        spec = machine.spec.model_copy(update={"network": network.model_copy(update={"clock": clock})})
-        compiled = compile_shape(spec, machine.fabric, machine.mapping, shape)
-        clocks = drifting_clocks(machine.fabric, clock, seed, deskew_points(compiled, clock.deskew), compiled.schedule)
-        needed = slack_needed_cycles(compiled.schedule, machine.fabric, clocks, network.link_cycles)
-        if needed <= slack:
-            return slack
+    slack = 0
+    while (needed := _slack_needed(machine, shape, seed, slack)) > slack:
         slack = needed
+    while slack and _slack_needed(machine, shape, seed, slack - 1) < slack:
+        slack -= 1
+    return slack
 
 
+def _slack_needed(machine: Machine, shape: Shape, seed: int, slack: int) -> int:
+    """Slack that the drawn clocks need in a program compiled with `slack`."""
+    network = scheduled_network(machine.spec)
+    clock = network.clock.model_copy(update={"slack_cycles": slack})
+    spec = machine.spec.model_copy(update={"network": network.model_copy(update={"clock": clock})})
+    compiled = compile_shape(spec, machine.fabric, machine.mapping, shape)
+    clocks = drifting_clocks(machine.fabric, clock, seed, deskew_points(compiled, clock.deskew), compiled.schedule)
+    return slack_needed_cycles(compiled.schedule, machine.fabric, clocks, network.link_cycles)

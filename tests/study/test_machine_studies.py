@@ -1,0 +1,153 @@
+"""One machine looked at closely: calibrations stay calibrated, figures act as physics says, clocks and proofs hold."""
+
+import gzip
+import json
+
+import pytest
+
+from dcsim.errors import FabricError, ScheduleError, SpecError
+from dcsim.llm.program import Shape
+from dcsim.spec.load import load
+from dcsim.study.collective import collective
+from dcsim.study.iteration import iteration, shape_of
+from dcsim.study.machine import build
+from dcsim.study.schedule import schedule, smallest_safe_slack
+from dcsim.study.topology import topology
+
+DECODE = Shape(1, 1024)
+
+
+def machine(name="64chip", *settings):
+    return build(load(name, settings=list(settings)).spec)
+
+
+def cycles(spec, size_bytes, ranks=8, op="all_reduce", algorithm="auto"):
+    return collective(spec, op, size_bytes, ranks, algorithm)["cycles"]
+
+
+def test_calibrated_small_all_reduce_in_a_node_takes_2_1_us():
+    assert collective(load("node").spec, "all_reduce", 8 * 320, 8)["time_s"] == pytest.approx(2.1e-6, rel=1e-3)
+
+
+def test_calibrated_end_to_end_in_a_rack_takes_1_6_us():
+    spec = load("1rack").spec
+    hops = topology(spec)["diameter_hops"]
+    figures = spec.network
+    slack = figures.clock.slack_cycles
+    total = figures.end_cycles + hops * (figures.link_cycles + slack) + (hops - 1) * figures.forward_cycles
+    assert hops == 3
+    assert total / spec.chip.clock_hz == pytest.approx(1.6e-6, rel=1e-3)
+
+
+def test_ten_thousand_chips_stay_under_3_us_end_to_end():
+    """ISCA 2022, abstract: prediction from the calibration over 3 hops."""
+    spec = load("145rack").spec
+    figures, hops = spec.network, 7
+    total = figures.end_cycles + hops * (figures.link_cycles + figures.clock.slack_cycles) + (hops - 1) * figures.forward_cycles
+    assert total / spec.chip.clock_hz < 3e-6
+
+
+@pytest.mark.parametrize(("name", "chips", "active", "hops", "routers", "published"), [
+    ("node", 8, 8, 1, 0, 1), ("64chip", 64, 64, 3, 1, 3), ("1rack", 72, 64, 3, 1, 3), ("264chip", 264, 264, 3, 1, 3),
+    ("8rack", 576, 512, 5, 2, 4), ("1500chip", 1512, 1512, 6, 3, 5), ("145rack", 10_440, 10_440, 7, 3, 5),
+])
+def test_structure_of_the_shipped_systems(name, chips, active, hops, routers, published):
+    result = topology(load(name).spec)
+    assert (result["chips"], result["chips_active"]) == (chips, active)
+    assert (result["diameter_hops"], result["diameter_routers"], result["diameter_published"]) == (hops, routers, published)
+    assert sum(cable["count"] for cable in result["cables"]) * 2 == result["links"]
+
+
+def test_doubling_the_bandwidth_halves_what_large_exchanges_take():
+    slow, fast = load("node").spec, load("node", settings=["network.bandwidth=25 GB/s"]).spec
+    size = 64 * 1024 * 1024
+    assert cycles(slow, size) == pytest.approx(2 * cycles(fast, size), rel=0.01)
+
+
+def test_a_direct_all_reduce_moves_each_byte_twice_over_seven_links():
+    """Zero contention: 2 (n - 1)/n of the bytes over n - 1 links of 320 B a slot, and the ends."""
+    spec, size = load("node", settings=["network.detours_max=0"]).spec, 8 * 320 * 1000
+    assert cycles(spec, size, algorithm="direct") == pytest.approx(1890 + 999 * 24 + 999 * 24, rel=0.03)
+
+
+def test_a_ring_all_reduce_takes_its_closed_form():
+    """2 (n - 1) steps of a hop each, one vector a step: n - 1 of them sum."""
+    spec = load("node", settings=["network.detours_max=0"]).spec
+    hop, reduce = 597 + 217 + 24, 214
+    assert cycles(spec, 8 * 320, algorithm="ring") == 14 * hop + 7 * reduce
+
+
+def test_all_to_all_keeps_its_lower_bound():
+    """Each of n chips must pass (n - 1)/n of its bytes through its own links."""
+    spec = load("64chip").spec
+    result = collective(spec, "all_to_all", 64 * 320 * 16, 64)
+    slots = 63 * 16 / 11
+    assert result["cycles"] >= slots * 24
+    cut_links = topology(spec)["bisection_bytes_per_s"] / 12e9
+    assert result["cycles"] >= 32 * 32 * 16 / cut_links * 24
+
+
+def test_collectives_say_what_is_missing():
+    spec = load("node").spec
+    with pytest.raises(FabricError, match="9 ranks asked for, 8 chips"):
+        collective(spec, "all_reduce", 320, 9)
+    with pytest.raises(SpecError, match="unknown collective 'reduce'"):
+        collective(spec, "reduce", 320, 8)
+
+
+@pytest.mark.parametrize("shape", [DECODE, Shape(8, 2048), Shape(1, 512, 128)])
+def test_the_parts_of_an_iteration_sum_to_it(shape):
+    result = iteration(machine(), shape)
+    assert sum(result["breakdown_s"].values()) == pytest.approx(result["iteration_s"], rel=1e-9)
+    assert result["breakdown_s"]["matrix"] > 0
+    assert result["tokens_per_s"] == pytest.approx(shape.rows / result["occupancy_s"])
+
+
+def test_a_faster_clock_speeds_up_all_but_the_wires():
+    """All times are cycles, the link rate is not: at 1.8 GHz a slot takes twice the cycles."""
+    slow, fast = (iteration(machine("64chip", f"chip.clock={clock}"), DECODE) for clock in ("900 MHz", "1800 MHz"))
+    assert slow["breakdown_s"]["matrix"] == pytest.approx(2 * fast["breakdown_s"]["matrix"], rel=1e-6)
+    assert 1.8 < slow["iteration_s"] / fast["iteration_s"] < 2.0
+
+
+def test_without_fixed_costs_only_streaming_is_left():
+    free = iteration(machine("64chip", "chip.fixed_cycles=0"), DECODE)["breakdown_s"]
+    costly = iteration(machine("64chip", "chip.fixed_cycles=1264"), DECODE)["breakdown_s"]
+    usual = iteration(machine("64chip"), DECODE)["breakdown_s"]
+    assert costly["matrix"] - usual["matrix"] == pytest.approx(usual["matrix"] - free["matrix"], rel=0.01)
+
+
+def test_compile_prove_replay_agree_to_the_cycle():
+    result = schedule(machine(), DECODE)
+    assert result["conflicts"] == 0
+    assert result["replay_cycles"] == result["makespan_cycles"] == result["replay_drifting_cycles"]
+    assert result["bound_ratio"] <= 1.15
+
+
+def test_the_smallest_safe_slack_is_safe_and_smallest():
+    slack = smallest_safe_slack(machine(), DECODE)
+    schedule(machine("64chip", f"clock.slack_cycles={slack}"), DECODE)
+    with pytest.raises(ScheduleError, match=r"late on link \d+: read in cycle \d+"):
+        schedule(machine("64chip", f"clock.slack_cycles={slack - 1}"), DECODE)
+
+
+def test_drift_that_is_not_absorbed_fails_loudly():
+    with pytest.raises(ScheduleError, match="vector late"):
+        schedule(machine("64chip", "clock.deskew=iteration", "clock.drift=100 ppm"), DECODE)
+
+
+def test_bit_errors_cost_replays_in_proportion():
+    one = schedule(machine("64chip", "network.error_rate=1e-18"), DECODE)
+    ten = schedule(machine("64chip", "network.error_rate=1e-17"), DECODE)
+    assert ten["error_replays_per_day"] == pytest.approx(10 * one["error_replays_per_day"], rel=1e-6)
+
+
+def test_a_timeline_is_written(tmp_path):
+    schedule(machine(), DECODE, trace=tmp_path / "t.json.gz")
+    events = json.loads(gzip.decompress((tmp_path / "t.json.gz").read_bytes()))["traceEvents"]
+    assert {event["ph"] for event in events} >= {"X", "M"}
+
+
+def test_shapes_of_the_command_line():
+    assert shape_of(4, 100, 0) == Shape(4, 100)
+    assert shape_of(4, 100, 128) == Shape(1, 128, 128)
