@@ -173,3 +173,24 @@ def print_collective(result: dict[str, Any], form: str) -> None:
 
 def _rate(value: float) -> str:
     return f"{format_bytes(value)}/s"
+
+
+def print_capacity(result: dict[str, Any]) -> None:
+    """Where a cluster stops meeting its SLO."""
+    from rich.table import Table
+
+    out = console()
+    table = Table(box=None, pad_edge=False)
+    for name in ("x rate", "requests/s", "p99 TTFT", "p99 TPOT", "at once", "power", "SLO"):
+        table.add_column(name, justify="right")
+    table.add_column("limited by")
+    for t in result["tries"]:
+        table.add_row(
+            f"{t['rate_scale']:.3g}", f"{t['requests_per_s']:.3g}", _time(t["ttft_s_p99"]), _time(t["tpot_s_p99"]),
+            _number(t["concurrency_mean"]), format_power(t["power_w_mean"] or 0), "holds" if t["holds"] else "missed",
+            f"{t['limited_by']} ({_percent(t['limited_by_fraction'])})",
+        )
+    out.print(table)
+    out.print(f"holds p99 TTFT {format_time(result['slo_ttft_s'])} and p99 TPOT {format_time(result['slo_tpot_s'])} up to "
+              f"{result['capacity_requests_per_s']:.3g} requests/s ({result['rate_scale']:.3g} x the workload's rate); "
+              f"beyond it the limit is {result['limited_by']}")

@@ -24,6 +24,7 @@ from dcsim.cli.options import (
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Example: dcsim run topologies/8rack.yaml --rate-scale 20 --set mapping.tp=8")(run)
+    app.command(epilog="Example: dcsim capacity topologies/8rack.yaml --set slo.ttft='1 s'")(capacity)
     app.command(epilog="Example: dcsim dashboard --port 8050")(dashboard)
     app.command(epilog="Example: dcsim init my-cluster")(init)
 
@@ -55,6 +56,26 @@ def run(
     for key in result.meta["unread"]:
         say(f"no effect in this run: {key}")
     say(f"run folder: {result.folder}")
+
+
+def capacity(
+    topology: TopologyPath, workload: Workload = None, llm: Llm = None, interconnect: Interconnect = None,
+    settings: Settings = None, seed: Seed = 1, as_json: Json = False,
+) -> None:
+    """Find the largest rate of requests that still meets the SLO's p99, and what limits it."""
+    from dcsim.spec.load import load
+    from dcsim.study import capacity as study
+
+    resolved = load(topology, llm=llm, workload=workload, network=interconnect, settings=settings or [])
+    result = study.capacity(
+        resolved, seed, progress=lambda t: say(f"{t['rate_scale']:.3g} x the rate: {'holds' if t['holds'] else 'misses'} the SLO")
+    )
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report import print_capacity
+
+        print_capacity(result)
 
 
 def dashboard(

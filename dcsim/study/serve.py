@@ -10,19 +10,24 @@ from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, serve
 from dcsim.records import Table
 from dcsim.spec.load import Resolved
+from dcsim.spec.topology import Topology
 from dcsim.study.machine import Machine, build
 from dcsim.workload.generate import make_requests
 
+Served = tuple[dict[str, Table], dict[str, Any], dict[str, Any]]  # tables, summary without digest, meta
 
-def serve_scenario(
-    resolved: Resolved, seed: int, progress: Any = None
-) -> tuple[dict[str, Table], dict[str, Any], dict[str, Any]]:
-    """Run the service zoom; returns the tables, the summary without digest, and what a reader needs to know of it."""
+
+def serve_scenario(resolved: Resolved, seed: int, progress: Any = None) -> Served:
+    """Build the machine of a spec and run the service zoom on it."""
     spec = resolved.spec
     machine = build(spec)
+    return serve_on(machine, Programs(spec.serving, machine.time), spec, seed, progress)
+
+
+def serve_on(machine: Machine, programs: Programs, spec: Topology, seed: int, progress: Any = None) -> Served:
+    """Serve the spec's workload on a machine already built, with the shapes already timed in `programs`."""
     mapping = machine.mapping
     requests = make_requests(spec.workload, seed)
-    programs = Programs(spec.serving, machine.time)
     chips = tuple(tuple(chip for stage in replica for chip in stage) for replica in mapping.replica_chips)
     report = partial(_report, progress, len(requests)) if progress else None
     result = serve(spec, machine.fabric, Placement(chips, mapping.memory.kv_tokens_max), programs, requests, progress=report)

@@ -1,0 +1,83 @@
+"""The largest rate at which a cluster still holds its SLO, and what limits it there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dcsim.cluster.programs import Programs
+from dcsim.errors import CapacityError
+from dcsim.spec.load import Resolved
+from dcsim.study.machine import build
+from dcsim.study.serve import serve_on
+
+RATE_MAX = 4096.0  # times the workload's own rate
+
+
+def capacity(
+    resolved: Resolved, seed: int = 1, tolerance_fraction: float = 0.02, progress: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Bisect the workload's rate until the largest that meets p99 TTFT and p99 TPOT is known within the tolerance.
+
+    The SLO holds at a rate if no request is rejected, failed or left in flight and both 99th percentiles are inside.
+    Returns `capacity_requests_per_s`, the scale it is of the workload's rate, the summary there, every try, and
+    `limited_by` at the first rate beyond. Raises CapacityError if even a 4096th of the rate is too much.
+    """
+    spec = resolved.spec
+    machine = build(spec)
+    programs = Programs(spec.serving, machine.time)
+    tries: list[dict[str, Any]] = []
+
+    def holds(scale: float) -> bool:
+        workload = spec.workload.model_copy(update={"rate_scale": spec.workload.rate_scale * scale})
+        _, summary, _ = serve_on(machine, programs, spec.model_copy(update={"workload": workload}), seed)
+        tries.append({"rate_scale": scale, "holds": meets(summary, spec.slo.ttft_s, spec.slo.tpot_s), "summary": summary})
+        if progress:
+            progress(tries[-1])
+        return bool(tries[-1]["holds"])
+
+    low, high = _bracket(holds)
+    while high / low > 1 + tolerance_fraction:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    best = next(t for t in tries if t["rate_scale"] == low)["summary"]
+    beyond = next((t for t in tries if t["rate_scale"] == high), None)
+    return {
+        "capacity_requests_per_s": best["requests_in"] / best["elapsed_s"], "rate_scale": low, "at_capacity": best,
+        "limited_by": beyond["summary"]["limited_by"] if beyond else None,
+        "slo_ttft_s": spec.slo.ttft_s, "slo_tpot_s": spec.slo.tpot_s,
+        "tries": [_short(t) for t in sorted(tries, key=lambda t: float(t["rate_scale"]))],
+    }
+
+
+def meets(summary: dict[str, Any], ttft_s: float, tpot_s: float) -> bool:
+    """Whether every request was served and both 99th percentiles are inside the SLO."""
+    served = summary["requests_finished"] == summary["requests_in"]
+    within = all(value is None or value <= limit for value, limit in (
+        (summary["ttft_s_p99"], ttft_s), (summary["tpot_s_p99"], tpot_s)))
+    return served and within
+
+
+def _bracket(holds: Callable[[float], bool]) -> tuple[float, float]:
+    """A scale that holds and one, at most four times it, that does not."""
+    scale = 1.0
+    if holds(scale):
+        while scale < RATE_MAX:
+            if not holds(scale * 4):
+                return scale, scale * 4
+            scale *= 4
+        return scale, scale
+    while scale > 1 / RATE_MAX:
+        scale /= 4
+        if holds(scale):
+            return scale, scale * 4
+    raise CapacityError("the SLO is missed even by requests that come one at a time", scale, 0.0)
+
+
+def _short(attempt: dict[str, Any]) -> dict[str, Any]:
+    summary = attempt["summary"]
+    keys = ("ttft_s_p99", "tpot_s_p99", "concurrency_mean", "power_w_mean", "limited_by", "limited_by_fraction")
+    return {
+        "rate_scale": attempt["rate_scale"], "requests_per_s": summary["requests_in"] / summary["elapsed_s"],
+        "holds": attempt["holds"], **{key: summary[key] for key in keys},
+    }
