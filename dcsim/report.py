@@ -126,15 +126,17 @@ def print_topology(result: dict[str, Any]) -> None:
     grid.add_row("hops", f"{result['diameter_hops']} at most from chip to chip, {result['mean_hops']:.3f} on average; "
                  f"{result['diameter_routers']} with nodes as routers, {result['diameter_published']} as published")
     grid.add_row("bisection", f"{_rate(result['bisection_bytes_per_s'])} one way, "
-                 f"{_rate(result['bisection_bytes_per_s_per_chip'])} a chip ({result['bisection_rule']})")
+                 f"{_rate(result['bisection_bytes_per_s_per_chip'])} a chip (best cut found)")
     out.print(f"{result['name']}: {result['kind']}")
     out.print(grid)
     cables = Table(box=None, pad_edge=False)
     cables.add_column("cables")
-    for name in ("length", "count"):
+    for name in ("count", "shortest", "longest", "all together"):
         cables.add_column(name, justify="right")
-    for cable in result["cables"]:
-        cables.add_row(cable["class"], f"{cable['length_m']:g} m", f"{cable['count']:,}")
+    for kind in dict.fromkeys(cable["class"] for cable in result["cables"]):
+        own = [(cable["length_m"], cable["count"]) for cable in result["cables"] if cable["class"] == kind]
+        lengths, total_m = [length for length, _ in own], sum(length * count for length, count in own)
+        cables.add_row(kind, f"{sum(count for _, count in own):,}", f"{min(lengths):g} m", f"{max(lengths):g} m", f"{total_m:,.0f} m")
     out.print(cables)
 
 
