@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -19,6 +18,7 @@ app = typer.Typer(
 serving.add_to(app)
 machine.add_to(app)
 
+
 @app.callback(invoke_without_command=True)
 def _main(
     context: typer.Context,
@@ -34,27 +34,29 @@ def _main(
         typer.echo(context.get_help())
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Entry point: a DcsimError becomes one clear message and exit code 2; Ctrl-C exits with 130."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except DcsimError as error:
         if "--debug" in sys.argv:
             raise
         for line in str(error).splitlines():
             say(f"error: {line}")
-        sys.exit(2)
-    except typer.Abort:
-        sys.exit(130)
-    except BrokenPipeError:  # whoever read the results wants no more of them
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except KeyboardInterrupt:
-        say("interrupted; nothing was written")
-        sys.exit(130)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except Exception as error:
-        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's own usage errors
-            context = getattr(error, "ctx", None)
-            say(f"error: {error.format_message()}" + (f" (see {context.command_path} --help)" if context else ""))
-            sys.exit(2)
-        raise
+        if not hasattr(error, "format_message"):
+            raise
+        # a usage error, which the command line's parser words itself
+        context = getattr(error, "ctx", None)
+        say(f"error: {error.format_message()}" + (f" (see {context.command_path} --help)" if context else ""))
+        code = 2
+    if code == INTERRUPTED:
+        say("interrupted; nothing was written")
+    if code:
+        sys.exit(code)
