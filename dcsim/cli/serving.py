@@ -84,13 +84,20 @@ def dashboard(
 ) -> None:
     """Open the last run in a web page on this machine (needs the `dashboard` extra)."""
     from dcsim import records
+    from dcsim.errors import SpecError
     from dcsim.library import dashboard_app
 
     run_folder = folder or records.last_run(Path("runs"))
     records.open_run(run_folder)
-    make_app = dashboard_app()
+    app = dashboard_app()(run_folder)
+    from werkzeug.serving import make_server  # comes with Dash
+
+    try:
+        server = make_server("127.0.0.1", port, app.server, threaded=True)
+    except OSError as error:
+        raise SpecError(f"--port {port}: {error.strerror or error}") from error
     say(f"dashboard on http://127.0.0.1:{port} (Ctrl-C to stop)")
-    make_app(run_folder).run(host="127.0.0.1", port=port, debug=False)
+    server.serve_forever()
 
 
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy to; it is made if need be.")]) -> None:
