@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dcsim.errors import RunStoreError
 
-Table = dict[str, NDArray[Any]]
+Table = Mapping[str, NDArray[Any]]  # column name -> values
 
 FINISHED, REJECTED, FAILED, IN_FLIGHT = "finished", "rejected", "failed", "in_flight"
 STATUSES = (FINISHED, REJECTED, FAILED, IN_FLIGHT)
@@ -46,7 +46,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("tokens_out", "int64", "tokens given by the end of the run"),
         Column("status", "str", "finished, rejected, failed or in_flight"),
         Column("reason", "str", "why it was rejected or failed"),
-        Column("host", "int64", "host server it came in by"),
+        Column("reused_tokens", "int64", "prompt tokens found in KV from the session's previous turn"),
+        Column("replays", "int64", "times a fault made it start again"),
+        Column("host", "int64", "host server it came in by; -1 for none"),
         Column("replica", "int64", "replica that served it; -1 for none"),
         Column("ready_s", "float64", "tokenised and on the chips' side of the bus"),
         Column("admitted_s", "float64", "given KV room, prefill may begin"),
@@ -66,11 +68,74 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("gap_s", "float64", "time between two successive tokens of one request"),
         Column("count", "int64", "how often it occurred"),
     ),
+    "classes": (
+        Column("klass", "str", "traffic class"),
+        Column("metric", "str", "name of the metric, as in the summary, over the requests of this class alone"),
+        Column("value", "float64", "its value; missing without data"),
+    ),
+    "faults": (
+        Column("time_s", "float64", "when the part failed"),
+        Column("part", "str", "chip, node, host or link"),
+        Column("index", "int64", "which one"),
+        Column("replica", "int64", "replica it stopped; -1 for none"),
+        Column("down_s", "float64", "how long its work stood still"),
+        Column("requests_hit", "int64", "requests whose work was lost"),
+    ),
     "limits": (
         Column("resource", "str", "what the time was spent on or waiting for"),
         Column("request_s", "float64", "sum over requests of that time"),
     ),
 }
+
+
+class TableWriter:
+    """Takes a table's rows block by block and keeps them in memory, or in a Parquet file, one row group a block."""
+
+    def __init__(self, name: str, path: Path | None = None) -> None:
+        self._name, self._path = name, path
+        self._blocks: list[Table] = []
+        self._file: Any = None
+
+    def write(self, block: Table) -> None:
+        """Append rows; the block has every column of the table."""
+        if self._path is None:
+            self._blocks.append(block)
+            return
+        import pyarrow.parquet as pq
+
+        rows = _arrow(self._name, block)
+        if self._file is None:
+            self._file = pq.ParquetWriter(self._path, rows.schema, compression="zstd")
+        self._file.write_table(rows)
+
+    def close(self) -> Table:
+        """All rows written; those in a file are read one column at a time, when asked for."""
+        if self._path is not None:
+            self._file.close()
+            return StoredTable(self._name, self._path)
+        names = [column.name for column in TABLES[self._name]]
+        return {name: np.concatenate([block[name] for block in self._blocks]) for name in names}
+
+
+class StoredTable(Mapping[str, NDArray[Any]]):
+    """A table in a Parquet file: each look at a column reads it anew, so memory holds what is in use."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.path = path
+        self._columns = {column.name: column for column in TABLES[name]}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        import pyarrow.parquet as pq
+
+        column = self._columns[name]
+        values = pq.read_table(self.path, columns=[name]).column(0)
+        return np.array(values.to_pylist(), "U") if column.dtype == "str" else np.asarray(values.to_numpy())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 def digest(tables: Mapping[str, Table], summary: Mapping[str, Any]) -> str:
@@ -85,14 +150,17 @@ def digest(tables: Mapping[str, Table], summary: Mapping[str, Any]) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Fail now rather than after the run: RunStoreError if `folder` cannot become a run folder."""
+    """Fail now rather than after the run: RunStoreError if `folder` cannot become a run folder. Makes nothing."""
     if folder.exists() and not folder.is_dir():
         raise RunStoreError(f"{folder}: is a file; a run needs a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "meta.json").is_file():
         raise RunStoreError(f"{folder}: holds other files; name an empty or new folder")
+    if folder.is_dir() and (folder.samefile(Path.cwd()) or os.path.ismount(folder)):
+        raise RunStoreError(f"{folder}: is in use as the current folder or a mount; name a folder inside it")
     parent = folder.resolve().parent
+    while not parent.exists():
+        parent = parent.parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
@@ -102,35 +170,58 @@ def check_writable(folder: Path) -> None:
 def write_run(
     folder: Path, tables: Mapping[str, Table], summary: Mapping[str, Any], spec: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> None:
-    """Write a run folder beside its place, then move it there in one step. An older run of that name is replaced."""
+    """Write a run folder beside its place, then move it there in one step; an older run of that name is replaced.
+
+    Whatever goes wrong, Ctrl-C included, the older run stays and nothing else is left behind.
+    """
     check_writable(folder)
     folder = folder.resolve()
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    work = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         for name, table in tables.items():
             _write_parquet(work / f"{name}.parquet", name, table)
         for name, content in (("spec", spec), ("summary", summary), ("meta", meta)):
             (work / f"{name}.json").write_text(json.dumps(dict(content), indent=2, sort_keys=name != "summary") + "\n")
         work.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            os.replace(folder, old / "run")
-            os.replace(work, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(work, folder)
+        _put(work, folder)
     except OSError as error:
         raise RunStoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Move `work` to `folder`. What stood there is moved aside first, and back if the move fails."""
+    if not folder.exists():
+        os.replace(work, folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    try:
+        os.replace(folder, aside / "run")
+        os.replace(work, folder)
+    finally:
+        if not folder.exists():
+            os.replace(aside / "run", folder)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_parquet(path: Path, name: str, table: Table) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrays = [pa.array(table[c.name].tolist() if c.dtype == "str" else table[c.name]) for c in TABLES[name]]
-    pq.write_table(pa.table(arrays, names=[c.name for c in TABLES[name]]), path, compression="zstd")
+    pq.write_table(_arrow(name, table), path, compression="zstd")
+
+
+def _arrow(name: str, table: Table) -> Any:
+    """The table with its columns in order, as Arrow has it."""
+    import pyarrow as pa
+
+    kinds = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64()}
+    columns = TABLES[name]
+    arrays = [pa.array(table[c.name].tolist() if c.dtype == "str" else table[c.name], kinds[c.dtype]) for c in columns]
+    return pa.table(arrays, names=[c.name for c in columns])
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -148,7 +239,7 @@ def read_table(folder: Path, name: str) -> Any:
 
     try:
         return pd.read_parquet(folder / f"{name}.parquet")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # pyarrow's errors are among these
         raise RunStoreError(f"{folder}: {name}.parquet cannot be read: {error}") from error
 
 
@@ -171,7 +262,7 @@ class Run:
             return read_table(self.folder, name)
         import pandas as pd
 
-        return pd.DataFrame(self._tables[name])
+        return pd.DataFrame(dict(self._tables[name]))
 
     @property
     def requests(self) -> Any:

@@ -1,21 +1,29 @@
-"""What happens to each request, written down as it happens; columns of integers in picoseconds."""
+"""What happens to requests, written down as it happens: counts, gaps between tokens, what time went to, and rows.
+
+A request's row is written when its turn comes in order of arrival, so memory holds only those in flight and those
+that wait for an earlier one to end.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from dcsim.records import FINISHED, IN_FLIGHT, TABLES, Table
-from dcsim.workload.requests import Requests
+from dcsim.cluster.request import UNSET, Request
+from dcsim.records import FINISHED, IN_FLIGHT, TABLES, Table, TableWriter
 
 PS_PER_S = 1_000_000_000_000
-UNSET = -1
+_BLOCK_ROWS = 65_536
 
 # What a request's time is spent on or waiting for; doubling the named thing shortens it.
-LIMITS = ("host", "kv_memory", "sequence_slots", "prefill", "pipeline", "power_cap", "iteration_latency")
+LIMITS = (
+    "host", "kv_memory", "sequence_slots", "batch", "prefill", "pipeline", "power_cap", "iteration_latency",
+    "program_switch", "kv_transfer", "fault",
+)
 
 
 def to_ps(seconds: float) -> int:
@@ -25,49 +33,56 @@ def to_ps(seconds: float) -> int:
 
 @dataclass(slots=True)
 class Ledger:
-    """One entry a request in each list; a time that has not come is UNSET."""
+    """One for a run. `on_close` hears of every request that reaches its end."""
 
     env: simpy.Environment
-    requests: Requests
-    host: list[int] = field(default_factory=list)
-    replica: list[int] = field(default_factory=list)
-    ready: list[int] = field(default_factory=list)
-    admitted: list[int] = field(default_factory=list)
-    first_token: list[int] = field(default_factory=list)
-    finished: list[int] = field(default_factory=list)
-    tokens_out: list[int] = field(default_factory=list)
-    status: list[str] = field(default_factory=list)
-    reason: dict[int, str] = field(default_factory=dict)
+    rows: TableWriter
+    class_names: tuple[str, ...] = ("default",)
+    on_close: Callable[[Request], None] | None = None
     gaps: dict[int, int] = field(default_factory=dict)  # gap in ps -> how often
     limits: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0))  # request-picoseconds
-    open: int = 0  # requests not yet finished, rejected or failed
-    in_system: int = 0  # requests that have arrived and are open
+    in_system: int = 0
+    closed: int = 0
+    last: int = UNSET  # index of the last request to come, once known
     area: int = 0  # integral of in_system over time
     changed: int = 0  # when in_system last changed
-    done: simpy.Event = field(init=False)  # succeeds when no request is open
+    done: simpy.Event = field(init=False)  # succeeds when the last request has come and none is open
+    _open: dict[int, Request] = field(default_factory=dict)  # arrived, row not written
+    _next_row: int = 0
+    _block: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.done = self.env.event()
-        count = len(self.requests)
-        for column in ("host", "replica", "ready", "admitted", "first_token", "finished"):
-            setattr(self, column, [UNSET] * count)
-        self.tokens_out = [0] * count
-        self.status = [IN_FLIGHT] * count
-        self.open = count
 
-    def arrive(self, request: int, host: int) -> None:
-        """The request reaches a host server now."""
-        self.host[request] = host
+    def arrive(self, request: Request) -> None:
+        """The request comes now."""
+        self._open[request.index] = request
         self._count(1)
 
-    def close(self, request: int, status: str, reason: str = "") -> None:
+    def close(self, request: Request, status: str, reason: str = "") -> None:
         """The request reaches its end now."""
-        self.status[request] = status
-        if reason:
-            self.reason[request] = reason
+        request.status = status
+        request.reason = reason
         self._count(-1)
-        self.open -= 1
-        if not self.open:
+        self.closed += 1
+        if request.index == self._next_row:
+            self._write_in_order()
+        if self.on_close:
+            self.on_close(request)
+        if self.closed == self.last + 1:
+            self.done.succeed()
+
+    def finish(self, request: Request, reply_ps: int) -> None:
+        """The request's last token was made now and reaches the user `reply_ps` later."""
+        request.finished_ps = self.env.now + reply_ps
+        self.limits["host"] += reply_ps
+        self.area += reply_ps
+        self.close(request, FINISHED)
+
+    def no_more(self, last: int) -> None:
+        """Request `last` was the last to come."""
+        self.last = last
+        if self.closed == last + 1:
             self.done.succeed()
 
     def _count(self, change: int) -> None:
@@ -85,39 +100,60 @@ class Ledger:
         """`times` tokens followed their predecessors after `gap_ps`."""
         self.gaps[gap_ps] = self.gaps.get(gap_ps, 0) + times
 
+    def _write_in_order(self) -> None:
+        waiting, block = self._open, self._block
+        while (request := waiting.get(self._next_row)) is not None and request.status != IN_FLIGHT:
+            block.append(waiting.pop(self._next_row))
+            self._next_row += 1
+        if len(block) >= _BLOCK_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.rows.write(_table(self._block, self.class_names))
+        self._block.clear()
+
     def tables(self) -> dict[str, Table]:
-        """The requests, gaps and limits tables, in seconds."""
-        requests = self.requests
-        count = len(requests)
-        ready, admitted, first, finished = (
-            _seconds(values) for values in (self.ready, self.admitted, self.first_token, self.finished)
-        )
-        gaps_of = np.maximum(requests.output_tokens - 1, 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            tpot = np.where(gaps_of > 0, (finished - first) / gaps_of, np.nan)
-        status = np.array(self.status, dtype="U9")
-        tpot[status != FINISHED] = np.nan
-        rows = {
-            "request": np.arange(count), "arrival_s": requests.arrival_s,
-            "klass": np.array(requests.class_names)[requests.klass] if count else np.array([], "U1"),
-            "prompt_tokens": requests.prompt_tokens.astype(np.int64),
-            "output_tokens": requests.output_tokens.astype(np.int64),
-            "tokens_out": np.array(self.tokens_out, np.int64), "status": status,
-            "reason": np.array([self.reason.get(i, "") for i in range(count)], dtype="U"),
-            "host": np.array(self.host, np.int64), "replica": np.array(self.replica, np.int64),
-            "ready_s": ready, "admitted_s": admitted, "first_token_s": first, "finished_s": finished,
-            "ttft_s": first - requests.arrival_s, "tpot_s": tpot, "e2e_s": finished - requests.arrival_s,
-        }
+        """The requests, gaps and limits tables, in seconds; requests still open get their rows now."""
+        self._block += [self._open.pop(index) for index in sorted(self._open)]
+        self._flush()
         gaps = sorted(self.gaps)
         return {
-            "requests": {column.name: rows[column.name] for column in TABLES["requests"]},
-            "gaps": {"gap_s": np.array(gaps, float) / PS_PER_S, "count": np.array([self.gaps[g] for g in gaps], np.int64)},
+            "requests": self.rows.close(),
+            "gaps": {
+                "gap_s": np.array(gaps, float) / PS_PER_S, "count": np.array([self.gaps[g] for g in gaps], np.int64)
+            },
             "limits": {
                 "resource": np.array(LIMITS), "request_s": np.array([self.limits[n] for n in LIMITS], float) / PS_PER_S
             },
         }
 
 
-def _seconds(values: list[int]) -> NDArray[np.float64]:
-    array = np.array(values, np.int64)
-    return np.where(array == UNSET, np.nan, array / PS_PER_S)
+def _table(block: list[Request], class_names: tuple[str, ...]) -> Table:
+    """Rows of the requests table."""
+    whole = np.array([
+        (r.index, r.prompt, r.output, r.given, r.reused, r.replays, r.host, r.replica, r.klass) for r in block
+    ], np.int64).reshape(-1, 9).T
+    times = np.array([
+        (r.arrival_ps, r.ready_ps, r.admitted_ps, r.first_token_ps, r.finished_ps) for r in block
+    ], np.int64).reshape(-1, 5).T
+    arrival, ready, admitted, first, finished = (_seconds(column) for column in times)
+    index, prompt, output, given, reused, replays, host, replica, klass = whole
+    # Differences are taken in picoseconds, where they are exact.
+    ttft, e2e, decode = times[3] - times[0], times[4] - times[0], times[4] - times[3]
+    is_finished = times[4] != UNSET
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tpot = np.where(is_finished & (output > 1), decode / PS_PER_S / (output - 1), np.nan)
+    rows: dict[str, NDArray[np.generic]] = {
+        "request": index, "arrival_s": arrival, "klass": np.array(class_names)[klass],
+        "prompt_tokens": prompt, "output_tokens": output, "tokens_out": given,
+        "status": np.array([r.status for r in block], "U9"), "reason": np.array([r.reason for r in block], "U"),
+        "reused_tokens": reused, "replays": replays, "host": host, "replica": replica,
+        "ready_s": ready, "admitted_s": admitted, "first_token_s": first, "finished_s": finished,
+        "ttft_s": np.where(times[3] == UNSET, np.nan, ttft / PS_PER_S), "tpot_s": tpot,
+        "e2e_s": np.where(is_finished, e2e / PS_PER_S, np.nan),
+    }
+    return {column.name: rows[column.name] for column in TABLES["requests"]}
+
+
+def _seconds(times: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(np.where(times == UNSET, np.nan, times / PS_PER_S))

@@ -1,13 +1,14 @@
 """The finite set of compiled programs a replica runs, and how long each takes.
 
 A static schedule exists only for compiled shapes: batch and context are padded to the next bucket. Each shape
-is timed once, by whichever network the run uses, and remembered.
+is timed once, by whichever network the run uses, and remembered. A network that is not deterministic gives the times
+of several successive iterations instead of one; a round then has as many draws.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dcsim.errors import CapacityError
@@ -15,31 +16,59 @@ from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
 from dcsim.spec.topology import ServingSpec
 
+Times = IterationTime | Sequence[IterationTime]
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """What a replica does while each of its micro-batches passes every stage once.
 
     `latency_ps` is the slowest micro-batch alone; `occupancy_ps` the sum over micro-batches of the time each
-    holds the busiest stage. `energy_j` is above the chips' waiting draw.
+    holds the busiest stage; `alone_ps` what a single sequence would take. `energy_j` is above the chips' waiting
+    draw. `first` and `last` are the programs it begins and ends with, `switches` the changes between.
     """
 
-    latency_ps: int
-    occupancy_ps: int
-    energy_j: float
+    latency_ps: int = 0
+    occupancy_ps: int = 0
+    energy_j: float = 0.0
+    alone_ps: int = 0
+    first: Shape | None = None
+    last: Shape | None = None
+    switches: int = 0
+    draws: tuple[Round, ...] = ()  # successive rounds of a network that is not deterministic
+
+    def with_(self, other: Round) -> Round:
+        """Both in one round, `other` after this."""
+        if self.last is None:
+            return other
+        return Round(
+            max(self.latency_ps, other.latency_ps), self.occupancy_ps + other.occupancy_ps,
+            self.energy_j + other.energy_j, self.alone_ps or other.alone_ps, self.first, other.last,
+            self.switches + (self.last != other.first) + other.switches,
+        )
+
+    def at(self, place: float, offset: int) -> Round:
+        """The draw `offset` after the one at `place` (0..1) among all, which follow each other in a ring."""
+        count = len(self.draws)
+        return self.draws[(int(place * count) + offset) % count] if count else self
 
 
 class Programs:
-    """Compiled shapes by bucket. `time_shape` gives the time of one shape and is called once for each."""
+    """Compiled shapes by bucket. `time_shape` gives the time or times of one shape and is called once for each."""
 
-    def __init__(self, serving: ServingSpec, time_shape: Callable[[Shape], IterationTime]) -> None:
+    def __init__(self, serving: ServingSpec, time_shape: Callable[[Shape], Times]) -> None:
         self._time_shape = time_shape
         self.batches = tuple(sorted(serving.batch_buckets))
         self.contexts = tuple(sorted(serving.context_buckets))
         self.chunk_tokens = serving.chunk_tokens
-        self._times: dict[Shape, IterationTime] = {}
+        drafts = serving.speculation
+        self._check_tokens = 1 + drafts.draft_tokens if drafts else 1
+        self._draft_ps = round(drafts.draft_tokens * drafts.draft_token_s * 1e12) if drafts else 0
+        self.drawn = False  # whether any shape has more than one time
+        self._times: dict[Shape, tuple[IterationTime, ...]] = {}
         self._decode: dict[tuple[int, int], Round] = {}
         self._prefill: dict[int, Round] = {}
+        self._read: dict[tuple[int, int], Round] = {}
 
     @property
     def context_max(self) -> int:
@@ -51,44 +80,59 @@ class Programs:
         """How many shapes have been timed so far."""
         return len(self._times)
 
-    def bucket(self, context: int) -> int:
-        """The compiled context a sequence of `context` tokens is padded to."""
-        i = bisect_left(self.contexts, context)
-        if i == len(self.contexts):
-            raise CapacityError(f"context of {context} tokens exceeds the largest compiled bucket", context, self.context_max)
-        return self.contexts[i]
-
-    def time(self, shape: Shape) -> IterationTime:
-        """Time of one iteration of `shape`."""
+    def times(self, shape: Shape) -> tuple[IterationTime, ...]:
+        """Times of successive iterations of `shape`; one where the network is deterministic."""
         if shape not in self._times:
-            self._times[shape] = self._time_shape(shape)
+            times = self._time_shape(shape)
+            self._times[shape] = (times,) if isinstance(times, IterationTime) else tuple(times)
+            self.drawn |= len(self._times[shape]) > 1
         return self._times[shape]
 
-    def decode(self, sequences: int, context: int) -> Round:
-        """One token for each of `sequences`, split into the micro-batches that finish soonest.
+    def decode(self, sequences: int, bucket: int) -> Round:
+        """One token (or one check of drafts) for each of `sequences`, split into the micro-batches that finish soonest.
 
         A micro-batch of b takes latency T(b) and holds each stage for occupancy o(b); ceil(n / b) of them are in
-        flight at once, so the round takes max(T(b), ceil(n / b) o(b)). Ties go to the smaller batch.
+        flight at once, so the round takes max(T(b), ceil(n / b) o(b)). Ties go to the smaller batch. `bucket` is the
+        index of the compiled context.
         """
-        key = sequences, self.bucket(context)
+        key = sequences, bucket
         if key not in self._decode:
+            context = self.contexts[bucket]
             self._decode[key] = min(
-                (self._split(sequences, batch, key[1]) for batch in self._useful_batches(sequences, key[1])),
+                (self._split(sequences, batch, context) for batch in self._useful_batches(sequences, context)),
                 key=lambda r: max(r.latency_ps, r.occupancy_ps),
             )
         return self._decode[key]
 
-    def prefill(self, context: int) -> Round:
-        """One chunk of a prompt, its last token at position `context`."""
-        bucket = self.bucket(context)
-        if bucket not in self._prefill:
-            time = self.time(Shape(1, max(bucket, self.chunk_tokens), self.chunk_tokens))
-            self._prefill[bucket] = Round(time.latency_ps, time.occupancy_ps, time.energy_j)
-        return self._prefill[bucket]
+    def read(self, start: int, stop: int) -> Round:
+        """The chunks that read a prompt's tokens start..stop-1, all in one round."""
+        key = start, stop
+        known = self._read.get(key)
+        if known is not None:
+            return known
+        ends = [*range(start + self.chunk_tokens, stop, self.chunk_tokens), stop]
+        total = combine(self._chunk(end) for end in ends)
+        if start % self.chunk_tokens == 0:  # others, which reuse a prefix, are too many to remember
+            self._read[key] = total
+        return total
+
+    def _chunk(self, end: int) -> Round:
+        """One chunk of a prompt, its last token at position `end`."""
+        i = bisect_left(self.contexts, end)
+        if i == len(self.contexts):
+            raise CapacityError(f"context of {end} tokens exceeds the largest compiled bucket", end, self.context_max)
+        if i not in self._prefill:
+            shape = Shape(1, max(self.contexts[i], self.chunk_tokens), self.chunk_tokens)
+            self._prefill[i] = _round(shape, self.times(shape))
+        return self._prefill[i]
 
     def _split(self, sequences: int, batch: int, context: int) -> Round:
-        time, count = self.time(Shape(batch, context)), -(-sequences // batch)
-        return Round(time.latency_ps, count * time.occupancy_ps, count * time.energy_j)
+        shape = self._check(batch, context)
+        alone = self.times(self._check(self.batches[0], context))
+        return _round(shape, self.times(shape), -(-sequences // batch), self._draft_ps, alone)
+
+    def _check(self, batch: int, context: int) -> Shape:
+        return Shape(batch, max(context, self._check_tokens), self._check_tokens)
 
     def _useful_batches(self, sequences: int, context: int) -> list[int]:
         """Batch buckets worth trying, smallest first: none beyond the first that leaves the pipeline room."""
@@ -99,3 +143,42 @@ class Programs:
             if split.occupancy_ps <= split.latency_ps or batch >= sequences:
                 break
         return useful
+
+
+def combine(rounds: Iterable[Round]) -> Round:
+    """All of them in one round, one after another; draw by draw where there are several."""
+    rounds = list(rounds)
+    total = Round()
+    for round_ in rounds:
+        total = total.with_(round_)
+    count = max((len(round_.draws) for round_ in rounds), default=0)
+    if not count:
+        return total
+    draws = [combine(r.draws[i % len(r.draws)] if r.draws else r for r in rounds) for i in range(count)]
+    return _mean(draws)
+
+
+def _round(
+    shape: Shape, times: Sequence[IterationTime], count: int = 1, extra_ps: int = 0,
+    alone: Sequence[IterationTime] = (),
+) -> Round:
+    """`count` micro-batches of one shape, each `extra_ps` later than the network says."""
+    single = alone or times
+    draws = [
+        Round(
+            time.latency_ps + extra_ps, count * time.occupancy_ps, count * time.energy_j,
+            single[i % len(single)].latency_ps + extra_ps if alone else 0, shape, shape,
+        )
+        for i, time in enumerate(times)
+    ]
+    return draws[0] if len(draws) == 1 else _mean(draws)
+
+
+def _mean(draws: list[Round]) -> Round:
+    """Rounds of the same programs with their mean as what to expect."""
+    n, one = len(draws), draws[0]
+    return Round(
+        sum(d.latency_ps for d in draws) // n, sum(d.occupancy_ps for d in draws) // n,
+        sum(d.energy_j for d in draws) / n, sum(d.alone_ps for d in draws) // n,
+        one.first, one.last, one.switches, tuple(draws),
+    )

@@ -3,32 +3,32 @@
 In a round every micro-batch passes every stage once: each decoding sequence gains a token, and some prompt
 chunks are read. No micro-batch overtakes another, so a round takes the slowest one's latency, or the busiest
 stage's total occupancy where that is longer. Between two changes of what it carries (admission, end of a
-prompt, end of a sequence, a context bucket crossed) a round's time is constant, so the replica sleeps over all
-those rounds at once; `skip=False` wakes it every round, as a reference that must give the same rows.
+prompt, end of a sequence, a context bucket crossed) nothing but the rounds' number grows, so the replica sleeps over
+all those rounds at once; `skip=False` wakes it every round, as a reference that must give the same rows.
+
+What comes from outside (requests, faults) is seen at the end of the round it comes in; only a fault cuts a round short.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
 
 import simpy
 
-from dcsim.cluster.ledger import Ledger
-from dcsim.cluster.programs import Programs, Round
-from dcsim.records import FINISHED, REJECTED
+from dcsim.cluster.booking import Booking
+from dcsim.cluster.decoding import Decoding, Growth
+from dcsim.cluster.events import call_at
+from dcsim.cluster.kv import KvRoom
+from dcsim.cluster.ledger import Ledger, to_ps
+from dcsim.cluster.pace import Drawn, Places, Steady
+from dcsim.cluster.programs import Programs, Round, combine
+from dcsim.cluster.request import UNSET, Request
+from dcsim.cluster.waiting import Waiting
+from dcsim.records import FAILED, IN_FLIGHT, REJECTED
 from dcsim.spec.topology import ServingSpec
-
-
-@dataclass(slots=True)
-class _Prompt:
-    request: int
-    tokens: int
-    read: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,203 +40,390 @@ class ReplicaPower:
     work_w_max: float  # power available to work above wait_w; infinite without a cap
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaSetup:
+    """What all replicas of a run share."""
+
+    programs: Programs
+    kv_tokens: int
+    serving: ServingSpec
+    priorities: tuple[int, ...]
+    switch_ps: int  # cost of a change of program
+    reply_ps: int  # from a token made to the user seeing it
+    skip: bool
+    growth: Growth | None  # of speculative decoding
+
+
 class Replica:
-    """Sequences, their KV room and the rounds they share. `submit` hands it a request that is ready."""
+    """Sequences, their KV room and the rounds they share. `submit` hands it a request that is ready.
+
+    `load` hears of requests come (+1) and gone (-1). `pass_on` and `fetch` are set where prefill and decode are apart
+    (see `flow`): a replica that only reads prompts passes each on, a replica that only decodes fetches its KV, and lets
+    the source `forget` a request that will not come.
+    """
 
     def __init__(
-        self, env: simpy.Environment, index: int, programs: Programs, kv_tokens: int, serving: ServingSpec,
-        power: ReplicaPower, ledger: Ledger, reply_ps: int, skip: bool = True,
+        self, env: simpy.Environment, index: int, setup: ReplicaSetup, power: ReplicaPower, places: Places,
+        ledger: Ledger, load: Callable[[int], None],
     ) -> None:
-        self._env, self._index, self._programs, self._ledger = env, index, programs, ledger
-        self._kv_tokens, self._kv_free = kv_tokens, kv_tokens
-        self._sequences_max, self._queue_max = serving.sequences_max, serving.queue_max
-        self._prefill_tokens_max = max(serving.prefill_tokens_max, serving.chunk_tokens)
-        self._power, self._reply_ps, self._skip = power, reply_ps, skip
-        self._waiting: deque[int] = deque()
-        self._prompts: deque[_Prompt] = deque()
-        self._ends: list[tuple[int, int]] = []  # heap of (last round, request) of decoding sequences
-        self._lengths: list[tuple[int, int]] = []  # heap of (-(context - round), last round): longest context first
-        self._round = 0
-        self._idle: simpy.Event | None = None
-        self._asleep = False  # over several rounds, may be woken
-        self._came = 0  # requests at the tail of `_waiting` that came in since the round began
-        self._energy_j, self._draw_w, self._since = 0.0, power.idle_w, 0
-        self.tokens = 0
-        self.process = env.process(self._run())
+        self._env, self.index, self._ledger, self._load = env, index, ledger, load
+        self._setup, self._serving, self._programs, self._power = setup, setup.serving, setup.programs, power
+        self._prefill_tokens_max = max(setup.serving.prefill_tokens_max, setup.programs.chunk_tokens)
+        self._mixed = setup.serving.batching == "continuous"
+        self._static = setup.serving.batching == "static"
+        self._patience_ps, self._timeout_ps = to_ps(setup.serving.patience_s), to_ps(setup.serving.timeout_s)
+        self._places = places
+        self.pass_on: Callable[[Request], None] | None = None
+        self.fetch: Callable[[Request], None] | None = None
+        self.forget: Callable[[Request], None] | None = None
+        drafts = setup.serving.speculation
+        self._ahead = drafts.draft_tokens if drafts else 0
+        self.kv = KvRoom(setup.kv_tokens, setup.serving.prefix_reuse and not setup.serving.prefill_replicas)
+        self._waiting = Waiting(setup.priorities)
+        self._prompts: deque[Request] = deque()
+        self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead)
+        self._copying: dict[int, Request] = {}  # holding room while KV is copied to or from another replica
+        self._landed: list[Request] = []  # copied here, decode from the next round on
+        self._late: dict[int, int] = {}  # decoding request -> time of its last token, where that was not just now
+        self._deadlines: list[tuple[int, int, Request]] = []
+        self._booking = Booking(ledger.limits)
+        self._rounds_done = 0
+        self._program: object = None  # the last one run
+        self._pace: Steady | Drawn | None = None  # rounds under way
+        self._rounds = 0  # how many of them until the next wake
+        self._decodes = False  # whether they decode
+        self._chunks: list[tuple[Request, int]] = []  # prompts they read, and how far
+        self._since = 0  # when they began
+        self._alarm: simpy.Event | None = None
+        self.down_until = 0
+        self._energy_j, self._draw_w, self._draw_since = 0.0, power.idle_w, 0
 
-    @property
-    def load(self) -> int:
-        """Requests here and not finished."""
-        return len(self._waiting) + len(self._prompts) + len(self._ends)
+    # What comes from outside
 
-    def submit(self, request: int) -> None:
+    def submit(self, request: Request) -> None:
         """Take a request that stands ready now; reject it if it could never be served."""
-        ledger = self._ledger
-        prompt, output = self._lengths_of(request)
-        reason = self._refusal(prompt, output)
+        now = self._env.now
+        reason = self._refusal(request)
         if reason:
-            ledger.close(request, REJECTED, reason)
+            self._ledger.close(request, REJECTED, reason)
             return
-        ledger.replica[request] = self._index
+        request.replica, request.queued_ps = self.index, now
+        self._load(1)
         self._waiting.append(request)
-        self._came += 1
-        if self._idle is not None:
-            self._idle.succeed()
-            self._idle = None
-        elif self._asleep:
-            self._asleep = False
-            self.process.interrupt()
+        self._booking.came(now)
+        if self._patience_ps and request.first_token_ps == UNSET:
+            heapq.heappush(self._deadlines, (request.arrival_ps + self._patience_ps, request.index, request))
+        if self._timeout_ps:
+            heapq.heappush(self._deadlines, (request.arrival_ps + self._timeout_ps, request.index, request))
+        self._rouse()
+
+    def landed(self, request: Request) -> None:
+        """The KV this replica fetched is here."""
+        if self._copying.pop(request.index, None):
+            self._booking.copied(request.queued_ps, self._env.now)
+            self._landed.append(request)
+            self._rouse()
+
+    def copied(self, request: Request) -> None:
+        """KV this replica held for another is not needed any more."""
+        if self._copying.pop(request.index, None):
+            self.kv.give_back(request, keep=False)
+            self._rouse()
+
+    def holds_copy(self, request: Request) -> bool:
+        """Whether KV of a request passed on is still here."""
+        return request.index in self._copying
+
+    def drop(self, request: Request) -> None:
+        """Let a request of this replica go, wherever it stands."""
+        if request in self._decoding:
+            self._decoding.leave(request)
+            self._late.pop(request.index, None)
+        elif request in self._prompts:
+            self._prompts.remove(request)
+        elif request in self._landed:
+            self._landed.remove(request)
+        elif self._copying.pop(request.index, None):
+            self._booking.copy_ended(request.queued_ps, self._env.now)
+        else:
+            self._waiting.remove(request)
+        self.kv.give_back(request, keep=False)
+        if self.forget:
+            self.forget(request)
+        self._load(-1)
+
+    def fail(self, until_ps: int) -> tuple[list[Request], list[Request]]:
+        """Stop now, lose all KV, and stand still until then; returns requests that lost work, and waiting ones."""
+        now = self._env.now
+        self.settle()
+        held = [*self._decoding.requests(), *self._prompts, *self._landed]
+        self._booking.lost(now, self._since, len(held) - len(self._landed))
+        for request in self._decoding.requests():
+            request.token_ps = self._late.get(request.index, self._since)
+        self._decoding.clear()
+        waiting = list(self._waiting)
+        for request in self._copying.values():
+            if request.replica == self.index:  # on its way here, still whole at its source
+                self._booking.copy_ended(request.queued_ps, now)
+                waiting.append(request)
+        for queue in (self._prompts, self._landed, self._copying, self._late):
+            queue.clear()
+        self.kv.clear()
+        self._waiting = Waiting(self._setup.priorities)
+        self._load(-len(held) - len(waiting))
+        self._pace, self._program, self._since = None, None, now
+        self.down_until = max(self.down_until, until_ps)
+        self._energy_to(now, self._power.idle_w)
+        self._alarm = call_at(self._env, self.down_until, self._wake, urgent=False)
+        return held, waiting
+
+    def settle(self) -> None:
+        """Book the whole rounds that have passed since the last wake."""
+        now = self._env.now
+        if self._pace is None:
+            return
+        rounds = min(self._pace.rounds_within(now - self._since), self._rounds)
+        if rounds:
+            came = self._booking.set_aside()
+            self._rounds -= rounds
+            self._end(rounds, self._since + self._pace.span_ps(rounds))
+            self._booking.put_back(came)
 
     def energy_j(self, now: int) -> float:
         """Energy of the replica's chips from time 0 to `now`."""
-        return self._energy_j + self._draw_w * (now - self._since) / 1e12
+        return self._energy_j + self._draw_w * (now - self._draw_since) / 1e12
 
-    def _lengths_of(self, request: int) -> tuple[int, int]:
-        requests = self._ledger.requests
-        return int(requests.prompt_tokens[request]), int(requests.output_tokens[request])
+    def close_out(self) -> None:
+        """The run ends now: bring the tokens given to open requests up to date."""
+        self.settle()
+        self._decoding.clear()
+        if self._decoding.together:
+            self._ledger.count_gap(0, self._decoding.together)
 
-    def _refusal(self, prompt: int, output: int) -> str:
-        if prompt + output > self._kv_tokens:
-            return f"needs KV room for {prompt + output} tokens, a replica has {self._kv_tokens}"
-        if prompt + output > self._programs.context_max:
-            return f"context of {prompt + output} tokens exceeds the largest compiled, {self._programs.context_max}"
-        if len(self._waiting) >= self._queue_max:
-            return f"replica {self._index}: queue of {self._queue_max} full"
+    def _refusal(self, request: Request) -> str:
+        tokens = request.prompt + request.output + self._ahead
+        if tokens > self.kv.capacity:
+            return f"needs KV room for {tokens} tokens, a replica has {self.kv.capacity}"
+        if tokens > self._programs.context_max:
+            return f"context of {tokens} tokens exceeds the largest compiled, {self._programs.context_max}"
+        if self._waiting.count >= self._serving.queue_max:
+            return f"replica {self.index}: queue of {self._serving.queue_max} full"
         return ""
 
-    def _run(self) -> Generator[simpy.Event, Any, None]:
-        env = self._env
-        while True:
-            if not (self._waiting or self._prompts or self._ends):
-                self._draw(self._power.idle_w)
-                self._idle = env.event()
-                yield self._idle
-            self._admit()
-            chunks, round_ = self._compose()
-            length = self._round_ps(round_)
-            self._draw(self._power.wait_w + round_.energy_j / (length / 1e12))
-            start, rounds = env.now, self._rounds_until_change(bool(chunks))
-            self._came = 0
-            try:
-                self._asleep = rounds > 1
-                yield env.timeout(rounds * length)
-            except simpy.Interrupt:
-                # A request came in: stop at the next round's end.
-                rounds = max(1, -(-(env.now - start) // length))
-                yield env.timeout(start + rounds * length - env.now)
-            self._asleep = False
-            self._book_waits(start)
-            self._advance(rounds, length, round_, chunks)
+    def _room(self, request: Request) -> int:
+        """KV tokens the request holds here from admission to its end."""
+        if self.pass_on:
+            return request.to_read + 1
+        return request.prompt + request.output + self._ahead
 
-    def _admit(self) -> None:
-        """Give KV room and a sequence slot, first come first served; the first that does not fit blocks the rest."""
+    # Rounds
+
+    def _rouse(self) -> None:
+        """Something came: wake at the end of the round under way, or now if there is none."""
         now = self._env.now
-        while self._waiting and len(self._prompts) + len(self._ends) < self._sequences_max:
-            prompt, output = self._lengths_of(self._waiting[0])
-            if prompt + output > self._kv_free:
-                break
-            request = self._waiting.popleft()
-            self._kv_free -= prompt + output
-            self._ledger.admitted[request] = now
-            self._prompts.append(_Prompt(request, prompt))
+        if now < self.down_until:
+            return
+        if self._pace is None:
+            if self._alarm is None:
+                self._alarm = call_at(self._env, now, self._wake, urgent=False)
+        elif self._rounds > 1:
+            rounds = self._pace.rounds_within(now - self._since - 1) + 1
+            if rounds < self._rounds:
+                self._rounds = rounds
+                self._alarm = call_at(self._env, self._since + self._pace.span_ps(rounds), self._wake, urgent=False)
 
-    def _compose(self) -> tuple[list[tuple[_Prompt, int]], Round]:
-        """The prompt chunks this round reads, and the round's latency, occupancy and energy."""
-        programs = self._programs
-        latency = occupancy = 0
-        energy = 0.0
-        if self._ends:
-            decode = programs.decode(len(self._ends), self._context_max())
-            latency, occupancy, energy = decode.latency_ps, decode.occupancy_ps, decode.energy_j
-        chunks, budget = [], self._prefill_tokens_max
-        for prompt in self._prompts:
-            read = prompt.read
-            while read < prompt.tokens and budget >= programs.chunk_tokens:
-                step = min(programs.chunk_tokens, prompt.tokens - read)
-                read, budget = read + step, budget - programs.chunk_tokens
-                chunk = programs.prefill(read)
-                latency, occupancy, energy = max(latency, chunk.latency_ps), occupancy + chunk.occupancy_ps, energy + chunk.energy_j
-            if read > prompt.read:
-                chunks.append((prompt, read))
-            if budget < programs.chunk_tokens:
-                break
-        return chunks, Round(latency, occupancy, energy)
+    def _wake(self, alarm: simpy.Event) -> None:
+        if alarm is not self._alarm:  # an earlier wake was set since
+            return
+        self._alarm = None
+        now = self._env.now
+        if self._pace is not None:
+            self._end(self._rounds, now)
+        else:
+            self._booking.idle(now, self._since)
+        self._begin(now)
 
-    def _round_ps(self, round_: Round) -> int:
+    def _begin(self, now: int) -> None:
+        """Admit, compose the next round, and sleep until something changes."""
+        if self._deadlines:
+            self._give_up(now)
+        for request in self._landed:
+            self._join(request, now)
+        self._landed.clear()
+        self._admit(now)
+        self._since = now
+        self._booking.begin(self._waiting.count, self._why_waiting())
+        if not (self._prompts or self._decoding.count):
+            self._pace = None
+            self._energy_to(now, self._power.idle_w)
+            return
+        round_ = self._compose()
+        self._pace = self._pace_of(round_, now)
+        self._program = round_.last
+        span = self._pace.span_ps(self._rounds)
+        energy = sum(part.energy_j * times for part, _, times in self._pace.parts(self._rounds))
+        self._energy_to(now, self._power.wait_w + energy / (span / 1e12))
+        self._alarm = call_at(self._env, now + span, self._wake, urgent=False)
+
+    def _admit(self, now: int) -> None:
+        """Give KV room and a sequence slot in turn; the first that does not fit blocks the rest."""
+        waiting, kv = self._waiting, self.kv
+        if not waiting.count or (self._static and self._active()):
+            return
+        while waiting.count and self._active() < self._serving.sequences_max:
+            request = waiting.head()
+            tokens = self._room(request)
+            if not kv.fits(tokens):
+                break
+            waiting.remove(request)
+            kv.take(request, tokens)
+            if request.admitted_ps == UNSET:
+                request.admitted_ps = now
+            if self.fetch:
+                request.queued_ps = now
+                self._copying[request.index] = request
+                self.fetch(request)
+            else:
+                self._prompts.append(request)
+
+    def _active(self) -> int:
+        return len(self._prompts) + self._decoding.count + len(self._copying) + len(self._landed)
+
+    def _why_waiting(self) -> str:
+        if self._active() >= self._serving.sequences_max:
+            return "sequence_slots"
+        return "batch" if self._static else "kv_memory"
+
+    def _compose(self) -> Round:
+        """What the next round does: a token for each sequence, and chunks of prompts in order of admission."""
+        chunk, budget = self._programs.chunk_tokens, self._prefill_tokens_max
+        parts: list[Round] = []
+        self._chunks = []
+        for request in self._prompts:
+            if budget < chunk:
+                break
+            start, stop = request.read, min(request.to_read, request.read + budget // chunk * chunk)
+            budget -= -(-(stop - start) // chunk) * chunk
+            parts.append(self._programs.read(start, stop))
+            self._chunks.append((request, stop))
+        self._decodes = self._decoding.count > 0 and (self._mixed or not parts)
+        if self._decodes:
+            parts.insert(0, self._programs.decode(self._decoding.count, self._decoding.bucket))
+        if len(parts) == 1:
+            return parts[0]
+        if self._programs.drawn:
+            place, offset, _ = self._places.at(self._rounds_done)
+            parts = [part.at(place, offset) for part in parts]
+        return combine(parts)
+
+    def _pace_of(self, round_: Round, now: int) -> Steady | Drawn:
+        """The rounds until the next change, and how long they take."""
+        self._rounds = 1
+        if not self._chunks and self._setup.skip:
+            self._rounds = self._decoding.steps_until_change()
+        lead = 0
+        if self._setup.switch_ps:
+            lead = (round_.switches + (round_.first != self._program)) * self._setup.switch_ps
+        pace: Steady | Drawn
+        if round_.draws:
+            place, offset, left = self._places.at(self._rounds_done)
+            self._rounds = min(self._rounds, left)
+            rounds = [round_.at(place, offset + i) for i in range(self._rounds)]
+            pace = Drawn(rounds, [self._length(r) for r in rounds], lead)
+        else:
+            pace = Steady(round_, self._length(round_), lead)
+        if self._deadlines and self._rounds > 1:
+            self._rounds = min(self._rounds, pace.rounds_within(self._deadlines[0][0] - now - 1) + 1)
+        return pace
+
+    def _length(self, round_: Round) -> int:
         """The slowest micro-batch or the busiest stage, stretched where a power cap slows all chips together."""
         length = max(round_.latency_ps, round_.occupancy_ps)
         return max(length, int(round_.energy_j / self._power.work_w_max * 1e12))
 
-    def _rounds_until_change(self, reading: bool) -> int:
-        if reading or not self._skip:
-            return 1
-        longest = self._context_max()
-        until_bucket = self._programs.bucket(longest) - longest + 1
-        return min(self._ends[0][0] - self._round, until_bucket)
+    # What rounds did
 
-    def _context_max(self) -> int:
-        """Longest context among decoding sequences, the token being made included."""
-        while self._lengths[0][1] <= self._round:
-            heapq.heappop(self._lengths)
-        return self._round - self._lengths[0][0]
-
-    def _advance(self, rounds: int, length: int, round_: Round, chunks: list[tuple[_Prompt, int]]) -> None:
+    def _end(self, rounds: int, now: int) -> None:
         """`rounds` rounds have passed: count tokens, end sequences, finish prompts."""
-        now, ledger, decoding = self._env.now, self._ledger, len(self._ends)
-        if decoding:
-            ledger.count_gap(length, decoding * rounds)
-            self.tokens += decoding * rounds
-        self._book_round(rounds, length, round_, decoding)
-        self._round += rounds
-        while self._ends and self._ends[0][0] <= self._round:
-            self._finish(heapq.heappop(self._ends)[1], now)
-        for prompt, read in chunks:
-            prompt.read = read
-        while self._prompts and self._prompts[0].read == self._prompts[0].tokens:
-            self._first_token(self._prompts.popleft(), now)
+        pace, since, decoding, prompts = self._pace, self._since, self._decoding.count, self._prompts
+        assert pace is not None
+        self._booking.rounds(pace, rounds, now, now - since, len(prompts), decoding, self._decodes)
+        energy = sum(part.energy_j * times for part, _, times in pace.parts(rounds))
+        self._energy_j += self._power.wait_w * (now - since) / 1e12 + energy
+        self._rounds_done += rounds
+        self._since = self._draw_since = now
+        if self._decodes:
+            self._count_gaps(pace, rounds, decoding, since)
+            for request in self._decoding.advance(rounds):
+                self._finish(request)
+        elif decoding:
+            for request in self._decoding.requests():
+                self._late.setdefault(request.index, since)
+        for request, read in self._chunks:
+            request.read = read
+        while prompts and prompts[0].read == prompts[0].to_read:
+            self._first_token(prompts.popleft(), now)
 
-    def _first_token(self, prompt: _Prompt, now: int) -> None:
-        request, output = prompt.request, int(self._ledger.requests.output_tokens[prompt.request])
-        self._ledger.first_token[request] = now + self._reply_ps
-        self.tokens += 1
-        if output == 1:
-            self._finish(request, now)
-            return
-        last = self._round + output - 1
-        heapq.heappush(self._ends, (last, request))
-        heapq.heappush(self._lengths, (self._round - prompt.tokens - 1, last))
+    def _count_gaps(self, pace: Steady | Drawn, rounds: int, decoding: int, since: int) -> None:
+        """Every sequence got a token each round; the first follows one made at `since`, or earlier for late ones."""
+        count_gap, late = self._ledger.count_gap, self._late
+        first = pace.span_ps(1)
+        if decoding > len(late):
+            count_gap(first, decoding - len(late))
+        for made in late.values():
+            count_gap(since + first - made, 1)
+        late.clear()
+        if rounds > 1:
+            skipped = 1
+            for _, length, times in pace.parts(rounds):
+                if times > skipped:
+                    count_gap(length, decoding * (times - skipped))
+                skipped = 0
 
-    def _finish(self, request: int, now: int) -> None:
-        ledger, (prompt, output) = self._ledger, self._lengths_of(request)
-        self._kv_free += prompt + output
-        ledger.finished[request] = now + self._reply_ps
-        ledger.tokens_out[request] = output
-        ledger.limits["host"] += self._reply_ps
-        ledger.close(request, FINISHED)
+    def _first_token(self, request: Request, now: int) -> None:
+        """All of the request's text is read, which makes its next token."""
+        if request.first_token_ps == UNSET:
+            request.first_token_ps = now + self._setup.reply_ps
+        else:  # after a fault
+            self._ledger.count_gap(now - request.token_ps, 1)
+        request.given += 1
+        request.token_ps = now
+        if request.given == request.output:
+            self._finish(request)
+        elif self.pass_on:
+            self._copying[request.index] = request
+            self._load(-1)
+            self.pass_on(request)
+        else:
+            self._join(request, now)
 
-    def _draw(self, watts: float) -> None:
-        """From now on the replica's chips draw `watts`."""
-        now = self._env.now
-        self._energy_j += self._draw_w * (now - self._since) / 1e12
-        self._draw_w, self._since = watts, now
+    def _join(self, request: Request, now: int) -> None:
+        self._decoding.join(request)
+        if request.token_ps != now:
+            self._late[request.index] = request.token_ps
 
-    def _book_waits(self, start: int) -> None:
-        """Book the time of waiting requests since `start`: blocked at admission, or come in during the round."""
-        now, ledger, blocked = self._env.now, self._ledger, len(self._waiting) - self._came
-        slots_full = len(self._prompts) + len(self._ends) >= self._sequences_max
-        ledger.limits["sequence_slots" if slots_full else "kv_memory"] += blocked * (now - start)
-        for request in islice(reversed(self._waiting), self._came):
-            ledger.limits["iteration_latency"] += now - ledger.ready[request]
+    def _finish(self, request: Request) -> None:
+        self.kv.give_back(request)
+        self._load(-1)
+        self._ledger.finish(request, self._setup.reply_ps)
 
-    def _book_round(self, rounds: int, length: int, round_: Round, decoding: int) -> None:
-        """Book the rounds' time: the part a lone token would take, and what lengthened it."""
-        limits, prompts = self._ledger.limits, len(self._prompts)
-        limits["prefill"] += prompts * rounds * length
-        if not decoding:
-            return
-        alone = min(length, self._programs.decode(1, self._context_max()).latency_ps)
-        limits["iteration_latency"] += decoding * rounds * alone
-        free = max(round_.latency_ps, round_.occupancy_ps)
-        cause = "pipeline" if round_.occupancy_ps > round_.latency_ps else "prefill" if prompts else "iteration_latency"
-        limits[cause] += decoding * rounds * (min(free, length) - alone)
-        limits["power_cap"] += decoding * rounds * (length - free)
+    def _give_up(self, now: int) -> None:
+        """Fail requests here whose client has gone, or whose time is over."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            request = heapq.heappop(self._deadlines)[2]
+            if request.status != IN_FLIGHT or request.replica != self.index:
+                continue
+            waited = now - request.arrival_ps
+            if self._timeout_ps and waited >= self._timeout_ps:
+                reason = f"timed out: not finished within {self._serving.timeout_s:g} s"
+            elif self._patience_ps and request.first_token_ps == UNSET:
+                reason = f"gave up: no first token within {self._serving.patience_s:g} s"
+            else:
+                continue
+            self.drop(request)
+            self._ledger.close(request, FAILED, reason)
+
+    def _energy_to(self, now: int, watts: float) -> None:
+        """Draw `watts` from now on."""
+        self._energy_j += self._draw_w * (now - self._draw_since) / 1e12
+        self._draw_w, self._draw_since = watts, now

@@ -8,21 +8,47 @@ from pydantic import Field
 
 from dcsim.spec.chip import ChipSpec
 from dcsim.spec.fabric import FabricSpec
+from dcsim.spec.faults import FaultsSpec
 from dcsim.spec.host import HostSpec, NodeSpec, PowerSpec
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import MappingSpec
 from dcsim.spec.network import NetworkSpec
-from dcsim.spec.section import Count, Named, Positive, Section, Time
+from dcsim.spec.section import Count, Fraction, Named, Positive, Section, Time
 from dcsim.spec.workload import WorkloadSpec
 
 Buckets = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class SpeculationSpec(Section):
+    """A small LLM drafts tokens, the served one checks them all in one iteration."""
+
+    draft_tokens: Positive = Field(description="Tokens drafted ahead for each sequence.")
+    acceptance: Fraction = Field(description="Probability that a drafted token is accepted, each by itself.")
+    draft_token_s: Time = Field(ge=0, description="Time to draft one token; drafts come before each iteration.")
 
 
 class ServingSpec(Section):
     """How requests become iterations."""
 
     host_servers: Positive = Field(default=8, description="Host servers that take in requests, in turn.")
-    router: Literal["round_robin", "least_loaded"] = Field(default="least_loaded", description="Which replica a request goes to.")
+    router: Literal["round_robin", "least_loaded", "session"] = Field(
+        default="least_loaded", description="Which replica a request goes to; `session`: always the same for one session."
+    )
+    batching: Literal["continuous", "prefill_first", "static"] = Field(
+        default="continuous",
+        description="Prompt chunks beside decoding; or decoding waits for prompts; or a batch runs to its end before the next.",
+    )
+    prefix_reuse: bool = Field(default=True, description="Keep an ended turn's KV for its session's next turn while there is room.")
+    speculation: SpeculationSpec | None = Field(default=None, description="Speculative decoding; none by default.")
+    prefill_replicas: Count = Field(
+        default=0, description="The first so many replicas only read prompts, the others only decode; 0: all do both."
+    )
+    patience_s: Time = Field(default=0.0, ge=0, description="A client without a first token after this gives up; 0: never.")
+    timeout_s: Time = Field(default=0.0, ge=0, description="An answer not finished this long after arrival is dropped; 0: never.")
+    draw_block: Positive = Field(
+        default=16, description="Successive iterations drawn together from a packet network's replications."
+    )
+    warmup_s: Time = Field(default=0.0, ge=0, description="Requests that arrive before this are served but not measured.")
     chunk_tokens: Positive = Field(default=128, description="Prompt tokens of one prefill chunk; the last chunk is padded.")
     prefill_tokens_max: Positive = Field(default=2048, description="Prompt tokens one iteration may carry.")
     sequences_max: Positive = Field(default=512, description="Sequences one replica serves at once.")
@@ -55,3 +81,4 @@ class Topology(Named):
     workload: WorkloadSpec
     slo: SloSpec = Field(default_factory=SloSpec)
     power: PowerSpec = Field(default_factory=PowerSpec)
+    faults: FaultsSpec = Field(default_factory=FaultsSpec)

@@ -45,12 +45,13 @@ def test_a_request_alone_takes_what_arithmetic_says(serve_small):
     # Chunks end at 128, 256, ... 1152, 1200: contexts padded to 512 (4 chunks), 1024 (4), 2048 (2).
     latency_us = chunk_us + 0.01 * 2048
     occupancy_us = sum((chunk_us + 0.01 * c) / 60 for c in [512] * 4 + [1024] * 4 + [2048] * 2)
-    prefill_s = max(latency_us, occupancy_us) * 1e-6
+    switch_s = 10e-6
+    prefill_s = max(latency_us, occupancy_us) * 1e-6 + 3 * switch_s
     decode_s = (3000 + 10 + 0.01 * 2048) * 1e-6
     first = rows(result)["first_token_s"][0]
     assert first == pytest.approx(1.0 + host_s + prefill_s + reply_s, abs=1e-9)
-    assert rows(result)["finished_s"][0] == pytest.approx(first + 4 * decode_s, abs=1e-9)
-    assert rows(result)["tpot_s"][0] == pytest.approx(decode_s, rel=1e-9)
+    assert rows(result)["finished_s"][0] == pytest.approx(first + 4 * decode_s + switch_s, abs=1e-9)
+    assert rows(result)["tpot_s"][0] == pytest.approx(decode_s + switch_s / 4, rel=1e-9)
 
 
 def test_i1_requests_are_conserved(serve_small):

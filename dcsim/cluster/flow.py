@@ -1,0 +1,80 @@
+"""KV on its way from replicas that read prompts to replicas that decode.
+
+A read request waits for room in a decoding replica while its KV stays where it was made. Once admitted its KV is
+copied over the source's links, one request after another; both ends hold room until the copy is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import simpy
+
+from dcsim.cluster.events import call_at
+from dcsim.cluster.replica import Replica
+from dcsim.cluster.request import Request
+from dcsim.records import IN_FLIGHT
+
+
+class KvFlow:
+    """Connects replicas. `copy_ps(tokens)` is the time the KV of so many tokens holds a source's links.
+
+    `choose` gives the decoding replica of a request; `lost` hears of requests whose KV a fault destroyed.
+    """
+
+    def __init__(
+        self, env: simpy.Environment, copy_ps: Callable[[int], int], choose: Callable[[Request], Replica],
+        lost: Callable[[Request], None],
+    ) -> None:
+        self._env, self._copy_ps, self._choose, self._lost = env, copy_ps, choose, lost
+        self._sources: dict[int, Replica] = {}  # request index -> where its KV was made
+        self._copies: dict[int, simpy.Event] = {}  # request index -> end of the copy under way
+        self._free_at: dict[int, int] = {}  # replica -> when its links are free
+
+    def connect(self, source: Replica) -> None:
+        """Let a replica that reads prompts pass its requests on."""
+        source.pass_on = lambda request: self._offer(source, request)
+
+    def receive(self, target: Replica) -> None:
+        """Let a replica that decodes fetch KV."""
+        target.fetch = lambda request: self._fetch(target, request)
+        target.forget = self._forget
+
+    def offer_again(self, request: Request) -> bool:
+        """Find another decoding replica for a request whose KV is still at its source; False if it is not."""
+        source = self._sources.get(request.index)
+        if source is None or not source.holds_copy(request):
+            return False
+        self._offer(source, request)
+        return True
+
+    def _offer(self, source: Replica, request: Request) -> None:
+        self._sources[request.index] = source
+        self._copies.pop(request.index, None)
+        self._choose(request).submit(request)
+        if request.status != IN_FLIGHT:  # rejected
+            self._forget(request)
+
+    def _fetch(self, target: Replica, request: Request) -> None:
+        source = self._sources[request.index]
+        start = max(self._env.now, self._free_at.get(source.index, 0))
+        end = start + self._copy_ps(request.to_read - 1)
+        self._free_at[source.index] = end
+        self._copies[request.index] = call_at(self._env, end, lambda event: self._arrive(target, request, event))
+
+    def _arrive(self, target: Replica, request: Request, copy: simpy.Event) -> None:
+        if self._copies.get(request.index) is not copy:  # a fault at the target or the client ended it
+            return
+        if self._sources[request.index].holds_copy(request):
+            self._forget(request)
+            target.landed(request)
+        else:
+            self._forget(request)
+            target.drop(request)
+            self._lost(request)
+
+    def _forget(self, request: Request) -> None:
+        self._copies.pop(request.index, None)
+        source = self._sources.pop(request.index, None)
+        if source is not None:
+            source.copied(request)
