@@ -94,8 +94,8 @@ def dashboard(
 
     try:
         server = make_server("127.0.0.1", port, app.server, threaded=True)
-    except OSError as error:
-        raise SpecError(f"--port {port}: {error.strerror or error}") from error
+    except (OSError, SystemExit) as error:  # werkzeug exits when the port is taken
+        raise SpecError(f"--port: {port} cannot be used on this machine") from error
     say(f"dashboard on http://127.0.0.1:{port} (Ctrl-C to stop)")
     server.serve_forever()
 
