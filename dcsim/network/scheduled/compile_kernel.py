@@ -18,10 +18,9 @@ from dcsim.network.scheduled.flows_kernel import (
     find_paths,
     grow_flows,
     lacks_flows,
-    make_flows,
     place_flow,
 )
-from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links, make_links
+from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links
 
 Array = NDArray[Any]
 
@@ -208,17 +207,15 @@ def _room(program: Program, ways: Ways, task: int) -> tuple[int, int]:
 
 @njit(cache=True)
 def place_all(
-    program: Program, ways: Ways, order: Array, rank: Array, offset: Array, after: Array, link_count: int,
-    slot: int,
-) -> tuple[Array, Flows, Links]:
-    """Place every task. Returns its times, the flows and the links."""
+    program: Program, ways: Ways, order: Array, rank: Array, offset: Array, after: Array, links: Links, out: Flows,
+    times: Array,
+) -> tuple[Flows, Links]:
+    """Place every task: fills `times` and returns the flows and the links."""
     count = len(program.table)
-    links = make_links(link_count, slot)
-    out = make_flows(64 + count, 64 + 4 * count)
-    times = np.zeros((count, 8), np.int64)
     scratch = (np.empty((PATHS_MAX, HOPS_MAX), np.int32), np.empty(PATHS_MAX, np.int64),
                np.empty(PATHS_MAX, np.int64), np.empty(PATHS_MAX, np.int64),
                np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64))
+    times[:] = 0
     times[:, WAITING] = np.diff(program.before_start)
     times[:, CLAIMED] = -1
     heap, size, cursor = np.empty(count, np.int64), 0, 0
@@ -253,7 +250,7 @@ def place_all(
                 _claim(program, ways, links, times, other)
                 _push(heap, size, times[other, START] * count + rank[other])
                 size += 1
-    return times, out, links
+    return out, links
 
 
 @njit(cache=True)

@@ -32,13 +32,12 @@ Flows = namedtuple("Flows", ["flows", "bursts", "used"])
 TASK, FIRST_VECTOR, VECTOR_STEP, VECTORS, STRIDE, BURSTS_END = range(6)
 
 
-@njit(cache=True)
 def make_flows(flow_room: int, burst_room: int) -> Flows:
     """Empty output."""
     return Flows(np.empty((flow_room, 6), np.int64), np.empty((burst_room, 2), np.int64), np.zeros(2, np.int64))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def lacks_flows(out: Flows, flow_room: int, burst_room: int) -> Any:
     """Whether that many more flows and bursts might not fit."""
     return out.used[0] + flow_room > len(out.flows) or out.used[1] + burst_room > len(out.bursts)

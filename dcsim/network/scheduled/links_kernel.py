@@ -19,7 +19,7 @@ Array = NDArray[Any]
 BUMPS_MAX = 64  # tries to fit between others before going behind them all
 FIRST_ROOM = 4  # blocks a link gets room for at its first use
 
-# Few arrays with named columns: compiled code counts references per array and call.
+# Few arrays with named columns, and small functions inlined: compiled code counts references per array and call.
 Links = namedtuple("Links", [
     "slot",  # cycles of one vector
     "state",  # [link, 8] the columns below
@@ -32,13 +32,12 @@ Links = namedtuple("Links", [
 BEGIN, COUNT, ROOM, COMB, TAIL, CLAIM, LOAD = range(7)
 
 
-@njit(cache=True)
-def make_links(link_count: int, slot: int) -> Links:
-    """Idle links."""
+def make_links(link_count: int, slot: int, bursts: int) -> Links:
+    """Idle links with room for about `bursts` bursts; large arrays come from numpy, which asks for huge pages."""
     state = np.zeros((link_count, 8), np.int64)
     state[:, COMB] = -1
-    used = np.array([0, 0, FIRST_ROOM])
-    return Links(slot, state, np.empty((256, 2), np.int64), np.empty((64, 4), np.int64), used)
+    blocks = np.empty((64 + bursts, 2), np.int64)
+    return Links(slot, state, blocks, np.empty((64, 4), np.int64), np.array([0, 0, FIRST_ROOM]))
 
 
 @njit(cache=True)
@@ -51,7 +50,7 @@ def grown(table: Array, used: int, room: int) -> Array:
     return larger
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def lacks_links(links: Links, bursts: int) -> Any:
     """Whether `bursts` more bursts might not fit."""
     return links.used[0] + bursts * 2 * links.used[2] > len(links.blocks) or links.used[1] + bursts > len(links.combs)
@@ -65,7 +64,7 @@ def grow_links(links: Links, bursts: int) -> Links:
                  grown(links.combs, links.used[1], bursts), links.used)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _blocks_before(links: Links, link: int, cycle: int) -> Any:
     """Pool index behind the last block of `link` that starts at `cycle` or before."""
     begin = links.state[link, BEGIN]
@@ -84,7 +83,7 @@ def _blocks_before(links: Links, link: int, cycle: int) -> Any:
     return at + 1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _after_blocks(links: Links, link: int, cycle: int, width: int) -> Any:
     """First cycle from `cycle` on at which `width` cycles are clear of blocks."""
     at = _blocks_before(links, link, cycle)
@@ -116,7 +115,7 @@ def _shift_past_comb(
     return 0
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> Any:
     """First cycle from `cycle` on at which `link` is clear for `vectors` vectors, `stride` apart."""
     teeth, period, width = _shape(vectors, stride, links.slot)
@@ -137,7 +136,7 @@ def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> 
     return max(cycle, links.state[link, TAIL])
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _shape(vectors: int, stride: int, slot: int) -> tuple[int, int, int]:
     """Pieces of a run: (how many, period, width); a run with no room between its vectors is one piece."""
     if vectors == 1 or stride < 2 * slot:
@@ -145,7 +144,7 @@ def _shape(vectors: int, stride: int, slot: int) -> tuple[int, int, int]:
     return vectors, stride, slot
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def occupy(links: Links, link: int, start: int, vectors: int, stride: int) -> None:
     """Take the cycles of a run; the caller has made room (`grow_links`) and asked `earliest`."""
     teeth, period, width = _shape(vectors, stride, links.slot)
@@ -162,7 +161,7 @@ def occupy(links: Links, link: int, start: int, vectors: int, stride: int) -> No
     links.state[link, COMB] = comb
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _insert_block(links: Links, link: int, start: int, end: int) -> None:
     """Add a block, joining neighbours that leave less than a slot between."""
     at = _blocks_before(links, link, start)

@@ -106,11 +106,11 @@ def compile_schedule(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule
 
 def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
     from dcsim.network.scheduled import compile_kernel as kernel
-    from dcsim.network.scheduled.flows_kernel import Ways
-    from dcsim.network.scheduled.links_kernel import LOAD
+    from dcsim.network.scheduled.flows_kernel import Ways, make_flows
+    from dcsim.network.scheduled.links_kernel import LOAD, make_links
 
     vectors = message_vectors(tasks, figures)
-    row, distance = _distances(tasks, fabric, vectors)
+    row, distance, hops = _distances(tasks, fabric, vectors)
     ways = Ways(fabric.first_link, fabric.link_target, row, distance, figures.hop_cycles, figures.forward_cycles,
                 figures.send_cycles, figures.receive_cycles, figures.buffer_vectors * figures.slot_cycles,
                 figures.detours_max)
@@ -125,7 +125,9 @@ def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
     order = np.argsort(-remaining, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    times, out, links = kernel.place_all(program, ways, order, rank, offset, after, fabric.link_count, slot)
+    times = np.empty((len(tasks), 8), np.int64)
+    out, links = kernel.place_all(program, ways, order, rank, offset, after,
+                                  make_links(fabric.link_count, slot, hops), make_flows(64 + len(tasks), 64 + hops), times)
     flows, bursts = out.flows[: out.used[0]], out.bursts[: out.used[1]]
     load = int(links.state[:, LOAD].max(initial=0))
     return Schedule(
@@ -139,8 +141,8 @@ def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
     )
 
 
-def _distances(tasks: Tasks, fabric: Fabric, vectors: Int32) -> tuple[Int32, NDArray[np.int8]]:
-    """Hops to every target of a message; raises FabricError when one cannot be reached."""
+def _distances(tasks: Tasks, fabric: Fabric, vectors: Int32) -> tuple[Int32, NDArray[np.int8], int]:
+    """Hops to every target of a message, and all messages' hops; raises FabricError when one cannot be reached."""
     from dcsim.network.scheduled.flows_kernel import HOPS_MAX
     from dcsim.network.scheduled.paths_kernel import distances_to
 
@@ -152,5 +154,5 @@ def _distances(tasks: Tasks, fabric: Fabric, vectors: Int32) -> tuple[Int32, NDA
         message = int(np.flatnonzero(away)[int(hops.argmax())])
         raise FabricError(f"no path from chip {tasks.chip[message]} to chip {tasks.target[message]} "
                           f"for message {message} within {HOPS_MAX} links")
-    return row, distance
+    return row, distance, int(hops.sum(dtype=np.int64))
 

@@ -1,0 +1,124 @@
+"""Speed of the scheduled network: compile, prove and replay (run it: `python benchmarks/bench_schedule.py`).
+
+Every case runs twice; the second time, with kernels compiled and caches warm, is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import numpy as np
+
+from dcsim.fabric.dragonfly import lpu_dragonfly
+from dcsim.fabric.graph import Fabric
+from dcsim.network.scheduled.compose import Block, Copy, compose, same_place
+from dcsim.network.scheduled.figures import Figures
+from dcsim.network.scheduled.proof import prove
+from dcsim.network.scheduled.replay import replay
+from dcsim.network.scheduled.schedule import compile_schedule
+from dcsim.network.tasks import LINK, MATRIX, MESSAGE, VECTOR, TaskBuilder, Tasks
+
+CLOCK_HZ = 900e6
+FIGURES = Figures(CLOCK_HZ, 320, 24, 217, 24, 334, 335, 60, 64, 6)
+RACKS, CHIPS = 21, 1500
+
+
+def all_to_all(chips: int) -> Tasks:
+    """One vector between every ordered pair of the first `chips` chips."""
+    source, target = np.divmod(np.arange(chips * chips), chips)
+    apart = source != target
+    source, target = source[apart].astype(np.int32), target[apart].astype(np.int32)
+    count = len(source)
+    zeros = np.zeros(count, np.int64)
+    return Tasks(
+        CLOCK_HZ, np.full(count, MESSAGE, np.int8), np.full(count, LINK, np.int8), np.zeros(count, np.int8),
+        source, target, np.full(count, 320, np.int64), zeros, zeros, np.ones(count, np.int32),
+        np.zeros(count, np.int32), np.zeros(count + 1, np.int64), np.zeros(0, np.int32),
+    )
+
+
+def block(build: TaskBuilder, first_chip: int, before: list[list[int]], rows: int, width_bytes: int) -> list[list[int]]:
+    """A matrix product and a direct all-reduce on 8 chips; `before` and the result list tasks per chip."""
+    chips = range(8)
+    slices = rows * width_bytes // 8
+    work = [build.compute(first_chip + c, MATRIX, 1200, 1200 + 30 * (rows - 1), before[c], rows, 1) for c in chips]
+    sent = [[build.message(first_chip + s, first_chip + t, slices, [work[s]]) for s in chips if s != t] for t in chips]
+    sums = [build.compute(first_chip + t, VECTOR, 118, 118, sent[t], rows, 1) for t in chips]
+    return [[build.message(first_chip + s, first_chip + t, slices, [sums[s]]) for s in chips if s != t] for t in chips]
+
+
+def decode(stages: int, width_bytes: int = 16_384) -> Tasks:
+    """One token through `stages` stages of 8 chips: two all-reduces each, then a hop to the next stage."""
+    build = TaskBuilder(CLOCK_HZ)
+    held: list[list[int]] = [[] for _ in range(8)]
+    for stage in range(stages):
+        for _ in range(2):
+            held = block(build, 8 * stage, held, 1, width_bytes)
+        onward = 8 * ((stage + 1) % stages)
+        held = [[build.message(8 * stage + c, onward + c, width_bytes, held[c])] for c in range(8)]
+    return build.build()
+
+
+def layer(rows: int) -> Tasks:
+    """Two blocks of a layer for `rows` tokens."""
+    build = TaskBuilder(CLOCK_HZ)
+    held: list[list[int]] = [[] for _ in range(8)]
+    for _ in range(2):
+        held = block(build, 0, held, rows, 16_384)
+    return build.build()
+
+
+def measure(tasks: Tasks, fabric: Fabric, replayed: bool) -> dict[str, float]:
+    """Seconds and vector-hops per second of each step, warm."""
+    for _ in range(2):
+        begun = time.perf_counter()
+        schedule = compile_schedule(tasks, fabric, FIGURES)
+        compiled = time.perf_counter()
+        proof = prove(schedule, tasks, fabric, FIGURES)
+        proved = time.perf_counter()
+        cycles = replay(schedule, tasks, fabric, FIGURES).cycles if replayed else schedule.makespan_cycles
+        ended = time.perf_counter()
+    assert cycles == schedule.makespan_cycles
+    return {
+        "tasks": len(tasks), "bursts": len(schedule.burst_link), "vector_hops": proof.vector_hops,
+        "compile_s": compiled - begun, "prove_s": proved - compiled, "replay_s": ended - proved,
+        "compile_vector_hops_per_s": proof.vector_hops / (compiled - begun),
+        "prove_vector_hops_per_s": proof.vector_hops / (proved - compiled),
+        "makespan_cycles": cycles, "bound_ratio": schedule.makespan_cycles / max(1, schedule.bound_cycles),
+    }
+
+
+def prefill(layers: int, rows: int, fabric: Fabric) -> dict[str, float]:
+    """A layer compiled, proved and replayed once, then composed `layers` times."""
+    tasks = layer(rows)
+    for _ in range(2):
+        begun = time.perf_counter()
+        schedule = compile_schedule(tasks, fabric, FIGURES)
+        prove(schedule, tasks, fabric, FIGURES)
+        replay(schedule, tasks, fabric, FIGURES)
+        one = Block(schedule, tasks, fabric)
+        place, span = same_place(one), schedule.makespan_cycles
+        whole = compose([Copy(one, n * span, *place) for n in range(layers)], fabric, FIGURES)
+        ended = time.perf_counter()
+    return {"vector_hops": whole.vector_hops, "total_s": ended - begun,
+            "bound_ratio": span / max(1, schedule.bound_cycles)}
+
+
+def main() -> None:
+    """Print one JSON object a case."""
+    fabric = lpu_dragonfly(RACKS)
+    chips = [int(n) for n in sys.argv[1:]] or [CHIPS]
+    cases = {
+        "block of 8 chips": measure(layer(1), fabric, True),
+        "decode, 180 stages": measure(decode(180), fabric, True),
+        "prefill, 512 tokens, 80 layers": prefill(80, 512, fabric),
+        **{f"all-to-all, {n} chips": measure(all_to_all(n), fabric, False) for n in chips},
+    }
+    for name, result in cases.items():
+        print(json.dumps({"case": name, **{key: float(f"{value:.4g}") for key, value in result.items()}}))
+
+
+if __name__ == "__main__":
+    main()
