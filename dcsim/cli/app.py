@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dcsim.cli import machine, serving
+from dcsim.cli.interrupt import careful_interrupts
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
 
@@ -40,7 +41,8 @@ INTERRUPTED = 130
 def main() -> None:
     """Entry point: a DcsimError becomes one clear message and exit code 2; Ctrl-C exits with 130."""
     try:
-        code = app(standalone_mode=False)
+        with careful_interrupts():
+            code = app(standalone_mode=False)
     except DcsimError as error:
         if "--debug" in sys.argv:
             raise

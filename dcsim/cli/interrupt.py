@@ -1,0 +1,38 @@
+"""Ctrl-C that never lands inside a compiled kernel.
+
+A kernel that hands over its results calls small Python functions (of numba, or generated ones such as a named
+tuple's constructor) and crashes the process if KeyboardInterrupt comes up in one of them. There the interrupt
+waits and tries again a moment later.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_RETRY_S = 0.005
+
+
+@contextmanager
+def careful_interrupts() -> Iterator[None]:
+    """Within the block Ctrl-C raises KeyboardInterrupt, but only where Python code of our own runs."""
+    if not hasattr(signal, "setitimer"):  # not a POSIX system: leave Ctrl-C as it is
+        yield
+        return
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    file = frame.f_code.co_filename if frame else ""
+    if "numba" in file or file == "<string>":
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_S)
+    else:
+        raise KeyboardInterrupt
