@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
+import numpy as np
+
 from dcsim.errors import ScheduleError
 from dcsim.network.scheduled.figures import Figures
 from dcsim.network.tasks import COMPUTE, Tasks
@@ -22,21 +26,19 @@ class Inbox:
         self._size = [figures.vectors(size) for size in tasks.size_bytes.tolist()]
         self._first_cycles, self._last_cycles = tasks.first_cycles.tolist(), tasks.last_cycles.tolist()
         self._rows, self._lead_rows = tasks.rows.tolist(), tasks.lead_rows.tolist()
-        offsets, before = tasks.before_start.tolist(), tasks.before.tolist()
-        self._before = [before[offsets[t] : offsets[t + 1]] for t in range(count)]
-        self._after: list[list[int]] = [[] for _ in range(count)]
-        for task, others in enumerate(self._before):
-            for other in others:
-                self._after[other].append(task)
-        self._missing = [len(others) for others in self._before]
+        self._before_start, self._before = tasks.before_start.tolist(), tasks.before.tolist()
+        followers = np.repeat(np.arange(count), np.diff(tasks.before_start))
+        self._after = followers[np.argsort(tasks.before, kind="stable")].tolist()
+        self._after_start = np.cumsum(np.bincount(tasks.before + 1, minlength=count + 1)).tolist()
+        self._missing = np.diff(tasks.before_start).tolist()
         self._soonest, self._latest = [0] * count, [0] * count
         self._started = [-1] * count
-        self._left: list[list[tuple[int, int]]] = [[] for _ in range(count)]  # (vector, cycle it left)
-        self._came: list[list[tuple[int, int]]] = [[] for _ in range(count)]  # (vector, cycle it is usable)
+        self._left: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # (vector, cycle it left)
+        self._came: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # (vector, cycle it is usable)
         self._awaited = list(self._size)
         self._out: list[tuple[int, int] | None] = [None] * count
         for task in range(count):
-            if not self._before[task]:
+            if not self._missing[task]:
                 self._settle(task)
 
     def start(self, task: int, cycle: int) -> None:
@@ -76,7 +78,7 @@ class Inbox:
             if out is None:
                 continue
             self._out[task] = out
-            for after in self._after[task]:
+            for after in self._after[self._after_start[task] : self._after_start[task + 1]]:
                 self._missing[after] -= 1
                 if self._missing[after] == 0:
                     self._inputs_known(after)
@@ -85,12 +87,13 @@ class Inbox:
     def _inputs_known(self, task: int) -> None:
         """When a task may start, and when its last input comes (the rule of network/tasks.py)."""
         soonest = latest = 0
-        for other in self._before[task]:
+        for other in self._before[self._before_start[task] : self._before_start[task + 1]]:
             first, last = self._out[other] or (0, 0)
             soonest = max(soonest, first + (last - first) * self._lead_rows[task] // self._rows[task])
             latest = max(latest, last)
         self._soonest[task], self._latest[task] = soonest, latest
-        self._check_ready(task, self._left[task])
+        if task in self._left:
+            self._check_ready(task, self._left[task])
 
     def _check_ready(self, task: int, ends: list[tuple[int, int]]) -> None:
         """No vector of a message left before it was ready."""

@@ -91,7 +91,7 @@ class _Replay:
             self.wake[link].succeed()
 
     def carry(self, link: int) -> Generator[simpy.Event, Any, None]:
-        """A link: for each burst it is given, find when first and last vector arrive, and deliver them then."""
+        """A link: find when what it is given arrives, and whether its reader then has it in time; then wait once."""
         env = self.env
         extra = self.late_links.get(link, 0) * TICKS
         while True:
@@ -99,41 +99,35 @@ class _Replay:
             yield self.wake[link]
             for burst in self.given.pop(link):
                 delay = self.delay[burst] + extra
-                env.timeout(delay, burst).callbacks.append(self.deliver_first)
-                if self.last[burst] > self.start[burst]:
-                    lag = max(0, self.leave_last[burst] - env.now)
-                    env.timeout(lag + delay, burst).callbacks.append(self.deliver_last)
+                there = max(env.now, self.leave_last[burst]) + delay
+                self.check_margin(burst, self.read_first[burst] - env.now - delay, self.start[burst])
+                self.check_margin(burst, self.read_last[burst] - there, self.last[burst])
+                if burst + 1 == self.first_burst[self.flow[burst] + 1]:
+                    env.timeout(there - env.now, burst).callbacks.append(self.deliver)
+                else:
+                    env.timeout(delay, burst).callbacks.append(self.pass_on)
 
-    def deliver_first(self, arrival: simpy.Event) -> None:
-        """The first vector of a burst is there; its reader has it from the cycle it reads."""
+    def check_margin(self, burst: int, margin_ticks: int, cycle: int) -> None:
+        """Fail loudly when the reader is to have a vector before it will be there."""
+        if margin_ticks < self.margin_ticks:
+            self.margin_ticks = margin_ticks
+            if margin_ticks < 0:
+                read = cycle + self.figures.hop_cycles
+                raise ScheduleError(f"vector late on link {self.link[burst]}: read in cycle {read}, there "
+                                    f"{-margin_ticks / TICKS:.3f} cycles later", "slack", self.link[burst], read)
+
+    def pass_on(self, arrival: simpy.Event) -> None:
+        """The first vector of a burst is at a chip on its way; the others follow at the stride they leave with."""
         burst = int(arrival.value or 0)
-        self.check_margin(burst, self.read_first[burst], self.start[burst])
         self.arrived[burst] = self.start[burst] + self.figures.hop_cycles
-        if self.last[burst] == self.start[burst]:
-            self.complete(burst)
 
-    def deliver_last(self, arrival: simpy.Event) -> None:
-        """The last vector of a burst is there."""
+    def deliver(self, arrival: simpy.Event) -> None:
+        """The last vector of a burst is at its path's end."""
         burst = int(arrival.value or 0)
-        self.check_margin(burst, self.read_last[burst], self.last[burst])
-        self.complete(burst)
-
-    def complete(self, burst: int) -> None:
-        """A burst is wholly through its link; at the end of the path the message has its vectors."""
         flow = self.flow[burst]
-        if burst + 1 == self.first_burst[flow + 1]:
-            there = self.start[burst] + self.figures.hop_cycles + self.figures.receive_cycles
-            self.inbox.arrive(self.flow_task[flow], self.first_vector[flow], self.step[flow], self.vectors[flow],
-                              there, self.stride[flow])
-
-    def check_margin(self, burst: int, read_tick: int, cycle: int) -> None:
-        """Fail loudly when the reader was to have the vector before now."""
-        margin = read_tick - int(self.env.now)
-        self.margin_ticks = min(self.margin_ticks, margin)
-        if margin < 0:
-            read = cycle + self.figures.hop_cycles
-            raise ScheduleError(f"vector late on link {self.link[burst]}: read in cycle {read}, there "
-                                f"{-margin / TICKS:.3f} cycles later", "slack", self.link[burst], read)
+        there = self.start[burst] + self.figures.hop_cycles + self.figures.receive_cycles
+        self.inbox.arrive(self.flow_task[flow], self.first_vector[flow], self.step[flow], self.vectors[flow],
+                          there, self.stride[flow])
 
 
 def _programs(schedule: Schedule, tasks: Tasks, fabric: Fabric, clocks: Clocks) -> dict[int, list[Instruction]]:
