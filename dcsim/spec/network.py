@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dcsim.spec.section import Count, Data, Drift, Energy, Events, Fraction, Length, Money, Named, Positive, Power, Rate, Section, Time
+from dcsim.spec.section import Count, Data, Drift, Energy, Events, Fraction, Money, Named, Positive, Power, Rate, Section, Time
 
 
 class Clock(Section):
@@ -38,35 +38,67 @@ class ScheduledNetwork(Named):
     link_energy_j: Energy = Field(description="Energy per byte and link.")
 
 
-class LinkClass(Section):
-    """Figures of one class of links in a packet network."""
+class Ecn(Section):
+    """Marks set on packets at a long output queue, and DCQCN at the senders that are told of them."""
 
-    bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second, one way.")
-    cable_m: Length = Field(default=0.0, description="Cable length where the fabric gives none.")
+    low_bytes: Data = Field(description="Queue at which marking starts.")
+    high_bytes: Data = Field(description="Queue from which on every packet is marked.")
+    fraction: Fraction = Field(description="Share marked just below `high`.")
+
+
+class AdapterFault(Section):
+    """An adapter's cable that fails, slows down or is mended at a time of each run of iterations."""
+
+    at_s: Time = Field(description="When, from the start of the first iteration.")
+    chip: Count = Field(description="The chip whose adapter it is.")
+    adapter: Count = Field(default=0, description="Which of its adapters.")
+    speed_fraction: Fraction = Field(default=0.0, description="Speed left; 0: down, 1: mended.")
 
 
 class PacketNetwork(Named):
     """Adapters and switches that move packets."""
 
     kind: Literal["packet"]
-    family: Literal["infiniband", "roce", "ethernet", "nvlink"] = Field(description="Which link-level rules apply.")
+    layout: Literal["fat_tree", "dragonfly", "island"] = Field(
+        default="fat_tree", description="How switches join chips whose own fabric has none; `island`: one tier of switches."
+    )
+    switch_ports: Positive = Field(description="Ports of one switch.")
+    fairness: Literal["equal_bandwidth", "equal_radix", "pcie"] = Field(
+        default="equal_bandwidth",
+        description="What a chip's own cables become: adapters of the same total bandwidth, as many adapters, or one behind PCIe.",
+    )
+    chip_port_bytes_per_s: Rate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
+    pcie_bytes_per_s: Rate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")
     bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second of one port, one way.")
+    island_bytes_per_s: Rate | None = Field(
+        default=None, description="Raw bytes per second of a chip's link into its node's switch, where nodes have one."
+    )
     mtu_bytes: Data = Field(gt=0, description="Largest payload of one packet.")
     header_bytes: Data = Field(description="Bytes added to each packet on the wire.")
     adapter_s: Time = Field(description="Latency of one adapter, send or receive, bus included.")
     adapter_messages_per_s: Events = Field(gt=0, description="Messages one adapter starts per second.")
     switch_s: Time = Field(description="Port to port through one switch.")
     cut_through: bool = Field(description="A switch forwards before the whole packet is in.")
-    buffer_bytes: Data = Field(description="Buffer of one switch port.")
-    routing: Literal["minimal", "valiant", "ugal", "adaptive", "ecmp", "spray"] = Field(description="How a packet's path is chosen.")
-    software: Literal["none", "verbs", "nccl"] = Field(description="Which library's costs a call pays.")
-    jitter: Literal["off", "host"] = Field(default="off", description="Host jitter on each send.")
-    replications: Positive = Field(default=100, description="Iterations simulated per shape.")
+    flow_control: Literal["credits", "pause", "drop"] = Field(
+        description="Credits (InfiniBand), PFC pause, or tail drop and retransmission."
+    )
+    buffer_bytes: Data = Field(gt=0, description="Buffer of one switch port.")
+    ecn: Ecn | None = Field(default=None, description="Congestion control by marks; none by default.")
+    routing: Literal["minimal", "valiant", "ugal", "adaptive", "ecmp", "spray"] = Field(
+        description="How a packet's path is chosen."
+    )
+    reduce_s: Time = Field(description="Sum of two vectors on a chip, start to first result.")
+    vector_bytes: Data = Field(gt=0, description="Collectives cut data in whole pieces of this size.")
+    software: str = Field(default="none", description="Library whose costs a call pays: an entry of topologies/software.")
+    jitter: str = Field(default="off", description="Host jitter on each message: an entry of topologies/jitter, or off.")
+    replications: Positive = Field(default=100, description="Successive iterations simulated per shape.")
     switch_power_w: Power = Field(default=0.0, description="Draw of one switch port.")
     adapter_power_w: Power = Field(default=0.0, description="Draw of one adapter.")
     port_usd: Money = Field(default=0.0, description="Price of one switch port with its share of cable.")
     energy_j: Energy = Field(default=0.0, description="Energy per byte and hop.")
-    load_fraction: Fraction = Field(default=0.0, description="Cross traffic offered to every link.")
+    load_fraction: float = Field(default=0.0, ge=0, lt=1, description="Cross traffic offered to every link.")
+    cross_burst_s: Time = Field(default=0.0, description="Mean length of a burst of cross traffic; 0: Poisson packets.")
+    faults: tuple[AdapterFault, ...] = Field(default=(), description="Adapters that fail or slow down.")
 
 
 NetworkSpec = Annotated[ScheduledNetwork | PacketNetwork, Field(discriminator="kind")]
