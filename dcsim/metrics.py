@@ -69,7 +69,7 @@ def weighted_percentile(values: NDArray[Any], counts: NDArray[Any], q: float) ->
         return None
     order = np.argsort(values, kind="stable")
     total = np.cumsum(counts[order])
-    return float(values[order][np.searchsorted(total, q / 100 * total[-1])])
+    return float(values[order][np.searchsorted(total, q * total[-1] / 100)])
 
 
 def meets_slo(requests: Table, ttft_s: float, tpot_s: float) -> NDArray[np.bool_]:
