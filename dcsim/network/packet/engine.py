@@ -1,6 +1,6 @@
 """The packet engine: tasks and a fabric go in, one simulated iteration at a time comes out.
 
-    engine = Engine(fabric, figures, tasks, software, seed=1)
+    engine = Engine(fabric, figures, tasks_or_flows, software, seed=1)
     for replication in range(100):
         iteration = engine.iteration(replication)
 
@@ -22,6 +22,7 @@ from dcsim.network.packet.engine_kernel import CUT_OFF, FINISHED, STUCK, run_ite
 from dcsim.network.packet.figures import Fault, Figures, Software
 from dcsim.network.packet.queue_kernel import empty, push
 from dcsim.network.packet.state import COUNTED, FAULT_PLACE, RELEASE_PLACE
+from dcsim.network.packet.traffic import Flows
 from dcsim.network.tasks import MESSAGE, Tasks
 
 JITTER_STREAM, ROUTING_STREAM = 1, 2
@@ -70,8 +71,9 @@ class Iteration:
 class Engine:
     """A network with its state; `iteration` runs the tasks once. Raises FabricError for what cannot be built."""
 
-    def __init__(self, fabric: Fabric, figures: Figures, tasks: Tasks, software: Software | None = None, *,
-                 release_s: Any = None, faults: tuple[Fault, ...] = (), seed: int = 0) -> None:
+    def __init__(self, fabric: Fabric, figures: Figures, work: Tasks | Flows, software: Software | None = None, *,
+                 faults: tuple[Fault, ...] = (), seed: int = 0) -> None:
+        tasks, release_s = (work.tasks(), work.release_s) if isinstance(work, Flows) else (work, None)
         _check(fabric, tasks)
         self.fabric, self.tasks, self.seed = fabric, tasks, seed
         self.software = software or Software()

@@ -79,9 +79,9 @@ def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
     """INPUT_FIFO: file the packet in the input buffer; True when it is the head and may ask for its output."""
     if s.links[link].input_first == packet:
         return True
-    s.packets[packet].next = -1
+    s.packets[packet].input_next = -1
     if s.links[link].input_first >= 0:
-        s.packets[s.links[link].input_last].next = packet
+        s.packets[s.links[link].input_last].input_next = packet
         s.links[link].input_last = packet
         return False
     s.links[link].input_first = packet

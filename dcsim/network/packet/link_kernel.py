@@ -141,7 +141,7 @@ def _mark(s: State, link: int, packet: int, queue_ps: int) -> None:
 def _advance_input(s: State, link: int, end: int) -> None:
     """INPUT_FIFO: the head of an input buffer has left at `end`; the packet behind it comes to the head then."""
     head = s.links[link].input_first
-    after = s.packets[head].next
+    after = s.packets[head].input_next
     s.links[link].input_first = after
     s.links[link].input_until = end
     if after >= 0:

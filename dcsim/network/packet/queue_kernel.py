@@ -208,7 +208,7 @@ def _unchain(wheel: Wheel, first: int) -> int:
     return count
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def pop(wheel: Wheel) -> tuple[int, int, int]:
     """Remove and return the earliest event as (time, place, item); call only while events are pending."""
     at = wheel.at

@@ -86,6 +86,7 @@ PACKET = np.dtype([
     ("flags", "i2"),
     ("detour", "i4"),  # group it must visit first, UNDECIDED or STRAIGHT
     ("next", "i4"),  # next packet of the list it is in
+    ("input_next", "i4"),  # next packet of its input FIFO (input_fifo only)
     ("arrived", "i8"),  # when its head reached the queue it is in
     ("tail", "i8"),  # when its tail reached it
     ("ready", "i8"),  # when the library handed it to the adapter

@@ -1,0 +1,327 @@
+"""What must hold whatever the figures: nothing lost, nothing stuck, bytes kept, times explained, runs repeatable."""
+
+import subprocess
+import sys
+from collections import defaultdict
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packet_fabrics import dragonfly, fat_tree, line, star
+
+from dcsim.errors import FabricError
+from dcsim.fabric.graph import from_cables
+from dcsim.network.packet import routing, traffic
+from dcsim.network.packet.breakdown import PARTS
+from dcsim.network.packet.engine import Engine
+from dcsim.network.packet.figures import Dcqcn, Fault, Figures, LinkFigures, Software
+from dcsim.network.packet.queue_kernel import empty, make_wheel, pop, push
+from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
+
+LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "local", "global")}
+
+
+def infiniband(**more):
+    return Figures(LINKS, **{"header_bytes": 26, "flow_control": "credits", "buffer_bytes": 8 * 4122, **more})
+
+
+def roce(**more):
+    return Figures(LINKS, **{"header_bytes": 82, "flow_control": "pause", "buffer_bytes": 32 * 4178,
+                             "pause_gap_bytes": 4 * 4178, "mark_low_bytes": 20e3, "mark_high_bytes": 80e3,
+                             "mark_fraction": 0.2, "rate_control": Dcqcn(), **more})
+
+
+def ethernet(**more):
+    return Figures(LINKS, **{"header_bytes": 82, "flow_control": "drop", "buffer_bytes": 16 * 4178,
+                             "rate_control": Dcqcn(), "retransmit_timeout_s": 2e-4, **more})
+
+
+def test_wheel_pops_in_the_order_of_a_sorted_list():
+    random = np.random.default_rng(1)
+    wheel = make_wheel(3000, 100, 1000, 64, bucket_count=16)
+    empty(wheel)
+    events = [(int(t), int(p), int(i)) for t, p, i in zip(
+        random.integers(0, 5000, 2000) * random.choice([1, 1, 40], 2000), random.integers(0, 100, 2000),
+        random.integers(0, 1000, 2000), strict=True)]
+    for event in events[:1500]:
+        push(wheel, *event)
+    popped = [pop(wheel) for _ in range(200)]
+    late = [(popped[-1][0] + t, p, i) for t, p, i in events[1500:]]
+    for event in late:
+        push(wheel, *event)
+    popped += [pop(wheel) for _ in range(1800)]
+    assert popped[:200] == sorted(events[:1500])[:200]
+    assert popped[200:] == sorted(sorted(events[:1500])[200:] + late)
+
+
+def star_oracle(flows, chips, packet_ps, wire_ps):
+    """Packets through one switch with endless buffers, by two sorted scans per packet list."""
+    sent = []
+    for chip in range(chips):
+        own = [[i, flows.size_bytes[i] // 4096, 0] for i in range(len(flows.source)) if flows.source[i] == chip]
+        clock = 0
+        while own:
+            for flow in list(own):
+                clock += packet_ps
+                sent.append((clock + wire_ps, chip, flow[0], flow[2]))
+                flow[2] += 1
+                if flow[2] == flow[1]:
+                    own.remove(flow)
+    free, finish = defaultdict(int), defaultdict(int)
+    for at, _, flow, _ in sorted(sent):
+        target = flows.target[flow]
+        free[target] = max(at, free[target]) + packet_ps
+        finish[flow] = max(finish[flow], free[target] + wire_ps)
+    return [finish[i] for i in range(len(flows.source))]
+
+
+def test_engine_equals_a_sorted_scan():
+    chips, random = 6, np.random.default_rng(2)
+    source = random.integers(0, chips, 40)
+    target = (source + random.integers(1, chips, 40)) % chips
+    flows = traffic.Flows(source, target, random.integers(1, 9, 40) * 4096, np.zeros(40))
+    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-7)}, cut_through=False)
+    iteration = Engine(star(chips), figures, flows).iteration()
+    assert iteration.last_ps.tolist() == star_oracle(flows, chips, 4096 * 80, 100_000)
+
+
+@pytest.mark.parametrize("figures", [infiniband(), infiniband(routing="adaptive"), roce(), roce(routing="spray")])
+def test_lossless_networks_drop_nothing_and_stay_within_buffers(figures):
+    flows = traffic.all_to_all(16, 20_000)
+    iteration = Engine(fat_tree(4), figures, flows).iteration()
+    assert iteration.links.drops.sum() == 0
+    assert iteration.links.pauses.sum() > 0
+    assert np.all(iteration.first_ps > 0)
+    # 16 chips, 4 inputs a switch: no queue can exceed what its inputs may hold.
+    assert iteration.links.peak_queue_bytes.max() <= 4 * (figures.buffer_bytes + 4 * 4178)
+
+
+@pytest.mark.parametrize("figures", [Figures(LINKS), infiniband(), roce(), ethernet()])
+def test_bytes_are_conserved_on_every_link(figures):
+    """Bytes into a switch = bytes out of it + bytes dropped there; chips receive exactly what was sent."""
+    fabric, flows = fat_tree(4), traffic.incast(16, 100_000)
+    iteration = Engine(fabric, figures, flows).iteration()
+    use, packets = iteration.links, -(-100_000 // 4096)
+    arrived = np.bincount(fabric.link_target, use.bytes, fabric.vertex_count)
+    left = np.bincount(fabric.link_source, use.bytes + use.dropped_bytes, fabric.vertex_count)
+    assert np.array_equal(arrived[16:], left[16:])
+    assert arrived[0] == 15 * (100_000 + packets * figures.header_bytes)
+    assert (use.drops.sum() > 0) == (figures.flow_control == "drop")
+    assert iteration.resent == use.drops.sum()
+    assert np.all(use.busy_ps <= iteration.finish_ps)
+
+
+def test_rate_control_slows_the_senders_of_an_incast():
+    flows = traffic.incast(16, 400_000)
+    with_control = Engine(fat_tree(4), roce(buffer_bytes=1 << 20), flows).iteration()
+    without = Engine(fat_tree(4), roce(buffer_bytes=1 << 20, rate_control=None), flows).iteration()
+    assert with_control.links.marks.sum() > 0
+    assert with_control.links.bytes.sum() == without.links.bytes.sum()
+    assert with_control.links.peak_queue_bytes.max() <= without.links.peak_queue_bytes.max()
+    assert with_control.finish_ps != without.finish_ps
+
+
+def channel_graph(fabric, rule, detours):
+    """Every (link, channel) that may wait for another, for minimal routes and for each detour."""
+    routes = routing.build_routes(fabric, [frozenset()])
+    order, graph = routing.link_order(fabric), nx.DiGraph()
+    most = routing.channels_needed(fabric, routes, rule)
+
+    def onward(vertex, column):
+        index = routes.set_of[0, vertex, column]
+        return [] if index < 0 else routes.set_link[routes.set_start[index]:routes.set_start[index + 1]].tolist()
+
+    def follow(states, column, home):
+        done, ends = set(), set()
+        while states:
+            link, channel = states.pop()
+            if (link, channel) in done:
+                continue
+            done.add((link, channel))
+            after = onward(fabric.link_target[link], column)
+            if not after:
+                ends.add((link, channel))
+            for other in after:
+                state = (other, channel + int(order[other] <= order[link]))
+                assert state[1] < most
+                graph.add_edge((link, channel), state)
+                states.append(state)
+        return ends
+
+    starts = [(link, 0) for link in range(fabric.link_count) if fabric.link_source[link] < fabric.chip_count]
+    for column in range(routes.first_group):
+        follow(list(starts), column, None)
+    for group in routes.groups if detours else []:
+        ends = follow(list(starts), routes.first_group + int(group), None)
+        for column in range(routes.first_group):
+            for link, channel in ends:
+                for other in onward(fabric.link_target[link], column):
+                    state = (other, channel + int(order[other] <= order[link]))
+                    graph.add_edge((link, channel), state)
+                    follow([state], column, None)
+    return graph, most
+
+
+@pytest.mark.parametrize(("fabric", "rule", "detours", "channels"), [
+    (fat_tree(4), 0, False, 1), (dragonfly(1, 2, 1), 0, False, 2), (dragonfly(1, 2, 1), 3, True, 3),
+    (dragonfly(2, 4, 2), 0, False, 2), (dragonfly(1, 4, 2), 4, True, 3),
+])
+def test_no_cycle_of_channels_can_wait_for_itself(fabric, rule, detours, channels):
+    graph, most = channel_graph(fabric, rule, detours)
+    assert graph.number_of_edges() > 0
+    assert nx.is_directed_acyclic_graph(graph)
+    assert most == channels
+
+
+@st.composite
+def random_networks(draw):
+    """A connected random fabric of switches, each chip on one of them, and random flows."""
+    switches, chips = draw(st.integers(1, 6)), draw(st.integers(2, 8))
+    cables = [(i, chips + draw(st.integers(0, switches - 1)), "adapter", 0.0) for i in range(chips)]
+    cables += [(chips + i, chips + draw(st.integers(0, i - 1)), "local", 0.0) for i in range(1, switches)]
+    extra = draw(st.integers(0, 4)) if switches > 1 else 0
+    for _ in range(extra):
+        a = draw(st.integers(0, switches - 1))
+        cables.append((chips + a, chips + (a + draw(st.integers(1, switches - 1))) % switches, "local", 0.0))
+    pairs = draw(st.lists(st.tuples(st.integers(0, chips - 1), st.integers(1, chips - 1), st.integers(0, 60_000)),
+                          min_size=1, max_size=30))
+    flows = traffic.Flows([a for a, _, _ in pairs], [(a + d) % chips for a, d, _ in pairs],
+                          [size for _, _, size in pairs], [0.0] * len(pairs))
+    return from_cables("random", chips, cables, vertex_count=chips + switches), flows
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(random_networks(), st.sampled_from([infiniband(buffer_bytes=1), roce(buffer_bytes=1), ethernet(buffer_bytes=1),
+                                           infiniband(routing="adaptive"), infiniband(input_fifo=True)]))
+def test_random_fabrics_deliver_everything(network, figures):
+    fabric, flows = network
+    iteration = Engine(fabric, figures, flows).iteration()
+    into_chips = iteration.links.bytes[fabric.link_target < fabric.chip_count].sum()
+    packets = sum(max(1, -(-size // 4096)) for size in flows.size_bytes)
+    assert into_chips == sum(flows.size_bytes) + packets * figures.header_bytes
+    assert np.array_equal(iteration.parts_ps.sum(axis=1), iteration.last_ps - iteration.start_ps)
+
+
+def ring_step(software=None, figures=None, chips=4, size=16384, seed=0):
+    """All chips compute, send to each other, and reduce: one all-reduce by the direct pattern."""
+    build = TaskBuilder(1e9)
+    starts = [build.compute(i, 0, 1000, 3000, []) for i in range(chips)]
+    sends = {(i, j): build.message(i, j, size, [starts[i]], call=COLLECTIVE_FIRST) for i in range(chips)
+             for j in range(chips) if i != j}
+    sums = [build.compute(j, 2, 50, 50, [sends[i, j] for i in range(chips) if i != j]) for j in range(chips)]
+    for j in range(chips):
+        build.message(j, (j + 1) % chips, size, [sums[j]], call=COLLECTIVE_STEP)
+    return Engine(star(chips), figures or infiniband(), build.build(), software, seed=seed)
+
+
+def test_the_critical_path_explains_every_picosecond():
+    software = Software((0.0, 6.6e-6, 2.7e-6, 0.0), (0.0, 1e-6, 5e-6))
+    iteration = ring_step(software).iteration(3)
+    assert int(iteration.critical_ps.sum()) == iteration.finish_ps
+    named = dict(zip(PARTS, iteration.critical_ps.tolist(), strict=True))
+    assert named["software"] == 9_300_000
+    assert named["compute"] >= 3_050_000
+    assert named["jitter"] + named["slowest"] > 0
+    assert named["other"] == named["release"] == 0
+
+
+def test_switching_software_off_removes_what_it_was_booked_for():
+    software = Software((0.0, 6.6e-6, 2.7e-6, 0.0))
+    with_it, without = ring_step(software).iteration(), ring_step().iteration()
+    booked = with_it.breakdown_s["software"]
+    assert (with_it.finish_ps - without.finish_ps) / 1e12 == pytest.approx(booked, rel=0.01)
+
+
+def test_jitter_has_its_own_stream():
+    software = Software(jitter_s=(0.0, 1e-6, 2e-6, 9e-6))
+    a, b, c = (ring_step(software, seed=s).iteration(r) for s, r in ((1, 0), (1, 0), (1, 1)))
+    assert np.array_equal(a.parts_ps, b.parts_ps)
+    assert not np.array_equal(a.parts_ps[:, 2], c.parts_ps[:, 2])
+
+
+def test_results_stream_packet_by_packet():
+    """A packet leaves when it is full: 4 packets of a 4 us operation leave at 1, 2, 3 and 4 us."""
+    build = TaskBuilder(1e9)
+    first = build.compute(0, 0, 0, 4000, [])
+    sent = build.message(0, 1, 16384, [first])
+    build.compute(1, 2, 10, 10, [sent], rows=4, lead_rows=2)
+    build.compute(1, 2, 10, 10, [sent])
+    figures = Figures({"adapter": LinkFigures(12.5e9, 0.0)})
+    iteration = Engine(star(2), figures, build.build()).iteration()
+    packet_ps = 4096 * 80
+    assert iteration.first_ps[1] == 1_000_000 + packet_ps
+    assert iteration.last_ps[1] == 4_000_000 + packet_ps
+    assert iteration.start_ps[2] == 2_000_000 + packet_ps
+    assert iteration.start_ps[3] == 4_000_000 + packet_ps
+
+
+def test_an_adapter_starts_messages_no_faster_than_its_rate():
+    flows = traffic.Flows([0] * 10, [1] * 10, [8] * 10, [0.0] * 10)
+    figures = Figures({"adapter": LinkFigures(12.5e9, 0.0)}, adapter_messages_per_s=1e6)
+    last = Engine(star(2), figures, flows).iteration().last_ps
+    assert np.all(np.diff(np.sort(last)) == 1_000_000)
+
+
+def test_an_adapter_serves_its_messages_in_turn():
+    """A short message behind a long one is not kept waiting for it."""
+    flows = traffic.Flows([0, 0], [1, 2], [1 << 20, 4096], [0.0, 1e-6])
+    iteration = Engine(star(3), Figures({"adapter": LinkFigures(12.5e9, 0.0)}), flows).iteration()
+    assert iteration.last_ps[1] - iteration.start_ps[1] <= 3 * 4096 * 80
+
+
+def test_a_link_down_is_avoided_and_a_chip_cut_off_is_named():
+    fabric, flows = fat_tree(4), traffic.permutation(16, 1 << 16, 2)
+    whole = Engine(fabric, infiniband(), flows).iteration()
+    uplink = int(np.argmax(np.where(fabric.link_source >= 16, whole.links.bytes, 0)
+                           * (fabric.link_target >= 16)))
+    hurt = Engine(fabric, infiniband(), flows, faults=(Fault(0.0, uplink, 0.0),)).iteration()
+    assert hurt.links.bytes[uplink] == 0
+    assert hurt.links.bytes.sum() == whole.links.bytes.sum()
+    with pytest.raises(FabricError, match="cut off"):
+        Engine(fabric, infiniband(), flows, faults=(Fault(0.0, int(fabric.first_link[3]), 0.0),)).iteration()
+
+
+def test_a_slow_link_takes_as_much_longer():
+    fabric, flows = line(1), traffic.Flows([0], [1], [1 << 20], [0.0])
+    fast = Engine(fabric, Figures(LINKS), flows).iteration().finish_ps
+    slow = Engine(fabric, Figures(LINKS), flows, faults=(Fault(0.0, 0, 0.25),)).iteration().finish_ps
+    assert slow / fast == pytest.approx(4, rel=0.01)
+
+
+def test_iterations_carry_their_cross_traffic_on():
+    """In bursts much longer than an iteration, neighbours resemble each other; fresh networks do not."""
+    links = {"adapter": LinkFigures(12.5e9, 1e-7, 0.3)}
+    engine = ring_step(figures=Figures(links, cross_burst_s=300e-6))
+
+    def correlation(times):
+        return float(np.corrcoef(times[:-1], times[1:])[0, 1])
+
+    on = correlation([engine.iteration(r).finish_ps for r in range(400)])
+    off = correlation([engine.iteration(r, fresh=True).finish_ps for r in range(400)])
+    assert on > 0.3
+    assert abs(off) < 0.15
+
+
+def test_messages_must_have_two_ends():
+    with pytest.raises(FabricError, match="two different chips"):
+        Engine(star(2), infiniband(), traffic.Flows([0], [0], [1], [0.0]))
+
+
+DIGEST = """
+import hashlib, sys
+sys.path.insert(0, {folder!r})
+from test_packet_engine import *
+runs = [Engine(dragonfly(1, 4, 2), f, traffic.uniform(36, 50_000, 7), seed=5).iteration(1)
+        for f in (infiniband(routing="ugal"), roce(routing="spray"), ethernet())]
+print(hashlib.sha256(b"".join(r.last_ps.tobytes() + r.links.bytes.tobytes() for r in runs)).hexdigest())
+"""
+
+
+def test_another_process_gives_the_same_bytes():
+    script = DIGEST.format(folder=__file__.rsplit("/", 1)[0])
+    digests = {subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                              env={"PYTHONHASHSEED": str(seed), "PATH": ""}).stdout for seed in (1, 2)}
+    assert len(digests) == 1
+    assert len(digests.pop()) == 65

@@ -1,0 +1,209 @@
+"""The packet engine against closed forms and published limits."""
+
+import numpy as np
+import pytest
+from packet_fabrics import dragonfly, fat_tree, line, star
+
+from dcsim.network.packet import traffic
+from dcsim.network.packet.engine import Engine
+from dcsim.network.packet.figures import Figures, LinkFigures
+
+SLOT_S = 1e-9  # one single-flit packet on one link
+
+
+def slotted(routing="minimal", flow_control="none", buffer_bytes=4096, **more):
+    """One-byte packets, one a nanosecond on each link, no header, no switch delay."""
+    links = {name: LinkFigures(1e9, cable_s) for name, cable_s in
+             (("adapter", more.pop("adapter_cable_s", 0.0)), ("local", more.pop("local_s", 0.0)),
+              ("global", more.pop("global_s", 0.0)))}
+    return Figures(links, mtu_bytes=1, cut_through=False, routing=routing, flow_control=flow_control,
+                   buffer_bytes=buffer_bytes, **more)
+
+
+def waits_slots(iteration):
+    return iteration.parts_ps[:, 6] / 1000
+
+
+def test_store_and_forward_over_six_hops_takes_28_61_us():
+    """(packets + hops - 1) packet times and six hop latencies; 256 KiB in 4 KiB packets at 100 Gb/s, 1 us a hop."""
+    fabric = line(switches=5)
+    flows = traffic.Flows([0], [1], [256 * 1024], [0.0])
+    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)}, mtu_bytes=4096, cut_through=False)
+    iteration = Engine(fabric, figures, flows).iteration()
+    packet_ps = 4096 * 80
+    assert iteration.finish_ps == (64 + 5) * packet_ps + 6_000_000
+    assert iteration.finish_ps / 1e6 == pytest.approx(28.61, abs=0.005)
+
+
+def test_cut_through_pays_serialisation_once():
+    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)}, mtu_bytes=4096, cut_through=True, switch_s=1e-7,
+                      adapter_s=5e-7)
+    flows = traffic.Flows([0], [1], [256 * 1024], [0.0])
+    iteration = Engine(line(switches=5), figures, flows).iteration()
+    assert iteration.finish_ps == 64 * 4096 * 80 + 6_000_000 + 5 * 100_000 + 2 * 500_000
+
+
+def test_doubling_bandwidth_halves_the_serialisation_only():
+    def parts(bandwidth):
+        figures = Figures({"adapter": LinkFigures(bandwidth, 1e-6)})
+        flows = traffic.Flows([0], [1], [1 << 20], [0.0])
+        return Engine(line(switches=2), figures, flows).iteration().breakdown_s
+
+    slow, fast = parts(10e9), parts(20e9)
+    assert fast["serialisation"] == pytest.approx(slow["serialisation"] / 2)
+    assert fast["wire"] == slow["wire"] > 0
+
+
+def test_k_equal_flows_share_a_link_equally():
+    """Incast of k flows of size S onto one link of rate B: all finish within a packet of k S / B + the way there."""
+    flows = traffic.incast(9, 64 * 4096)
+    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)})
+    iteration = Engine(star(9), figures, flows).iteration()
+    packet_ps, total = 4096 * 80, 8 * 64 * 4096 * 80
+    assert total + 2_000_000 <= iteration.finish_ps <= total + 2_000_000 + 2 * packet_ps
+    assert iteration.last_ps.min() >= iteration.finish_ps - 9 * packet_ps
+
+
+def test_all_to_all_takes_its_lower_bound_on_a_star():
+    """(N - 1) S / B when targets are rotated; never less, and here at most 5 % more."""
+    chips, size = 16, 32 * 4096
+    figures = Figures({"adapter": LinkFigures(12.5e9, 0.0)})
+    iteration = Engine(star(chips), figures, traffic.all_to_all(chips, size)).iteration()
+    bound = (chips - 1) * size * 80
+    assert bound <= iteration.finish_ps <= 1.05 * bound
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_poisson_packets_wait_as_in_an_m_d_1_queue(load):
+    """Poisson arrivals, fixed service: mean wait rho s / (2 (1 - rho))."""
+    random = np.random.default_rng(5)
+    count = 120_000
+    release = np.cumsum(random.exponential(1.0 / load, count)) * 1e-6
+    flows = traffic.Flows(np.zeros(count, int), np.ones(count, int), np.full(count, 1000), release)
+    figures = Figures({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1000)
+    iteration = Engine(line(switches=1), figures, flows).iteration()
+    wait_us = iteration.parts_ps[:, 6].mean() / 1e6
+    assert wait_us == pytest.approx(load / (2 * (1 - load)), rel=0.05)
+
+
+def test_random_sizes_wait_as_in_an_m_m_1_queue():
+    """Exponential sizes: mean wait rho s / (1 - rho)."""
+    random = np.random.default_rng(6)
+    count, load = 200_000, 0.6
+    release = np.cumsum(random.exponential(1.0 / load, count)) * 1e-6
+    size = np.maximum(1, np.rint(random.exponential(1000, count))).astype(int)
+    flows = traffic.Flows(np.zeros(count, int), np.ones(count, int), size, release)
+    figures = Figures({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1 << 20)
+    iteration = Engine(line(switches=1), figures, flows).iteration()
+    assert iteration.parts_ps[:, 6].mean() / 1e6 == pytest.approx(load / (1 - load), rel=0.06)
+
+
+def test_cross_traffic_delays_as_an_m_d_1_queue():
+    """A rare probe among Poisson cross traffic of load rho waits rho s / (2 (1 - rho)) on the way in and out."""
+    count, load = 30_000, 0.5
+    flows = traffic.Flows(np.zeros(count, int), np.ones(count, int), np.ones(count, int), np.arange(count) * 100e-6)
+    figures = Figures({"adapter": LinkFigures(1e9, 0.0, load)}, mtu_bytes=1000, cross_packet_bytes=1000)
+    iteration = Engine(line(switches=1), figures, flows).iteration()
+    assert iteration.parts_ps[:, 6].mean() / 1e6 == pytest.approx(2 * load / (2 * (1 - load)), rel=0.05)
+
+
+@pytest.mark.parametrize("load", [0.5, 0.8])
+def test_output_queued_switch_waits_as_karol_found(load):
+    """N x N slotted switch, output queues: mean wait ((N - 1) / N) rho / (2 (1 - rho)) slots (Karol et al. 1987)."""
+    chips = 8
+    random = np.random.default_rng(7)
+    slot, source = np.nonzero(random.random((12_000, chips)) < load)
+    flows = traffic.Flows(source, _any_output(random, source, chips), np.ones(len(source), int), slot * SLOT_S)
+    iteration = Engine(star(2 * chips), slotted(), flows).iteration()
+    expected = (chips - 1) / chips * load / (2 * (1 - load))
+    assert waits_slots(iteration).mean() == pytest.approx(expected, rel=0.05)
+
+
+def _any_output(random, source, chips):
+    """Outputs are the chips from `chips` on, so that an input may also send to 'itself'."""
+    return chips + random.integers(0, chips, len(source))
+
+
+@pytest.mark.parametrize(("chips", "limit"), [(2, 0.75), (8, 0.6184), (64, 0.5858)])
+def test_input_fifos_saturate_at_the_head_of_line_limit(chips, limit):
+    """Karol et al. 1987, table of saturation throughput: .75 at N = 2, .6184 at 8, 2 - sqrt 2 for many."""
+    random = np.random.default_rng(8)
+    slots = 3000 if chips < 64 else 800
+    slot, source = np.nonzero(np.ones((slots, chips)))
+    flows = traffic.Flows(source, _any_output(random, source, chips), np.ones(len(source), int), slot * SLOT_S)
+    iteration = Engine(star(2 * chips), slotted(input_fifo=True), flows).iteration()
+    done = iteration.last_ps / 1000
+    inside = np.count_nonzero((done > slots // 4) & (done <= slots))
+    assert inside / (chips * slots * 0.75) == pytest.approx(limit, rel=0.03)
+
+
+# Canonical dragonflies (Kim, Dally, Scott, Abts, ISCA 2008).
+
+def accepted(fabric, figures, load, slots=600, groups=None):
+    """Delivered packets a chip and slot in the last half of the injection time."""
+    flows = traffic.stream(fabric.chip_count, load, SLOT_S, slots, 1, seed=3, groups=groups)
+    done = Engine(fabric, figures, flows).iteration().last_ps / 1000
+    return np.count_nonzero((done > slots / 2) & (done <= slots)) / (fabric.chip_count * slots / 2)
+
+
+def test_dragonfly_zero_load_latency_is_the_closed_form():
+    """72 endpoints, local 10, global 100, inject and eject 1, no router delay: 105.05 cycles."""
+    p, a, h = 2, 4, 2
+    fabric = dragonfly(p, a, h)
+    pairs = [(i, j) for i in range(72) for j in range(72) if i != j]
+    release = np.arange(len(pairs)) * 1e-6
+    flows = traffic.Flows([i for i, _ in pairs], [j for _, j in pairs], np.ones(len(pairs), int), release)
+    figures = slotted(local_s=9e-9, global_s=99e-9)
+    iteration = Engine(fabric, figures, flows).iteration()
+    cycles = (iteration.last_ps - iteration.start_ps) / 1000
+    # The closed form counts each chip itself among the targets (2 cycles: in and out).
+    mean = (cycles.sum() + 72 * 2) / 72**2
+    assert mean == pytest.approx(105.05, rel=0.01)
+    routers = (iteration.packet_hops - len(pairs) + 72) / 72**2
+    assert routers == pytest.approx(3.3056, rel=0.005)
+
+
+def test_dragonfly_minimal_saturates_at_one_over_ah_in_the_worst_case():
+    fabric = dragonfly(2, 4, 2)
+    got = accepted(fabric, slotted(), 0.15, slots=3000, groups=fabric.group_of[:72])
+    assert got == pytest.approx(1 / 8, rel=0.01)
+
+
+def test_dragonfly_valiant_is_within_six_percent_of_its_bound():
+    fabric = dragonfly(2, 4, 2)
+    got = accepted(fabric, slotted("valiant"), 0.57, slots=4000, groups=fabric.group_of[:72])
+    assert 0.94 * 0.5625 <= got <= 0.5625 * 1.01
+
+
+def test_dragonfly_minimal_carries_uniform_traffic():
+    got = accepted(dragonfly(2, 4, 2), slotted(), 0.96, slots=3000)
+    assert got >= 0.95
+
+
+def test_ugal_is_minimal_at_low_load_and_valiant_in_the_worst_case():
+    fabric = dragonfly(2, 4, 2)
+    flows = traffic.stream(72, 0.1, SLOT_S, 2000, 1, seed=4)
+    minimal = Engine(fabric, slotted(), flows).iteration()
+    ugal = Engine(fabric, slotted("ugal"), flows).iteration()
+    assert ugal.packet_hops <= 1.01 * minimal.packet_hops
+    worst = accepted(fabric, slotted("ugal"), 0.5, slots=3000, groups=fabric.group_of[:72])
+    assert worst >= 0.94 * 0.5
+
+
+def test_ugal_does_not_collapse_past_saturation():
+    """With credits and finite buffers, offering far more than fits keeps what is accepted."""
+    fabric = dragonfly(2, 4, 2)
+    figures = slotted("ugal", "credits", buffer_bytes=64)
+    near = accepted(fabric, figures, 0.5, slots=1500, groups=fabric.group_of[:72])
+    far = accepted(fabric, figures, 1.0, slots=1500, groups=fabric.group_of[:72])
+    assert far >= 0.95 * near
+    assert near > 0.4
+
+
+def test_permutation_on_a_fat_tree_never_beats_its_links():
+    fabric = fat_tree(4)
+    flows = traffic.permutation(16, 1 << 18, 1)
+    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)}, routing="spray")
+    iteration = Engine(fabric, figures, flows).iteration()
+    assert iteration.finish_ps >= (1 << 18) * 80
+    assert np.all(iteration.links.busy_ps <= iteration.finish_ps)
