@@ -194,5 +194,5 @@ def print_capacity(result: dict[str, Any]) -> None:
         )
     out.print(table)
     out.print(f"holds p99 TTFT {format_time(result['slo_ttft_s'])} and p99 TPOT {format_time(result['slo_tpot_s'])} up to "
-              f"{result['capacity_requests_per_s']:.3g} requests/s ({result['rate_scale']:.3g} x the workload's rate); "
-              f"beyond it the limit is {result['limited_by']}")
+              f"{result['capacity_requests_per_s']:.3g} requests/s ({result['rate_scale']:.3g} x the workload's rate)")
+    out.print(f"at {result['overload']:g} x that rate the limit is {_limit(result)}")
