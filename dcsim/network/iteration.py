@@ -99,8 +99,15 @@ def link_energy_j(schedule: Schedule, spec: Topology) -> float:
 
 TimeShape = Callable[[Topology, Fabric, Mapping, Shape], IterationTime]
 
+def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
+    """Mean time of one iteration on the packet network."""
+    from dcsim.network.packet_iteration import packet_time
+
+    return packet_time(spec, fabric, mapping, shape)
+
+
 # How an iteration is timed, by the network's kind.
-TIMES: dict[str, TimeShape] = {"scheduled": scheduled_time}
+TIMES: dict[str, TimeShape] = {"scheduled": scheduled_time, "packet": packet_time}
 
 
 def critical_parts(tasks: Tasks, schedule: Schedule, send_cycles: int) -> NDArray[np.int64]:

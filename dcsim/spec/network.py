@@ -59,13 +59,14 @@ class PacketNetwork(Named):
     """Adapters and switches that move packets."""
 
     kind: Literal["packet"]
-    layout: Literal["fat_tree", "dragonfly", "island"] = Field(
-        default="fat_tree", description="How switches join chips whose own fabric has none; `island`: one tier of switches."
+    layout: Literal["fat_tree", "dragonfly", "island", "own"] = Field(
+        default="fat_tree",
+        description="How switches join chips whose own fabric has none. `island`: one tier; `own`: chips forward packets.",
     )
     switch_ports: Positive = Field(description="Ports of one switch.")
     fairness: Literal["equal_bandwidth", "equal_radix", "pcie"] = Field(
         default="equal_bandwidth",
-        description="What a chip's own cables become: adapters of the same total bandwidth, as many adapters, or one behind PCIe.",
+        description="A chip's own cables become adapters of the same total bandwidth, as many adapters, or one behind PCIe.",
     )
     chip_port_bytes_per_s: Rate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
     pcie_bytes_per_s: Rate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")

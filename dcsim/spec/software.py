@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -10,6 +11,8 @@ from dcsim import library
 from dcsim.errors import Problem, SpecError
 from dcsim.spec.document import read_document
 from dcsim.spec.section import Fraction, Named, Section, Time
+
+Entry = TypeVar("Entry", bound=Section)
 
 SOFTWARE, JITTER = "topologies/software", "topologies/jitter"
 
@@ -45,20 +48,19 @@ class JitterSpec(Named):
 
 def read_software(name: str) -> SoftwareSpec:
     """The library `name` (a path, or an entry of topologies/software). Raises SpecError."""
-    entry: SoftwareSpec = _read(name, SOFTWARE, SoftwareSpec)
-    return entry
+    return _read(name, SOFTWARE, SoftwareSpec)
 
 
 def read_jitter(name: str) -> JitterSpec:
     """The distribution `name` (a path, or an entry of topologies/jitter). Raises SpecError."""
-    entry: JitterSpec = _read(name, JITTER, JitterSpec)
-    ascending = all(a <= b for values in (entry.shares, entry.delays_s) for a, b in zip(values, values[1:], strict=False))
+    entry = _read(name, JITTER, JitterSpec)
+    ascending = all(a <= b for values in (entry.shares, entry.delays_s) for a, b in pairwise(values))
     if len(entry.shares) != len(entry.delays_s) or (entry.shares[0], entry.shares[-1]) != (0.0, 1.0) or not ascending:
         raise SpecError(f"jitter '{name}': needs as many ascending delays as shares, which go from 0 to 1")
     return entry
 
 
-def _read(name: str, folder: str, kind: type[Section]) -> Section:
+def _read(name: str, folder: str, kind: type[Entry]) -> Entry:
     document = read_document(library.find(name, folder, f"network.{folder.rpartition('/')[2]}"))
     try:
         return kind.model_validate(document.data)

@@ -28,7 +28,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "tokens_per_s_per_user": shape.new_tokens / latency_s, "tokens_per_s": shape.rows / occupancy_s,
         "concurrency": latency_s / occupancy_s * shape.batch,
         "chips_used": chips, "tp": mapping.tp, "pp": mapping.pp, "kv_tokens": mapping.memory.kv_tokens_max,
-        "breakdown_s": breakdown(machine, shape),
+        "breakdown_s": time.breakdown_s or breakdown(machine, shape),
         "energy_j": time.energy_j + chips * spec.chip.power.wait_w * latency_s,
     }
 

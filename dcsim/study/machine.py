@@ -25,14 +25,22 @@ class Machine:
         """Time of one iteration of `shape` on the spec's network."""
         return TIMES[self.spec.network.kind](self.spec, self.fabric, self.mapping, shape)
 
+    def times(self, shape: Shape) -> IterationTime | tuple[IterationTime, ...]:
+        """The time of `shape`, or on a packet network those of a block of successive iterations."""
+        if self.spec.network.kind == "scheduled":
+            return self.time(shape)
+        from dcsim.network.packet_iteration import packet_times
+
+        return packet_times(self.spec, self.fabric, self.mapping, shape)
+
 
 def build(spec: Topology) -> Machine:
-    """Build the fabric and lay the LLM over its active chips.
+    """Build the fabric, with the switches of a packet network, and lay the LLM over its active chips.
 
     Where degrees are `auto`, the candidate with the shortest decode iteration at batch 1 and half the LLM's context
     is taken; ties go to the fewest shards. Raises CapacityError if nothing fits.
     """
-    fabric = build_fabric(spec.fabric)
+    spec, fabric = join(spec, build_fabric(spec.fabric))
     nodes = active_nodes(fabric)
     chips, node_chips = sum(len(node) for node in nodes), max(len(node) for node in nodes)
     machines = [
@@ -43,6 +51,16 @@ def build(spec: Topology) -> Machine:
         return machines[0]
     probe = Shape(1, max(1, spec.llm.context_max // 2))
     return min(machines, key=lambda machine: machine.time(probe).latency_ps)
+
+
+def join(spec: Topology, fabric: Fabric) -> tuple[Topology, Fabric]:
+    """On a packet network: the spec with the speed of one adapter, the fabric with switches where chips had none."""
+    if spec.network.kind == "scheduled":
+        return spec, fabric
+    from dcsim.network.packet_fabric import attach
+
+    network, joined = attach(spec.network, fabric)
+    return spec.model_copy(update={"network": network}), joined
 
 
 def active_nodes(fabric: Fabric) -> list[list[int]]:

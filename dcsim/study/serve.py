@@ -21,7 +21,7 @@ def serve_scenario(resolved: Resolved, seed: int, progress: Any = None) -> Serve
     """Build the machine of a spec and run the service zoom on it."""
     spec = resolved.spec
     machine = build(spec)
-    return serve_on(machine, Programs(spec.serving, machine.time), spec, seed, progress)
+    return serve_on(machine, Programs(spec.serving, machine.times), spec, seed, progress)
 
 
 def serve_on(machine: Machine, programs: Programs, spec: Topology, seed: int, progress: Any = None) -> Served:

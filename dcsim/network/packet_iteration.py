@@ -1,0 +1,138 @@
+"""One iteration on a packet network: the same program, simulated many times in a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.errors import SpecError
+from dcsim.fabric.graph import Fabric
+from dcsim.llm.mapping import Mapping
+from dcsim.llm.program import Shape, build_program
+from dcsim.network.collectives import VectorUnit
+from dcsim.network.lower import lower
+from dcsim.network.packet.breakdown import PARTS
+from dcsim.network.packet.engine import Engine, Iteration
+from dcsim.network.packet_exchange import packet_exchange
+from dcsim.network.packet_fabric import attach
+from dcsim.network.packet_figures import Layers, faults_of, layers_of, place_calls, software_of
+from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, VECTOR, Tasks
+from dcsim.network.timing import IterationTime
+from dcsim.spec.network import PacketNetwork
+from dcsim.spec.topology import Topology
+
+PACKETS_MAX = 2_000_000  # packets simulated per shape for the service zoom: a second or two
+
+
+@dataclass(frozen=True, slots=True)
+class PacketRun:
+    """Successive iterations of one shape; arrays over replications."""
+
+    latency_ps: NDArray[np.int64]
+    occupancy_ps: NDArray[np.int64]
+    energy_j: NDArray[np.float64]
+    parts_ps: NDArray[np.int64]  # [replication, part] along the critical path; rows sum to latency_ps
+    packets: int
+    drops: int
+    pauses: int
+
+    def times(self) -> tuple[IterationTime, ...]:
+        """One IterationTime a replication, in order: neighbours share queues and cross traffic."""
+        seconds = self.parts_ps * 1e-12
+        return tuple(
+            IterationTime(int(latency), int(occupancy), float(energy), dict(zip(PARTS, parts.tolist(), strict=True)))
+            for latency, occupancy, energy, parts in zip(
+                self.latency_ps, self.occupancy_ps, self.energy_j, seconds, strict=True
+            )
+        )
+
+
+def packet_times(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> tuple[IterationTime, ...]:
+    """Times of a block of successive iterations, as the service zoom draws them: `serving.draw_block`, or fewer.
+
+    No more than `network.replications`, nor than PACKETS_MAX packets in all, but one at least: the more packets an
+    iteration has, the less it differs from the next.
+    """
+    network = packet_network(spec)
+    count = min(network.replications, spec.serving.draw_block)
+    return run_packets(spec, fabric, mapping, shape, count, packets_max=PACKETS_MAX).times()
+
+
+def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
+    """The mean of `packet_times`."""
+    times = packet_times(spec, fabric, mapping, shape)
+    count = len(times)
+    parts = {name: sum(time.breakdown_s[name] for time in times) / count for name in PARTS}
+    return IterationTime(
+        round(sum(time.latency_ps for time in times) / count), round(sum(time.occupancy_ps for time in times) / count),
+        sum(time.energy_j for time in times) / count, parts,
+    )
+
+
+def run_packets(
+    spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, replications: int = 0, seed: int = 1,
+    packets_max: int = 0,
+) -> PacketRun:
+    """Simulate successive iterations of `shape` on the first replica's chips; 0 replications: as the network says."""
+    network, joined = attach(packet_network(spec), fabric)
+    layers = layers_of(network, joined)
+    tasks = packet_tasks(spec, joined, mapping, shape, network, layers)
+    engine = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed)
+    first = engine.iteration(0)
+    count = replications or network.replications
+    if packets_max:
+        count = max(1, min(count, packets_max // max(1, first.packets)))
+    done = [_kept(first, tasks, joined.chip_count)]
+    done += [_kept(engine.iteration(i), tasks, joined.chip_count) for i in range(1, count)]
+    latency, occupancy, parts, sent_bytes, drops, pauses = [np.array(column) for column in zip(*done, strict=True)]
+    energy_j = work_energy_j(tasks, spec) + sent_bytes * network.energy_j
+    return PacketRun(latency, occupancy, energy_j, parts, first.packets, int(drops.sum()), int(pauses.sum()))
+
+
+def _kept(iteration: Iteration, tasks: Tasks, chip_count: int) -> tuple[int, int, NDArray[np.int64], int, int, int]:
+    """What is kept of one iteration: the rest is too much for many."""
+    links = iteration.links
+    occupancy = occupancy_ps(tasks, iteration.start_ps, iteration.last_ps, chip_count)
+    return (
+        iteration.finish_ps, occupancy, iteration.critical_ps, int(links.bytes.sum()),
+        int(links.drops.sum()), int(links.pauses.sum()),
+    )
+
+
+def packet_network(spec: Topology) -> PacketNetwork:
+    """The spec's network if it moves packets; SpecError if it is compiled."""
+    if not isinstance(spec.network, PacketNetwork):
+        raise SpecError(f"network '{spec.network.name}' moves no packets")
+    return spec.network
+
+
+def packet_tasks(
+    spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, network: PacketNetwork, layers: Layers
+) -> Tasks:
+    """The program's tasks, collectives spelled out as the network's library does, calls told apart by place."""
+    clock_hz = spec.chip.clock_hz
+    unit = VectorUnit(round(network.vector_bytes), round(network.reduce_s * clock_hz))
+    program = build_program(spec.llm, mapping, spec.chip, shape)
+    return place_calls(lower(program, packet_exchange(mapping, fabric, layers, unit)), fabric)
+
+
+def occupancy_ps(tasks: Tasks, start_ps: NDArray[np.int64], last_ps: NDArray[np.int64], chip_count: int) -> int:
+    """Time between the first start and the last output of the chip that is busy longest."""
+    compute = (tasks.kind == COMPUTE) & (tasks.last_cycles > 0)  # a task without length only joins others
+    chips = tasks.chip[compute]
+    begin = np.full(chip_count, np.iinfo(np.int64).max)
+    end = np.zeros(chip_count, np.int64)
+    np.minimum.at(begin, chips, start_ps[compute])
+    np.maximum.at(end, chips, last_ps[compute])
+    used = end > 0
+    return int((end - begin)[used].max(initial=0))
+
+
+def work_energy_j(tasks: Tasks, spec: Topology) -> float:
+    """Energy of all operations above the waiting draw of the chips they run on."""
+    power = spec.chip.power
+    above_w = {MATRIX: power.matrix_w, ATTENTION: power.vector_w, VECTOR: power.vector_w}
+    cycles = np.bincount(tasks.part, tasks.last_cycles, 8)
+    return float(sum(cycles[part] * (watts - power.wait_w) for part, watts in above_w.items()) / tasks.clock_hz)
