@@ -17,7 +17,7 @@ from dcsim.network.exchange import exchange_for
 from dcsim.network.lower import lower
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
-from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, MESSAGE, VECTOR, Tasks
+from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, MESSAGE, PARTS, VECTOR, WAIT, Tasks
 from dcsim.network.timing import IterationTime
 from dcsim.spec.network import ScheduledNetwork
 from dcsim.spec.topology import Topology
@@ -111,42 +111,49 @@ TIMES: dict[str, TimeShape] = {"scheduled": scheduled_time, "packet": packet_tim
 
 
 def critical_parts(tasks: Tasks, schedule: Schedule, send_cycles: int) -> NDArray[np.int64]:
-    """Cycles of the makespan by part of `tasks.PARTS`, walked back along what each task waited for.
+    """Cycles of the makespan by part of `tasks.PARTS`; they sum to the makespan."""
+    parts = np.zeros(len(PARTS), np.int64)
+    for _, part, cycles in critical_path(tasks, schedule, send_cycles):
+        parts[part] += cycles
+    return parts
+
+
+def critical_path(tasks: Tasks, schedule: Schedule, send_cycles: int) -> list[tuple[int, int, int]]:
+    """(task, part, cycles) along the critical path, from its end: walked back along what each task waited for.
 
     Where a predecessor's output still streams in after a task has started, only the time since its end is the task's.
-    The parts sum to the makespan.
+    The cycles sum to the makespan.
     """
-    from dcsim.network.tasks import PARTS, WAIT
-
-    parts = np.zeros(len(PARTS), np.int64)
+    booked: list[tuple[int, int, int]] = []
     start, first, last = schedule.start, schedule.first_out, schedule.last_out
     if not len(start):
-        return parts
+        return booked
     leaves = _first_departures(schedule, len(start))
     task = int(last.argmax())
     now = int(last[task])
     while True:
+        part = int(tasks.part[task])
         before = tasks.before[tasks.before_start[task] : tasks.before_start[task + 1]]
         streaming = before[last[before] > start[task]]
         if len(streaming) and now == last[task] and _tail_bound(tasks, schedule, task):
             producer = int(streaming[last[streaming].argmax()])
-            parts[tasks.part[task]] += now - last[producer]
+            booked.append((task, part, now - int(last[producer])))
             task, now = producer, int(last[producer])
             continue
         began = int(start[task])
         if tasks.kind[task] == MESSAGE:
             queued = max(0, min(int(leaves[task]) - send_cycles - began, now - began))
-            parts[WAIT] += queued
+            booked.append((task, WAIT, queued))
             began += queued
-        parts[tasks.part[task]] += now - began
+        booked.append((task, part, now - began))
         now = int(start[task])
         if not len(before):
-            parts[WAIT] += now
-            return parts
+            booked.append((task, WAIT, now))
+            return booked
         lead, rows = int(tasks.lead_rows[task]), int(tasks.rows[task])
         ready = first[before] + (last[before] - first[before]) * lead // rows
         binding = int(ready.argmax())
-        parts[WAIT] += now - int(ready[binding])
+        booked.append((task, WAIT, now - int(ready[binding])))
         task, now = int(before[binding]), int(ready[binding])
 
 
