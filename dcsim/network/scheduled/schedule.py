@@ -91,17 +91,37 @@ def message_vectors(tasks: Tasks, figures: Figures) -> Int32:
 def compile_schedule(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
     """Give every vector of `tasks` its links and cycles: no conflict, dependencies kept, transit buffers kept.
 
-    The task that can start first is placed first; of equals the one with most work behind it. A message's
-    vectors are spread over paths as they arrive soonest. If detours took part, the schedule without them is
-    compiled too and the shorter one returned. Same input, same bytes. Raises FabricError when a message
+    The task that can start first is placed first; of equals the one with most work behind it. Minimal paths are
+    compiled first; where detours could relieve the busiest link, vectors are also spread over them as they arrive
+    soonest, and the shorter schedule is returned. Same input, same bytes. Raises FabricError when a message
     cannot reach its target.
     """
-    schedule = _compile(tasks, fabric, figures)
-    if figures.detours_max and bool((np.diff(schedule.flow_task) == 0).any()):
-        minimal = _compile(tasks, fabric, replace(figures, detours_max=0))
-        if minimal.makespan_cycles <= schedule.makespan_cycles:
-            return minimal
-    return schedule
+    minimal = _compile(tasks, fabric, replace(figures, detours_max=0))
+    if not figures.detours_max or not _detours_relieve(minimal, fabric):
+        return minimal
+    spread = _compile(tasks, fabric, figures)
+    return spread if spread.makespan_cycles < minimal.makespan_cycles else minimal
+
+
+def _detours_relieve(schedule: Schedule, fabric: Fabric) -> bool:
+    """Whether some way over a third vertex is at most half as loaded as the busiest link."""
+    load = schedule.link_cycles(fabric.link_count)
+    if not load.any():
+        return False
+    busiest = int(load.argmax())
+    source, target = int(fabric.link_source[busiest]), int(fabric.link_target[busiest])
+    first, then = _lightest(fabric, load, source), _lightest(fabric, load[fabric.reverse], target)
+    ways = [max(first[via], then[via]) for via in first if via in then and via != target]
+    return bool(ways) and min(ways) <= load[busiest] // 2
+
+
+def _lightest(fabric: Fabric, load: Int64, vertex: int) -> dict[int, int]:
+    """Neighbour -> load of the least loaded link from `vertex` to it (with `load[reverse]`: from it to `vertex`)."""
+    found: dict[int, int] = {}
+    for link in range(int(fabric.first_link[vertex]), int(fabric.first_link[vertex + 1])):
+        other = int(fabric.link_target[link])
+        found[other] = min(found.get(other, int(load[link])), int(load[link]))
+    return found
 
 
 def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
