@@ -39,12 +39,15 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Serve a workload on a cluster and report speed, tails, power and what limits it."""
+    from dcsim.library import kernels_are_compiled
     from dcsim.study import scenario
 
     case = scenario.load(
         topology, llm=llm, workload=workload, interconnect=interconnect, set=settings or [],
         duration=duration, rate_scale=rate_scale,
     )
+    if not kernels_are_compiled():
+        say("first run after an install: compiling kernels, about 20 s, once")
     with progress_bar("serving", "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress)
     if as_json:
