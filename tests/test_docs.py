@@ -77,7 +77,7 @@ def test_the_check_itself_finds_faults(tmp_path):
     assert "prints" in check(page.format("9.9.9"), tmp_path)[0]
     assert "exit code 2" in check(page.format("").replace("--version", "nosuch"), tmp_path)[0]
     assert "know how" in check(page.format("").replace("dcsim", "curl"), tmp_path)[0]
-    assert "exit code 2" in check("<!-- tested with: --nosuch -->\n" + page.format("9.9.9"), tmp_path)[0]
+    assert "exit code 2" in check(page.format("9.9.9").replace("```c", "<!-- tested with: --nosuch -->\n```c"), tmp_path)[0]
     assert check(page.format("9.9.9").replace("console", "text"), tmp_path) == []
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +23,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def say(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+def say_if_first_run() -> None:
+    """Explain the wait of the first run after an install, when the kernels are compiled and kept on disk."""
+    package = Path(__file__).resolve().parents[1]
+    if os.access(package, os.W_OK) and not any(package.rglob("*.nbi")):
+        say("first run after an install: compiling, which takes about 20 s once")
 
 
 def print_json(content: Any) -> None:

@@ -18,6 +18,7 @@ from dcsim.cli.options import (
     print_json,
     progress_bar,
     say,
+    say_if_first_run,
 )
 
 
@@ -48,6 +49,7 @@ def run(
     )
     if not kernels_are_compiled():
         say("first run after an install: compiling kernels, about 20 s, once")
+    say_if_first_run()
     with progress_bar("serving", "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress)
     if as_json:

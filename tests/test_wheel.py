@@ -1,0 +1,71 @@
+"""The wheel carries its library: it runs from an empty folder, without the checkout."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The `dcsim` command of a fresh environment that holds the wheel and borrows only its dependencies."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, timeout=120)
+    venv.create(folder / "env", with_pip=False)
+    python = folder / "env" / "bin" / "python"
+    (wheel,) = folder.glob("*.whl")
+    packages = folder / "env" / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True, timeout=120)
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python.with_name("dcsim")
+
+
+def run(command, *arguments, cwd):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run([command, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_code_and_the_library_are_the_wheels_own(installed, tmp_path):
+    code = "from dcsim import library, cli; print(cli.__file__, library.root(), sorted(library.names('topologies')))"
+    exit_code, out, err = run(installed.with_name("python"), "-c", code, cwd=tmp_path)
+    assert exit_code == 0, err
+    file, root, names = out.split(maxsplit=2)
+    assert Path(file).is_relative_to(installed.parents[1])
+    assert Path(root).name == "_library"
+    assert names.strip() == str(sorted(path.stem for path in (ROOT / "topologies").glob("*.yaml")))
+
+
+def test_init_gives_the_same_files_as_the_checkout(installed, tmp_path):
+    exit_code, _, err = run(installed, "init", "mine", cwd=tmp_path)
+    assert exit_code == 0, err
+    for folder in ("topologies", "workloads"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file():
+                assert (tmp_path / "mine" / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path
+
+
+def test_a_mistake_is_told_from_the_wheel_too(installed, tmp_path):
+    exit_code, out, err = run(installed, "run", "8rack", "--set", "chip.clock=900", cwd=tmp_path)
+    assert (exit_code, out) == (2, "")
+    assert "needs a unit, for example '900 MHz'" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow  # compiles every kernel anew
+def test_the_first_run_after_an_install_works_from_an_empty_folder(installed, tmp_path):
+    exit_code, out, err = run(installed, "run", "8rack", "--duration", "30 s", "--json", cwd=tmp_path)
+    assert exit_code == 0, err
+    summary = json.loads(out)
+    assert summary["requests_finished"] == summary["requests_in"] > 50
+    assert "first run" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
