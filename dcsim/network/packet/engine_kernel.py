@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from dcsim.network.packet.compile_kernel import entry, leaf, part
 from dcsim.network.packet.link_kernel import DROPPED, GRANTED, grant, next_held, offer
 from dcsim.network.packet.progress_kernel import arrive, begin_root
 from dcsim.network.packet.queue_kernel import PENDING, pop, push
@@ -25,7 +24,7 @@ from dcsim.network.packet.state import (
 FINISHED, STUCK, CUT_OFF, CHANNELS_SHORT = range(4)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _after_grant(s: State, now: int, packet: int) -> None:
     """Count the hop; at the target, deliver; at an adapter, call it for its next packet."""
     s.tally[0].hops += 1
@@ -37,7 +36,7 @@ def _after_grant(s: State, now: int, packet: int) -> None:
         call_adapter(s, now, link)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _deliver(s: State, now: int, message: int, packet: int) -> None:
     """Book the arrival; a mark sends a notice back, a gap tells the sender what was lost.
 
@@ -62,7 +61,7 @@ def _deliver(s: State, now: int, message: int, packet: int) -> None:
     arrive(s, now, message, packet, when)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _lose(s: State, now: int, packet: int) -> None:
     """A packet is dropped: its sender learns of it by a later arrival, or when its timer runs out."""
     row = s.packets[packet]
@@ -74,7 +73,7 @@ def _lose(s: State, now: int, packet: int) -> None:
     row.flags = LOST | TIMED
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
     """INPUT_FIFO: file the packet in the input buffer; True when it is the head and may ask for its output."""
     if s.links[link].input_first == packet:
@@ -92,7 +91,7 @@ def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
     return True
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _packet_arrives(s: State, now: int, link: int, packet: int) -> int:
     """A packet's head is at the switch behind `link`: route it and offer it to its next link."""
     if s.rules[0].input_fifo and not _at_input_head(s, now, link, packet):
@@ -116,7 +115,7 @@ def _packet_arrives(s: State, now: int, link: int, packet: int) -> int:
     return FINISHED
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _serve(s: State, now: int, port: int) -> None:
     """Let the adapter send, unless its link is busy or holds a packet back."""
     if s.links[port].calling or s.queues[port * s.rules[0].channels].held_first >= 0:
@@ -129,7 +128,7 @@ def _serve(s: State, now: int, port: int) -> None:
         _after_grant(s, now, packet)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _wake(s: State, now: int, link: int, channel: int) -> None:
     """Credit has come back: grant the packets held for it."""
     s.queues[link * s.rules[0].channels + channel].waking = False
@@ -141,7 +140,7 @@ def _wake(s: State, now: int, link: int, channel: int) -> None:
         _after_grant(s, now, packet)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _start(s: State, now: int, message: int) -> int:
     """A message's time has come at its adapter."""
     port = start_message(s, s.tally[0].epoch, now, message)
@@ -153,7 +152,7 @@ def _start(s: State, now: int, message: int) -> int:
     return FINISHED
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _release_roots(s: State, now: int) -> int:
     """Start the tasks whose release time has come, and set the next such event."""
     while s.tally[0].root < len(s.roots):
@@ -166,7 +165,7 @@ def _release_roots(s: State, now: int) -> int:
     return FINISHED
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _apply_fault(s: State, now: int, fault: int) -> None:
     """Change a link's speed, or take it down or up; routes follow. What it has queued it still carries."""
     link = s.faults[fault].link
@@ -178,13 +177,13 @@ def _apply_fault(s: State, now: int, fault: int) -> None:
         evict(s, now, link)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _pseudo_event(s: State, now: int, place: int, item: int) -> int:
     """An event that belongs to no link."""
     if place == START_PLACE:
-        return _start(s, now, item)
+        return int(_start(s, now, item))
     if place == RELEASE_PLACE:
-        return _release_roots(s, now)
+        return int(_release_roots(s, now))
     if place == NOTICE_PLACE:
         cut_rate(s, s.pairs[item], now)
     elif place == FAULT_PLACE:
@@ -196,7 +195,7 @@ def _pseudo_event(s: State, now: int, place: int, item: int) -> int:
     return FINISHED
 
 
-@njit(cache=True, _nrt=False)
+@entry
 def run_iteration(s: State) -> int:
     """Simulate until every task is complete; returns FINISHED, or why it could not."""
     link_count, packet_count = len(s.links), len(s.packets)

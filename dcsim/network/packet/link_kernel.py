@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from dcsim.network.packet.compile_kernel import leaf, part
 from dcsim.network.packet.queue_kernel import push
 from dcsim.network.packet.routing_kernel import backlog_ps, mix
 from dcsim.network.packet.state import MARKED, State
@@ -19,14 +18,14 @@ from dcsim.network.packet.state import MARKED, State
 UNKNOWN = -1
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def packet_bytes(s: State, message: int, packet: int) -> int:
     """Bytes of a packet on the wire: its share of the message and its header."""
     done = (packet - s.tasks[message].first_packet) * s.rules[0].mtu
     return int(max(0, min(s.rules[0].mtu, s.tasks[message].size - done)) + s.rules[0].header)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _slot_time(s: State, queue: int) -> int:
     """When the channel may send its next packet as far as buffers go; UNKNOWN while nobody can say."""
     slots = s.rules[0].slots
@@ -40,7 +39,7 @@ def _slot_time(s: State, queue: int) -> int:
     return int(s.ring[queue, (needed - 1) % slots])
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _close_gate(s: State, link: int, queue: int) -> None:
     """The channel ran out of buffer: unless that is known, note the pause and how many releases end it."""
     spent = s.queues[queue].taken - s.rules[0].slots
@@ -49,7 +48,7 @@ def _close_gate(s: State, link: int, queue: int) -> None:
         s.queues[queue].gate = spent + s.rules[0].resume
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _hold(s: State, queue: int, link: int, packet: int, work_ps: int) -> None:
     s.packets[packet].next = -1
     if s.queues[queue].held_first < 0:
@@ -60,7 +59,7 @@ def _hold(s: State, queue: int, link: int, packet: int, work_ps: int) -> None:
     s.links[link].waiting_ps += work_ps
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
     """A buffer slot at the end of `link` is free again at `when`: keep the releases sorted, wake a held queue."""
     slots, queue = s.rules[0].slots, link * s.rules[0].channels + channel
@@ -79,14 +78,15 @@ def _give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
             push(s.wheel, max(ready, now), link, len(s.packets) + 1 + channel)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _uniform(s: State, link: int) -> float:
     """The link's next draw in (0, 1) for cross traffic."""
     s.links[link].cross_count += 1
-    return (mix(s.rules[0].seed, link + (1 << 41), s.links[link].cross_count) + 0.5) / 4611686018427387904.0
+    draw = mix(s.rules[0].seed, link + (1 << 41), s.links[link].cross_count)
+    return float((draw + 0.5) / 4611686018427387904.0)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def advance_cross_traffic(s: State, link: int, now: int) -> None:
     """Queue the cross traffic that reached the link up to `now`: Poisson packets, in bursts if burst_ps is set.
 
@@ -110,7 +110,7 @@ def advance_cross_traffic(s: State, link: int, now: int) -> None:
         s.links[link].cross_next += max(1, int(-math.log(_uniform(s, link)) * gap))
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _turn(s: State, link: int, burst: int, on_fraction: float) -> None:
     """Cross traffic turns off, or on again."""
     at = abs(s.links[link].cross_turn)
@@ -123,7 +123,7 @@ def _turn(s: State, link: int, burst: int, on_fraction: float) -> None:
         s.links[link].cross_turn = at + max(1, int(spell))
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _mark(s: State, link: int, packet: int, queue_ps: int) -> None:
     """ECN: mark with a probability rising from 0 at the low threshold to mark_fraction at the high one, then always."""
     low, high = s.links[link].mark_low_ps, s.links[link].mark_high_ps
@@ -137,7 +137,7 @@ def _mark(s: State, link: int, packet: int, queue_ps: int) -> None:
     s.links[link].marks += 1
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _advance_input(s: State, link: int, end: int) -> None:
     """INPUT_FIFO: the head of an input buffer has left at `end`; the packet behind it comes to the head then."""
     head = s.links[link].input_first
@@ -148,7 +148,7 @@ def _advance_input(s: State, link: int, end: int) -> None:
         push(s.wheel, end, link, after)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def grant(s: State, now: int, link: int, channel: int, packet: int) -> int:
     """Give the packet its place on the link; returns when its tail has left.
 
@@ -195,7 +195,7 @@ def grant(s: State, now: int, link: int, channel: int, packet: int) -> int:
 GRANTED, HELD, DROPPED = 0, 1, 2
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
     """A packet asks for a link: GRANTED, HELD until there is credit, or DROPPED because the queue is full."""
     if s.links[link].background > 0.0:
@@ -229,7 +229,7 @@ def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
     return GRANTED
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def next_held(s: State, now: int, link: int, channel: int) -> int:
     """The held packet that may go now, taken off its queue; -1 when none may (a wake is then set if it can be)."""
     queue = link * s.rules[0].channels + channel

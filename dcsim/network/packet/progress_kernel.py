@@ -7,8 +7,7 @@ task's inputs are complete its output is linear between first and last, as in dc
 
 from __future__ import annotations
 
-from numba import njit
-
+from dcsim.network.packet.compile_kernel import leaf
 from dcsim.network.packet.queue_kernel import push
 from dcsim.network.packet.state import ADMITTED, IDLE, START_PLACE, STARTING, UNDECIDED, State
 
@@ -16,7 +15,7 @@ ONE = 1 << 20
 MESSAGE_KIND = 1
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _inputs(s: State, task: int) -> tuple[int, int, int]:
     """(least fraction of any input, latest first output, latest output so far) over the predecessors."""
     fraction, first, last = ONE, 0, 0
@@ -28,7 +27,7 @@ def _inputs(s: State, task: int) -> tuple[int, int, int]:
     return fraction, first, last
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _lead_time(s: State, task: int) -> int:
     """When the lead rows of every input are there; call once each has that fraction."""
     when, rows, lead = 0, s.tasks[task].rows, s.tasks[task].lead
@@ -43,7 +42,7 @@ def _lead_time(s: State, task: int) -> int:
     return when
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _compute(s: State, task: int, fraction: int, last: int) -> bool:
     """Advance a compute task to a fraction of its input; True when its output moved."""
     if s.tasks[task].start < 0:
@@ -60,7 +59,7 @@ def _compute(s: State, task: int, fraction: int, last: int) -> bool:
     return True
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _release(s: State, now: int, message: int, fraction: int, first: int, last: int) -> None:
     """Hand the packets that are full to the adapter."""
     begin = s.tasks[message].first_packet
@@ -87,7 +86,7 @@ def _release(s: State, now: int, message: int, fraction: int, first: int, last: 
             push(s.wheel, s.packets[first_new].ready, len(s.links) + START_PLACE, message)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _wake_successors(s: State, task: int, was: int, depth: int) -> int:
     """Put the successors that may advance on the stack; returns its new depth."""
     started = was == 0
@@ -104,7 +103,7 @@ def _wake_successors(s: State, task: int, was: int, depth: int) -> int:
     return depth
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def spread(s: State, now: int, task: int, was: int) -> None:
     """Task `task` has progressed from fraction `was`: advance everything that follows from it."""
     depth = 0
@@ -126,7 +125,7 @@ def spread(s: State, now: int, task: int, was: int) -> None:
             return
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def begin_root(s: State, now: int, task: int) -> None:
     """Start a task without predecessors at `now`."""
     if s.tasks[task].kind == MESSAGE_KIND:
@@ -139,7 +138,7 @@ def begin_root(s: State, now: int, task: int) -> None:
     spread(s, now, task, 0)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def arrive(s: State, now: int, message: int, packet: int, when: int) -> None:
     """A packet's tail reaches the target chip at `when` (now or later)."""
     was = s.tasks[message].fraction

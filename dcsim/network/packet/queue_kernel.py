@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from dcsim.network.packet.compile_kernel import entry_leaf, leaf, part
 
 # Slots of `Wheel.at`.
 FREE, BUCKET, CURSOR, ACTIVE, PENDING, FAR = range(6)
@@ -58,7 +59,7 @@ def empty(wheel: Wheel) -> None:
     wheel.at[:] = 0
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@entry_leaf
 def push(wheel: Wheel, time: int, place: int, item: int) -> None:
     """Add an event; its time must not lie before the last event popped."""
     offset_bits, place_bits, item_bits = wheel.shape[0], wheel.shape[1], wheel.shape[2]
@@ -74,7 +75,7 @@ def push(wheel: Wheel, time: int, place: int, item: int) -> None:
         _push_far(wheel, bucket, key)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _insert_active(wheel: Wheel, key: int) -> None:
     at, active = wheel.at, wheel.active
     if at[CURSOR] > 0 and at[CURSOR] == at[ACTIVE]:
@@ -88,7 +89,7 @@ def _insert_active(wheel: Wheel, key: int) -> None:
     active[i] = key
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _chain(wheel: Wheel, bucket: int, key: int) -> None:
     at = wheel.at
     slot = at[FREE]
@@ -99,7 +100,7 @@ def _chain(wheel: Wheel, bucket: int, key: int) -> None:
     wheel.head[index] = slot
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _push_far(wheel: Wheel, bucket: int, key: int) -> None:
     time, keys = wheel.far_time, wheel.far_key
     i = wheel.at[FAR]
@@ -113,7 +114,7 @@ def _push_far(wheel: Wheel, bucket: int, key: int) -> None:
     time[i], keys[i] = bucket, key
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _pop_far(wheel: Wheel) -> None:
     """Move the earliest far event into the wheel."""
     time, keys = wheel.far_time, wheel.far_key
@@ -137,7 +138,7 @@ def _pop_far(wheel: Wheel) -> None:
     _chain(wheel, first_bucket, first_key)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _sort(keys: Any, scratch: Any, count: int) -> None:
     """Sort keys[:count]: insertion in runs of RUN, then merges by way of `scratch`."""
     for begin in range(0, count, RUN):
@@ -155,7 +156,7 @@ def _sort(keys: Any, scratch: Any, count: int) -> None:
         width *= 2
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _merge(keys: Any, scratch: Any, begin: int, middle: int, end: int) -> None:
     """Merge the sorted keys[begin:middle] and keys[middle:end]."""
     if keys[middle - 1] <= keys[middle]:
@@ -173,7 +174,7 @@ def _merge(keys: Any, scratch: Any, begin: int, middle: int, end: int) -> None:
         to += 1
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _next_bucket(wheel: Wheel) -> None:
     """Load and sort the next bucket that holds an event."""
     at, mask = wheel.at, len(wheel.head) - 1
@@ -192,7 +193,7 @@ def _next_bucket(wheel: Wheel) -> None:
     _sort(wheel.active, wheel.scratch, at[ACTIVE])
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _unchain(wheel: Wheel, first: int) -> int:
     """Copy a chain's keys to `active`, oldest first, free its slots and return how many there were."""
     count, slot, last = 0, first, first
@@ -208,7 +209,7 @@ def _unchain(wheel: Wheel, first: int) -> int:
     return count
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@entry_leaf
 def pop(wheel: Wheel) -> tuple[int, int, int]:
     """Remove and return the earliest event as (time, place, item); call only while events are pending."""
     at = wheel.at

@@ -132,7 +132,8 @@ def _set_room(fabric: Fabric, width: int) -> int:
 
 def _columns(fabric: Fabric, faulty: frozenset[int]) -> tuple[Any, list[list[int]]]:
     """(column of each chip, the links into a chip of each column); chips on the same switches share one."""
-    column, homes = np.zeros(fabric.chip_count, np.int32), []
+    column = np.zeros(fabric.chip_count, np.int32)
+    homes: list[list[int]] = []
     known: dict[tuple[int, ...], int] = {}
     for chip in range(fabric.chip_count):
         own = range(int(fabric.first_link[chip]), int(fabric.first_link[chip + 1]))

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from dcsim.network.packet.compile_kernel import leaf, part
 from dcsim.network.packet.state import ADAPTIVE, SPRAY, STRAIGHT, UGAL, UNDECIDED, VALIANT, State
 
 CROSSING = 1024  # leaving a node or a group outweighs any number of links inside
 FAR = 1 << 28
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def mix(a: int, b: int, c: int) -> int:
+@leaf
+def mix(a: int, b: int, c: int) -> Any:
     """A well mixed non-negative integer of three (splitmix64's finalizer): a random draw that needs no state."""
     x = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b) * np.uint64(0xD1B54A32D192ED03) + np.uint64(c)
     x ^= x >> np.uint64(30)
@@ -73,7 +74,7 @@ def gather_sets(
     return set_count
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _find_set(set_start: Any, set_link: Any, own: int, count: int, end: int) -> int:
     """The earlier set of this vertex equal to the one just written at the end, or `count`."""
     first = set_start[count]
@@ -91,13 +92,13 @@ def _find_set(set_start: Any, set_link: Any, own: int, count: int, end: int) -> 
     return count
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def backlog_ps(s: State, link: int, now: int) -> int:
     """Work queued at a link, ps, packets held back for lack of credit included."""
-    return max(0, s.links[link].free - now) + s.links[link].waiting_ps
+    return int(max(0, s.links[link].free - now) + s.links[link].waiting_ps)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
     """One link of a set: by the draw, or the one with the shortest queue (ties by the draw)."""
     begin = s.set_start[index]
@@ -116,7 +117,7 @@ def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
     return chosen
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def own_link(s: State, vertex: int, chip: int, draw: int) -> int:
     """The link from a switch to a chip cabled to it; parallel ones by the draw. -1 for none."""
     count = 0
@@ -134,7 +135,7 @@ def own_link(s: State, vertex: int, chip: int, draw: int) -> int:
     return -1
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int) -> tuple[int, int, int]:
     """Walk the minimal path until it has crossed to another group: (queue met in ps, links walked, vertex reached).
 
@@ -153,7 +154,7 @@ def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int
     return work, hops, here
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
     """The group a packet visits on its way (Valiant), or STRAIGHT.
 
@@ -171,7 +172,7 @@ def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now
     if rule == VALIANT:
         return group
     whole = rule == UGAL
-    direct, hops, _ = _leave(s, epoch, vertex, column, whole, now)
+    direct, _, _ = _leave(s, epoch, vertex, column, whole, now)
     if direct == 0:
         return STRAIGHT
     around, out, entry = _leave(s, epoch, vertex, s.rules[0].first_group + group, whole, now)
@@ -183,7 +184,7 @@ def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now
     return group if direct * direct_hops > around * around_hops + bias else STRAIGHT
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def next_link(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
     """The link a packet leaves `vertex` by on its way to `chip`; -1 when it is cut off."""
     row = s.packets[packet]
@@ -200,10 +201,10 @@ def next_link(s: State, epoch: int, vertex: int, chip: int, packet: int, now: in
     per_packet = rule == SPRAY or rule >= ADAPTIVE
     draw = mix(seed, packet if per_packet else row.message + (1 << 40), vertex)
     if index == -1:
-        return own_link(s, vertex, chip, draw)
+        return int(own_link(s, vertex, chip, draw))
     if index < 0:
         return -1
-    return _pick(s, index, ADAPTIVE if rule >= ADAPTIVE else rule, draw, now)
+    return int(_pick(s, index, ADAPTIVE if rule >= ADAPTIVE else rule, draw, now))
 
 
 @njit(cache=True)
@@ -230,9 +231,10 @@ def most_rises(source: Any, order: Any, target: Any, set_of: Any, set_start: Any
     return most
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _holds(set_start: Any, set_link: Any, index: int, link: int) -> bool:
+    """True if the link is in the set."""
+    found = False
     for i in range(set_start[index], set_start[index + 1]):
-        if set_link[i] == link:
-            return True
-    return False
+        found |= set_link[i] == link
+    return found

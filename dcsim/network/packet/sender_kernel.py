@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from dcsim.network.packet.compile_kernel import leaf, part
 from dcsim.network.packet.link_kernel import GRANTED, offer, packet_bytes
 from dcsim.network.packet.queue_kernel import push
 from dcsim.network.packet.routing_kernel import next_link
@@ -21,7 +20,7 @@ from dcsim.network.packet.state import (
 )
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def start_message(s: State, epoch: int, now: int, message: int) -> int:
     """A message has a packet ready: choose its adapter, pass its admission and latency, and join the round robin.
 
@@ -53,7 +52,7 @@ def start_message(s: State, epoch: int, now: int, message: int) -> int:
     return int(port)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _take_turn(s: State, port: int) -> int:
     """The message whose turn it is, taken off the round robin."""
     message = s.links[port].flow_first
@@ -62,7 +61,7 @@ def _take_turn(s: State, port: int) -> int:
     return int(message)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _take_packet(s: State, port: int, message: int, now: int) -> int:
     """The message's next packet: one to send again, or a new one that is ready. -1 for none yet."""
     packet = s.tasks[message].resend_first
@@ -84,7 +83,7 @@ def _take_packet(s: State, port: int, message: int, now: int) -> int:
     return int(packet)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _forget_journey(row: Any, source_ps: int, now: int) -> None:
     """A lost packet starts again; the time since it was ready counts as queueing."""
     row.wire, row.serial, row.switch = 0, 0, source_ps
@@ -93,7 +92,7 @@ def _forget_journey(row: Any, source_ps: int, now: int) -> None:
     row.link, row.channel, row.flags = -1, 0, row.flags & TIMED
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def _own_serialisation(s: State, port: int, message: int, packet: int, now: int) -> None:
     """Waiting for the message's own earlier packets is serialisation, not queueing."""
     row = s.packets[packet]
@@ -103,7 +102,7 @@ def _own_serialisation(s: State, port: int, message: int, packet: int, now: int)
     row.arrived += own
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def requeue(s: State, now: int, message: int, not_before: int) -> None:
     """Set the message's next turn if it has a packet left and none is set."""
     if s.tasks[message].state != IDLE:
@@ -118,7 +117,7 @@ def requeue(s: State, now: int, message: int, not_before: int) -> None:
     push(s.wheel, when, len(s.links) + START_PLACE, message)
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def rejoin(s: State, now: int, port: int, message: int) -> None:
     """After a packet: to the end of the round robin if the next is ready, else wait for it."""
     if s.tasks[message].resend_first < 0:
@@ -137,7 +136,7 @@ def rejoin(s: State, now: int, port: int, message: int) -> None:
     s.links[port].flow_last = message
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def serve(s: State, now: int, port: int) -> int:
     """The adapter is free: offer the next packet in turn to its link. Returns the packet if granted, else -1."""
     while s.links[port].flow_first >= 0:
@@ -161,7 +160,7 @@ def serve(s: State, now: int, port: int) -> int:
     return -1
 
 
-@njit(cache=True, _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@leaf
 def call_adapter(s: State, now: int, port: int) -> None:
     """Have the adapter serve its next message when its link is free."""
     if not s.links[port].calling and s.links[port].flow_first >= 0:
@@ -169,7 +168,7 @@ def call_adapter(s: State, now: int, port: int) -> None:
         push(s.wheel, max(now, s.links[port].free), port, len(s.packets))
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def evict(s: State, now: int, port: int) -> None:
     """The adapter's link is down: its messages choose another."""
     while s.links[port].flow_first >= 0:
@@ -179,7 +178,7 @@ def evict(s: State, now: int, port: int) -> None:
         push(s.wheel, now, len(s.links) + START_PLACE, message)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def _recover(s: State, state: Any, now: int) -> None:
     """Raise a cut rate by the timer and byte-counter steps since (DCQCN, Zhu et al., SIGCOMM 2015)."""
     while state.alpha_at + s.rules[0].rate_timer <= now:
@@ -203,7 +202,7 @@ def _recover(s: State, state: Any, now: int) -> None:
             state.now_rate = 1.0
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def pace(s: State, state: Any, now: int, size: int, serial_ps: int) -> None:
     """Note a packet of `size` bytes sent now by a queue pair and when it may send the next."""
     if state.now_rate >= 1.0:
@@ -213,7 +212,7 @@ def pace(s: State, state: Any, now: int, size: int, serial_ps: int) -> None:
     state.next_send = now + int(serial_ps / state.now_rate)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def cut_rate(s: State, state: Any, now: int) -> None:
     """A congestion notice (or a loss) reaches the sender: cut its rate by alpha / 2, raise alpha."""
     _recover(s, state, now)
@@ -224,7 +223,7 @@ def cut_rate(s: State, state: Any, now: int) -> None:
     state.bytes_sent, state.timer_steps, state.byte_steps = 0, 0, 0
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def resend(s: State, now: int, packet: int) -> None:
     """The sender hears that a packet is lost: cut the rate and put it first in its message's line."""
     row = s.packets[packet]
@@ -245,7 +244,7 @@ def resend(s: State, now: int, packet: int) -> None:
     requeue(s, now, message, 0)
 
 
-@njit(cache=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@part
 def drop_from_list(s: State, message: int, packet: int) -> None:
     """Take a packet off its message's list of losses, if it is there."""
     here, before = s.tasks[message].lost_first, -1

@@ -1,0 +1,102 @@
+"""Speed of the packet engine on one core: packet-hops (one data packet on one directed link) a second.
+
+Run `python benchmarks/bench_packet.py [case ...]`; without a case all run. Each figure is the best of a few runs
+with a warm cache, in processor time, and covers setting an iteration up, simulating it and reporting it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "network" / "packet"))
+
+from packet_fabrics import dragonfly, fat_tree
+
+from dcsim.network.packet import traffic
+from dcsim.network.packet.engine import Engine
+from dcsim.network.packet.figures import Dcqcn, Figures, LinkFigures
+from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
+
+LINKS = {"adapter": LinkFigures(12.5e9, 1e-6)}
+MODES = {
+    "open": Figures(LINKS, cut_through=False),
+    "credits": Figures(LINKS, flow_control="credits", buffer_bytes=64 * 4096),
+    "roce": Figures(LINKS, flow_control="pause", buffer_bytes=100 * 4096, pause_gap_bytes=8 * 4096,
+                    mark_low_bytes=400e3, mark_high_bytes=1600e3, mark_fraction=0.2, rate_control=Dcqcn()),
+    "ethernet": Figures(LINKS, flow_control="drop", buffer_bytes=64 * 4096, rate_control=Dcqcn()),
+}
+
+
+def measure(name: str, engine: Engine, runs: int = 4) -> None:
+    """Print the best of a few runs."""
+    best = 1e9
+    for replication in range(runs):
+        begin = time.process_time()
+        iteration = engine.iteration(replication, fresh=replication == 0)
+        best = min(best, time.process_time() - begin)
+    hops = iteration.packet_hops
+    print(f"{name:32s} {hops / best / 1e6:6.2f} M packet-hops/s  {1e9 * best / hops:5.0f} ns each  {best * 1e3:8.1f} ms")
+
+
+def permutation(radix: int, modes: list[str]) -> None:
+    """Permutation of 256 KiB a chip on a three-tier fat tree of radix^3 / 4 chips."""
+    fabric = fat_tree(radix)
+    for mode in modes:
+        flows = traffic.permutation(fabric.chip_count, 256 * 1024, 1)
+        measure(f"permutation {fabric.chip_count} {mode}", Engine(fabric, MODES[mode], flows))
+
+
+def uniform_dragonfly() -> None:
+    """1056 endpoints, single-flit packets, uniform load .5, credits."""
+    fabric = dragonfly(4, 8, 4)
+    links = {"adapter": LinkFigures(1e9, 1e-9), "local": LinkFigures(1e9, 1e-8), "global": LinkFigures(1e9, 1e-7)}
+    for rule in ("minimal", "ugal"):
+        figures = Figures(links, mtu_bytes=1, cut_through=False, routing=rule, flow_control="credits",
+                          buffer_bytes=512)
+        measure(f"dragonfly 1056 {rule}", Engine(fabric, figures, traffic.stream(1056, 0.5, 1e-9, 400, 1, 1)))
+
+
+def decode(tensor: int, layers: int = 80) -> None:
+    """Two all-reduces of 16 KiB a layer over `tensor` chips: every chip sends its share of the sum, then the sums."""
+    build = TaskBuilder(900e6)
+    size = 16384 // tensor
+    ready: list[list[int]] = [[] for _ in range(tensor)]
+    for _ in range(2 * layers):
+        parts = [build.compute(i, 0, 9000, 9000, ready[i]) for i in range(tensor)]
+        for call in (COLLECTIVE_FIRST, COLLECTIVE_STEP):
+            inbox: list[list[int]] = [[parts[i]] for i in range(tensor)]
+            for step in range(1, tensor):
+                for i in range(tensor):
+                    inbox[(i + step) % tensor].append(build.message(i, (i + step) % tensor, size, [parts[i]], call=call))
+            parts = [build.compute(i, 2, 20, 20, inbox[i]) for i in range(tensor)]
+        ready = [[part] for part in parts]
+    links = {"adapter": LinkFigures(50e9, 1e-8)}
+    figures = Figures(links, header_bytes=26, flow_control="credits", buffer_bytes=1 << 18, adapter_s=5e-7,
+                      switch_s=2e-7, adapter_messages_per_s=200e6)
+    measure(f"decode tp {tensor} on 1024 chips", Engine(fat_tree(16), figures, build.build()), 2 if tensor > 8 else 5)
+
+
+def memory() -> None:
+    """10,440 of 11,664 endpoints, 16 packets each."""
+    fabric = fat_tree(36)
+    begin = time.process_time()
+    engine = Engine(fabric, MODES["open"], traffic.permutation(10_440, 16 * 4096, 1))
+    print(f"built in {time.process_time() - begin:.1f} s")
+    measure("permutation 10440", engine, 2)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+CASES = {
+    "permutation": lambda: permutation(16, list(MODES)),
+    "scaling": lambda: [permutation(radix, ["open", "credits"]) for radix in (12, 16, 26)],
+    "dragonfly": uniform_dragonfly,
+    "decode": lambda: [decode(tensor) for tensor in (8, 64)],
+    "memory": memory,
+}
+
+if __name__ == "__main__":
+    for case in sys.argv[1:] or CASES:
+        CASES[case]()
