@@ -29,7 +29,7 @@ def say_if_first_run() -> None:
     """Explain the wait of the first run after an install, when the kernels are compiled and kept on disk."""
     package = Path(__file__).resolve().parents[1]
     if os.access(package, os.W_OK) and not any(package.rglob("*.nbi")):
-        say("first run after an install: compiling, which takes about 20 s once")
+        say("first run after an install: compiling, once; this may take a minute")
 
 
 def print_json(content: Any) -> None:
