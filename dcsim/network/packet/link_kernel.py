@@ -98,6 +98,8 @@ def advance_cross_traffic(s: State, link: int, now: int) -> None:
     one_ps = s.rules[0].cross_bytes * s.links[link].fs_per_byte // 1000
     gap = one_ps / on_load
     longest = int(400 * gap / (1.0 - on_load))
+    if s.links[link].cross_count == 0:
+        _begin_cross_traffic(s, link, burst, on_load, gap)
     while s.links[link].cross_next <= now:
         if burst > 0 and s.links[link].cross_next >= abs(s.links[link].cross_turn):
             _turn(s, link, burst, on_load)
@@ -108,6 +110,18 @@ def advance_cross_traffic(s: State, link: int, now: int) -> None:
             s.links[link].cross_next = min(now, s.links[link].cross_turn) - longest
         s.links[link].free = max(s.links[link].free, s.links[link].cross_next) + one_ps
         s.links[link].cross_next += max(1, int(-math.log(_uniform(s, link)) * gap))
+
+
+@part
+def _begin_cross_traffic(s: State, link: int, burst: int, on_fraction: float, gap: float) -> None:
+    """The link's first draws: on or off as in the long run, and the first arrival."""
+    on = burst == 0 or _uniform(s, link) < on_fraction
+    s.links[link].cross_next = int(-math.log(_uniform(s, link)) * gap)
+    if burst > 0:
+        spell = max(1, int(-math.log(_uniform(s, link)) * burst * (1.0 if on else (1.0 - on_fraction) / on_fraction)))
+        s.links[link].cross_turn = spell if on else -spell
+        if not on:
+            s.links[link].cross_next = spell
 
 
 @part

@@ -296,8 +296,8 @@ def test_a_slow_link_takes_as_much_longer():
 
 def test_iterations_carry_their_cross_traffic_on():
     """In bursts much longer than an iteration, neighbours resemble each other; fresh networks do not."""
-    links = {"adapter": LinkFigures(12.5e9, 1e-7, 0.6)}
-    engine = ring_step(figures=Figures(links, cross_burst_s=2e-3))
+    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-7, 0.36)}, cross_burst_s=2e-3)
+    engine = Engine(line(1), figures, traffic.Flows([0], [1], [1 << 18], [0.0]))
 
     def correlation(times):
         return float(np.corrcoef(times[:-1], times[1:])[0, 1])
