@@ -249,6 +249,65 @@ def _ramps(t: Array, start: Array, rate: Array) -> Array:
     return np.asarray(t * rates[begun] - offsets[begun])
 
 
+WATERFALL_COLOURS = {
+    "compute": INK, "software": VERMILION, "jitter": PURPLE, "switch": BLUE, "wire": SKY, "serialisation": GREEN,
+    "queueing": ORANGE, "slowest": "#A6761D", "other": "#B8B8B8",
+}
+
+
+def waterfall(candidates: Any) -> Figure:
+    """Where one iteration's time goes on each interconnect: a bar a candidate (rows of `dcsim compare --json`).
+
+    Parts are along the critical path and sum to the mean; whiskers are the 99th percentile.
+    """
+    from plotly.graph_objects import Figure as Picture
+
+    names = [_candidate(row) for row in candidates][::-1]
+    rows = list(candidates)[::-1]
+    figure = Picture()
+    for part, colour in WATERFALL_COLOURS.items():
+        values = [1e6 * row["waterfall_s"][part] for row in rows]
+        if any(values):
+            figure.add_bar(
+                y=names, x=values, name=part, orientation="h", marker={"color": colour, "line": {"width": 0}},
+                hovertemplate=f"{part} %{{x:,.1f}} us",
+            )
+    tail = [1e6 * (row["iteration_s_p99"] - row["iteration_s_mean"]) for row in rows]
+    figure.add_scatter(
+        y=names, x=[1e6 * row["iteration_s_mean"] for row in rows], mode="markers", showlegend=False,
+        marker={"color": INK, "size": 1}, hoverinfo="skip",
+        error_x={"type": "data", "symmetric": False, "array": tail, "arrayminus": [0.0] * len(tail), "color": INK},
+    )
+    figure.update_layout(barmode="stack", bargap=0.35)
+    figure.update_xaxes(title="one iteration (us)")
+    return _dress(figure, legend=True, empty=not rows, height=140 + 46 * len(rows))
+
+
+def scale(rows: Any) -> Figure:
+    """Tokens per second and user over the number of chips, a line a candidate (rows of `dcsim scale --json`)."""
+    from plotly.graph_objects import Figure as Picture
+
+    lines: dict[str, list[Any]] = {}
+    for row in rows:
+        lines.setdefault(_candidate(row), []).append(row)
+    figure = Picture()
+    for i, (name, points) in enumerate(lines.items()):
+        figure.add_scatter(
+            x=[row["chips"] for row in points], y=[row["tokens_per_s_per_user"] for row in points], name=name,
+            mode="lines+markers", line={"color": (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)[i % 6], "width": 2.2},
+            text=[row["llm"] for row in points], hovertemplate="%{text}: %{y:,.4~g} tokens/s/user on %{x} chips",
+        )
+    sizes = sorted({row["chips"] for row in rows})
+    figure.update_xaxes(type="log", title="chips", tickvals=sizes, ticktext=[f"{size:,}" for size in sizes])
+    figure.update_yaxes(type="log", title="tokens/s/user")
+    return _dress(figure, legend=True, empty=not lines, height=440)
+
+
+def _candidate(row: Any) -> str:
+    """An interconnect with its library, as legends call it."""
+    return f"{row['interconnect']} {row['software']}" if row["software"] else str(row["interconnect"])
+
+
 def _finite(column: Any, chosen: Array) -> Array:
     values: Array = np.asarray(column, float)[chosen]
     return np.extract(np.isfinite(values), values)

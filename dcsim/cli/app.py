@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dcsim.cli import machine, serving
+from dcsim.cli import compare, machine, serving, validate
 from dcsim.cli.interrupt import careful_interrupts
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 serving.add_to(app)
 machine.add_to(app)
+compare.add_to(app)
+validate.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

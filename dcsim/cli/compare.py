@@ -1,0 +1,125 @@
+"""Commands that compare interconnects: on one cluster, over sizes, and under traffic patterns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcsim.cli.machine import Batch, Context, Prefill
+from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say
+
+Interconnects = Annotated[str, typer.Option("--interconnect", help="Networks to compare, by name, with commas between.")]
+Replications = Annotated[int, typer.Option(min=1, help="Successive iterations simulated of each packet network.")]
+Load = Annotated[float, typer.Option(min=0.0, max=0.99, help="Cross traffic on every link of packet networks, 0..1.")]
+Jitter = Annotated[str, typer.Option(help="Host jitter on packet networks: an entry of topologies/jitter such as host, or off.")]
+FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture as an .html file.")]
+DEFAULT = "scheduled,infiniband-ndr,roce-400g"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(epilog="Example: dcsim compare topologies/8rack.yaml --interconnect scheduled,infiniband-ndr,roce-400g")(compare)
+    app.command(epilog="Example: dcsim scale topologies/8rack.yaml --sizes 64,512,1500")(scale)
+    app.command(epilog="Example: dcsim traffic --pattern perm --endpoints 1024 --bytes 256KiB")(traffic)
+
+
+def compare(
+    topology: TopologyPath, interconnect: Interconnects = DEFAULT, llm: Llm = None,
+    batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, replications: Replications = 100,
+    load: Load = 0.0, jitter: Jitter = "off",
+    own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
+    serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s': users' tails.")] = None,
+    settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
+) -> None:
+    """Time the same program on several interconnects and take the gap apart. `--set network.KEY` is for packet networks."""
+    from dcsim.study import compare as study
+    from dcsim.study.iteration import shape_of
+
+    result = study.compare(
+        topology, _names(interconnect), shape_of(batch, context, prefill), llm=llm, settings=settings or [],
+        packet_settings=_packet_settings(replications, load, jitter), seed=seed, own_mapping=own_mapping, serve=serve,
+        progress=say,
+    )
+    if figure:
+        from dcsim.figures import waterfall
+
+        waterfall(result["candidates"]).write_html(figure)
+        say(f"written: {figure}")
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report_compare import print_compare
+
+        print_compare(result)
+
+
+def scale(
+    topology: Annotated[str, typer.Argument(metavar="[TOPOLOGY]", help="An LPU topology, resized.")] = "8rack",
+    interconnect: Interconnects = "scheduled,infiniband-ndr",
+    sizes: Annotated[str, typer.Option(help="Numbers of chips, with commas between.")] = "64,128,264,512,1024,1500",
+    llm: Annotated[str | None, typer.Option(help="LLMs, with commas between; each size takes the largest that fits.")] = None,
+    batch: Batch = 1, context: Context = 2048, replications: Replications = 20, load: Load = 0.0, jitter: Jitter = "off",
+    settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
+) -> None:
+    """Compare interconnects over cluster sizes, with the largest LLM that fits each."""
+    from dcsim.errors import SpecError
+    from dcsim.llm.program import Shape
+    from dcsim.study import scale as study
+
+    if not all(size.isdigit() and int(size) > 0 for size in _names(sizes)):
+        raise SpecError(f"--sizes: '{sizes}' is not a list of whole numbers such as 64,512")
+    result = study.scale(
+        topology, _names(interconnect), Shape(batch, context), sizes=[int(size) for size in _names(sizes)],
+        llms=_names(llm) if llm else study.LLMS, settings=settings or [],
+        packet_settings=_packet_settings(replications, load, jitter), seed=seed, progress=say,
+    )
+    if figure:
+        from dcsim.figures import scale as draw
+
+        draw(result["rows"]).write_html(figure)
+        say(f"written: {figure}")
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report_compare import print_scale
+
+        print_scale(result)
+
+
+def traffic(
+    topology: Annotated[str | None, typer.Argument(metavar="[TOPOLOGY]", help="Default: a three-tier fat tree.")] = None,
+    pattern: Annotated[str, typer.Option(help="perm, uniform, adversarial, incast or all_to_all.")] = "perm",
+    endpoints: Annotated[int, typer.Option(min=2, help="Chips that take part: the first so many.")] = 1024,
+    size: Annotated[str, typer.Option("--bytes", help="Size of each flow with unit, such as 256KiB.")] = "256KiB",
+    interconnect: Interconnect = "infiniband-hdr", settings: Settings = None, seed: Seed = 1, as_json: Json = False,
+) -> None:
+    """Run a traffic pattern on a packet network."""
+    from dcsim.errors import SpecError
+    from dcsim.study import traffic as study
+    from dcsim.units import DATA, parse_quantity
+
+    try:
+        size_bytes = round(parse_quantity(size, DATA))
+    except ValueError as error:
+        raise SpecError(f"--bytes: {error}") from error
+    if size_bytes < 1:
+        raise SpecError("--bytes: at least 1 B")
+    result = study.traffic(
+        topology, interconnect, pattern.replace("-", "_"), endpoints, size_bytes, seed, tuple(settings or ())
+    )
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report_compare import print_traffic
+
+        print_traffic(result)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _packet_settings(replications: int, load: float, jitter: str) -> list[str]:
+    return [f"network.replications={replications}", f"network.load_fraction={load}", f'network.jitter="{jitter}"']

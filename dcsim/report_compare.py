@@ -1,0 +1,150 @@
+"""Comparisons of interconnects as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcsim.report import console
+from dcsim.units import format_bytes, format_power, format_time
+
+PART_MEANING = {
+    "compute": "operations and sums on chips",
+    "software": "library calls",
+    "jitter": "the host's delays",
+    "switch": "adapters, switches, link interfaces",
+    "wire": "cables",
+    "serialisation": "bytes clocked out",
+    "queueing": "behind others' bytes",
+    "slowest": "waiting for the slowest message",
+    "other": "not attributed",
+}
+
+
+def print_compare(result: dict[str, Any]) -> None:
+    """Times, the waterfall, what joins the chips, and the rest."""
+    out = console()
+    what = f"{result['new_tokens']} prompt tokens" if result["new_tokens"] > 1 else f"batch {result['batch']}"
+    out.print(f"{result['llm']} on {result['chips_used']} chips (tp {result['tp']}, pp {result['pp']}; mapping: "
+              f"{result['mapping']}), {what} at context {result['context']}")
+    rows = result["candidates"]
+    out.print(_times(rows))
+    out.print(_waterfall(rows))
+    out.print(_plant(rows))
+    for reason in result["identical"]:
+        out.print(reason)
+    if "users" in result:
+        out.print(_users(result["users"]))
+
+
+def _table(*columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    return table
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"{row['interconnect']} {row['software']}" if row["software"] else str(row["interconnect"])
+
+
+def _times(rows: list[dict[str, Any]]) -> Any:
+    counted = [name for name in ("drops", "pauses") if any(row[name] for row in rows)]
+    table = _table("interconnect, library", "iteration", "+-", "p99", "p99.9", "tokens/s/user", "x first", *counted)
+    for row in rows:
+        table.add_row(
+            _label(row), format_time(row["iteration_s_mean"]), format_time(row["iteration_s_interval"], 2),
+            format_time(row["iteration_s_p99"]), format_time(row["iteration_s_p999"]),
+            f"{row['tokens_per_s_per_user']:,.1f}", f"{row['slower_than_first_ratio']:.3f}",
+            *(f"{row[name]:,}" for name in counted),
+        )
+    return table
+
+
+def _waterfall(rows: list[dict[str, Any]]) -> Any:
+    parts = [part for part in PART_MEANING if any(row["waterfall_s"][part] for row in rows)]
+    table = _table("in us", *parts, "sum")
+    for row in rows:
+        seconds = [row["waterfall_s"][part] for part in parts]
+        table.add_row(_label(row), *(_us(value) for value in [*seconds, sum(seconds)]))
+    return table
+
+
+def _us(value_s: float) -> str:
+    """Microseconds, with tenths below a thousand."""
+    value = 1e6 * value_s
+    return f"{value:,.0f}" if value >= 999.95 else f"{value:.1f}"
+
+
+def _plant(rows: list[dict[str, Any]]) -> Any:
+    table = _table("what joins the chips", "adapters", "switch ports", "cables", "network power", "a chip has")
+    shown: set[str] = set()
+    for row in rows:
+        if row["interconnect"] not in shown:
+            shown.add(row["interconnect"])
+            table.add_row(
+                row["interconnect"], f"{row['adapters']:,}", f"{row['switch_ports']:,}", f"{row['cables']:,}",
+                format_power(row["network_w"]), f"{format_bytes(row['chip_bytes_per_s'])}/s",
+            )
+    return table
+
+
+def _users(rows: list[dict[str, Any]]) -> Any:
+    table = _table(
+        "what users see", "p99 TTFT", "network's", "p99 TPOT", "network's", "chips for the SLO", "cables", "watts"
+    )
+    for row in rows:
+        table.add_row(
+            _label(row), _time(row["ttft_s_p99"]), _share(row["network_ttft_p99_fraction"]), _time(row["tpot_s_p99"]),
+            _share(row["network_tpot_p99_fraction"]), _times_as(row["headroom_chips"]), _times_as(row["headroom_cables"]),
+            _times_as(row["headroom_w"]),
+        )
+    return table
+
+
+def _time(value: float | None) -> str:
+    return "-" if value is None else format_time(value)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _times_as(value: float | None) -> str:
+    return "cannot" if value is None else f"{value:.2f} x"
+
+
+def print_scale(result: dict[str, Any]) -> None:
+    """Tokens per second and user by size and candidate."""
+    table = _table("chips", "LLM", "used", "interconnect, library", "iteration", "p99", "tokens/s/user", "x first")
+    for row in result["rows"]:
+        table.add_row(
+            f"{row['chips']:,}", row["llm"], f"{row['chips_used']:,} (tp {row['tp']})", _label(row),
+            format_time(row["iteration_s_mean"]), format_time(row["iteration_s_p99"]),
+            f"{row['tokens_per_s_per_user']:,.1f}", f"{row['slower_than_first_ratio']:.3f}",
+        )
+    console().print(table)
+    for chips in result["no_llm_fits"]:
+        console().print(f"{chips:,} chips: none of the LLMs fits")
+
+
+def print_traffic(result: dict[str, Any]) -> None:
+    """One traffic pattern."""
+    table = _table("", "")
+    rows = [
+        ("finished after", format_time(result["finish_s"])),
+        ("flows", f"{result['flows']:,} of {format_bytes(result['size_bytes'])}; p50 {format_time(result['flow_s_p50'])}, "
+                  f"p99 {format_time(result['flow_s_p99'])}"),
+        ("packets", f"{result['packets']:,}, {result['packet_hops']:,} packet-hops, {result['resent']:,} sent again"),
+        ("queues", f"{format_bytes(result['peak_queue_bytes'])} at most; {result['drops']:,} drops, {result['pauses']:,} pauses, "
+                   f"{result['marks']:,} marks"),
+        ("busiest link", f"{100 * result['link_use_fraction_max']:.1f} % of the time"),
+        ("simulated in", f"{format_time(result['wall_s'])}: {result['packet_hops_per_wall_s'] / 1e6:.2f} M packet-hops/s"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    out = console()
+    out.print(f"{result['pattern']} among {result['endpoints']:,} chips, {result['interconnect']} on {result['fabric']}")
+    table.show_header = False
+    out.print(table)

@@ -1,0 +1,207 @@
+"""The same chips, LLM, mapping and traffic on several interconnects: how much slower, and which part of it is whose.
+
+Every packet network is shown with each library in `SOFTWARE`. Iterations of a packet network follow each other, so
+their means are given with an interval from blocks of them, not from each by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.errors import SpecError
+from dcsim.fabric.graph import Fabric
+from dcsim.llm.program import Shape
+from dcsim.network.iteration import compile_shape, scheduled_time
+from dcsim.network.packet_fabric import attach
+from dcsim.network.packet_iteration import run_packets
+from dcsim.network.scheduled.figures import figures_of
+from dcsim.spec.load import Resolved, load
+from dcsim.spec.network import PacketNetwork
+from dcsim.spec.topology import Topology
+from dcsim.study.machine import Machine, build
+from dcsim.study.waterfall import packet_waterfall, scheduled_waterfall
+
+SOFTWARE = ("none", "verbs", "nccl")
+BLOCKS = 10  # successive iterations are correlated; means of blocks of them much less
+LABELS = ("name", "description", "source")
+STUDENT_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom, from 1
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One candidate with its times; `packets` is None where none are sent."""
+
+    interconnect: str
+    software: str | None
+    spec: Topology
+    machine: Machine
+    latency_s: NDArray[Any]  # float64[replication], successive iterations
+    occupancy_s: float
+    energy_j: float
+    waterfall_s: dict[str, float]
+    packets: int | None
+    drops: int
+    pauses: int
+
+
+def compare(
+    topology: str, interconnects: Sequence[str], shape: Shape, *, llm: str | None = None, settings: Sequence[str] = (),
+    packet_settings: Sequence[str] = (), seed: int = 1, own_mapping: bool = False, serve: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Time `shape` on each interconnect with the mapping of the first (or each with its own best).
+
+    `packet_settings` and those of `settings` that start with `network.` apply to packet networks only. Returns the
+    shape, the mapping and `candidates`, one row for each interconnect and library; rows are compared with the first.
+    With `serve` (a time with unit) so much of the workload is served on each, and `users` says what users see of it.
+    """
+    if not interconnects:
+        raise SpecError("--interconnect: name at least one network")
+    machine: Machine | None = None
+    done: list[Timed] = []
+    for name in interconnects:
+        for software in _libraries(topology, name, llm, settings):
+            if progress:
+                progress(f"{name} {software or ''}".strip())
+            spec = _load(topology, name, llm, settings, packet_settings, software).spec
+            machine = build(spec) if machine is None or own_mapping else machine
+            done.append(time_candidate(name, software, spec, machine, shape, seed))
+    first = done[0]
+    result = {
+        "topology": topology, "llm": first.spec.llm.name, "batch": shape.batch, "context": shape.context,
+        "new_tokens": shape.new_tokens, "tp": first.machine.mapping.tp, "pp": first.machine.mapping.pp,
+        "chips_used": first.machine.mapping.tp * first.machine.mapping.pp, "mapping": "own" if own_mapping else "same",
+        "seed": seed, "candidates": [row(timed, first, shape) for timed in done], "identical": identical(done),
+    }
+    if serve is not None:
+        from dcsim.study.users import users
+
+        result["users"] = users(done, topology, llm, settings, serve, seed, progress)
+    return result
+
+
+def _libraries(topology: str, name: str, llm: str | None, settings: Sequence[str]) -> tuple[str | None, ...]:
+    """The libraries an interconnect is shown with; (None,) where packets and libraries are unknown."""
+    network = load(topology, network=name, llm=llm, settings=_without_network(settings)).spec.network
+    return SOFTWARE if isinstance(network, PacketNetwork) else (None,)
+
+
+def _load(
+    topology: str, name: str, llm: str | None, settings: Sequence[str], packet_settings: Sequence[str], software: str | None
+) -> Resolved:
+    if software is None:
+        return load(topology, network=name, llm=llm, settings=_without_network(settings))
+    own = [*settings, *packet_settings, f"network.software={software}"]
+    return load(topology, network=name, llm=llm, settings=own)
+
+
+def _without_network(settings: Sequence[str]) -> list[str]:
+    return [setting for setting in settings if not setting.startswith("network.")]
+
+
+def time_candidate(
+    interconnect: str, software: str | None, spec: Topology, machine: Machine, shape: Shape, seed: int
+) -> Timed:
+    """Time one candidate with `machine`'s mapping on its own network."""
+    mapping = machine.mapping
+    if isinstance(spec.network, PacketNetwork):
+        run = run_packets(spec, machine.fabric, mapping, shape, seed=seed)
+        return Timed(
+            interconnect, software, spec, machine, run.latency_ps * 1e-12, float(run.occupancy_ps.mean()) * 1e-12,
+            float(run.energy_j.mean()), packet_waterfall(run), run.packets, run.drops, run.pauses,
+        )
+    compiled = compile_shape(spec, machine.fabric, mapping, shape)
+    time = scheduled_time(spec, machine.fabric, mapping, shape)
+    waterfall = scheduled_waterfall(compiled, figures_of(spec.network, spec.chip.clock_hz))
+    return Timed(
+        interconnect, None, spec, machine, np.array([time.latency_ps * 1e-12]), time.occupancy_ps * 1e-12, time.energy_j,
+        waterfall, None, 0, 0,
+    )
+
+
+def row(timed: Timed, first: Timed, shape: Shape) -> dict[str, Any]:
+    """One candidate as flat numbers, with the gap to the first split into parts (they sum to it)."""
+    latency = timed.latency_s
+    mean_s = float(latency.mean())
+    p50, p99, p999 = (float(np.quantile(latency, q)) for q in (0.5, 0.99, 0.999))
+    mapping, wait_w = timed.machine.mapping, timed.spec.chip.power.wait_w
+    return {
+        "interconnect": timed.interconnect, "software": timed.software,
+        "iteration_s_mean": mean_s, "iteration_s_interval": half_width(latency), "iteration_s_p50": p50,
+        "iteration_s_p99": p99, "iteration_s_p999": p999, "replications": len(latency),
+        "correlation_next": correlation(latency),
+        "tokens_per_s_per_user": shape.new_tokens / mean_s, "tokens_per_s": shape.rows / timed.occupancy_s,
+        "slower_than_first_ratio": mean_s / float(first.latency_s.mean()),
+        "waterfall_s": timed.waterfall_s,
+        "gap_s": {part: timed.waterfall_s[part] - first.waterfall_s[part] for part in timed.waterfall_s},
+        "tp": mapping.tp, "pp": mapping.pp,
+        "energy_j": timed.energy_j + mapping.tp * mapping.pp * wait_w * mean_s,
+        "packets": timed.packets, "drops": timed.drops, "pauses": timed.pauses, **plant(timed),
+    }
+
+
+def plant(timed: Timed) -> dict[str, Any]:
+    """What joins the chips: adapters, switch ports, cables, their power, and the bandwidth a chip has."""
+    network, fabric = timed.spec.network, timed.machine.fabric
+    if not isinstance(network, PacketNetwork):
+        return {"adapters": 0, "switch_ports": 0, "cables": fabric.link_count // 2, "network_w": 0.0,
+                "chip_bytes_per_s": _ports(fabric) * network.bandwidth_bytes_per_s}
+    network, fabric = attach(network, fabric)
+    adapters = int(np.sum((fabric.link_source < fabric.chip_count) & (fabric.link_target >= fabric.chip_count)))
+    ports = int(np.sum(fabric.link_source >= fabric.chip_count))
+    return {
+        "adapters": adapters, "switch_ports": ports, "cables": fabric.link_count // 2,
+        "network_w": adapters * network.adapter_power_w + ports * network.switch_power_w,
+        "chip_bytes_per_s": _ports(fabric) * network.bandwidth_bytes_per_s,
+    }
+
+
+def _ports(fabric: Fabric) -> int:
+    return int(np.diff(fabric.first_link)[: fabric.chip_count].max(initial=0))
+
+
+def half_width(values: NDArray[Any]) -> float:
+    """Half the width of the 95 % interval of the mean, from means of up to BLOCKS equal blocks (Student's t)."""
+    blocks = min(BLOCKS, len(values))
+    if blocks < 2:
+        return 0.0
+    size = len(values) // blocks
+    means = values[: blocks * size].reshape(blocks, size).mean(axis=1)
+    return float(STUDENT_975[blocks - 2] * means.std(ddof=1) / blocks**0.5)
+
+
+def correlation(values: NDArray[Any]) -> float | None:
+    """Correlation of each iteration with the next; None where they do not vary."""
+    if len(values) < 3 or np.ptp(values) == 0:
+        return None
+    away = values - values.mean()
+    return float((away[1:] * away[:-1]).sum() / (away**2).sum())
+
+
+def identical(done: Sequence[Timed]) -> list[str]:
+    """For each pair of candidates with equal times: the reason."""
+    return [
+        f"{_label(a)} and {_label(b)} take the same time: {why_identical(a, b)}"
+        for i, a in enumerate(done) for b in done[i + 1 :]
+        if len(a.latency_s) == len(b.latency_s) and np.array_equal(a.latency_s, b.latency_s)
+    ]
+
+
+def why_identical(a: Timed, b: Timed) -> str:
+    """Why two candidates take the same time: nothing sent, the same figures, or only figures that time does not read."""
+    if 0 in (a.packets, b.packets):
+        return "the program sends nothing from chip to chip"
+    mine, theirs = a.spec.network.model_dump(), b.spec.network.model_dump()
+    differ = [key for key in mine if key not in LABELS and mine[key] != theirs.get(key)]
+    if not differ:
+        return "they are the same network"
+    return f"they differ only in {', '.join(differ)}, on which this program's times do not depend"
+
+
+def _label(timed: Timed) -> str:
+    return f"{timed.interconnect} ({timed.software})" if timed.software else timed.interconnect

@@ -1,0 +1,105 @@
+"""Traffic patterns by themselves on a packet network: how long they take, and how fast the engine simulates them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dcsim.errors import SpecError
+from dcsim.fabric.build import build_fabric
+from dcsim.fabric.graph import Fabric
+from dcsim.fabric.switched import fat_tree
+from dcsim.network.packet import traffic as patterns
+from dcsim.network.packet.engine import Engine
+from dcsim.network.packet.figures import Figures
+from dcsim.network.packet.routing import vertex_groups
+from dcsim.network.packet_fabric import attach
+from dcsim.network.packet_figures import faults_of, figures_of
+from dcsim.network.packet_iteration import packet_network
+from dcsim.spec.load import load
+from dcsim.spec.network import PacketNetwork
+
+ANY_TOPOLOGY = "node"  # only its network is read, where no topology is named
+
+
+def traffic(
+    topology: str | None, interconnect: str | None, pattern: str, endpoints: int, size_bytes: int, seed: int = 1,
+    settings: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Send `size_bytes` along each flow of `pattern` among the first `endpoints` chips and time it on an idle network.
+
+    Without a topology the chips hang on a three-tier fat tree of the smallest even radix. `packet_hops` counts data
+    packets on directed links. Raises SpecError for an unknown pattern or too few chips.
+    """
+    if pattern not in PATTERNS:
+        raise SpecError(f"--pattern: '{pattern}' is not known; use {', '.join(PATTERNS)}")
+    network, fabric = _network(topology, interconnect, endpoints, settings)
+    flows = PATTERNS[pattern](fabric, endpoints, size_bytes, seed)
+    figures = figures_of(network, fabric)
+    _warm_up(fabric, figures, flows)
+    engine = Engine(fabric, figures, flows, faults=faults_of(network, fabric), seed=seed)
+    began = time.perf_counter()
+    done = engine.iteration()
+    wall_s = time.perf_counter() - began
+    flow_s = (done.last_ps - np.rint(np.asarray(flows.release_s) * 1e12)) * 1e-12
+    links = done.links
+    return {
+        "pattern": pattern, "interconnect": network.name, "fabric": fabric.kind, "endpoints": endpoints,
+        "size_bytes": size_bytes, "flows": len(flow_s), "finish_s": done.finish_ps * 1e-12, "packets": done.packets,
+        "packet_hops": done.packet_hops, "wall_s": wall_s, "packet_hops_per_wall_s": done.packet_hops / wall_s,
+        "flow_s_p50": float(np.quantile(flow_s, 0.5)), "flow_s_p99": float(np.quantile(flow_s, 0.99)),
+        "drops": int(links.drops.sum()), "resent": done.resent, "pauses": int(links.pauses.sum()),
+        "marks": int(links.marks.sum()), "peak_queue_bytes": int(links.peak_queue_bytes.max(initial=0)),
+        "link_use_fraction_max": float(links.busy_ps.max(initial=0) / max(1, done.finish_ps)), "seed": seed,
+    }
+
+
+def _network(
+    topology: str | None, interconnect: str | None, endpoints: int, settings: tuple[str, ...]
+) -> tuple[PacketNetwork, Fabric]:
+    """The packet network and the fabric it runs on."""
+    if endpoints < 2:
+        raise SpecError("--endpoints: at least 2")
+    spec = load(topology or ANY_TOPOLOGY, network=interconnect, settings=settings).spec
+    network = packet_network(spec)
+    if topology is None:
+        return network, fat_tree(endpoints, three_tier_radix(endpoints), 3)
+    network, fabric = attach(network, build_fabric(spec.fabric))
+    if fabric.chip_count < endpoints:
+        raise SpecError(f"--endpoints: {topology} has {fabric.chip_count} chips, not {endpoints}")
+    return network, fabric
+
+
+def three_tier_radix(endpoints: int) -> int:
+    """The smallest even radix r with r^3 / 4 >= endpoints (Al-Fares, Loukissas, Vahdat, SIGCOMM 2008)."""
+    radix = 2
+    while radix**3 // 4 < endpoints:
+        radix += 2
+    return radix
+
+
+def _warm_up(fabric: Fabric, figures: Figures, flows: patterns.Flows) -> None:
+    """Load compiled code with the first flow alone, so that the wall time is the simulation's."""
+    one = patterns.Flows(flows.source[:1], flows.target[:1], flows.size_bytes[:1], flows.release_s[:1])
+    Engine(fabric, figures, one).iteration()
+
+
+def _adversarial(fabric: Fabric, endpoints: int, size_bytes: int, seed: int) -> patterns.Flows:
+    """Each chip to a random chip of the next group, pod or node."""
+    groups = vertex_groups(fabric)[:endpoints]
+    groups = groups if len(np.unique(groups)) > 1 else fabric.node_of[:endpoints]
+    if len(np.unique(groups)) < 2:
+        raise SpecError("--pattern adversarial: the chips are all in one group")
+    return patterns.adversarial(groups, size_bytes, seed)
+
+
+PATTERNS: dict[str, Callable[[Fabric, int, int, int], patterns.Flows]] = {
+    "perm": lambda fabric, endpoints, size_bytes, seed: patterns.permutation(endpoints, size_bytes, seed),
+    "uniform": lambda fabric, endpoints, size_bytes, seed: patterns.uniform(endpoints, size_bytes, seed),
+    "adversarial": _adversarial,
+    "incast": lambda fabric, endpoints, size_bytes, seed: patterns.incast(endpoints, size_bytes),
+    "all_to_all": lambda fabric, endpoints, size_bytes, seed: patterns.all_to_all(endpoints, size_bytes),
+}

@@ -1,0 +1,109 @@
+"""What an interconnect does to users: its share of the slowest requests' times, and what holding the SLO takes.
+
+Both ask the service zoom's questions of each candidate. The network's share of a percentile is what it loses to an
+ideal network, whose adapters, switches and bytes take no time (cables do). Headroom is how many times the chips,
+cables and watts a candidate needs to give users the first candidate's tokens per second inside the SLO on time per
+token, from one replica's best steady state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dcsim.cluster.programs import Programs
+from dcsim.network.packet_iteration import packet_network
+from dcsim.spec.load import load
+from dcsim.spec.topology import Topology
+from dcsim.study.compare import Timed, plant
+from dcsim.study.machine import Machine, join
+from dcsim.study.serve import serve_on
+
+IDEAL_BASE = "infiniband-ndr"  # only what is not made ideal is read of it
+NO_LIMIT_BYTES_PER_S = 1e15
+
+
+def users(
+    done: Sequence[Timed], topology: str, llm: str | None, settings: Sequence[str], duration: str, seed: int,
+    progress: Callable[[str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Serve `duration` of the topology's workload on each candidate: p99 of TTFT and TPOT and the network's share."""
+    own = [setting for setting in settings if not setting.startswith("network.")]
+    base = load(topology, llm=llm, network=IDEAL_BASE, settings=[*own, f"workload.duration={duration}"]).spec
+    first = done[0].machine
+    ideal = _served(_machine(ideal_network(base), first), base, seed)
+    rows = []
+    for timed in done:
+        if progress:
+            progress(f"serving {timed.interconnect} {timed.software or ''}".strip())
+        spec = timed.spec.model_copy(update={"workload": base.workload})
+        machine = _machine(spec, timed.machine)
+        rows.append({"interconnect": timed.interconnect, "software": timed.software,
+                     **_shares(_served(machine, spec, seed), ideal), **holding(timed, machine)})
+    return _headroom(rows)
+
+
+def ideal_network(spec: Topology) -> Topology:
+    """`spec` on a network that takes no time but for its cables."""
+    network = packet_network(spec).model_copy(update={
+        "name": "ideal", "fairness": "pcie", "pcie_bytes_per_s": NO_LIMIT_BYTES_PER_S,
+        "bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S, "adapter_s": 0.0, "switch_s": 0.0, "header_bytes": 0.0,
+        "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S, "software": "none", "jitter": "off", "load_fraction": 0.0,
+        "faults": (), "replications": 1,
+    })
+    return spec.model_copy(update={"network": network})
+
+
+def _machine(spec: Topology, like: Machine) -> Machine:
+    """`like`'s mapping on the network of `spec`."""
+    spec, fabric = join(spec, like.fabric)
+    return replace(like, spec=spec, fabric=fabric)
+
+
+def _served(machine: Machine, spec: Topology, seed: int) -> dict[str, Any]:
+    return serve_on(machine, Programs(spec.serving, machine.times), spec, seed)[1]
+
+
+def _shares(summary: dict[str, Any], ideal: dict[str, Any]) -> dict[str, Any]:
+    """p99 and the share of it that the ideal network would save; None where nothing finished."""
+    found: dict[str, Any] = {}
+    for metric in ("ttft_s_p99", "tpot_s_p99"):
+        value, bound = summary[metric], ideal[metric]
+        found[metric] = value
+        found[f"network_{metric.replace('_s_', '_')}_fraction"] = 1 - bound / value if value and bound is not None else None
+    return found
+
+
+def holding(timed: Timed, machine: Machine) -> dict[str, Any]:
+    """The most tokens per second and chip of one replica whose users still get each token inside the SLO; 0: none."""
+    from dcsim.study.frontier import loads
+
+    spec = machine.spec
+    inside = [load for load in loads(machine, context=timed_context(spec)) if load.interval_s <= spec.slo.tpot_s]
+    best = max(inside, key=lambda load: load.tokens_per_s, default=None)
+    chips = machine.mapping.tp * machine.mapping.pp
+    network_w = plant(timed)["network_w"] * chips / max(1, int(machine.fabric.chip_active.sum()))
+    return {
+        "tokens_per_s_per_chip_in_slo": best.tokens_per_s_per_chip if best else 0.0,
+        "cables_per_chip": plant(timed)["cables"] / machine.fabric.chip_count,
+        "w_per_chip": (best.power_w + network_w) / chips if best else 0.0,
+    }
+
+
+def timed_context(spec: Topology) -> int:
+    """Context at which the SLO is held: half of what the LLM can have, as for choosing a mapping."""
+    return max(1, spec.llm.context_max // 2)
+
+
+def _headroom(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Chips, cables and watts for the first row's tokens per second, as multiples of the first's; None: no number does."""
+    first = rows[0]["tokens_per_s_per_chip_in_slo"]
+    for row in rows:
+        own = row["tokens_per_s_per_chip_in_slo"]
+        chips = first / own if own and first else None
+        row["headroom_chips"] = chips
+        for name in ("cables", "w"):
+            base = rows[0][f"{name}_per_chip"]
+            row[f"headroom_{name}"] = chips * row[f"{name}_per_chip"] / base if chips and base else None
+    return rows
