@@ -88,6 +88,7 @@ def test_every_topology_builds_and_fits_its_llm(path):
     machine = build(spec)
     assert spec.name == path.stem
     assert machine.mapping.replicas >= 1
+    assert machine.mapping.memory.kv_tokens_max >= spec.llm.context_max
     assert machine.fabric.chip_active.sum() >= machine.mapping.tp * machine.mapping.pp * machine.mapping.replicas
 
 

@@ -15,10 +15,13 @@ from command import dcsim, everything_in, start
 from dcsim.records import TABLES
 
 # The keys that every summary promises.
-KEYS = """requests_in requests_finished requests_rejected requests_failed requests_in_flight
-ttft_s_p50 ttft_s_p90 ttft_s_p99 tpot_s_p50 tpot_s_p90 tpot_s_p99 itl_s_p99 e2e_s_p50 e2e_s_p99
-tokens_per_s_per_user_p50 output_tokens_per_s goodput_requests_per_s concurrency_mean power_w_mean power_w_max
-energy_j_per_token limited_by digest seed schema_version""".split()
+KEYS = [
+    "requests_in", "requests_finished", "requests_rejected", "requests_failed", "requests_in_flight",
+    "ttft_s_p50", "ttft_s_p90", "ttft_s_p99", "tpot_s_p50", "tpot_s_p90", "tpot_s_p99", "itl_s_p99",
+    "e2e_s_p50", "e2e_s_p99", "tokens_per_s_per_user_p50", "output_tokens_per_s", "goodput_requests_per_s",
+    "concurrency_mean", "power_w_mean", "power_w_max", "energy_j_per_token", "limited_by", "digest",
+    "seed", "schema_version",
+]
 
 GOOD = """\
 name: small
@@ -191,6 +194,7 @@ def test_missing_keys_come_in_one_order_in_every_process(tmp_path):
     (["run", "8rack", "--seed", "-1"], "--seed"),
     (["run", "8rack", "--nosuch"], "No such option: --nosuch"),
     (["run", "node", "--llm", "llama-2-70b"], "(?i)needs? .*(B|bytes|chips)"),
+    (["iteration", "64chip", "--batch", "1000000000"], "need KV room for .* tokens, there is"),
     (["nosuch"], "No such command 'nosuch'"),
     (["dashboard"], "runs: no run here yet; make one with"),
     (["dashboard", "nosuch"], "nosuch: not a readable run folder"),

@@ -52,7 +52,9 @@ def iteration(
     from dcsim.study.machine import build
 
     machine = build(load(topology, llm=llm, network=interconnect, settings=settings or []).spec)
-    result = study.iteration(machine, study.shape_of(batch, context, prefill))
+    shape = study.shape_of(batch, context, prefill)
+    machine.require_room(shape)
+    result = study.iteration(machine, shape)
     if as_json:
         print_json(result)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dcsim.errors import CapacityError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping, candidates, lay
@@ -25,6 +26,13 @@ class Machine:
         """Time of one iteration of `shape` on the spec's network."""
         return TIMES[self.spec.network.kind](self.spec, self.fabric, self.mapping, shape)
 
+    def require_room(self, shape: Shape) -> None:
+        """Raise CapacityError unless a replica's memory holds the KV of the shape's sequences."""
+        needed, room = shape.batch * shape.context, self.mapping.memory.kv_tokens_max
+        if needed > room:
+            sequences = f"{shape.batch:,} x {shape.context:,} tokens of context"
+            raise CapacityError(f"{sequences} need KV room for {needed:,} tokens, there is {room:,}", needed, room)
+
     def times(self, shape: Shape) -> IterationTime | tuple[IterationTime, ...]:
         """The time of `shape`, or on a packet network those of a block of successive iterations."""
         if self.spec.network.kind == "scheduled":
@@ -38,7 +46,8 @@ def build(spec: Topology) -> Machine:
     """Build the fabric, with the switches of a packet network, and lay the LLM over its active chips.
 
     Where degrees are `auto`, the candidate with the shortest decode iteration at batch 1 and half the LLM's context
-    is taken; ties go to the fewest shards. Raises CapacityError if nothing fits.
+    is taken among those with KV room for one sequence of full context (among all, if none has it); ties go to the
+    fewest shards. Raises CapacityError if nothing fits.
     """
     spec, fabric = join(spec, build_fabric(spec.fabric))
     nodes = active_nodes(fabric)
@@ -50,7 +59,8 @@ def build(spec: Topology) -> Machine:
     if len(machines) == 1:
         return machines[0]
     probe = Shape(1, max(1, spec.llm.context_max // 2))
-    return min(machines, key=lambda machine: machine.time(probe).latency_ps)
+    roomy = [machine for machine in machines if machine.mapping.memory.kv_tokens_max >= spec.llm.context_max]
+    return min(roomy or machines, key=lambda machine: machine.time(probe).latency_ps)
 
 
 def join(spec: Topology, fabric: Fabric) -> tuple[Topology, Fabric]:
