@@ -45,7 +45,10 @@ def random_requests(count, rate_per_s, seed, prompt=800, output=100):
 
 @pytest.fixture(scope="session")
 def serve_small():
-    """Serve requests on a 72-chip rack whose iteration times are given; returns the ServiceResult."""
+    """Serve requests on a 72-chip rack whose iteration times are given; returns the ServiceResult.
+
+    `place` holds further fields of the Placement, `options` go to `serve`.
+    """
     from dcsim.cluster.programs import Programs
     from dcsim.cluster.service import Placement, serve
     from dcsim.fabric.graph import from_cables
@@ -54,10 +57,10 @@ def serve_small():
     ring = [(i, (i + 1) % 72, "local", 1.0) for i in range(72)]
     fabric = from_cables("ring", 72, ring, node_of=np.arange(72) // 8, rack_of=np.zeros(72))
 
-    def run(requests, time=None, kv_tokens=100_000, replicas=1, settings=(), skip=True):
+    def run(requests, time=None, kv_tokens=100_000, replicas=1, settings=(), drawn=False, place=None, **options):
         spec = load("8rack", settings=list(settings)).spec
         chips = tuple(tuple(range(r * (64 // replicas), (r + 1) * (64 // replicas))) for r in range(replicas))
-        programs = Programs(spec.serving, time or Line())
-        return serve(spec, fabric, Placement(chips, kv_tokens), programs, requests, skip=skip)
+        programs = Programs(spec.serving, time or Line(), drawn=drawn)
+        return serve(spec, fabric, Placement(chips, kv_tokens, **(place or {})), programs, requests, **options)
 
     return run

@@ -60,12 +60,7 @@ class Faults:
 
     def table(self) -> Table:
         """One row a failure and replica it stopped."""
-        columns: list[Any] = list(zip(*self._rows, strict=True)) if self._rows else [[]] * 6
-        return {
-            "time_s": np.array(columns[0], float) / PS_PER_S, "part": np.array(columns[1], "U4"),
-            "index": np.array(columns[2], np.int64), "replica": np.array(columns[3], np.int64),
-            "down_s": np.array(columns[4], float) / PS_PER_S, "requests_hit": np.array(columns[5], np.int64),
-        }
+        return fault_rows(self._rows)
 
     def _at_random(self) -> list[tuple[str, int, float]]:
         """(part, how many there are, mean time between failures of one)."""
@@ -129,3 +124,13 @@ class Faults:
 
     def _return_spare(self, rack: int) -> None:
         self._spares[rack] += 1
+
+
+def fault_rows(rows: list[tuple[int, str, int, int, int, int]]) -> Table:
+    """The table of failures from (ps, part, index, replica, ps stood still, requests hit)."""
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[]] * 6
+    return {
+        "time_s": np.array(columns[0], float) / PS_PER_S, "part": np.array(columns[1], "U4"),
+        "index": np.array(columns[2], np.int64), "replica": np.array(columns[3], np.int64),
+        "down_s": np.array(columns[4], float) / PS_PER_S, "requests_hit": np.array(columns[5], np.int64),
+    }

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import simpy
-from numpy.typing import NDArray
 
 from dcsim.cluster.request import UNSET, Request
-from dcsim.records import FINISHED, IN_FLIGHT, TABLES, Table, TableWriter
+from dcsim.cluster.rows import PS_PER_S, request_rows, sums_tables
+from dcsim.records import FINISHED, IN_FLIGHT, Table, TableWriter
 
-PS_PER_S = 1_000_000_000_000
 _BLOCK_ROWS = 65_536
 
 # What a request's time is spent on or waiting for; doubling the named thing shortens it.
@@ -109,51 +108,24 @@ class Ledger:
             self._flush()
 
     def _flush(self) -> None:
-        self.rows.write(_table(self._block, self.class_names))
+        self.rows.write(_rows(self._block, self.class_names))
         self._block.clear()
 
     def tables(self) -> dict[str, Table]:
         """The requests, gaps and limits tables, in seconds; requests still open get their rows now."""
         self._block += [self._open.pop(index) for index in sorted(self._open)]
         self._flush()
-        gaps = sorted(self.gaps)
-        return {
-            "requests": self.rows.close(),
-            "gaps": {
-                "gap_s": np.array(gaps, float) / PS_PER_S, "count": np.array([self.gaps[g] for g in gaps], np.int64)
-            },
-            "limits": {
-                "resource": np.array(LIMITS), "request_s": np.array([self.limits[n] for n in LIMITS], float) / PS_PER_S
-            },
-        }
+        return {"requests": self.rows.close(), **sums_tables(self.gaps, self.limits)}
 
 
-def _table(block: list[Request], class_names: tuple[str, ...]) -> Table:
-    """Rows of the requests table."""
-    whole = np.array([
-        (r.index, r.prompt, r.output, r.given, r.reused, r.replays, r.host, r.replica, r.klass) for r in block
-    ], np.int64).reshape(-1, 9).T
+def _rows(block: list[Request], class_names: tuple[str, ...]) -> Table:
+    counts = np.array([
+        (r.index, r.prompt, r.output, r.given, r.reused, r.replays, r.host, r.replica) for r in block
+    ], np.int64).reshape(-1, 8).T
     times = np.array([
         (r.arrival_ps, r.ready_ps, r.admitted_ps, r.first_token_ps, r.finished_ps) for r in block
     ], np.int64).reshape(-1, 5).T
-    arrival, ready, admitted, first, finished = (_seconds(column) for column in times)
-    index, prompt, output, given, reused, replays, host, replica, klass = whole
-    # Differences are taken in picoseconds, where they are exact.
-    ttft, e2e, decode = times[3] - times[0], times[4] - times[0], times[4] - times[3]
-    is_finished = times[4] != UNSET
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tpot = np.where(is_finished & (output > 1), decode / PS_PER_S / (output - 1), np.nan)
-    rows: dict[str, NDArray[np.generic]] = {
-        "request": index, "arrival_s": arrival, "klass": np.array(class_names)[klass],
-        "prompt_tokens": prompt, "output_tokens": output, "tokens_out": given,
-        "status": np.array([r.status for r in block], "U9"), "reason": np.array([r.reason for r in block], "U"),
-        "reused_tokens": reused, "replays": replays, "host": host, "replica": replica,
-        "ready_s": ready, "admitted_s": admitted, "first_token_s": first, "finished_s": finished,
-        "ttft_s": np.where(times[3] == UNSET, np.nan, ttft / PS_PER_S), "tpot_s": tpot,
-        "e2e_s": np.where(is_finished, e2e / PS_PER_S, np.nan),
-    }
-    return {column.name: rows[column.name] for column in TABLES["requests"]}
-
-
-def _seconds(times: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(np.where(times == UNSET, np.nan, times / PS_PER_S))
+    return request_rows(
+        counts, times, np.array(class_names)[np.array([r.klass for r in block], np.int64)],
+        np.array([r.status for r in block], "U9"), np.array([r.reason for r in block], "U"),
+    )

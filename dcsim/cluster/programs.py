@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dcsim.errors import CapacityError
 from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
 from dcsim.spec.topology import ServingSpec
@@ -54,9 +53,14 @@ class Round:
 
 
 class Programs:
-    """Compiled shapes by bucket. `time_shape` gives the time or times of one shape and is called once for each."""
+    """Compiled shapes by bucket. `time_shape` gives the time of one shape and is called once for each.
 
-    def __init__(self, serving: ServingSpec, time_shape: Callable[[Shape], Times]) -> None:
+    With `drawn` it may give several times, of successive iterations.
+    """
+
+    def __init__(
+        self, serving: ServingSpec, time_shape: Callable[[Shape], Times], *, drawn: bool = False
+    ) -> None:
         self._time_shape = time_shape
         self.batches = tuple(sorted(serving.batch_buckets))
         self.contexts = tuple(sorted(serving.context_buckets))
@@ -64,7 +68,7 @@ class Programs:
         drafts = serving.speculation
         self._check_tokens = 1 + drafts.draft_tokens if drafts else 1
         self._draft_ps = round(drafts.draft_tokens * drafts.draft_token_s * 1e12) if drafts else 0
-        self.drawn = False  # whether any shape has more than one time
+        self.drawn = drawn
         self._times: dict[Shape, tuple[IterationTime, ...]] = {}
         self._decode: dict[tuple[int, int], Round] = {}
         self._prefill: dict[int, Round] = {}
@@ -85,7 +89,7 @@ class Programs:
         if shape not in self._times:
             times = self._time_shape(shape)
             self._times[shape] = (times,) if isinstance(times, IterationTime) else tuple(times)
-            self.drawn |= len(self._times[shape]) > 1
+            assert self.drawn or len(self._times[shape]) == 1
         return self._times[shape]
 
     def decode(self, sequences: int, bucket: int) -> Round:
@@ -111,20 +115,17 @@ class Programs:
         if known is not None:
             return known
         ends = [*range(start + self.chunk_tokens, stop, self.chunk_tokens), stop]
-        total = combine(self._chunk(end) for end in ends)
+        total = combine(self.chunk(bisect_left(self.contexts, end)) for end in ends)
         if start % self.chunk_tokens == 0:  # others, which reuse a prefix, are too many to remember
             self._read[key] = total
         return total
 
-    def _chunk(self, end: int) -> Round:
-        """One chunk of a prompt, its last token at position `end`."""
-        i = bisect_left(self.contexts, end)
-        if i == len(self.contexts):
-            raise CapacityError(f"context of {end} tokens exceeds the largest compiled bucket", end, self.context_max)
-        if i not in self._prefill:
-            shape = Shape(1, max(self.contexts[i], self.chunk_tokens), self.chunk_tokens)
-            self._prefill[i] = _round(shape, self.times(shape))
-        return self._prefill[i]
+    def chunk(self, bucket: int) -> Round:
+        """One chunk of a prompt, its last token within the compiled context of index `bucket`."""
+        if bucket not in self._prefill:
+            shape = Shape(1, max(self.contexts[bucket], self.chunk_tokens), self.chunk_tokens)
+            self._prefill[bucket] = _round(shape, self.times(shape))
+        return self._prefill[bucket]
 
     def _split(self, sequences: int, batch: int, context: int) -> Round:
         shape = self._check(batch, context)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import simpy
+from numpy.typing import NDArray
 
-from dcsim.cluster.ledger import PS_PER_S
+from dcsim.cluster.ledger import PS_PER_S, to_ps
+from dcsim.errors import CapacityError
+from dcsim.fabric.graph import Fabric
+from dcsim.records import Table
+from dcsim.spec.topology import Topology
 
 
 @dataclass(slots=True)
@@ -40,3 +46,70 @@ class Rack:
         watts = (energy - self._energy_j) / ((now - self._since) / PS_PER_S) + self.fixed_w
         self.rows.append((now, now - self._since, watts / self.supply_efficiency))
         self._since, self._energy_j = now, energy
+
+
+def make_racks(
+    env: simpy.Environment, spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64],
+    replica_energy_j: Callable[[int, int], float], host_energy_j: Callable[[int], float],
+) -> list[Rack]:
+    """All racks. `replica_energy_j(replica, now)` and `host_energy_j(host)` are what varies; `chips_in[replica, rack]`."""
+    racks = chips_in.shape[1]
+    installed = np.bincount(fabric.rack_of[: fabric.chip_count], minlength=racks)
+    return [_make_rack(env, spec, i, int(installed[i]), chips_in, replica_energy_j, host_energy_j) for i in range(racks)]
+
+
+def _make_rack(
+    env: simpy.Environment, spec: Topology, index: int, installed: int, chips_in: NDArray[np.int64],
+    replica_energy_j: Callable[[int, int], float], host_energy_j: Callable[[int], float],
+) -> Rack:
+    racks = chips_in.shape[1]
+    shares = [(r, n / sum(row)) for r, row in enumerate(chips_in.tolist()) for n in [row[index]] if n]
+    hosts = range(index, spec.serving.host_servers, racks)
+    unused = installed - int(chips_in[:, index].sum())
+    nodes = -(-installed // spec.node.chips)
+
+    def energy_at(now: int) -> float:
+        return sum(replica_energy_j(r, now) * share for r, share in shares) + sum(host_energy_j(h) for h in hosts)
+
+    fixed = nodes * (spec.host.idle_w + spec.node.fan_w) + unused * spec.chip.power.idle_w
+    return Rack(env, index, fixed, spec.node.supply_efficiency, energy_at, to_ps(spec.power.sample_s))
+
+
+def power_table(racks: Sequence[Rack]) -> Table:
+    """The racks' samples in order of time."""
+    rows = sorted((end, rack.index, length, watts) for rack in racks for end, length, watts in rack.rows)
+    columns: Sequence[Any] = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
+    return {
+        "time_s": np.array(columns[0], float) / PS_PER_S, "rack": np.array(columns[1], np.int64),
+        "interval_s": np.array(columns[2], float) / PS_PER_S, "power_w": np.array(columns[3], float),
+    }
+
+
+def chips_per_rack(fabric: Fabric, replica_chips: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """[replica, rack] how many of the replica's chips stand in the rack."""
+    racks = int(fabric.rack_of.max()) + 1
+    return np.array([np.bincount(fabric.rack_of[list(chips)], minlength=racks) for chips in replica_chips])
+
+
+def work_limits(spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> list[float]:
+    """Power each replica's chips may add above waiting so that no rack exceeds its cap, shared by chip count.
+
+    Raises CapacityError where waiting alone exceeds the cap.
+    """
+    cap = spec.power.rack_cap_w
+    if not cap:
+        return [float("inf")] * len(chips_in)
+    per_rack = np.bincount(fabric.rack_of[: fabric.chip_count], minlength=chips_in.shape[1])
+    used = chips_in.sum(axis=0)
+    base = (
+        -(-per_rack // spec.node.chips) * (spec.host.busy_w + spec.node.fan_w)
+        + (per_rack - used) * spec.chip.power.idle_w + used * spec.chip.power.wait_w
+    )
+    room = cap * spec.node.supply_efficiency - base
+    if (room <= 0).any():
+        need = float(base.max() / spec.node.supply_efficiency)
+        raise CapacityError(f"power.rack_cap of {cap:.0f} W: a rack waiting in lock step already draws {need:.0f} W", need, cap)
+    # A replica's work is spread evenly over its chips, so its tightest rack sets its pace.
+    room_per_chip = room / np.maximum(used, 1)
+    return [float(min(room_per_chip[row > 0]) * row.sum()) for row in chips_in]
+

@@ -26,14 +26,28 @@ def same_rows(a, b):
 @given(
     seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), rate=st.floats(0.5, 500), replicas=st.sampled_from([1, 2, 4]),
     kv_tokens=st.integers(900, 20_000), slots=st.integers(1, 64), prefill=st.sampled_from([1, 256, 4096]),
+    batching=st.sampled_from(["continuous", "prefill_first", "static"]), cap=st.sampled_from(["0 W", "19 kW"]),
+    router=st.sampled_from(["least_loaded", "round_robin"]), queue=st.sampled_from([2, 1000]), drain=st.sampled_from([0.1, 600]),
 )
-def test_i10_skipping_rounds_gives_the_rows_of_the_reference(serve_small, seed, count, rate, replicas, kv_tokens, slots, prefill):
+def test_i10_every_way_to_simulate_gives_the_same_rows(
+    serve_small, seed, count, rate, replicas, kv_tokens, slots, prefill, batching, cap, router, queue, drain
+):
+    """Compiled or in full, round by round or skipping: rows, gaps, limits and power agree."""
     requests = random_requests(count, rate, seed, output=40)
-    setup = dict(
-        kv_tokens=kv_tokens, replicas=replicas,
-        settings=[f"serving.sequences_max={slots}", f"serving.prefill_tokens_max={prefill}", "serving.batch_buckets=[1, 4]"],
-    )
-    same_rows(serve_small(requests, **setup), serve_small(requests, skip=False, **setup))
+    setup = dict(kv_tokens=kv_tokens, replicas=replicas, settings=[
+        f"serving.sequences_max={slots}", f"serving.prefill_tokens_max={prefill}", "serving.batch_buckets=[1, 4]",
+        f"serving.batching={batching}", f"power.rack_cap={cap}", f"serving.router={router}", f"serving.queue_max={queue}",
+        f"host.queue_max={queue}", "serving.host_servers=3", "host.cores=1", f"serving.drain={drain} s",
+        "serving.context_buckets=[128, 256, 512, 900, 1100, 2048]",
+    ])
+    reference = serve_small(requests, skip=False, compiled=False, **setup)
+    for compiled, skip in ((False, True), (True, False), (True, True)):
+        result = serve_small(requests, compiled=compiled, skip=skip, **setup)
+        same_rows(reference, result)
+        assert result.elapsed_s == reference.elapsed_s
+        assert result.concurrency_mean == reference.concurrency_mean
+        for name, column in reference.tables["power"].items():
+            np.testing.assert_allclose(result.tables["power"][name], column, rtol=2e-3, err_msg=name)
 
 
 def test_a_request_alone_takes_what_arithmetic_says(serve_small):

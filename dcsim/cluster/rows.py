@@ -1,0 +1,52 @@
+"""From integers in picoseconds to rows of the requests table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.cluster.request import UNSET
+from dcsim.records import TABLES, Table
+
+PS_PER_S = 1_000_000_000_000
+COUNTS = ("request", "prompt_tokens", "output_tokens", "tokens_out", "reused_tokens", "replays", "host", "replica")
+TIMES = ("arrival", "ready", "admitted", "first_token", "finished")
+
+
+def request_rows(
+    counts: NDArray[np.int64], times: NDArray[np.int64], klass: NDArray[Any], status: NDArray[Any],
+    reason: NDArray[Any],
+) -> Table:
+    """Rows from `counts[COUNTS, row]` and `times[TIMES, row]` in picoseconds; the others are texts by row."""
+    arrival, _, _, first, finished = times
+    is_finished = finished != UNSET
+    output = counts[COUNTS.index("output_tokens")]
+    # Differences are taken in picoseconds, where they are exact.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tpot = np.where(is_finished & (output > 1), (finished - first) / PS_PER_S / (output - 1), np.nan)
+    rows: dict[str, NDArray[Any]] = dict(zip(COUNTS, counts, strict=True))
+    rows |= {f"{name}_s": _seconds(column) for name, column in zip(TIMES, times, strict=True)}
+    rows |= {
+        "klass": klass, "status": status, "reason": reason,
+        "ttft_s": np.where(first == UNSET, np.nan, (first - arrival) / PS_PER_S), "tpot_s": tpot,
+        "e2e_s": np.where(is_finished, (finished - arrival) / PS_PER_S, np.nan),
+    }
+    return {column.name: rows[column.name] for column in TABLES["requests"]}
+
+
+def sums_tables(gaps: dict[int, int], limits: dict[str, int]) -> dict[str, Table]:
+    """The gaps and limits tables from picoseconds: gap -> how often, name -> request-picoseconds."""
+    order = sorted(gaps)
+    return {
+        "gaps": {"gap_s": np.array(order, float) / PS_PER_S, "count": np.array([gaps[gap] for gap in order], np.int64)},
+        "limits": {
+            "resource": np.array(list(limits)),
+            "request_s": np.array([float(ps) for ps in limits.values()]) / PS_PER_S,
+        },
+    }
+
+
+def _seconds(times: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(np.where(times == UNSET, np.nan, times / PS_PER_S))
