@@ -30,7 +30,7 @@ def compare(
     batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, replications: Replications = 100,
     load: Load = 0.0, jitter: Jitter = "off",
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
-    serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s': users' tails.")] = None,
+    serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
     settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
 ) -> None:
     """Time the same program on several interconnects and take the gap apart. `--set network.KEY` is for packet networks."""
