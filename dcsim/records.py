@@ -129,7 +129,10 @@ class StoredTable(Mapping[str, NDArray[Any]]):
 
         column = self._columns[name]
         values = pq.read_table(self.path, columns=[name]).column(0)
-        return np.array(values.to_pylist(), "U") if column.dtype == "str" else np.asarray(values.to_numpy())
+        if column.dtype != "str":
+            return np.asarray(values.to_numpy())
+        coded = values.combine_chunks().dictionary_encode()  # a few texts, many rows
+        return np.array(coded.dictionary.to_pylist(), "U")[coded.indices.to_numpy()]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

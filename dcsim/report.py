@@ -16,10 +16,14 @@ LIMIT_MEANING = {
     "host": "host servers tokenise and hand over",
     "kv_memory": "requests wait for KV room in the chips",
     "sequence_slots": "requests wait for serving.sequences_max",
+    "batch": "requests wait for the static batch before them to end",
     "prefill": "chips read prompts, or wait behind them",
     "pipeline": "the busiest stage has too many micro-batches",
     "power_cap": "chips slow down to stay under the power cap",
     "iteration_latency": "nothing waits; one token's way through all stages",
+    "program_switch": "chips change from one compiled program to another",
+    "kv_transfer": "KV is copied from prefill to decode replicas",
+    "fault": "work lost to a fault, or waiting for a spare",
 }
 
 

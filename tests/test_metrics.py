@@ -16,6 +16,8 @@ def requests(status, ttft_s, tpot_s, e2e_s, tokens_out, klass=None):
     return {
         "status": np.array(status, dtype="U9"), "ttft_s": np.array(ttft_s, float), "tpot_s": np.array(tpot_s, float),
         "e2e_s": np.array(e2e_s, float), "tokens_out": np.array(tokens_out, np.int64),
+        "replays": np.zeros(len(status), np.int64), "reused_tokens": np.zeros(len(status), np.int64),
+        "prompt_tokens": np.full(len(status), 10), "reason": np.full(len(status), "", "U1"),
         "klass": np.array(klass or ["default"] * len(status), dtype="U9"),
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
@@ -53,14 +54,9 @@ class Round:
 
 
 class Programs:
-    """Compiled shapes by bucket. `time_shape` gives the time of one shape and is called once for each.
+    """Compiled shapes by bucket. `time_shape` gives the time or times of one shape and is called once for each."""
 
-    With `drawn` it may give several times, of successive iterations.
-    """
-
-    def __init__(
-        self, serving: ServingSpec, time_shape: Callable[[Shape], Times], *, drawn: bool = False
-    ) -> None:
+    def __init__(self, serving: ServingSpec, time_shape: Callable[[Shape], Times]) -> None:
         self._time_shape = time_shape
         self.batches = tuple(sorted(serving.batch_buckets))
         self.contexts = tuple(sorted(serving.context_buckets))
@@ -68,7 +64,6 @@ class Programs:
         drafts = serving.speculation
         self._check_tokens = 1 + drafts.draft_tokens if drafts else 1
         self._draft_ps = round(drafts.draft_tokens * drafts.draft_token_s * 1e12) if drafts else 0
-        self.drawn = drawn
         self._times: dict[Shape, tuple[IterationTime, ...]] = {}
         self._decode: dict[tuple[int, int], Round] = {}
         self._prefill: dict[int, Round] = {}
@@ -78,6 +73,11 @@ class Programs:
     def context_max(self) -> int:
         """The longest context any program is compiled for."""
         return self.contexts[-1]
+
+    @cached_property
+    def drawn(self) -> bool:
+        """Whether the network gives several times for one shape, as the smallest shows."""
+        return len(self.times(self._check(self.batches[0], self.contexts[0]))) > 1
 
     @property
     def shapes_timed(self) -> int:
@@ -89,7 +89,6 @@ class Programs:
         if shape not in self._times:
             times = self._time_shape(shape)
             self._times[shape] = (times,) if isinstance(times, IterationTime) else tuple(times)
-            assert self.drawn or len(self._times[shape]) == 1
         return self._times[shape]
 
     def decode(self, sequences: int, bucket: int) -> Round:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +40,21 @@ class Scenario:
 
         spec = self.resolved.spec.model_dump(mode="json", by_alias=True)
         folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed)
-        if out is not None or save:
-            records.check_writable(folder)
-        tables, summary, meta = serve_scenario(self.resolved, seed, progress)
-        summary["digest"] = records.digest(tables, summary)
-        meta = {"dcsim_version": __version__, "seed": seed, "unread": self.resolved.unread(), **meta}
-        if out is not None or save:
+        if out is None and not save:
+            tables, summary, meta = self._serve(serve_scenario, seed, progress, None)
+            return records.Run(folder, summary, spec, meta, tables)
+        records.check_writable(folder)
+        # Rows go to a file as requests end, beside the run's folder, so that memory holds only those in flight.
+        with tempfile.TemporaryDirectory(prefix=".rows-", dir=folder.resolve().parent) as work:
+            rows = records.TableWriter("requests", Path(work) / "requests.parquet")
+            tables, summary, meta = self._serve(serve_scenario, seed, progress, rows)
             records.write_run(folder, tables, summary, spec, meta)
-        return records.Run(folder, summary, spec, meta, tables)
+        return records.Run(folder, summary, spec, meta)
+
+    def _serve(self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None) -> Any:
+        tables, summary, meta = serve(self.resolved, seed, progress, rows)
+        summary["digest"] = records.digest(tables, summary)
+        return tables, summary, {"dcsim_version": __version__, "seed": seed, "unread": self.resolved.unread(), **meta}
 
 
 def load(
