@@ -303,6 +303,45 @@ def scale(rows: Any) -> Figure:
     return _dress(figure, legend=True, empty=not lines, height=440)
 
 
+def tornado(explanation: Mapping[str, Any], bars_max: int = 20) -> Figure:
+    """How far an answer moves with each figure it rests on (`study.explain.as_json`): the widest bars on top."""
+    from plotly.graph_objects import Figure
+
+    metric, middle = explanation["metric"], explanation["answer"][explanation["metric"]]
+    rows = [row for row in explanation["figures"] if row["low"] and row["high"] and row["low"][metric] != row["high"][metric]]
+    shown = rows[:bars_max][::-1]
+    names = [row["key"] for row in shown]
+    figure = Figure()
+    for end, colour, label in (("low", SKY, "figure 10 % lower"), ("high", VERMILION, "figure 10 % higher")):
+        figure.add_bar(
+            x=[row[end][metric] / middle - 1 for row in shown], y=names, orientation="h", name=label,
+            marker={"color": colour, "line": {"width": 0}}, customdata=[f"{row['value']} ({row['kind']})" for row in shown],
+            hovertemplate="%{y} = %{customdata}<br>%{x:+.2%}<extra></extra>",
+        )
+    figure.update_xaxes(title=f"change of {metric.rpartition('_')[0].replace('_', ' ')}", tickformat="+.1%")
+    figure.update_yaxes(showgrid=False, ticksuffix="  ")
+    figure.update_layout(hovermode="closest", bargap=0.3, barmode="overlay")
+    return _dress(figure, legend=True, empty=not rows, height=120 + 24 * len(shown))
+
+
+def frontier(systems: Mapping[str, Any]) -> Figure:
+    """Tokens per second and chip against tokens per second and user: one line a system (`study.plan`'s `frontier`)."""
+    from plotly.graph_objects import Figure
+
+    figure = Figure()
+    colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+    for i, (name, loads) in enumerate(systems.items()):
+        figure.add_scatter(
+            x=[load["tokens_per_s_per_user"] for load in loads], y=[load["tokens_per_s_per_chip"] for load in loads],
+            name=name, mode="lines+markers", line={"color": colours[i % len(colours)], "width": 2},
+            customdata=[[load["concurrency"], load["energy_j_per_token"]] for load in loads],
+            hovertemplate="%{x:.4~s} tokens/s per user, %{y:.4~s} per chip<br>%{customdata[0]} sequences, %{customdata[1]:.3~s}J",
+        )
+    figure.update_xaxes(title="tokens/s per user", type="log")
+    figure.update_yaxes(title="tokens/s per chip", type="log")
+    return _dress(figure, legend=True, empty=not any(systems.values()), height=460)
+
+
 def _candidate(row: Any) -> str:
     """An interconnect with its library, as legends call it."""
     return f"{row['interconnect']} {row['software']}" if row["software"] else str(row["interconnect"])

@@ -1,0 +1,135 @@
+"""Commands that test claims and explain answers: validate, explain, sweep, plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcsim.cli.machine import Batch, Context, Prefill
+from dcsim.cli.options import (
+    Interconnect,
+    Json,
+    Llm,
+    Seed,
+    Settings,
+    TopologyPath,
+    print_json,
+    progress_bar,
+    say,
+)
+
+Rate = Annotated[float, typer.Option(min=0.0, help="Output tokens per second the fleet must give.")]
+Speed = Annotated[float, typer.Option(min=0.0, help="Tokens per second each user must get.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(epilog="Example: dcsim validate --only E1")(validate)
+    app.command(epilog="Example: dcsim explain topologies/8rack.yaml --batch 1 --context 4096")(explain)
+    app.command(epilog="Example: dcsim sweep topologies/8rack.yaml --set-range mapping.tp=8,16,32 --metric iteration_s")(sweep)
+    app.command(epilog="Example: dcsim plan topologies/8rack.yaml --tokens-per-s 25e6 --tokens-per-s-per-user 250")(plan)
+
+
+def validate(
+    only: Annotated[list[str] | None, typer.Option(help="A row such as E1, or a letter for its group; repeatable.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute every row again, stored or not.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Test published claims and measurements: each simulated, compared and judged."""
+    from dcsim.study.validate.table import validate as run
+
+    result = run(only or [], stored=not fresh, progress=lambda name: say(f"computing {name}"))
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.study.validate.page import table
+
+        typer.echo(table(result))
+
+
+def explain(
+    topology: TopologyPath, batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, llm: Llm = None,
+    interconnect: Interconnect = None, settings: Settings = None,
+    metric: Annotated[str, typer.Option(help="iteration_s, tokens_per_s or energy_j.")] = "iteration_s",
+    figure: Annotated[Path | None, typer.Option(help="Write the tornado as a web page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List every figure in force with its source, and how far the answer moves when it moves by 10 %."""
+    from dcsim.errors import SpecError
+    from dcsim.spec.load import load
+    from dcsim.study import explain as study
+    from dcsim.study.iteration import shape_of
+
+    if metric not in study.METRICS:
+        raise SpecError(f"--metric: '{metric}' is not known; use {', '.join(study.METRICS)}")
+    resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
+    result = study.explain(resolved, shape_of(batch, context, prefill), metric)
+    if as_json:
+        print_json(study.as_json(result))
+    else:
+        from dcsim.report_explain import print_explanation
+
+        print_explanation(result)
+    if figure:
+        from dcsim.figures import tornado
+
+        tornado(study.as_json(result)).write_html(figure)
+        say(f"written: {figure}")
+
+
+def sweep(
+    topology: TopologyPath,
+    set_range: Annotated[list[str], typer.Option(metavar="KEY=V,V", help="Values of a dotted key; repeat for a grid.")],
+    metric: Annotated[list[str] | None, typer.Option(help="Metrics to show; default: a few.")] = None,
+    zoom: Annotated[str, typer.Option(help="iteration: time one iteration; run: serve the workload.")] = "iteration",
+    batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, llm: Llm = None, interconnect: Interconnect = None,
+    settings: Settings = None, seed: Seed = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes; the rows do not depend on it.")] = 1,
+    csv: Annotated[Path | None, typer.Option(help="Write all metrics as CSV.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Time or run every combination of the given values."""
+    from dcsim.errors import SpecError
+    from dcsim.study import sweep as study
+
+    if zoom not in ("iteration", "run"):
+        raise SpecError(f"--zoom: '{zoom}' is not known; use iteration or run")
+    case = study.Case(topology, tuple(settings or ()), interconnect, llm, batch, context, prefill, zoom == "run", seed)
+    ranges = [study.parse_range(text) for text in set_range]
+    with progress_bar("sweeping", "points") as progress:
+        rows = study.sweep(case, ranges, jobs, progress)
+    if csv:
+        from dcsim.report_explain import write_csv
+
+        write_csv(rows, csv)
+        say(f"written: {csv}")
+    shown = study.pick(rows, [key for key, _ in ranges], metric or study.SHOWN[zoom])
+    if as_json:
+        print_json(rows if not metric else shown)
+    else:
+        from dcsim.report_explain import print_rows
+
+        print_rows(shown)
+
+
+def plan(
+    topology: TopologyPath, tokens_per_s: Rate, tokens_per_s_per_user: Speed, context: Context = 2048, llm: Llm = None,
+    interconnect: Interconnect = None, settings: Settings = None,
+    prices: Annotated[str, typer.Option(help="Price file, or its name in topologies/prices.")] = "chiplet-cloud",
+    as_json: Json = False,
+) -> None:
+    """Say how many chips and racks, how much power and money, a rate at a speed per user takes."""
+    from dcsim.spec.load import load
+    from dcsim.study import plan as study
+
+    resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
+    result = study.plan(
+        resolved, tokens_per_s=tokens_per_s, tokens_per_s_per_user=tokens_per_s_per_user, context=context, prices=prices)
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report_explain import print_plan
+
+        print_plan(result)

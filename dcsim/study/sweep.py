@@ -1,0 +1,105 @@
+"""A grid over settings: every combination timed (one iteration) or run (its workload), as one row each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dcsim.errors import CapacityError, FabricError, Problem, SpecError
+
+# Metrics shown where none is asked for.
+SHOWN = {
+    "iteration": ["tp", "pp", "iteration_s", "tokens_per_s_per_user", "tokens_per_s", "energy_j"],
+    "run": ["ttft_s_p99", "tpot_s_p99", "output_tokens_per_s", "goodput_requests_per_s", "energy_j_per_token", "limited_by"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What to do at each point: the topology, fixed settings, and a shape to time, or `run` to serve the workload."""
+
+    topology: str
+    settings: tuple[str, ...] = ()
+    interconnect: str | None = None
+    llm: str | None = None
+    batch: int = 1
+    context: int = 2048
+    prefill: int = 0
+    run: bool = False
+    seed: int = 1
+
+
+def parse_range(text: str) -> tuple[str, list[str]]:
+    """`mapping.tp=1,2,4` as key and values; SpecError for any other form."""
+    key, equals, values = text.partition("=")
+    found = [value.strip() for value in values.split(",") if value.strip()]
+    if not equals or not key.strip() or not found:
+        raise SpecError(Problem(f"--set-range {text}", "not of the form key=value,value", "for example mapping.tp=1,2,4"))
+    return key.strip(), found
+
+
+def sweep(case: Case, ranges: Sequence[tuple[str, Sequence[str]]], jobs: int = 1,
+          done: Callable[[int, int], None] | None = None) -> list[dict[str, Any]]:
+    """One row for every combination, the last range fastest: its settings, then its metrics, or why it cannot be.
+
+    A combination that does not fit or cannot be built has `error` and no metrics. Rows do not depend on `jobs`.
+    """
+    keys = [key for key, _ in ranges]
+    if len(set(keys)) < len(keys):
+        raise SpecError(Problem("--set-range", "a key is given twice", "list its values in one"))
+    points = [dict(zip(keys, values, strict=True)) for values in itertools.product(*(values for _, values in ranges))]
+    rows = []
+    for row in _map(case, points, jobs):
+        rows.append(row)
+        if done:
+            done(len(rows), len(points))
+    return rows
+
+
+def _map(case: Case, points: list[dict[str, str]], jobs: int) -> Any:
+    if jobs == 1 or len(points) < 2:
+        return map(_point, itertools.repeat(case), points)
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        return iter(list(pool.map(_point, itertools.repeat(case), points)))
+
+
+def _point(case: Case, point: dict[str, str]) -> dict[str, Any]:
+    """One combination: settings and metrics."""
+    settings = [*case.settings, *(f"{key}={value}" for key, value in point.items())]
+    try:
+        return {**point, **(_run(case, settings) if case.run else _iterate(case, settings))}
+    except (CapacityError, FabricError) as error:
+        return {**point, "error": str(error)}
+
+
+def _iterate(case: Case, settings: list[str]) -> dict[str, Any]:
+    from dcsim.spec.load import load
+    from dcsim.study import iteration as study
+    from dcsim.study.machine import build
+
+    machine = build(load(case.topology, llm=case.llm, network=case.interconnect, settings=settings).spec)
+    result = study.iteration(machine, study.shape_of(case.batch, case.context, case.prefill))
+    return {name: value for name, value in result.items() if not isinstance(value, (dict, list))}
+
+
+def _run(case: Case, settings: list[str]) -> dict[str, Any]:
+    from dcsim.study.scenario import load
+
+    scenario = load(case.topology, llm=case.llm, interconnect=case.interconnect, set=settings)
+    summary = scenario.run(case.seed).summary
+    return {name: value for name, value in summary.items() if not isinstance(value, (dict, list))}
+
+
+def pick(rows: Sequence[dict[str, Any]], keys: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows reduced to the swept keys, the metrics asked for, and errors. SpecError for a metric no row has."""
+    known = {name for row in rows for name in row}
+    for name in metrics:
+        if name not in known:
+            raise SpecError(Problem("--metric", f"unknown metric '{name}'", f"known: {', '.join(sorted(known - set(keys)))}"))
+    wanted = [*keys, *metrics, "error"]
+    return [{name: row[name] for name in wanted if name in row} for row in rows]
