@@ -21,6 +21,9 @@ run: setup  ## set up and run the main job: 8 racks serve an hour of chat
 test: setup  ## set up and run the tests
 	$(PY) -m pytest
 
+test-all: setup  ## the tests, slow ones included
+	$(PY) -m pytest -m "slow or not slow"
+
 lint: setup  ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
