@@ -128,7 +128,7 @@ def _goodness(requests: Table, slo_ttft_s: float, slo_tpot_s: float, targets: Ta
 def _latencies(requests: Table) -> dict[str, float | None]:
     """Percentiles over finished requests."""
     finished = requests["status"] == FINISHED
-    result = {}
+    result: dict[str, float | None] = {}
     for column, quantiles in (("ttft_s", (50, 90, 99)), ("tpot_s", (50, 90, 99)), ("e2e_s", (50, 90, 99))):
         values = requests[column][finished]
         result |= {f"{column}_p{q}": _percentile(values, q) for q in quantiles}
@@ -144,7 +144,7 @@ def class_table(requests: Table, *, targets: Targets, elapsed_s: float, warmup_s
     """The metrics that mean something for one class, a row each; empty where there is only one class."""
     counted = measured(requests, warmup_s)
     klass = counted["klass"]
-    names = sorted(set(klass.tolist()))
+    names = np.unique(klass).tolist()
     rows: list[tuple[str, str, float]] = []
     for name in names if len(names) > 1 else ():
         own = {column: counted[column][klass == name] for column in (*_CLASS_COLUMNS, "klass")}
@@ -193,7 +193,6 @@ def summarise(
     requests, gaps, limits = tables["requests"], tables["gaps"], tables["limits"]
     result: dict[str, Any] = dict(_counts(requests["status"]))
     counted, counted_s = measured(requests, warmup_s), elapsed_s - warmup_s
-    hit = counted["replays"] > 0
     result["requests_replayed"] = int(np.sum(requests["replays"] > 0))
     result |= _latencies(counted)
     for q in (50, 90, 99):
@@ -204,7 +203,7 @@ def summarise(
     result["output_tokens_per_s"] = tokens / elapsed_s if elapsed_s else 0.0
     is_good = _goodness(counted, slo_ttft_s, slo_tpot_s, targets or {})
     good = int(np.sum(is_good))
-    lost = int(np.sum(~is_good & (hit | (counted["status"] == FAILED) & np.char.startswith(counted["reason"], "fault"))))
+    lost = int(np.sum(~is_good & _hit_by_fault(counted)))
     result["goodput_requests_per_s"] = good / counted_s if counted_s > 0 else 0.0
     result["slo_met_fraction"] = _per(good, len(is_good))
     result["goodput_lost_requests_per_s"] = lost / counted_s if counted_s > 0 else 0.0
@@ -217,6 +216,14 @@ def summarise(
     result["limited_by"] = str(limits["resource"][top]) if top >= 0 else None
     result["limited_by_fraction"] = float(limits["request_s"][top]) / total if top >= 0 else None
     return {**result, "elapsed_s": elapsed_s, "seed": seed, "schema_version": SCHEMA_VERSION}
+
+
+def _hit_by_fault(requests: Table) -> NDArray[np.bool_]:
+    """Which requests a fault made start again, or fail."""
+    hit, failed = requests["replays"] > 0, np.flatnonzero(requests["status"] == FAILED)
+    if len(failed):
+        hit[failed] |= np.char.startswith(requests["reason"][failed], "fault")
+    return np.asarray(hit)
 
 
 def _power_metrics(power: Table, pue: float, elapsed_s: float, tokens: int) -> dict[str, float | None]:

@@ -23,6 +23,8 @@ from dcsim.errors import RunStoreError
 
 Table = Mapping[str, NDArray[Any]]  # column name -> values
 
+_HASHED_ROWS = 65_536
+
 FINISHED, REJECTED, FAILED, IN_FLIGHT = "finished", "rejected", "failed", "in_flight"
 STATUSES = (FINISHED, REJECTED, FAILED, IN_FLIGHT)
 
@@ -132,7 +134,7 @@ class StoredTable(Mapping[str, NDArray[Any]]):
         if column.dtype != "str":
             return np.asarray(values.to_numpy())
         coded = values.combine_chunks().dictionary_encode()  # a few texts, many rows
-        return np.array(coded.dictionary.to_pylist(), "U")[coded.indices.to_numpy()]
+        return np.asarray(np.array(coded.dictionary.to_pylist(), "U")[coded.indices.to_numpy()])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -146,8 +148,12 @@ def digest(tables: Mapping[str, Table], summary: Mapping[str, Any]) -> str:
     sha = hashlib.sha256()
     for column in TABLES["requests"]:
         values = tables["requests"][column.name]
-        data = "\x1f".join(values.tolist()).encode() if column.dtype == "str" else np.ascontiguousarray(values).tobytes()
-        sha.update(column.name.encode() + b"\0" + data)
+        sha.update(column.name.encode() + b"\0")
+        if column.dtype != "str":
+            sha.update(np.ascontiguousarray(values).data)
+            continue
+        for start in range(0, len(values), _HASHED_ROWS):  # piece by piece: texts take much memory at once
+            sha.update("".join(f"{text}\x1f" for text in values[start : start + _HASHED_ROWS].tolist()).encode())
     sha.update(json.dumps(dict(summary), sort_keys=True).encode())
     return sha.hexdigest()[:16]
 

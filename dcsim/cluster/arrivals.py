@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import simpy
 
-from dcsim.cluster.events import call_at
-from dcsim.cluster.ledger import PS_PER_S, Ledger, to_ps
+from dcsim.cluster.events import Environment, call_at
+from dcsim.cluster.ledger import Ledger
 from dcsim.cluster.request import UNSET, Request
+from dcsim.cluster.rows import PS_PER_S, to_ps
 from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
 
@@ -30,7 +31,7 @@ def table_requests(blocks: Iterable[Requests], priorities: tuple[int, ...]) -> I
 
 
 def open_loop(
-    env: simpy.Environment, requests: Iterator[Request], ledger: Ledger, accept: Accept
+    env: Environment, requests: Iterator[Request], ledger: Ledger, accept: Accept
 ) -> Generator[simpy.Event, Any, None]:
     """A process that hands each request over when it is due, and ends after the last."""
     last = -1
@@ -46,7 +47,7 @@ def open_loop(
 class Users:
     """A closed loop: each user asks, waits for the end of the answer (or its failure), thinks and asks again."""
 
-    def __init__(self, env: simpy.Environment, loop: ClosedLoop, ledger: Ledger, accept: Accept) -> None:
+    def __init__(self, env: Environment, loop: ClosedLoop, ledger: Ledger, accept: Accept) -> None:
         self._env, self._loop, self._ledger, self._accept = env, loop, ledger, accept
         self._asked = [0] * loop.users
         self._due: list[tuple[int, int]] = []  # heap of (time, user)

@@ -12,11 +12,11 @@ from typing import Any
 import simpy
 
 from dcsim.cluster.arrivals import Users, open_loop, table_requests
-from dcsim.cluster.events import call_at
+from dcsim.cluster.events import Environment, call_at
 from dcsim.cluster.faults import Faults
 from dcsim.cluster.flow import KvFlow
 from dcsim.cluster.host import HostServer
-from dcsim.cluster.ledger import Ledger, to_ps
+from dcsim.cluster.ledger import Ledger
 from dcsim.cluster.pace import Places
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
@@ -24,6 +24,7 @@ from dcsim.cluster.rack import chips_per_rack, make_racks, power_table, work_lim
 from dcsim.cluster.replica import Replica, ReplicaPower, ReplicaSetup
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.routers import Router
+from dcsim.cluster.rows import to_ps
 from dcsim.cluster.speculation import Drafts
 from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
@@ -42,7 +43,7 @@ class Detailed:
         traffic: Iterator[Requests] | ClosedLoop, names: tuple[str, ...], priorities: tuple[int, ...], rows: TableWriter,
         *, skip: bool, seed: int, progress: Callable[[int], None] | None,
     ) -> None:
-        self.env = simpy.Environment(initial_time=0)
+        self.env = Environment()
         self.spec, self.fabric, self.placement, self.progress = spec, fabric, placement, progress
         self.traffic, self.priorities = traffic, priorities
         self.ledger = Ledger(self.env, rows, names)

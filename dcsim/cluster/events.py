@@ -1,16 +1,29 @@
-"""Callbacks on SimPy's clock: cheaper than a process where nothing is kept between two events."""
+"""SimPy's clock in picoseconds, and callbacks on it: cheaper than a process where nothing is kept between two events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import simpy
+
+
+class Environment(simpy.Environment):
+    """SimPy's environment with a clock in whole picoseconds."""
+
+    def __init__(self) -> None:
+        super().__init__(initial_time=0)
+
+    @property
+    def now(self) -> int:
+        """Picoseconds since the run began."""
+        return cast(int, self._now)
+
 
 Callback = Callable[[simpy.Event], Any]
 
 
-def call_at(env: simpy.Environment, time_ps: int, callback: Callback, *, urgent: bool = True) -> simpy.Event:
+def call_at(env: Environment, time_ps: int, callback: Callback, *, urgent: bool = True) -> simpy.Event:
     """Call back at `time_ps`. Urgent calls come before all others of that instant.
 
     What reaches a replica from outside is urgent, so that a round that ends at the same time sees it.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import simpy
 
-from dcsim.cluster.events import call_at
-from dcsim.cluster.ledger import PS_PER_S, to_ps
+from dcsim.cluster.events import Environment, call_at
+from dcsim.cluster.rows import PS_PER_S, to_ps
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table
 from dcsim.spec.faults import FaultsSpec
@@ -28,7 +28,7 @@ class Faults:
     A link between two switches stops nothing here: whether routes around it are slower is a matter of the network.
     """
 
-    env: simpy.Environment
+    env: Environment
     spec: FaultsSpec
     fabric: Fabric
     replica_chips: tuple[tuple[int, ...], ...]
@@ -41,7 +41,7 @@ class Faults:
 
     @classmethod
     def start(
-        cls, env: simpy.Environment, spec: FaultsSpec, fabric: Fabric, replica_chips: tuple[tuple[int, ...], ...],
+        cls, env: Environment, spec: FaultsSpec, fabric: Fabric, replica_chips: tuple[tuple[int, ...], ...],
         host_count: int, reload_ps: int, stop_replica: Stop, stop_host: Stop, seed: int,
     ) -> Faults:
         """Set all planned failures and begin the random ones."""

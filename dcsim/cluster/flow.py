@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import simpy
 
-from dcsim.cluster.events import call_at
+from dcsim.cluster.events import Environment, call_at
 from dcsim.cluster.replica import Replica
 from dcsim.cluster.request import Request
 from dcsim.records import IN_FLIGHT
@@ -23,7 +23,7 @@ class KvFlow:
     """
 
     def __init__(
-        self, env: simpy.Environment, copy_ps: Callable[[int], int], choose: Callable[[Request], Replica],
+        self, env: Environment, copy_ps: Callable[[int], int], choose: Callable[[Request], Replica],
         lost: Callable[[Request], None],
     ) -> None:
         self._env, self._copy_ps, self._choose, self._lost = env, copy_ps, choose, lost

@@ -9,11 +9,10 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 
-import simpy
-
-from dcsim.cluster.events import call_at
-from dcsim.cluster.ledger import Ledger, to_ps
+from dcsim.cluster.events import Environment, call_at
+from dcsim.cluster.ledger import Ledger
 from dcsim.cluster.request import Request
+from dcsim.cluster.rows import to_ps
 from dcsim.records import REJECTED
 from dcsim.spec.host import HostSpec
 
@@ -22,7 +21,7 @@ class HostServer:
     """Cores with one bounded queue. `deliver(request)` is called when a request stands ready at the chips."""
 
     def __init__(
-        self, env: simpy.Environment, index: int, spec: HostSpec, ledger: Ledger, deliver: Callable[[Request], None]
+        self, env: Environment, index: int, spec: HostSpec, ledger: Ledger, deliver: Callable[[Request], None]
     ) -> None:
         self._env, self._index, self._ledger, self._deliver = env, index, ledger, deliver
         self._free_at = [0] * spec.cores  # heap: when each core is free
@@ -73,7 +72,8 @@ class HostServer:
         return lost
 
     def _hand_over(self, request: Request, ready: int) -> None:
-        if request.ready_ps == ready and self._inside.pop(request.index, None):
+        if request.ready_ps == ready and request.index in self._inside:  # else a fault has taken it
+            del self._inside[request.index]
             self._deliver(request)
 
     def energy_j(self) -> float:

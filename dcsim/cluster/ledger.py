@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import simpy
 
+from dcsim.cluster.events import Environment
 from dcsim.cluster.request import UNSET, Request
-from dcsim.cluster.rows import PS_PER_S, request_rows, sums_tables
+from dcsim.cluster.rows import request_rows, sums_tables
 from dcsim.records import FINISHED, IN_FLIGHT, Table, TableWriter
 
 _BLOCK_ROWS = 65_536
@@ -25,16 +26,11 @@ LIMITS = (
 )
 
 
-def to_ps(seconds: float) -> int:
-    """Seconds to the nearest picosecond."""
-    return round(seconds * PS_PER_S)
-
-
 @dataclass(slots=True)
 class Ledger:
     """One for a run. `on_close` hears of every request that reaches its end."""
 
-    env: simpy.Environment
+    env: Environment
     rows: TableWriter
     class_names: tuple[str, ...] = ("default",)
     on_close: Callable[[Request], None] | None = None

@@ -6,17 +6,17 @@ and energies that `host` and `replica` give (a test), at a tenth of the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.cluster import pool_kernel as k
-from dcsim.cluster.ledger import LIMITS, PS_PER_S, to_ps
+from dcsim.cluster.ledger import LIMITS
 from dcsim.cluster.programs import Programs, Round
 from dcsim.cluster.replica import ReplicaPower
 from dcsim.cluster.request import UNSET
-from dcsim.cluster.rows import request_rows, sums_tables
+from dcsim.cluster.rows import PS_PER_S, request_rows, sums_tables, to_ps
 from dcsim.llm.program import Shape
 from dcsim.records import FINISHED, IN_FLIGHT, REJECTED, Table, TableWriter
 from dcsim.spec.topology import Topology

@@ -10,7 +10,8 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from dcsim.cluster.ledger import PS_PER_S, to_ps
+from dcsim.cluster.events import Environment
+from dcsim.cluster.rows import PS_PER_S, to_ps
 from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table
@@ -21,7 +22,7 @@ from dcsim.spec.topology import Topology
 class Rack:
     """Wall power of one rack. `energy_at(now_ps)` gives joules drawn by what varies; `fixed_w` is the rest."""
 
-    env: simpy.Environment
+    env: Environment
     index: int
     fixed_w: float
     supply_efficiency: float
@@ -49,7 +50,7 @@ class Rack:
 
 
 def make_racks(
-    env: simpy.Environment, spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64],
+    env: Environment, spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64],
     replica_energy_j: Callable[[int, int], float], host_energy_j: Callable[[int], float],
 ) -> list[Rack]:
     """All racks. `replica_energy_j(replica, now)` and `host_energy_j(host)` are what varies; `chips_in[replica, rack]`."""
@@ -59,7 +60,7 @@ def make_racks(
 
 
 def _make_rack(
-    env: simpy.Environment, spec: Topology, index: int, installed: int, chips_in: NDArray[np.int64],
+    env: Environment, spec: Topology, index: int, installed: int, chips_in: NDArray[np.int64],
     replica_energy_j: Callable[[int, int], float], host_energy_j: Callable[[int], float],
 ) -> Rack:
     racks = chips_in.shape[1]
@@ -69,7 +70,8 @@ def _make_rack(
     nodes = -(-installed // spec.node.chips)
 
     def energy_at(now: int) -> float:
-        return sum(replica_energy_j(r, now) * share for r, share in shares) + sum(host_energy_j(h) for h in hosts)
+        chips_j: float = sum(replica_energy_j(r, now) * share for r, share in shares)
+        return chips_j + sum(host_energy_j(h) for h in hosts)
 
     fixed = nodes * (spec.host.idle_w + spec.node.fan_w) + unused * spec.chip.power.idle_w
     return Rack(env, index, fixed, spec.node.supply_efficiency, energy_at, to_ps(spec.power.sample_s))

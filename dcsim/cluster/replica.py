@@ -20,12 +20,13 @@ import simpy
 
 from dcsim.cluster.booking import Booking
 from dcsim.cluster.decoding import Decoding, Growth
-from dcsim.cluster.events import call_at
+from dcsim.cluster.events import Environment, call_at
 from dcsim.cluster.kv import KvRoom
-from dcsim.cluster.ledger import Ledger, to_ps
+from dcsim.cluster.ledger import Ledger
 from dcsim.cluster.pace import Drawn, Places, Steady
 from dcsim.cluster.programs import Programs, Round, combine
 from dcsim.cluster.request import UNSET, Request
+from dcsim.cluster.rows import to_ps
 from dcsim.cluster.waiting import Waiting
 from dcsim.records import FAILED, IN_FLIGHT, REJECTED
 from dcsim.spec.topology import ServingSpec
@@ -63,7 +64,7 @@ class Replica:
     """
 
     def __init__(
-        self, env: simpy.Environment, index: int, setup: ReplicaSetup, power: ReplicaPower, places: Places,
+        self, env: Environment, index: int, setup: ReplicaSetup, power: ReplicaPower, places: Places,
         ledger: Ledger, load: Callable[[int], None],
     ) -> None:
         self._env, self.index, self._ledger, self._load = env, index, ledger, load

@@ -15,6 +15,11 @@ COUNTS = ("request", "prompt_tokens", "output_tokens", "tokens_out", "reused_tok
 TIMES = ("arrival", "ready", "admitted", "first_token", "finished")
 
 
+def to_ps(seconds: float) -> int:
+    """Seconds to the nearest picosecond."""
+    return round(seconds * PS_PER_S)
+
+
 def request_rows(
     counts: NDArray[np.int64], times: NDArray[np.int64], klass: NDArray[Any], status: NDArray[Any],
     reason: NDArray[Any],

@@ -10,12 +10,13 @@ from typing import Any
 import simpy
 
 from dcsim.cluster.detailed import Detailed
+from dcsim.cluster.events import Environment
 from dcsim.cluster.faults import fault_rows
-from dcsim.cluster.ledger import PS_PER_S, to_ps
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.rack import chips_per_rack, make_racks, power_table, work_limits
 from dcsim.cluster.replica import ReplicaPower
+from dcsim.cluster.rows import PS_PER_S, to_ps
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table, TableWriter
 from dcsim.spec.faults import FaultsSpec
@@ -80,7 +81,7 @@ def _serve_plain(
     """The compiled pool between two samples of the racks' power, over and over."""
     from dcsim.cluster.pool import Pool
 
-    env = simpy.Environment(initial_time=0)
+    env = Environment()
     chips_in = chips_per_rack(fabric, placement.replica_chips)
     power, chips = spec.chip.power, placement.replica_chips
     powers = [

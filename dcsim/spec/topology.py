@@ -38,7 +38,9 @@ class ServingSpec(Section):
         default="continuous",
         description="Prompt chunks beside decoding; or decoding waits for prompts; or a batch runs to its end before the next.",
     )
-    prefix_reuse: bool = Field(default=True, description="Keep an ended turn's KV for its session's next turn while there is room.")
+    prefix_reuse: bool = Field(
+        default=True, description="Keep an ended turn's KV for its session's next turn while there is room."
+    )
     speculation: SpeculationSpec | None = Field(default=None, description="Speculative decoding; none by default.")
     prefill_replicas: Count = Field(
         default=0, description="The first so many replicas only read prompts, the others only decode; 0: all do both."
@@ -54,9 +56,12 @@ class ServingSpec(Section):
     sequences_max: Positive = Field(default=512, description="Sequences one replica serves at once.")
     batch_buckets: Buckets = Field(default=(1, 2, 4, 8, 16, 32, 64), description="Batch sizes programs are compiled for.")
     context_buckets: Buckets = Field(
-        default=(512, 1024, 2048, 4096, 8192, 16384, 32768), description="Context lengths programs are compiled for; a sequence is padded to the next."
+        default=(512, 1024, 2048, 4096, 8192, 16384, 32768),
+        description="Context lengths programs are compiled for; a sequence is padded to the next.",
     )
-    drain_s: Time = Field(default=600.0, description="How long a run goes on after the last arrival; what is left then counts as in flight.")
+    drain_s: Time = Field(
+        default=600.0, description="How long a run goes on after the last arrival; what is left then counts as in flight."
+    )
     queue_max: Count = Field(default=100_000, description="Requests that may wait for one replica; more are rejected.")
 
 

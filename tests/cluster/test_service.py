@@ -34,12 +34,12 @@ def test_i10_every_way_to_simulate_gives_the_same_rows(
 ):
     """Compiled or in full, round by round or skipping: rows, gaps, limits and power agree."""
     requests = random_requests(count, rate, seed, output=40)
-    setup = dict(kv_tokens=kv_tokens, replicas=replicas, settings=[
+    setup = {"kv_tokens": kv_tokens, "replicas": replicas, "settings": [
         f"serving.sequences_max={slots}", f"serving.prefill_tokens_max={prefill}", "serving.batch_buckets=[1, 4]",
         f"serving.batching={batching}", f"power.rack_cap={cap}", f"serving.router={router}", f"serving.queue_max={queue}",
         f"host.queue_max={queue}", "serving.host_servers=3", "host.cores=1", f"serving.drain={drain} s",
         "serving.context_buckets=[128, 256, 512, 900, 1100, 2048]",
-    ])
+    ]}
     reference = serve_small(requests, skip=False, compiled=False, **setup)
     for compiled, skip in ((False, True), (True, False), (True, True)):
         result = serve_small(requests, compiled=compiled, skip=skip, **setup)
