@@ -83,7 +83,8 @@ def holding(timed: Timed, machine: Machine) -> dict[str, Any]:
     inside = [load for load in loads(machine, context=timed_context(spec)) if load.interval_s <= spec.slo.tpot_s]
     best = max(inside, key=lambda load: load.tokens_per_s, default=None)
     chips = machine.mapping.tp * machine.mapping.pp
-    network_w = plant(timed)["network_w"] * chips / max(1, int(machine.fabric.chip_active.sum()))
+    share = chips / max(1, int(machine.fabric.chip_active.sum()))
+    network_w = plant(timed)["network_w"] * share / spec.node.supply_efficiency
     return {
         "tokens_per_s_per_chip_in_slo": best.tokens_per_s_per_chip if best else 0.0,
         "cables_per_chip": plant(timed)["cables"] / machine.fabric.chip_count,
