@@ -12,7 +12,7 @@ FLOORS = {
     "spec": 2, "records": 2,
     "fabric": 3, "workload": 3, "llm": 3,
     "metrics": 3, "figures": 3, "economics": 3, "export": 3,
-    "network": 4, "cluster": 5, "study": 6, "report": 7, "report_compare": 7.5, "cli": 8, "dashboard": 8,
+    "network": 4, "cluster": 5, "study": 6, "report": 7, "report_compare": 7.5, "report_explain": 7.5, "cli": 8, "dashboard": 8,
 }
 # These read a saved run without the simulator.
 READERS = {"metrics", "figures", "economics", "export"}
