@@ -7,13 +7,14 @@ their means are given with an interval from blocks of them, not from each by its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.errors import SpecError
+from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
 from dcsim.network.iteration import compile_shape, scheduled_time
@@ -39,7 +40,7 @@ class Timed:
     interconnect: str
     software: str | None
     spec: Topology
-    machine: Machine
+    machine: Machine  # with the chips' own cables
     latency_s: NDArray[Any]  # float64[replication], successive iterations
     occupancy_s: float
     energy_j: float
@@ -69,7 +70,7 @@ def compare(
             if progress:
                 progress(f"{name} {software or ''}".strip())
             spec = _load(topology, name, llm, settings, packet_settings, software).spec
-            machine = build(spec) if machine is None or own_mapping else machine
+            machine = _bare(build(spec)) if machine is None or own_mapping else machine
             done.append(time_candidate(name, software, spec, machine, shape, seed))
     first = done[0]
     result = {
@@ -83,6 +84,11 @@ def compare(
 
         result["users"] = users(done, topology, llm, settings, serve, seed, progress)
     return result
+
+
+def _bare(machine: Machine) -> Machine:
+    """The machine with its chips' own cables, so that each candidate gets the switches of its own network."""
+    return replace(machine, fabric=build_fabric(machine.spec.fabric))
 
 
 def _libraries(topology: str, name: str, llm: str | None, settings: Sequence[str]) -> tuple[str | None, ...]:
