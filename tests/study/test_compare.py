@@ -1,0 +1,217 @@
+"""Comparisons of interconnects: rows, waterfalls, intervals, reasons, sizes, patterns, users."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dcsim.errors import SpecError
+from dcsim.llm.program import Shape
+from dcsim.study.compare import compare, correlation, half_width
+from dcsim.study.scale import largest_llm, scale, size_settings
+from dcsim.study.traffic import three_tier_radix, traffic
+from dcsim.study.waterfall import PARTS
+
+SHAPE = Shape(1, 1024)
+FEW = ("network.replications=4",)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return compare("64chip", ["scheduled", "infiniband-ndr", "roce-400g"], SHAPE, packet_settings=FEW)
+
+
+def test_one_row_for_the_schedule_and_three_for_each_packet_network(result):
+    rows = [(row["interconnect"], row["software"]) for row in result["candidates"]]
+    packets = [(name, software) for name in ("infiniband-ndr", "roce-400g") for software in ("none", "verbs", "nccl")]
+    assert rows == [("scheduled", None), *packets]
+    keys = {"iteration_s_mean", "iteration_s_p50", "iteration_s_p99", "iteration_s_p999", "tokens_per_s_per_user", "waterfall_s"}
+    assert all(keys <= set(row) for row in result["candidates"])
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_waterfalls_sum_to_the_mean_and_gaps_to_the_gap(result):
+    first = result["candidates"][0]
+    for row in result["candidates"]:
+        assert tuple(row["waterfall_s"]) == PARTS
+        assert sum(row["waterfall_s"].values()) == pytest.approx(row["iteration_s_mean"], rel=1e-6)
+        gap_s = row["iteration_s_mean"] - first["iteration_s_mean"]
+        assert sum(row["gap_s"].values()) == pytest.approx(gap_s, abs=2e-9)
+        assert row["waterfall_s"]["other"] < 0.01 * row["iteration_s_mean"]
+        assert row["tokens_per_s_per_user"] == pytest.approx(1 / row["iteration_s_mean"])
+        assert row["iteration_s_p50"] <= row["iteration_s_p99"] <= row["iteration_s_p999"]
+
+
+def test_libraries_cost_what_their_part_says_and_the_wire_stays(result):
+    none, verbs, nccl = result["candidates"][1:4]
+    added_s = verbs["iteration_s_mean"] - none["iteration_s_mean"]
+    assert added_s == pytest.approx(verbs["waterfall_s"]["software"], rel=0.02)
+    assert verbs["waterfall_s"]["switch"] == pytest.approx(none["waterfall_s"]["switch"], rel=0.02)
+    assert nccl["waterfall_s"]["software"] > 5 * verbs["waterfall_s"]["software"]
+
+
+def test_every_candidate_has_the_chips_bandwidth_and_the_same_mapping(result):
+    rows = result["candidates"]
+    assert [row["chip_bytes_per_s"] for row in rows] == pytest.approx([137.5e9] * len(rows))
+    assert {(row["tp"], row["pp"]) for row in rows} == {(result["tp"], result["pp"])}
+    assert rows[0]["adapters"] == 0
+    assert rows[1]["adapters"] == 3 * 64
+    assert rows[1]["network_w"] == pytest.approx(192 * 25 + 192 * 15)  # one switch tier: a port for each adapter
+
+
+def test_the_order_of_candidates_changes_no_time(result):
+    turned = compare("64chip", ["infiniband-ndr", "scheduled"], SHAPE, packet_settings=FEW)
+    times = {(row["interconnect"], row["software"]): row["iteration_s_mean"] for row in result["candidates"]}
+    for row in turned["candidates"]:
+        assert row["iteration_s_mean"] == times[row["interconnect"], row["software"]]
+
+
+def test_identical_candidates_are_explained(tmp_path, result):
+    assert result["identical"] == []
+    twin = tmp_path / "twin.yaml"
+    twin.write_text("base: infiniband-ndr\nname: twin\nport: {value: 9 USD, kind: assumed, source: test}\n")
+    same = compare("64chip", ["infiniband-ndr", str(twin)], SHAPE, packet_settings=FEW)["identical"]
+    assert len(same) == 3  # each library with itself
+    assert all("differ only in port_usd" in reason for reason in same)
+    again = compare("64chip", ["scheduled", "scheduled"], SHAPE)["identical"]
+    assert again == ["scheduled and scheduled take the same time: they are the same network"]
+
+
+def test_a_program_without_messages_is_explained():
+    alone = compare("node", ["infiniband-ndr"], Shape(1, 128, 128), llm="bert-large",
+                    settings=["mapping.tp=1", "mapping.pp=1", "chip.memory=1 GB"], packet_settings=FEW)
+    assert any("sends nothing" in reason for reason in alone["identical"])
+
+
+def test_jitter_and_load_slow_packets_down_and_leave_the_schedule_alone():
+    disturbed = ('network.jitter="host"', "network.load_fraction=0.3", "network.replications=20")
+    calm = compare("64chip", ["scheduled", "infiniband-ndr"], SHAPE, packet_settings=FEW)["candidates"]
+    busy = compare("64chip", ["scheduled", "infiniband-ndr"], SHAPE, packet_settings=disturbed)["candidates"]
+    assert busy[0]["iteration_s_mean"] == calm[0]["iteration_s_mean"]
+    assert busy[1]["iteration_s_mean"] > calm[1]["iteration_s_mean"] + 3 * busy[1]["iteration_s_interval"]
+    assert busy[1]["waterfall_s"]["jitter"] > 0
+    assert busy[1]["iteration_s_interval"] > 0
+
+
+def test_unknown_networks_are_named():
+    with pytest.raises(SpecError, match="infiniband-ndr"):
+        compare("64chip", ["infiniband-nd"], SHAPE)
+    with pytest.raises(SpecError, match="at least one"):
+        compare("64chip", [], SHAPE)
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    """Independent normal values: the 95 % interval holds the true mean in 95 % of cases."""
+    random = np.random.default_rng(7)
+    samples = random.normal(5.0, 1.0, (2000, 100))
+    held = [abs(sample.mean() - 5.0) <= half_width(sample) for sample in samples]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+    assert half_width(np.array([1.0])) == 0.0
+
+
+def test_intervals_widen_with_correlation():
+    """An AR(1) series of coefficient 0.8: blocks of ten see most of it, values one by one none."""
+    random = np.random.default_rng(8)
+    noise = random.normal(size=(500, 100))
+    series = np.zeros_like(noise)
+    for i in range(1, 100):
+        series[:, i] = 0.8 * series[:, i - 1] + noise[:, i]
+    blocks = np.mean([half_width(row) for row in series])
+    naive = np.mean([1.96 * row.std(ddof=1) / 10 for row in series])
+    assert blocks > 1.8 * naive
+    assert np.mean([correlation(row) for row in series]) == pytest.approx(0.8, abs=0.1)
+    assert correlation(np.ones(10)) is None
+
+
+def test_sizes_follow_the_packaging():
+    assert size_settings("8rack", 264, ()) == ["fabric.nodes=33", "fabric.racks=0", "mapping.chips_max=264"]
+    assert size_settings("8rack", 272, ())[0] == "fabric.racks=5"
+    assert size_settings("8rack", 512, ())[0] == "fabric.racks=8"
+    assert largest_llm("8rack", ["llama-3-8b", "falcon-180b"], size_settings("8rack", 64, ())) == "llama-3-8b"
+    assert largest_llm("8rack", ["falcon-180b"], size_settings("8rack", 64, ())) is None
+
+
+def test_scale_compares_each_size_with_its_own_first():
+    found = scale("8rack", ["scheduled", "infiniband-ndr"], SHAPE, sizes=[8, 64, 128], packet_settings=FEW)
+    assert found["no_llm_fits"] == [8]
+    assert [row["chips"] for row in found["rows"]] == [64] * 4 + [128] * 4
+    assert [row["slower_than_first_ratio"] for row in found["rows"]][::4] == [1.0, 1.0]
+    assert all(row["chips_used"] <= row["chips"] for row in found["rows"])
+
+
+def test_three_tiers_have_the_radix_of_the_textbook():
+    assert three_tier_radix(1024) == 16
+    assert three_tier_radix(1025) == 18
+    assert three_tier_radix(2) == 2
+
+
+def test_a_permutation_counts_its_packets_and_loses_none():
+    done = traffic(None, "infiniband-hdr", "perm", 128, 64 * 1024)
+    assert done["packets"] == 128 * 16
+    assert 2 * done["packets"] <= done["packet_hops"] <= 6 * done["packets"]
+    assert done["drops"] == 0
+    wire_s = 16 * (4096 + 26) / 25e9
+    assert wire_s < done["flow_s_p50"] <= done["flow_s_p99"] <= done["finish_s"]
+    again = traffic(None, "infiniband-hdr", "perm", 128, 64 * 1024)
+    assert again["finish_s"] == done["finish_s"]
+
+
+def test_an_incast_takes_what_the_last_link_takes():
+    """k flows of S bytes on one link of rate B: k S / B, and the way there."""
+    done = traffic(None, "infiniband-hdr", "incast", 16, 256 * 1024)
+    link_s = 15 * 64 * (4096 + 26) / 25e9
+    assert done["finish_s"] == pytest.approx(link_s, rel=0.03)
+    assert done["link_use_fraction_max"] > 0.95
+
+
+@pytest.mark.parametrize("pattern", ["uniform", "adversarial", "all_to_all"])
+def test_patterns_run_on_a_topology_and_on_each_kind_of_network(pattern):
+    assert traffic("64chip", "roce-400g", pattern, 64, 8192)["drops"] == 0
+    lossy = traffic(None, "ethernet-100g", pattern, 32, 8192)
+    assert lossy["packets"] == lossy["flows"] * 6
+
+
+def test_traffic_says_what_it_cannot_do():
+    with pytest.raises(SpecError, match="perm"):
+        traffic(None, "infiniband-hdr", "swirl", 16, 1024)
+    with pytest.raises(SpecError, match="64 chips"):
+        traffic("64chip", "infiniband-hdr", "perm", 65, 1024)
+    with pytest.raises(SpecError, match="no packets"):
+        traffic("64chip", "scheduled", "perm", 16, 1024)
+
+
+def test_users_see_the_network_and_pay_for_headroom():
+    served = compare("64chip", ["scheduled", "infiniband-ndr"], SHAPE, packet_settings=("network.replications=2",),
+                     settings=["serving.draw_block=2"], serve="5 s")["users"]
+    scheduled, none, verbs, nccl = served
+    assert scheduled["headroom_chips"] == 1.0
+    assert 0 < scheduled["network_tpot_p99_fraction"] < none["network_tpot_p99_fraction"] < verbs["network_tpot_p99_fraction"]
+    assert nccl["network_tpot_p99_fraction"] > 0.5
+    assert 1 < none["headroom_chips"] < verbs["headroom_chips"] < nccl["headroom_chips"]
+
+
+def test_commands_print_json_and_tables(capsys):
+    from dcsim.cli.app import app
+
+    two = ["compare", "64chip", "--interconnect", "scheduled,infiniband-ndr", "--replications", "2"]
+    app([*two, "--json"], standalone_mode=False)
+    assert len(json.loads(capsys.readouterr().out)["candidates"]) == 4
+    app(two, standalone_mode=False)
+    assert "infiniband-ndr nccl" in capsys.readouterr().out
+    app(["scale", "8rack", "--sizes", "64", "--replications", "2"], standalone_mode=False)
+    assert "Llama-3-8B" in capsys.readouterr().out
+    app(["traffic", "--endpoints", "16", "--bytes", "8KiB", "--json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    keys = {"finish_s", "packets", "packet_hops", "packet_hops_per_wall_s", "flow_s_p50", "flow_s_p99", "drops", "pauses"}
+    assert keys <= set(found)
+
+
+def test_the_pictures_show_every_candidate(result):
+    from dcsim.figures import scale as draw
+    from dcsim.figures import waterfall
+
+    bars = waterfall(result["candidates"])
+    software = next(trace for trace in bars.data if trace.name == "software")
+    assert sum(software.x) == pytest.approx(1e6 * sum(row["waterfall_s"]["software"] for row in result["candidates"]))
+    lines = draw([{**row, "chips": 64, "llm": "x"} for row in result["candidates"]])
+    assert len(lines.data) == len(result["candidates"])
