@@ -55,7 +55,7 @@ def serve_small():
     from dcsim.spec.load import load
 
     ring = [(i, (i + 1) % 72, "local", 1.0) for i in range(72)]
-    fabric = from_cables("ring", 72, ring, node_of=np.arange(72) // 8, rack_of=np.zeros(72))
+    fabric = from_cables("ring", 72, ring, node_of=np.arange(72) // 8, rack_of=np.zeros(72), chip_active=np.arange(72) < 64)
 
     def run(requests, time=None, kv_tokens=100_000, replicas=1, settings=(), place=None, **options):
         spec = load("8rack", settings=list(settings)).spec

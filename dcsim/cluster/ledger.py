@@ -18,6 +18,7 @@ from dcsim.cluster.rows import request_rows, sums_tables
 from dcsim.records import FINISHED, IN_FLIGHT, Table, TableWriter
 
 _BLOCK_ROWS = 65_536
+NOT_KNOWN = -2  # not -1, which is the last of no requests
 
 # What a request's time is spent on or waiting for; doubling the named thing shortens it.
 LIMITS = (
@@ -38,7 +39,7 @@ class Ledger:
     limits: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0))  # request-picoseconds
     in_system: int = 0
     closed: int = 0
-    last: int = UNSET  # index of the last request to come, once known
+    last: int = NOT_KNOWN  # index of the last request to come
     area: int = 0  # integral of in_system over time
     changed: int = 0  # when in_system last changed
     done: simpy.Event = field(init=False)  # succeeds when the last request has come and none is open
@@ -64,8 +65,7 @@ class Ledger:
             self._write_in_order()
         if self.on_close:
             self.on_close(request)
-        if self.closed == self.last + 1:
-            self.done.succeed()
+        self._check_done()
 
     def finish(self, request: Request, reply_ps: int) -> None:
         """The request's last token was made now and reaches the user `reply_ps` later."""
@@ -77,7 +77,10 @@ class Ledger:
     def no_more(self, last: int) -> None:
         """Request `last` was the last to come."""
         self.last = last
-        if self.closed == last + 1:
+        self._check_done()
+
+    def _check_done(self) -> None:
+        if self.closed == self.last + 1 and not self.done.triggered:
             self.done.succeed()
 
     def _count(self, change: int) -> None:
