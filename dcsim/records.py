@@ -83,6 +83,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("down_s", "float64", "how long its work stood still"),
         Column("requests_hit", "int64", "requests whose work was lost"),
     ),
+    "rounds": (
+        Column("replica", "int64", "which replica"),
+        Column("start_s", "float64", "when the first round began"),
+        Column("end_s", "float64", "when the last one ended"),
+        Column("rounds", "int64", "rounds in a row that did the same"),
+        Column("decoding", "int64", "sequences that got a token in each"),
+        Column("chunks", "int64", "prompts read in each"),
+    ),
     "limits": (
         Column("resource", "str", "what the time was spent on or waiting for"),
         Column("request_s", "float64", "sum over requests of that time"),

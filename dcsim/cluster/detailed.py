@@ -24,7 +24,7 @@ from dcsim.cluster.rack import chips_per_rack, make_racks, power_table, work_lim
 from dcsim.cluster.replica import Replica, ReplicaPower, ReplicaSetup
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.routers import Router
-from dcsim.cluster.rows import to_ps
+from dcsim.cluster.rows import round_rows, to_ps
 from dcsim.cluster.speculation import Drafts
 from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
@@ -41,7 +41,7 @@ class Detailed:
     def __init__(
         self, spec: Topology, fabric: Fabric, placement: Placement, programs: Programs,
         traffic: Iterator[Requests] | ClosedLoop, names: tuple[str, ...], priorities: tuple[int, ...], rows: TableWriter,
-        *, skip: bool, seed: int, progress: Callable[[int], None] | None,
+        *, skip: bool, seed: int, record_rounds: bool, progress: Callable[[int], None] | None,
     ) -> None:
         self.env = Environment()
         self.spec, self.fabric, self.placement, self.progress = spec, fabric, placement, progress
@@ -52,6 +52,7 @@ class Detailed:
         ]
         self._next_host = 0
         self.chips_in = chips_per_rack(fabric, placement.replica_chips)  # [replica, rack]
+        self.rounds: list[tuple[int, ...]] | None = [] if record_rounds else None
         self.replicas = self._make_replicas(programs, skip, seed)
         self._connect()
         self.racks = make_racks(
@@ -78,6 +79,8 @@ class Detailed:
             self._down_ps -= max(0, replica.down_until - env.now)
         tables = ledger.tables()
         tables |= {"power": power_table(self.racks), "faults": self.faults.table()}
+        if self.rounds is not None:
+            tables["rounds"] = round_rows(self.rounds)
         availability = 1 - self._down_ps / (len(self.replicas) * max(1, env.now))
         return tables, env.now, ledger.concurrency_mean(), availability
 
@@ -119,7 +122,7 @@ class Detailed:
         growth = Drafts(serving.speculation, seed) if serving.speculation else None
         setup = ReplicaSetup(
             programs, self.placement.kv_tokens, serving, self.priorities, to_ps(switch_s), self.hosts[0].reply_ps,
-            skip, growth,
+            skip, growth, self.rounds,
         )
         chips = self.placement.replica_chips
         work_w = work_limits(spec, self.fabric, self.chips_in)

@@ -13,7 +13,7 @@ import numpy as np
 import simpy
 
 from dcsim.cluster.events import Environment
-from dcsim.cluster.request import UNSET, Request
+from dcsim.cluster.request import Request
 from dcsim.cluster.rows import request_rows, sums_tables
 from dcsim.records import FINISHED, IN_FLIGHT, Table, TableWriter
 

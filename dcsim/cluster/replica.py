@@ -53,6 +53,7 @@ class ReplicaSetup:
     reply_ps: int  # from a token made to the user seeing it
     skip: bool
     growth: Growth | None  # of speculative decoding
+    rounds: list[tuple[int, ...]] | None = None  # takes a row of the rounds table at each wake, if there
 
 
 class Replica:
@@ -351,6 +352,9 @@ class Replica:
         self._booking.rounds(pace, rounds, now, now - since, len(prompts), decoding, self._decodes)
         energy = sum(part.energy_j * times for part, _, times in pace.parts(rounds))
         self._energy_j += self._power.wait_w * (now - since) / 1e12 + energy
+        if self._setup.rounds is not None:
+            decoded = decoding if self._decodes else 0
+            self._setup.rounds.append((self.index, since, now, rounds, decoded, len(self._chunks)))
         self._rounds_done += rounds
         self._since = self._draw_since = now
         if self._decodes:

@@ -53,5 +53,14 @@ def sums_tables(gaps: dict[int, int], limits: dict[str, int]) -> dict[str, Table
     }
 
 
+def round_rows(rows: list[tuple[int, ...]]) -> Table:
+    """The rounds table from (replica, start ps, end ps, rounds, decoding, chunks)."""
+    columns = np.array(rows, np.int64).reshape(-1, 6).T
+    return {
+        "replica": columns[0], "start_s": columns[1] / PS_PER_S, "end_s": columns[2] / PS_PER_S, "rounds": columns[3],
+        "decoding": columns[4], "chunks": columns[5],
+    }
+
+
 def _seconds(times: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(np.where(times == UNSET, np.nan, times / PS_PER_S))

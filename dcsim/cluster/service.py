@@ -42,23 +42,25 @@ class ServiceResult:
 def serve(
     spec: Topology, fabric: Fabric, placement: Placement, programs: Programs, requests: Traffic,
     *, skip: bool = True, seed: int = 1, rows: TableWriter | None = None, progress: Callable[[int], None] | None = None,
-    compiled: bool = True,
+    compiled: bool = True, record_rounds: bool = False,
 ) -> ServiceResult:
     """Serve every request, or those that are done `serving.drain` after the last arrival.
 
     `requests` is a table, its blocks, or the users of a closed loop. `rows` takes the rows of the requests table
     (default: in memory). `progress` is called now and then with the number of requests that have reached their end.
+    `record_rounds` adds the rounds table, for traces.
     `skip=False` wakes replicas every round and `compiled=False` does without `pool`: slower, with the same rows.
     """
     rows = rows or TableWriter("requests")
     traffic, names, priorities = _classes(spec, requests)
-    if compiled and not isinstance(traffic, ClosedLoop) and is_plain(spec, programs, priorities):
+    if compiled and not record_rounds and not isinstance(traffic, ClosedLoop) and is_plain(spec, programs, priorities):
         first, blocks = _peek(traffic)
         if first is None or (first.session < 0).all():
             return _serve_plain(spec, fabric, placement, programs, blocks, names, rows, skip, progress)
         traffic = blocks
     run = Detailed(
-        spec, fabric, placement, programs, traffic, names, priorities, rows, skip=skip, seed=seed, progress=progress
+        spec, fabric, placement, programs, traffic, names, priorities, rows, skip=skip, seed=seed,
+        record_rounds=record_rounds, progress=progress,
     )
     tables, end, concurrency, availability = run.run()
     return ServiceResult(tables, end / PS_PER_S, concurrency, availability)
