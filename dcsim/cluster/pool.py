@@ -11,18 +11,20 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.cluster import pool_kernel as k
+from dcsim.cluster import pool_kernel
+from dcsim.cluster import pool_layout as c
 from dcsim.cluster.ledger import LIMITS
 from dcsim.cluster.programs import Programs, Round
 from dcsim.cluster.replica import ReplicaPower
 from dcsim.cluster.request import UNSET
+from dcsim.cluster.rounds_kernel import count_gap
 from dcsim.cluster.rows import PS_PER_S, request_rows, sums_tables, to_ps
 from dcsim.llm.program import Shape
 from dcsim.records import FINISHED, IN_FLIGHT, REJECTED, Table, TableWriter
 from dcsim.spec.topology import Topology
 from dcsim.workload.requests import Requests
 
-_BATCHING = {"continuous": k.CONTINUOUS, "prefill_first": k.PREFILL_FIRST, "static": k.STATIC}
+_BATCHING = {"continuous": c.CONTINUOUS, "prefill_first": c.PREFILL_FIRST, "static": c.STATIC}
 _STATUS = np.array([IN_FLIGHT, FINISHED, REJECTED], "U9")  # by the kernel's numbers
 
 
@@ -41,12 +43,12 @@ class Pool:
         self.ended = False
         self._area = self._last_arrival = 0
         self._drain_ps = to_ps(spec.serving.drain_s)
-        self._reply_ps = int(self._s.fixed[k.REPLY])
+        self._reply_ps = int(self._s.fixed[c.REPLY])
 
     @property
     def closed(self) -> int:
         """Requests that have reached their end."""
-        return int(self._s.now[k.CLOSED])
+        return int(self._s.now[c.CLOSED])
 
     def advance(self, until: int) -> int:
         """Run up to `until`, or to the end of the run where that is earlier; returns the time reached.
@@ -55,42 +57,42 @@ class Pool:
         """
         now = self._s.now
         while True:
-            limit = until if now[k.MORE] else min(until, self._last_arrival + self._drain_ps)
-            need = k.advance(self._s, limit)
+            limit = until if now[c.MORE] else min(until, self._last_arrival + self._drain_ps)
+            need = pool_kernel.advance(self._s, limit)
             self._take_sums()
-            if need == k.REACHED:
+            if need == c.REACHED:
                 break
             self._provide(need)
-        if now[k.MORE]:
+        if now[c.MORE]:
             return until
-        if now[k.CLOSED] == now[k.KNOWN]:
-            end = max(self._last_arrival, int(now[k.LAST_CLOSE])) + self._reply_ps
+        if now[c.CLOSED] == now[c.KNOWN]:
+            end = max(self._last_arrival, int(now[c.LAST_CLOSE])) + self._reply_ps
         else:
             end = self._last_arrival + self._drain_ps + self._reply_ps
         if end > until:
             return until
-        k.advance(self._s, end)  # what happens while the last reply is on its way
+        pool_kernel.advance(self._s, end)  # what happens while the last reply is on its way
         self.ended = True
         return end
 
     def energy_j(self, replica: int, now: int) -> float:
         """Energy of the replica's chips from time 0 to `now`."""
-        power, since = self._s.power[replica], int(self._s.replicas[replica, k.DRAW_SINCE])
-        return float(power[k.ENERGY] + power[k.DRAW] * (now - since) / 1e12)
+        power, since = self._s.power[replica], int(self._s.replicas[replica, c.DRAW_SINCE])
+        return float(power[c.ENERGY] + power[c.DRAW] * (now - since) / 1e12)
 
     def host_energy_j(self, host: int) -> float:
         """Energy of a host server above the idle draw so far."""
         spec = self._spec.host
-        return int(self._s.hosts[host, k.CORE_TIME]) / 1e12 / spec.cores * (spec.busy_w - spec.idle_w)
+        return int(self._s.hosts[host, c.CORE_TIME]) / 1e12 / spec.cores * (spec.busy_w - spec.idle_w)
 
     def tables(self, end: int) -> tuple[dict[str, Table], float]:
         """The run's requests, gaps and limits tables at its end, and the mean number of requests in the system."""
-        k.settle(self._s, end)
+        pool_kernel.settle(self._s, end)
         self._take_sums()
         s = self._s
-        self._write(s.requests[: s.now[k.KNOWN] - s.now[k.BASE]], int(s.now[k.BASE]))
+        self._write(s.requests[: s.now[c.KNOWN] - s.now[c.BASE]], int(s.now[c.BASE]))
         used = s.gaps[s.gaps[:, 1] > 0].tolist()
-        in_system = int(s.now[k.IN_SYSTEM]) * (end - int(s.now[k.CHANGED]))
+        in_system = int(s.now[c.IN_SYSTEM]) * (end - int(s.now[c.CHANGED]))
         mean = (self._area + in_system) / end if end else 0.0
         return {"requests": self._rows.close(), **sums_tables(dict(used), self._limits)}, mean
 
@@ -100,22 +102,22 @@ class Pool:
         for name, value in zip(LIMITS, s.limits.tolist(), strict=True):
             self._limits[name] += value
         s.limits[:] = 0
-        self._area += int(s.now[k.AREA])
-        s.now[k.AREA] = 0
+        self._area += int(s.now[c.AREA])
+        s.now[c.AREA] = 0
 
     def _provide(self, need: int) -> None:
         s, programs = self._s, self._programs
-        bucket = int(s.now[k.NEED_BUCKET])
-        if need == k.NEED_DECODE:
-            count = int(s.now[k.NEED_COUNT])
+        bucket = int(s.now[c.NEED_BUCKET])
+        if need == c.NEED_DECODE:
+            count = int(s.now[c.NEED_COUNT])
             round_ = programs.decode(count, bucket)
             s.decode[count, bucket] = round_.latency_ps, round_.occupancy_ps, round_.alone_ps, self._number(round_)
             s.decode_j[count, bucket] = round_.energy_j
-        elif need == k.NEED_CHUNK:
+        elif need == c.NEED_CHUNK:
             round_ = programs.chunk(bucket)
             s.chunk[bucket] = round_.latency_ps, round_.occupancy_ps, self._number(round_)
             s.chunk_j[bucket] = round_.energy_j
-        elif need == k.NEED_GAPS:
+        elif need == c.NEED_GAPS:
             self._grow_gaps()
         else:
             self._next_block()
@@ -127,86 +129,86 @@ class Pool:
     def _grow_gaps(self) -> None:
         old = self._s.gaps
         self._s = self._s._replace(gaps=np.zeros((4 * len(old), 2), np.int64))
-        self._s.now[k.GAPS_USED] = 0
+        self._s.now[c.GAPS_USED] = 0
         for gap, times in old[old[:, 1] > 0].tolist():
-            k.count_gap(self._s, gap, times)
+            count_gap(self._s, gap, times)
 
     def _next_block(self) -> None:
         """Write the rows of requests before the first open one, and put the next block of arrivals behind the rest."""
         s, now = self._s, self._s.now
         block = next(self._blocks, None)
         if block is None:
-            now[k.MORE] = 0
+            now[c.MORE] = 0
             return
         assert (block.session < 0).all(), "sessions are not plain"
-        held = s.requests[: now[k.KNOWN] - now[k.BASE]]
-        ended = held[:, k.STATUS] != k.OPEN
+        held = s.requests[: now[c.KNOWN] - now[c.BASE]]
+        ended = held[:, c.STATUS] != c.OPEN
         done = int(ended.argmin()) if not ended.all() else len(held)
         if done:
-            self._write(held[:done], int(now[k.BASE]))
+            self._write(held[:done], int(now[c.BASE]))
         requests = np.concatenate([held[done:], _columns(block)])
         ready = np.zeros((len(requests), 2), np.int64)
-        ready[: now[k.READY_COUNT]] = s.ready[: now[k.READY_COUNT]]
+        ready[: now[c.READY_COUNT]] = s.ready[: now[c.READY_COUNT]]
         self._s = s._replace(requests=requests, ready=ready)
-        now[k.BASE] += done
-        now[k.KNOWN] += len(block)
+        now[c.BASE] += done
+        now[c.KNOWN] += len(block)
         if len(block):
-            self._last_arrival = int(requests[-1, k.ARRIVAL])
+            self._last_arrival = int(requests[-1, c.ARRIVAL])
 
     def _write(self, requests: NDArray[np.int64], first: int) -> None:
         count = len(requests)
         zero = np.zeros(count, np.int64)
         columns = [np.arange(first, first + count)]
-        columns += [requests[:, c] for c in (k.PROMPT, k.OUTPUT, k.GIVEN)]
-        columns += [zero, zero, requests[:, k.HOST], requests[:, k.REPLICA]]
-        times = requests[:, [k.ARRIVAL, k.READY, k.ADMITTED, k.FIRST, k.FINISHED]].T
-        reason = np.array([self._reason(row) for row in requests], "U") if requests[:, k.REASON].any() else np.full(count, "")
+        columns += [requests[:, column] for column in (c.PROMPT, c.OUTPUT, c.GIVEN)]
+        columns += [zero, zero, requests[:, c.HOST], requests[:, c.REPLICA]]
+        times = requests[:, [c.ARRIVAL, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]].T
+        reason = np.array([self._reason(row) for row in requests], "U") if requests[:, c.REASON].any() else np.full(count, "")
         self._rows.write(request_rows(
-            np.array(columns), times, self._class_names[requests[:, k.KLASS]], _STATUS[requests[:, k.STATUS]], reason
+            np.array(columns), times, self._class_names[requests[:, c.KLASS]], _STATUS[requests[:, c.STATUS]], reason
         ))
 
     def _reason(self, request: NDArray[np.int64]) -> str:
-        tokens, reason = request[k.PROMPT] + request[k.OUTPUT], request[k.REASON]
+        tokens, reason = request[c.PROMPT] + request[c.OUTPUT], request[c.REASON]
         if not reason:
             return ""
-        if reason == k.HOST_FULL:
-            return f"host {request[k.HOST]}: queue of {self._spec.host.queue_max} full"
-        if reason == k.NO_ROOM:
-            return f"needs KV room for {tokens} tokens, a replica has {self._s.fixed[k.KV]}"
-        if reason == k.TOO_LONG:
+        if reason == c.HOST_FULL:
+            return f"host {request[c.HOST]}: queue of {self._spec.host.queue_max} full"
+        if reason == c.NO_ROOM:
+            return f"needs KV room for {tokens} tokens, a replica has {self._s.fixed[c.KV]}"
+        if reason == c.TOO_LONG:
             return f"context of {tokens} tokens exceeds the largest compiled, {self._programs.context_max}"
-        return f"replica {request[k.NEXT]}: queue of {self._spec.serving.queue_max} full"
+        return f"replica {request[c.NEXT]}: queue of {self._spec.serving.queue_max} full"
 
 
 def _columns(block: Requests) -> NDArray[np.int64]:
     """The kernel's rows of a block of requests that have not come yet."""
-    rows = np.zeros((len(block), k.REQUEST_COLUMNS), np.int64)
-    rows[:, [k.HOST, k.REPLICA, k.READY, k.ADMITTED, k.FIRST, k.FINISHED]] = UNSET
-    rows[:, k.ARRIVAL] = np.rint(block.arrival_s * PS_PER_S)
-    rows[:, k.PROMPT], rows[:, k.OUTPUT], rows[:, k.KLASS] = block.prompt_tokens, block.output_tokens, block.klass
+    rows = np.zeros((len(block), c.REQUEST_COLUMNS), np.int64)
+    rows[:, [c.HOST, c.REPLICA, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]] = UNSET
+    rows[:, c.ARRIVAL] = np.rint(block.arrival_s * PS_PER_S)
+    rows[:, c.PROMPT], rows[:, c.OUTPUT], rows[:, c.KLASS] = block.prompt_tokens, block.output_tokens, block.klass
     return rows
 
 
 def _new_state(
     spec: Topology, programs: Programs, kv_tokens: int, powers: Sequence[ReplicaPower], skip: bool
-) -> k.State:
+) -> c.State:
     serving, host, contexts = spec.serving, spec.host, len(programs.contexts)
     fixed = _fixed(spec, programs, kv_tokens, skip)
-    now = np.zeros(k.NOW_ENTRIES, np.int64)
-    now[k.MORE], now[k.TURN] = 1, -1
-    replicas = np.zeros((len(powers), k.REPLICA_COLUMNS), np.int64)
-    replicas[:, k.WAKE], replicas[:, k.KV_FREE], replicas[:, k.WHY] = k.NEVER, kv_tokens, k.L_KV
-    replicas[:, [k.WAIT_HEAD, k.PROMPT_HEAD, k.PROGRAM]] = k.NONE
-    power = np.zeros((len(powers), k.POWER_COLUMNS))
-    power[:, k.DRAW] = power[:, k.IDLE_W] = [p.idle_w for p in powers]
-    power[:, k.WAIT_W] = [p.wait_w for p in powers]
-    power[:, k.WORK_MAX] = [p.work_w_max for p in powers]
+    now = np.zeros(c.NOW_ENTRIES, np.int64)
+    now[c.MORE], now[c.TURN] = 1, -1
+    replicas = np.zeros((len(powers), c.REPLICA_COLUMNS), np.int64)
+    replicas[:, c.WAKE], replicas[:, c.KV_FREE], replicas[:, c.WHY] = c.NEVER, kv_tokens, c.L_KV
+    replicas[:, [c.WAIT_HEAD, c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
+    power = np.zeros((len(powers), c.POWER_COLUMNS))
+    power[:, c.DRAW] = power[:, c.IDLE_W] = [p.idle_w for p in powers]
+    power[:, c.WAIT_W] = [p.wait_w for p in powers]
+    power[:, c.WORK_MAX] = [p.work_w_max for p in powers]
 
     def zeros(*shape: int) -> NDArray[np.int64]:
         return np.zeros(shape, np.int64)
 
-    return k.State(
-        now=now, fixed=fixed, requests=zeros(0, k.REQUEST_COLUMNS), replicas=replicas, power=power,
+    return c.State(
+        now=now, fixed=fixed, requests=zeros(0, c.REQUEST_COLUMNS), replicas=replicas, power=power,
         sequences=zeros(len(powers), serving.sequences_max, 2), in_bucket=zeros(len(powers), contexts),
         cores=zeros(serving.host_servers, host.cores), starts=zeros(serving.host_servers, host.queue_max + 1),
         hosts=zeros(serving.host_servers, 3), ready=zeros(0, 2), contexts=np.array(programs.contexts, np.int64),
@@ -218,15 +220,15 @@ def _new_state(
 def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> NDArray[np.int64]:
     serving, host = spec.serving, spec.host
     bus_ps, detokenise_ps = to_ps(host.bus_s), to_ps(host.detokenise_token_s)
-    fixed = np.zeros(k.FIXED_ENTRIES, np.int64)
-    fixed[k.KV], fixed[k.SEQUENCES_MAX], fixed[k.QUEUE_MAX] = kv_tokens, serving.sequences_max, serving.queue_max
-    fixed[k.CHUNK] = programs.chunk_tokens
-    fixed[k.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
-    fixed[k.BATCHING], fixed[k.IN_TURN] = _BATCHING[serving.batching], serving.router == "round_robin"
-    fixed[k.SWITCH] = to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0
-    fixed[k.REPLY], fixed[k.SKIP] = bus_ps + detokenise_ps, skip
-    fixed[k.HOST_QUEUE_MAX], fixed[k.REQUEST_PS] = host.queue_max, to_ps(host.request_s)
-    fixed[k.TOKENISE_PS], fixed[k.BUS_PS] = to_ps(host.tokenise_token_s), bus_ps
-    fixed[k.BUS_TOKEN_PS] = to_ps(host.token_bytes / host.bus_bandwidth_bytes_per_s)
-    fixed[k.DETOKENISE_PS] = detokenise_ps
+    fixed = np.zeros(c.FIXED_ENTRIES, np.int64)
+    fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = kv_tokens, serving.sequences_max, serving.queue_max
+    fixed[c.CHUNK] = programs.chunk_tokens
+    fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
+    fixed[c.BATCHING], fixed[c.IN_TURN] = _BATCHING[serving.batching], serving.router == "round_robin"
+    fixed[c.SWITCH] = to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0
+    fixed[c.REPLY], fixed[c.SKIP] = bus_ps + detokenise_ps, skip
+    fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)
+    fixed[c.TOKENISE_PS], fixed[c.BUS_PS] = to_ps(host.tokenise_token_s), bus_ps
+    fixed[c.BUS_TOKEN_PS] = to_ps(host.token_bytes / host.bus_bandwidth_bytes_per_s)
+    fixed[c.DETOKENISE_PS] = detokenise_ps
     return fixed
