@@ -21,10 +21,11 @@ from dcsim.cluster.pace import Places
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.rack import chips_per_rack, make_racks, power_table, work_limits
-from dcsim.cluster.replica import Replica, ReplicaPower, ReplicaSetup
+from dcsim.cluster.replica import Replica
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.routers import Router
 from dcsim.cluster.rows import round_rows, to_ps
+from dcsim.cluster.setup import ReplicaPower, ReplicaSetup
 from dcsim.cluster.speculation import Drafts
 from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric

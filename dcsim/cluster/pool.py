@@ -15,10 +15,10 @@ from dcsim.cluster import pool_kernel
 from dcsim.cluster import pool_layout as c
 from dcsim.cluster.ledger import LIMITS
 from dcsim.cluster.programs import Programs, Round
-from dcsim.cluster.replica import ReplicaPower
 from dcsim.cluster.request import UNSET
 from dcsim.cluster.rounds_kernel import count_gap
 from dcsim.cluster.rows import PS_PER_S, request_rows, sums_tables, to_ps
+from dcsim.cluster.setup import ReplicaPower
 from dcsim.llm.program import Shape
 from dcsim.records import FINISHED, IN_FLIGHT, REJECTED, Table, TableWriter
 from dcsim.spec.topology import Topology

@@ -14,46 +14,22 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import simpy
 
 from dcsim.cluster.booking import Booking
-from dcsim.cluster.decoding import Decoding, Growth
+from dcsim.cluster.decoding import Decoding
 from dcsim.cluster.events import Environment, call_at
+from dcsim.cluster.gaps import TokenGaps
 from dcsim.cluster.kv import KvRoom
 from dcsim.cluster.ledger import Ledger
 from dcsim.cluster.pace import Drawn, Places, Steady
-from dcsim.cluster.programs import Programs, Round, combine
+from dcsim.cluster.programs import Round, combine
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.rows import to_ps
+from dcsim.cluster.setup import ReplicaPower, ReplicaSetup
 from dcsim.cluster.waiting import Waiting
 from dcsim.records import FAILED, IN_FLIGHT, REJECTED
-from dcsim.spec.topology import ServingSpec
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaPower:
-    """What one replica's chips draw: fixed when idle, fixed when in a program, and a cap on what work may add."""
-
-    idle_w: float
-    wait_w: float
-    work_w_max: float  # power available to work above wait_w; infinite without a cap
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaSetup:
-    """What all replicas of a run share."""
-
-    programs: Programs
-    kv_tokens: int
-    serving: ServingSpec
-    priorities: tuple[int, ...]
-    switch_ps: int  # cost of a change of program
-    reply_ps: int  # from a token made to the user seeing it
-    skip: bool
-    growth: Growth | None  # of speculative decoding
-    rounds: list[tuple[int, ...]] | None = None  # takes a row of the rounds table at each wake, if there
 
 
 class Replica:
@@ -86,7 +62,7 @@ class Replica:
         self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead)
         self._copying: dict[int, Request] = {}  # holding room while KV is copied to or from another replica
         self._landed: list[Request] = []  # copied here, decode from the next round on
-        self._late: dict[int, int] = {}  # decoding request -> time of its last token, where that was not just now
+        self._gaps = TokenGaps(ledger.count_gap)
         self._deadlines: list[tuple[int, int, Request]] = []
         self._booking = Booking(ledger.limits)
         self._rounds_done = 0
@@ -140,7 +116,7 @@ class Replica:
         """Let a request of this replica go, wherever it stands."""
         if request in self._decoding:
             self._decoding.leave(request)
-            self._late.pop(request.index, None)
+            self._gaps.leave(request)
         elif request in self._prompts:
             self._prompts.remove(request)
         elif request in self._landed:
@@ -161,14 +137,14 @@ class Replica:
         held = [*self._decoding.requests(), *self._prompts, *self._landed]
         self._booking.lost(now, self._since, len(held) - len(self._landed))
         for request in self._decoding.requests():
-            request.token_ps = self._late.get(request.index, self._since)
+            request.token_ps = self._gaps.last_token_ps(request, self._since)
         self._decoding.clear()
         waiting = list(self._waiting)
         for request in self._copying.values():
             if request.replica == self.index:  # on its way here, still whole at its source
                 self._booking.copy_ended(request.queued_ps, now)
                 waiting.append(request)
-        for queue in (self._prompts, self._landed, self._copying, self._late):
+        for queue in (self._prompts, self._landed, self._copying, self._gaps):
             queue.clear()
         self.kv.clear()
         self._waiting = Waiting(self._setup.priorities)
@@ -358,32 +334,15 @@ class Replica:
         self._rounds_done += rounds
         self._since = self._draw_since = now
         if self._decodes:
-            self._count_gaps(pace, rounds, decoding, since)
+            self._gaps.rounds(pace, rounds, decoding, since)
             for request in self._decoding.advance(rounds):
                 self._finish(request)
         elif decoding:
-            for request in self._decoding.requests():
-                self._late.setdefault(request.index, since)
+            self._gaps.stand_still(self._decoding.requests(), since)
         for request, read in self._chunks:
             request.read = read
         while prompts and prompts[0].read == prompts[0].to_read:
             self._first_token(prompts.popleft(), now)
-
-    def _count_gaps(self, pace: Steady | Drawn, rounds: int, decoding: int, since: int) -> None:
-        """Every sequence got a token each round; the first follows one made at `since`, or earlier for late ones."""
-        count_gap, late = self._ledger.count_gap, self._late
-        first = pace.span_ps(1)
-        if decoding > len(late):
-            count_gap(first, decoding - len(late))
-        for made in late.values():
-            count_gap(since + first - made, 1)
-        late.clear()
-        if rounds > 1:
-            skipped = 1
-            for _, length, times in pace.parts(rounds):
-                if times > skipped:
-                    count_gap(length, decoding * (times - skipped))
-                skipped = 0
 
     def _first_token(self, request: Request, now: int) -> None:
         """All of the request's text is read, which makes its next token."""
@@ -404,8 +363,7 @@ class Replica:
 
     def _join(self, request: Request, now: int) -> None:
         self._decoding.join(request)
-        if request.token_ps != now:
-            self._late[request.index] = request.token_ps
+        self._gaps.join(request, now)
 
     def _finish(self, request: Request) -> None:
         self.kv.give_back(request)

@@ -15,8 +15,8 @@ from dcsim.cluster.faults import fault_rows
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.rack import chips_per_rack, make_racks, power_table, work_limits
-from dcsim.cluster.replica import ReplicaPower
 from dcsim.cluster.rows import PS_PER_S, to_ps
+from dcsim.cluster.setup import ReplicaPower
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table, TableWriter
 from dcsim.spec.faults import FaultsSpec

@@ -1,0 +1,74 @@
+"""The service zoom: cost of a request by number of requests and of replicas, the reference loop, a long stream.
+
+Iteration times are made up (linear in batch, context and new tokens), so only the service zoom is measured.
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import command, row
+from dcsim.cluster.programs import Programs
+from dcsim.cluster.service import Placement, serve
+from dcsim.fabric.build import build_fabric
+from dcsim.network.timing import IterationTime
+from dcsim.records import TableWriter
+from dcsim.spec.load import load
+from dcsim.workload.generate import iterate_requests
+
+
+def iteration(shape):
+    """3 ms, and something for every sequence and token."""
+    us = 3000 + 10 * shape.batch + 0.01 * shape.context + 30 * (shape.new_tokens - 1)
+    return IterationTime(int(us * 1e6), int(us * 1e6) // 60, 20.0 * shape.batch * shape.new_tokens)
+
+
+def run(requests, rate_per_s, replicas=1, folder=None, **options):
+    """CPU seconds, rows and rounds' tokens of one run of Azure's lengths on 512 chips."""
+    spec = load("8rack", workload="million", settings=[
+        f"workload.requests={requests}", f"workload.mean={rate_per_s} requests/s"
+    ]).spec
+    fabric = build_fabric(spec.fabric)
+    active = np.flatnonzero(fabric.chip_active).tolist()
+    size = len(active) // replicas
+    chips = tuple(tuple(active[i * size : (i + 1) * size]) for i in range(replicas))
+    rows = TableWriter("requests", Path(folder) / "requests.parquet") if folder else None
+    start = time.process_time()
+    blocks = iterate_requests(spec.workload, 1, 65_536)
+    result = serve(
+        spec, fabric, Placement(chips, 100_000), Programs(spec.serving, iteration), blocks, rows=rows, **options
+    )
+    return time.process_time() - start, result
+
+
+def main() -> None:
+    """Figures beside their targets."""
+    run(2_000, 20)  # load compiled kernels
+    costs = {}
+    for requests in (10_000, 100_000, 1_000_000):
+        with tempfile.TemporaryDirectory() as folder:
+            cpu_s, _ = run(requests, 25, folder=folder)
+        costs[requests] = cpu_s / requests
+        row(f"{requests:,} requests, 1 replica, rows written", f"{cpu_s:.2f} s {cpu_s / requests * 1e6:.1f} us each", "20 s for 1 M")
+    row("cost of a request, 10 k to 1 M", f"{costs[1_000_000] / costs[10_000]:.2f} x", "1.3 x")
+    one, many = (run(200_000, 40, replicas)[0] for replicas in (1, 64))
+    row("cost of a request, 1 to 64 replicas", f"{many / one:.2f} x", "1.3 x")
+    for name, compiled in (("compiled", True), ("in full", False)):
+        cpu_s, result = run(20_000, 5, skip=False, compiled=compiled, record_rounds=not compiled)
+        rounds = result.tables["rounds"]["rounds"].sum() if not compiled else None
+        rounds = rounds or run(20_000, 5, skip=False, compiled=False, record_rounds=True)[1].tables["rounds"]["rounds"].sum()
+        row(f"reference loop {name}", f"{rounds / cpu_s:,.0f} iterations/s", "100,000")
+    stream = "from benchmarks.bench_service import stream; stream()"
+    usage = command([sys.executable, "-c", stream], runs=1, warmup=0)
+    row("5 M requests streamed to Parquet", f"{usage.wall_s:.0f} s {usage.memory_mb:.0f} MB", "memory of those in flight")
+
+
+def stream(requests: int = 5_000_000) -> None:
+    """Serve five million requests, rows to a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(requests, 45, replicas=4, folder=folder)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -1,0 +1,33 @@
+"""What a replica is told once, at the start of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dcsim.cluster.decoding import Growth
+from dcsim.cluster.programs import Programs
+from dcsim.spec.topology import ServingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPower:
+    """What one replica's chips draw: fixed when idle, fixed when in a program, and a cap on what work may add."""
+
+    idle_w: float
+    wait_w: float
+    work_w_max: float  # power available to work above wait_w; infinite without a cap
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSetup:
+    """What all replicas of a run share."""
+
+    programs: Programs
+    kv_tokens: int
+    serving: ServingSpec
+    priorities: tuple[int, ...]
+    switch_ps: int  # cost of a change of program
+    reply_ps: int  # from a token made to the user seeing it
+    skip: bool
+    growth: Growth | None  # of speculative decoding
+    rounds: list[tuple[int, ...]] | None = None  # takes a row of the rounds table at each wake, if there
