@@ -6,5 +6,6 @@
     fleets      the values that compare whole systems at one speed per user
     judge       ratio, verdict, and which assumed figure would change it
     table       all rows: run, or read from the store
+    speeds      the rate-speed frontier of each system
     page        the rows as text and as docs/VALIDATION.md
 """

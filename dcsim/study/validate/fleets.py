@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from dcsim.llm.program import Shape
 from dcsim.spec.load import Resolved, load
@@ -29,10 +30,14 @@ def speed_ratio(
     topology: str, *, set: Sequence[str] = (), other_set: Sequence[str] = (), other_interconnect: str | None = None,
     context: int = 2048, extra: Sequence[str] = (),
 ) -> Answer:
-    """Speed per user at batch 1, over that of the same topology with other settings or another interconnect."""
+    """Speed per user at batch 1, over that of the same topology with other settings or another interconnect.
+
+    `extra` settings apply to both, but those of the network not to another one.
+    """
+    shared = [text for text in extra if not (other_interconnect and text.startswith("network."))]
     resolved = load(topology, settings=[*set, *extra])
     one = build(resolved.spec)
-    other = build(load(topology, settings=[*other_set, *extra], network=other_interconnect).spec)
+    other = build(load(topology, settings=[*other_set, *shared], network=other_interconnect).spec)
     shape = Shape(1, context)
     mine, theirs = one.time(shape).latency_ps * 1e-12, other.time(shape).latency_ps * 1e-12
     return answer_of({"ratio": theirs / mine, "iteration_s": mine, "other_iteration_s": theirs}, "ratio", "",
@@ -56,7 +61,7 @@ def throughput_ratio(topology: str, other: str, *, tokens_per_s_per_user: float,
                      set: Sequence[str] = (), other_set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
     """Tokens/s per chip at a speed per user, over the same of another system."""
     resolved, machine, mine = _best(topology, tokens_per_s_per_user, context, [*set, *extra])
-    theirs = _best(other, tokens_per_s_per_user, context, other_set)[2]
+    theirs = _best_load(other, tokens_per_s_per_user, context, tuple(other_set))
     result = {"ratio": mine.tokens_per_s_per_chip / theirs.tokens_per_s_per_chip, **_beside(mine, theirs)}
     return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
 
@@ -65,7 +70,7 @@ def energy_ratio(topology: str, other: str, *, tokens_per_s_per_user: float, con
                  set: Sequence[str] = (), other_set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
     """Energy per output token at a speed per user, hosts and fans included, over the same of another system."""
     resolved, machine, mine = _best(topology, tokens_per_s_per_user, context, [*set, *extra])
-    theirs = _best(other, tokens_per_s_per_user, context, other_set)[2]
+    theirs = _best_load(other, tokens_per_s_per_user, context, tuple(other_set))
     result = {"ratio": mine.energy_j_per_token / theirs.energy_j_per_token, **_beside(mine, theirs)}
     return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
 
@@ -74,6 +79,12 @@ def _best(topology: str, speed: float, context: int, settings: Sequence[str]) ->
     resolved = load(topology, settings=tuple(settings))
     machine = build(resolved.spec)
     return resolved, machine, best_load(loads(machine, context), speed)
+
+
+@cache
+def _best_load(topology: str, speed: float, context: int, settings: tuple[str, ...]) -> Load:
+    """The other system's load, which stays while one system's figures move."""
+    return _best(topology, speed, context, settings)[2]
 
 
 def _beside(mine: Load, theirs: Load) -> dict[str, float]:

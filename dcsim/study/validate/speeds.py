@@ -1,0 +1,43 @@
+"""The rate-speed frontier of each system that serves one LLM: tokens/s per chip against tokens/s per user."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from dcsim.errors import CapacityError
+from dcsim.spec.load import load
+from dcsim.study.frontier import frontier, loads
+from dcsim.study.machine import build
+
+SYSTEMS = ("8rack", "dgx-a100", "dgx-h100", "wse-3x4", "rtx-4090x8")
+LLM, CONTEXT = "llama-2-70b", 2048
+
+
+def frontiers(systems: tuple[str, ...] = SYSTEMS, llm: str = LLM, context: int = CONTEXT) -> dict[str, list[dict[str, Any]]]:
+    """By system, the loads that no other beats; none where not even one sequence fits."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in systems:
+        machine = build(load(name, llm=llm).spec)
+        try:
+            found[name] = [asdict(point) for point in frontier(loads(machine, context))]
+        except CapacityError:
+            found[name] = []
+    return found
+
+
+def section(found: dict[str, list[dict[str, Any]]], llm: str = LLM, context: int = CONTEXT) -> list[str]:
+    """The frontiers as lines of a Markdown page."""
+    lines = [
+        "", "## Rate against speed", "",
+        f"{llm} at a context of {context} tokens, each system with the precision its file names. Decoding only, every replica "
+        "full; power at the wall with hosts and fans. `dcsim plan SYSTEM --tokens-per-s R --tokens-per-s-per-user S` prints "
+        "the same and sizes a fleet.", "",
+        "| system | tokens/s per user | tokens/s per chip | sequences | J per token |", "|---|---|---|---|---|",
+    ]
+    for name, points in found.items():
+        lines += [
+            f"| {name} | {point['tokens_per_s_per_user']:.4g} | {point['tokens_per_s_per_chip']:.4g} | {point['concurrency']} | "
+            f"{point['energy_j_per_token']:.3g} |" for point in points
+        ]
+    return lines
