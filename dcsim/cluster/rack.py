@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,9 @@ class Rack:
     supply_efficiency: float
     energy_at: Callable[[int], float]
     interval_ps: int
-    rows: list[tuple[int, int, float]] = field(default_factory=list)  # (end ps, length ps, mean W)
+    ends_ps: array[int] = field(default_factory=lambda: array("q"))  # of the samples
+    lengths_ps: array[int] = field(default_factory=lambda: array("q"))
+    watts: array[float] = field(default_factory=lambda: array("d"))  # mean over each
     _since: int = 0
     _energy_j: float = 0.0
 
@@ -45,7 +48,9 @@ class Rack:
             return
         energy = self.energy_at(now)
         watts = (energy - self._energy_j) / ((now - self._since) / PS_PER_S) + self.fixed_w
-        self.rows.append((now, now - self._since, watts / self.supply_efficiency))
+        self.ends_ps.append(now)
+        self.lengths_ps.append(now - self._since)
+        self.watts.append(watts / self.supply_efficiency)
         self._since, self._energy_j = now, energy
 
 
@@ -79,11 +84,14 @@ def _make_rack(
 
 def power_table(racks: Sequence[Rack]) -> Table:
     """The racks' samples in order of time."""
-    rows = sorted((end, rack.index, length, watts) for rack in racks for end, length, watts in rack.rows)
-    columns: Sequence[Any] = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
+    ends_ps, lengths_ps, watts = (
+        np.concatenate([getattr(rack, name) for rack in racks]) for name in ("ends_ps", "lengths_ps", "watts")
+    )
+    index = np.repeat([rack.index for rack in racks], [len(rack.ends_ps) for rack in racks])
+    order = np.lexsort((index, ends_ps))
     return {
-        "time_s": np.array(columns[0], float) / PS_PER_S, "rack": np.array(columns[1], np.int64),
-        "interval_s": np.array(columns[2], float) / PS_PER_S, "power_w": np.array(columns[3], float),
+        "time_s": ends_ps[order] / PS_PER_S, "rack": index[order], "interval_s": lengths_ps[order] / PS_PER_S,
+        "power_w": watts[order],
     }
 
 
