@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint bench docs dashboard clean
+.PHONY: help setup run test test-all lint bench docs validate dashboard clean
 
 help:      ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ bench: setup  ## measure speed (never a test)
 
 docs: setup  ## write the generated pages of docs/
 	$(PY) -m dcsim.study.docs docs
+
+validate: setup  ## test every claim and write docs/VALIDATION.md (minutes)
+	$(PY) -m dcsim.study.validate.page docs
 
 dashboard: setup  ## open the last run in a browser page
 	$(VENV)/bin/dcsim dashboard

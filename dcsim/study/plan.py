@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from dcsim.economics.bill import Basis, Parts, count_parts
 from dcsim.spec.load import Resolved
-from dcsim.study.frontier import best_load, fleet, frontier, loads
+from dcsim.study.frontier import Fleet, best_load, fleet, frontier, loads
 from dcsim.study.machine import build
 
 ASSUMES = (
@@ -28,6 +29,7 @@ def plan(resolved: Resolved, *, tokens_per_s: float, tokens_per_s_per_user: floa
     points = loads(machine, context)
     best = best_load(points, tokens_per_s_per_user)
     needed = fleet(machine, best, tokens_per_s)
+    parts = count_parts(machine.fabric, resolved.spec.node)
     site_energy_j = best.energy_j_per_token * resolved.spec.power.pue
     return {
         "topology": resolved.spec.name, "llm": resolved.spec.llm.name, "interconnect": resolved.spec.network.name,
@@ -36,23 +38,22 @@ def plan(resolved: Resolved, *, tokens_per_s: float, tokens_per_s_per_user: floa
         "concurrency_per_replica": best.concurrency, "tokens_per_s_per_replica": best.tokens_per_s,
         "replicas": needed.replicas, "clusters": needed.clusters, "chips": needed.chips, "racks": needed.racks,
         "power_w": needed.power_w, "energy_j_per_token": site_energy_j,
-        "money": {basis: _money(resolved, machine.fabric, needed, prices, basis) for basis in ("buy", "build")},
+        "money": {"buy": money(resolved, parts, needed, prices, "buy"), "build": money(resolved, parts, needed, prices, "build")},
         "frontier": [asdict(load) for load in frontier(points)],
         "assumes": list(ASSUMES),
     }
 
 
-def _money(resolved: Resolved, fabric: Any, needed: Any, prices: str, basis: str) -> dict[str, float]:
-    """Capital of all clusters, their cost an hour over their life, and that over the tokens served."""
-    from dcsim.economics.bill import bill, count_parts, peak_power_w, total_usd
+def money(resolved: Resolved, parts: Parts, needed: Fleet, prices: str, basis: Basis) -> dict[str, float]:
+    """Capital of all clusters of `parts` each, their cost an hour over their life, and that over the tokens served."""
+    from dcsim.economics.bill import bill, peak_power_w, total_usd
     from dcsim.economics.tco import HOURS_PER_YEAR, tco, years
     from dcsim.spec.price import TcoPrices, read_prices
 
     spec = resolved.spec
     figures, _ = read_prices(prices, TcoPrices)
     tree = spec.model_dump(mode="json", by_alias=True)
-    parts = count_parts(fabric, spec.node)
-    capital_usd = total_usd(bill(parts, tree, figures, "build" if basis == "build" else "buy"))
+    capital_usd = total_usd(bill(parts, tree, figures, basis))
     peak_w = peak_power_w(parts, tree)
     mean_w = needed.power_w / spec.power.pue / needed.clusters
     life = tco(peak_w, capital_usd, figures, average_power_fraction=mean_w / peak_w, pue=spec.power.pue)

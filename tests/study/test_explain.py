@@ -10,14 +10,14 @@ from dcsim.study.machine import Machine, build
 STEP = 1 / (1 - 0.1**2)  # (1/1.1 - 1/0.9) / -0.2: what a tenth both ways makes of an exact inverse
 
 
-def elasticities(topology, *settings, metric="iteration_s", shape=Shape(1, 512)):
-    result = explain(load(topology, settings=list(settings)), shape, metric)
+def elasticities(topology, *settings, metric="iteration_s", context=512):
+    result = explain(load(topology, settings=list(settings)), Shape(1, context), metric)
     return {effect.key: effect.elasticity(metric, result.answer[metric]) for effect in result.effects}, result
 
 
 def test_a_clock_a_tenth_faster_takes_a_tenth_of_the_cycles_time_off():
     # One LPU does not talk to others, so that all its time is cycles of its clock.
-    effect, _ = elasticities("node", "llm=whisper-large-v3", "fabric.nodes=1", "mapping.tp=1", "mapping.pp=8", shape=Shape(1, 64))
+    effect, _ = elasticities("node", "llm=whisper-large-v3", "fabric.nodes=1", "mapping.tp=1", "mapping.pp=8", context=64)
     assert effect["chip.clock"] == pytest.approx(-STEP, rel=0.02)  # links alone keep seconds
     clock_up = answers_at("node", "chip.clock", 1.1) / answers_at("node", "chip.clock", 1.0)
     assert clock_up == pytest.approx(1 / 1.1, rel=0.02)
@@ -56,7 +56,8 @@ def test_every_figure_in_force_is_listed_with_its_source_and_the_widest_come_fir
     result = explain(resolved, Shape(1, 512))
     assert {effect.key for effect in result.effects} == {".".join(path) for path in resolved.figures}
     swings = [effect.swing("iteration_s") for effect in result.effects]
-    assert swings == sorted(swings, reverse=True) and swings[0] > 0
+    assert swings == sorted(swings, reverse=True)
+    assert swings[0] > 0
     assert all(effect.source and effect.kind for effect in result.effects)
     still = {effect.key for effect in result.effects if effect.swing("iteration_s") == 0}
     assert {"chip.price.buy", "host.cores", "node.fan"} <= still
@@ -64,7 +65,8 @@ def test_every_figure_in_force_is_listed_with_its_source_and_the_widest_come_fir
 
 def test_a_range_in_a_setting_is_no_figure_any_more():
     keys = {effect.key for effect in explain(load("64chip", settings=["network.link_cycles=200"]), Shape(1, 512)).effects}
-    assert "network.link_cycles" not in keys and "network.end_cycles" in keys
+    assert "network.link_cycles" not in keys
+    assert "network.end_cycles" in keys
 
 
 def test_moving_copies_rounds_and_leaves_the_rest():
@@ -77,7 +79,8 @@ def test_moving_copies_rounds_and_leaves_the_rest():
 
 def test_small_whole_numbers_and_text_cannot_move_by_a_tenth():
     spec = load("64chip").spec
-    assert can_move(spec, ("chip", "clock")) and can_move(spec, ("chip", "fixed_cycles"))
+    assert can_move(spec, ("chip", "clock"))
+    assert can_move(spec, ("chip", "fixed_cycles"))
     assert not can_move(spec, ("chip", "matrix_planes"))
     assert not can_move(spec, ("network", "clock", "deskew"))
 

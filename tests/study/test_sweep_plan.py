@@ -80,7 +80,8 @@ def test_power_of_one_replica_is_that_of_its_parts(machine, points):
 def test_the_frontier_holds_what_no_other_beats(points):
     kept = frontier(points)
     speeds = [load_.tokens_per_s_per_user for load_ in kept]
-    assert speeds == sorted(speeds, reverse=True) and len(kept) > 1
+    assert speeds == sorted(speeds, reverse=True)
+    assert len(kept) > 1
     for load_ in points:
         assert any(k.tokens_per_s_per_user >= load_.tokens_per_s_per_user and k.tokens_per_s >= load_.tokens_per_s for k in kept)
 
@@ -111,7 +112,8 @@ def test_a_plan_adds_up():
     assert result["replicas"] * result["tokens_per_s_per_replica"] >= 1e5
     assert (result["replicas"] - 1) * result["tokens_per_s_per_replica"] < 1e5
     assert result["tokens_per_s_per_user"] >= 500
-    assert result["chips"] == 72 * result["clusters"] and result["racks"] == result["clusters"]
+    assert result["chips"] == 72 * result["clusters"]
+    assert result["racks"] == result["clusters"]
     served = result["replicas"] * result["tokens_per_s_per_replica"]
     for money in result["money"].values():
         assert money["usd_per_mtoken"] == pytest.approx(money["usd_per_h"] / 3600 / served * 1e6)
@@ -142,4 +144,6 @@ def test_a_sweep_writes_csv(tmp_path):
     words = ["sweep", "node", "--set-range", "network.link_cycles=217,300", "--context", "64", "--csv", str(out)]
     assert CliRunner().invoke(app, words).exit_code == 0
     lines = out.read_text().splitlines()
-    assert len(lines) == 3 and lines[0].startswith("network.link_cycles,") and lines[2].startswith("300,")
+    assert len(lines) == 3
+    assert lines[0].startswith("network.link_cycles,")
+    assert lines[2].startswith("300,")

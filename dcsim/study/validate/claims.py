@@ -28,13 +28,15 @@ COMMANDS = {
     "schedule": ("schedule", ("batch", "context", "llm", "set")),
     "workload": ("run", ("workload", "llm", "duration", "rate-scale", "seed", "set")),
 }
+# Figures this package derives from what such a command prints; the row's own command prints them.
+DERIVED = {"utilisation", "utilisation_alone", "power_w_per_chip", "time_between_uses_cycles"}
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One row to test. `published` is a value, or a range whose ends may be infinite; `run` names the function.
 
-    `ranges` names the sections whose figures are moved over their ranges; none: all sections.
+    `ranges` names the sections whose figures are moved over their ranges (none in an empty list); None: all sections.
     """
 
     id: str
@@ -45,7 +47,7 @@ class Claim:
     unit: str
     run: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    ranges: tuple[str, ...] = ()
+    ranges: tuple[str, ...] | None = None
     missing: str = ""
     same_as: str = ""
 
@@ -57,7 +59,7 @@ class Claim:
     @property
     def command(self) -> str:
         """What a reader pastes to see the value."""
-        if self.run not in COMMANDS:
+        if self.run not in COMMANDS or self.arguments.get("metric") in DERIVED:
             return f"dcsim validate --only {self.id}"
         name, options = COMMANDS[self.run]
         words = ["dcsim", name, str(self.arguments["topology"])]
@@ -88,10 +90,11 @@ def _claim(row: Mapping[str, Any], where: str) -> Claim:
     unknown = sorted(set(row) - _KEYS)
     if unknown or row.get("kind") not in KINDS:
         raise SpecError(Problem(where, f"unknown key '{unknown[0]}'" if unknown else f"unknown kind {row.get('kind')!r}"))
+    ranges = row.get("ranges")
     low, high = row["published"] if isinstance(row["published"], list) else (row["published"],) * 2
     return Claim(
         str(row["id"]), row["claim"], row["source"], row["kind"], (float(low), float(high)), row["unit"], row["run"],
-        row.get("arguments", {}), tuple(row.get("ranges", ())), row.get("missing", ""), row.get("same_as", ""),
+        row.get("arguments", {}), None if ranges is None else tuple(ranges), row.get("missing", ""), row.get("same_as", ""),
     )
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
+from dcsim.economics.bill import count_parts
+from dcsim.economics.cost import usd_per_mtoken
 from dcsim.llm.program import Shape
 from dcsim.spec.load import Resolved, load
 from dcsim.study.explain import moved
 from dcsim.study.frontier import Load, best_load, fleet, loads
 from dcsim.study.machine import Machine, build
+from dcsim.study.plan import money
 from dcsim.study.validate.measures import Answer, answer_of
 
 
@@ -104,6 +108,25 @@ def racks_for(topology: str, *, tokens_per_s: float, tokens_per_s_per_user: floa
     result = {"racks": needed.racks, "chips": needed.chips, "power_w": needed.power_w, "replicas": needed.replicas,
               "concurrency_per_replica": needed.load.concurrency}
     return answer_of(result, "racks", "", tuple(result)[1:], resolved, machine)
+
+
+def tco_gain(topology: str, *, batch: int, context: int, usd_per_h: float, tokens_per_s: float, prices: str,
+             set: Sequence[str] = ()) -> Answer:
+    """Rent of another machine per token it generates, over the TCO per token of a full cluster at what it costs to build.
+
+    Each server has one adapter and one switch port: the links that leave every chip of the fabric are shares of it.
+    """
+    resolved = load(topology, settings=tuple(set))
+    machine = build(resolved.spec)
+    best = max(loads(machine, context, (batch,)), key=lambda point: point.tokens_per_s)
+    parts = count_parts(machine.fabric, resolved.spec.node)
+    parts = replace(parts, adapters=parts.nodes, switch_ports=parts.nodes)
+    cost = money(resolved, parts, fleet(machine, best, best.tokens_per_s), prices, "build")
+    rented = usd_per_mtoken(usd_per_h, tokens_per_s)
+    return Answer(rented / cost["usd_per_mtoken"], {
+        "usd_per_mtoken": cost["usd_per_mtoken"], "rented_usd_per_mtoken": rented, "tokens_per_s": best.tokens_per_s,
+        "capital_usd": cost["capital_usd"], "concurrency": best.concurrency,
+    })
 
 
 def elasticity(topology: str, figure: str, *, batch: int = 1, context: int = 2048, set: Sequence[str] = (),

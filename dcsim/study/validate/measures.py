@@ -54,13 +54,14 @@ def iteration(
 
 
 def utilisation(machine: Machine, shape: Shape, interval_s: float) -> float:
-    """Arithmetic of one micro-batch every `interval_s`, over the 16-bit peak of the replica's chips."""
+    """Arithmetic of one micro-batch every `interval_s`, over the 16-bit peak of all active chips per replica, used or not."""
     from dcsim.llm.architecture import flop_per_token
 
     if not machine.spec.llm.layers:
         return 0.0
     flop = flop_per_token(machine.spec.llm, shape.context) * shape.rows
-    return flop / interval_s / (machine.mapping.tp * machine.mapping.pp * peak_flop_per_s(machine.spec.chip))
+    chips = int(machine.fabric.chip_active.sum()) / machine.mapping.replicas
+    return flop / interval_s / (chips * peak_flop_per_s(machine.spec.chip))
 
 
 def peak_flop_per_s(chip: Any) -> float:

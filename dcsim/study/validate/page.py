@@ -129,6 +129,8 @@ def _details(row: dict[str, Any]) -> list[str]:
     if spans:
         lines.append("Over their ranges: " + "; ".join(
             f"`{name}` {number(low)} to {number(high)}" for name, (low, high) in spans) + ".")
+    if row["unmoved"]:
+        lines.append("No figure was moved over its range: every run takes seconds.")
     if row["same_as"]:
         lines.append(f"As {row['same_as']}, not counted again.")
     if row["missing"]:

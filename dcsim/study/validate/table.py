@@ -26,7 +26,7 @@ ROWS: dict[str, Callable[..., Answer]] = {
         arithmetic.rented_usd_per_ktoken, arithmetic.restated_gain, arithmetic.bandwidth_per_usd, arithmetic.board_usd,
         arithmetic.wafer_yield, arithmetic.break_even_y, arithmetic.boards_usd, arithmetic.bill_usd,
         fleets.duty_gain, fleets.speed_ratio, fleets.per_bandwidth_ratio, fleets.throughput_ratio, fleets.energy_ratio,
-        fleets.racks_for, fleets.elasticity,
+        fleets.racks_for, fleets.tco_gain, fleets.elasticity,
     )
 }
 
@@ -65,7 +65,7 @@ def described(claim: Claim) -> dict[str, Any]:
     return {
         "id": claim.id, "claim": claim.claim, "source": claim.source, "kind": claim.kind, "unit": claim.unit,
         "published": published[0] if claim.is_point else published, "is_point": claim.is_point, "command": claim.command,
-        "same_as": claim.same_as, "missing": claim.missing,
+        "same_as": claim.same_as, "missing": claim.missing, "unmoved": claim.ranges == (),
     }
 
 
@@ -89,7 +89,7 @@ def compute(claim: Claim) -> dict[str, Any]:
 
 def _is_moved(claim: Claim, name: str) -> bool:
     """Structures rest on no figure; other rows on all that were read, or those of the sections the row names."""
-    return claim.kind != "structure" and (not claim.ranges or name.split(".")[0] in claim.ranges)
+    return claim.kind != "structure" and (claim.ranges is None or name.split(".")[0] in claim.ranges)
 
 
 def _moved(function: Callable[..., Answer], claim: Claim, setting: str, held: tuple[str, ...]) -> float:
