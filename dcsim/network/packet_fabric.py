@@ -3,9 +3,10 @@
 A fabric that has switches, or a network whose `layout` is `own`, is used as it is. Chips cabled to each other get
 adapters and switches instead, by `fairness`:
 
-- `equal_bandwidth`: adapters of about the network's own port speed, as many as come nearest to what a chip's own
-  cables carry; their links run at the speed that makes the sum the same.
-- `equal_radix`: one adapter for each of the chip's cables, at the network's own port speed.
+- `equal_bandwidth`: one link as fast as the chip's own cables together, through switches of such ports. It stands for
+  as many of the network's ports as come nearest, striped perfectly packet by packet: the best that bonding can do.
+- `equal_radix`: one adapter for each of the chip's cables, at the network's own port speed. A message takes one of them,
+  by the network's routing, so messages may meet on one while others idle.
 - `pcie`: one adapter, no faster than its bus.
 
 Adapter i of every chip belongs to plane i, a fabric of its own: no switch oversubscribed, as few tiers as do.
@@ -46,9 +47,12 @@ def adapters(network: PacketNetwork, ports: int) -> tuple[int, float]:
         return 1, min(port, network.pcie_bytes_per_s)
     if network.fairness == "equal_radix":
         return ports, port
-    total = ports * network.chip_port_bytes_per_s
-    count = max(1, round(total / port))
-    return count, total / count
+    return 1, ports * network.chip_port_bytes_per_s
+
+
+def bonded(network: PacketNetwork, attached: PacketNetwork) -> int:
+    """How many of the network's ports one attached link stands for."""
+    return max(1, round(attached.bandwidth_bytes_per_s / network.bandwidth_bytes_per_s))
 
 
 def plane(network: PacketNetwork, chips: int) -> Fabric:

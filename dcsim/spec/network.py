@@ -66,7 +66,7 @@ class PacketNetwork(Named):
     switch_ports: Positive = Field(description="Ports of one switch.")
     fairness: Literal["equal_bandwidth", "equal_radix", "pcie"] = Field(
         default="equal_bandwidth",
-        description="A chip's own cables become adapters of the same total bandwidth, as many adapters, or one behind PCIe.",
+        description="A chip's own cables become one link as fast as all, as many adapters, or one adapter behind PCIe.",
     )
     chip_port_bytes_per_s: Rate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
     pcie_bytes_per_s: Rate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")

@@ -18,7 +18,7 @@ from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
 from dcsim.network.iteration import compile_shape, scheduled_time
-from dcsim.network.packet_fabric import attach
+from dcsim.network.packet_fabric import attach, bonded
 from dcsim.network.packet_iteration import run_packets
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.spec.load import Resolved, load
@@ -157,13 +157,14 @@ def plant(timed: Timed) -> dict[str, Any]:
     if not isinstance(network, PacketNetwork):
         return {"adapters": 0, "switch_ports": 0, "cables": fabric.link_count // 2, "network_w": 0.0,
                 "chip_bytes_per_s": _ports(fabric) * network.bandwidth_bytes_per_s}
-    network, fabric = attach(network, fabric)
-    adapters = int(np.sum((fabric.link_source < fabric.chip_count) & (fabric.link_target >= fabric.chip_count)))
-    ports = int(np.sum(fabric.link_source >= fabric.chip_count))
+    attached, fabric = attach(network, fabric)
+    lanes = bonded(network, attached)
+    adapters = lanes * int(np.sum((fabric.link_source < fabric.chip_count) & (fabric.link_target >= fabric.chip_count)))
+    ports = lanes * int(np.sum(fabric.link_source >= fabric.chip_count))
     return {
-        "adapters": adapters, "switch_ports": ports, "cables": fabric.link_count // 2,
+        "adapters": adapters, "switch_ports": ports, "cables": lanes * (fabric.link_count // 2),
         "network_w": adapters * network.adapter_power_w + ports * network.switch_power_w,
-        "chip_bytes_per_s": _ports(fabric) * network.bandwidth_bytes_per_s,
+        "chip_bytes_per_s": _ports(fabric) * attached.bandwidth_bytes_per_s,
     }
 
 
