@@ -175,7 +175,7 @@ def _ports(fabric: Fabric) -> int:
 def half_width(values: NDArray[Any]) -> float:
     """Half the width of the 95 % interval of the mean, from means of up to BLOCKS equal blocks (Student's t)."""
     blocks = min(BLOCKS, len(values))
-    if blocks < 2:
+    if blocks < 2 or np.ptp(values) == 0:
         return 0.0
     size = len(values) // blocks
     means = values[: blocks * size].reshape(blocks, size).mean(axis=1)
