@@ -26,7 +26,7 @@ def capacity(
     """
     spec = resolved.spec
     machine = build(spec)
-    programs = Programs(spec.serving, machine.time)
+    programs = Programs(spec.serving, machine.times)
     tries: list[dict[str, Any]] = []
 
     def holds(scale: float) -> bool:
