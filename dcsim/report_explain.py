@@ -17,25 +17,19 @@ BAR = 24  # characters of the longest bar
 
 
 def print_explanation(result: Explanation) -> None:
-    """The tornado, then the figures that move nothing, by kind."""
-    from rich.table import Table
-
+    """The tornado, the widest bars with their sources; then the figures that move less, cannot move or move nothing."""
     answer = result.answer[result.metric]
     moving = [effect for effect in result.effects if effect.swing(result.metric) > 0]
     stuck = [effect for effect in result.effects if effect.low is None or effect.high is None]
     still = [effect for effect in result.effects if effect not in moving and effect not in stuck]
     out = console()
-    out.print(f"{result.metric} {answer:.6g}; each figure 10 % lower and higher, the mapping held")
-    table = Table(box=None, pad_edge=False)
-    for name in ("figure", "value", "kind", "%/%", "", "source"):
-        whole = name in ("figure", "%/%", "")
-        table.add_column(name, justify="right" if name == "%/%" else "left", overflow="fold", no_wrap=whole)
+    out.print(f"{result.metric} {answer:.6g}; each figure 10 % lower and higher, the mapping held; % of the answer for 1 %")
     widest = moving[0].swing(result.metric) if moving else 1.0
     for effect in moving[:ROWS_SHOWN]:
         bar = "█" * max(1, round(BAR * effect.swing(result.metric) / widest))
         elasticity = effect.elasticity(result.metric, answer)
-        table.add_row(effect.key, str(effect.value), effect.kind, f"{elasticity:+.3f}", bar, _source(effect))
-    out.print(table)
+        out.print(f"{effect.key:<34}{effect.value!s:<14}{effect.kind:<11}{elasticity:+.4f} {bar}")
+        out.print(f"    {_source(effect)}", style="dim")
     for label, effects in (("also, less", moving[ROWS_SHOWN:]), ("cannot move by a tenth", stuck), ("no effect", still)):
         if effects:
             out.print(f"{label}: {', '.join(effect.key for effect in effects)}")

@@ -14,6 +14,9 @@ from dcsim.study.validate.claims import Claim
 
 FOLDER = Path("runs/validate")
 
+# Code that shows results and computes none.
+SHOWS_ONLY = ("cli/*", "report*.py", "figures.py", "export.py", "study/docs.py", "study/validate/page.py")
+
 
 def version() -> str:
     """Hash of all code and data a row may rest on: any change computes every row again."""
@@ -26,7 +29,8 @@ def version() -> str:
 
 def _files() -> Iterator[Path]:
     code, data = Path(__file__).resolve().parents[2], library.root()
-    for folder, pattern in ((code, "*.py"), (data / "topologies", "*.yaml"), (data / "workloads", "*")):
+    yield from (p for p in sorted(code.rglob("*.py")) if not any(p.relative_to(code).match(only) for only in SHOWS_ONLY))
+    for folder, pattern in ((data / "topologies", "*.yaml"), (data / "workloads", "*")):
         yield from (path for path in sorted(folder.rglob(pattern)) if path.is_file())
 
 
