@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from dcsim.network.packet.compile_kernel import entry, leaf
 from dcsim.network.packet.state import State
 
 MESSAGE_KIND = 1
@@ -13,7 +12,7 @@ PART_COUNT = 10
 COMPUTE, SOFTWARE, JITTER, SWITCHING, CABLE, SERIALISATION, QUEUEING, SLOWEST, RELEASED, OTHER = range(PART_COUNT)
 
 
-@njit(cache=True)
+@leaf
 def _available(s: State, task: int, when: int) -> int:
     """The latest time up to `when` at which the task gave something out; -1 for never."""
     if s.tasks[task].last_out <= when:
@@ -25,7 +24,7 @@ def _available(s: State, task: int, when: int) -> int:
     return int(s.packets[_packet_by(s, task, when)].delivered)
 
 
-@njit(cache=True)
+@leaf
 def _packet_by(s: State, message: int, when: int) -> int:
     """The message's packet that arrived last up to `when`."""
     if s.tasks[message].last_out <= when:
@@ -37,7 +36,7 @@ def _packet_by(s: State, message: int, when: int) -> int:
     return int(found)
 
 
-@njit(cache=True)
+@leaf
 def _cause(s: State, task: int, when: int) -> tuple[int, int]:
     """(the predecessor whose output came last up to `when`, that time); (-1, -1) for none."""
     best, cause = -1, -1
@@ -48,7 +47,7 @@ def _cause(s: State, task: int, when: int) -> tuple[int, int]:
     return cause, best
 
 
-@njit(cache=True)
+@leaf
 def _excess(s: State, parts: Any, follower: int, message: int) -> int:
     """How much longer this message queued (jitter included) than the mean of those awaited with it by `follower`."""
     total, count = 0, 0
@@ -61,7 +60,7 @@ def _excess(s: State, parts: Any, follower: int, message: int) -> int:
     return int(max(0, own - total // count)) if count > 1 else 0
 
 
-@njit(cache=True)
+@leaf
 def _book_message(s: State, parts: Any, message: int, follower: int, when: int, out: Any) -> int:
     """Book a message's journey; returns when its data was there."""
     packet = _packet_by(s, message, when)
@@ -83,7 +82,7 @@ def _book_message(s: State, parts: Any, message: int, follower: int, when: int, 
     return int(journey.ready - s.tasks[message].delay_ps)
 
 
-@njit(cache=True)
+@entry
 def walk(s: State, parts: Any, base: int, out: Any) -> None:
     """Fill out[part] so that its sum is the time from `base` to the last output of any task."""
     task, follower = 0, -1

@@ -12,7 +12,7 @@ from typing import Any
 from numba import njit
 
 _UNCOUNTED: dict[str, Any] = {"cache": True, "_nrt": False}
-_INNER: dict[str, Any] = {**_UNCOUNTED, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 entry: Any = njit(**_UNCOUNTED)
 entry_leaf: Any = njit(forceinline=True, **_UNCOUNTED)

@@ -42,7 +42,10 @@ class Figures:
 
     `flow_control`: "none" (endless buffers), "credits" (InfiniBand), "pause" (PFC) or "drop" (tail drop and
     selective retransmission). `buffer_bytes` is one switch port's input buffer (credits, pause) or output queue
-    (drop). `pause_gap_bytes` is XOFF - XON. `mark_*` are the ECN thresholds on an output queue; None: no marking.
+    (drop); with `go_back` a receiver takes packets in order only, and what follows a loss is sent again (go-back-N).
+    One acknowledgement of `ack_bytes` answers every `ack_packets` packets of a message and its last, on the reverse
+    of each link they crossed. `pause_gap_bytes` is XOFF - XON. `mark_*` are the ECN thresholds on an
+    output queue; None: no marking.
     `input_fifo` makes each switch input one FIFO (head-of-line blocking) instead of virtual output queues.
     `cross_burst_s` groups cross traffic in bursts of that mean length; 0 is Poisson.
     """
@@ -63,6 +66,9 @@ class Figures:
     mark_fraction: float = 0.01
     rate_control: Dcqcn | None = None
     retransmit_timeout_s: float = 1e-3
+    go_back: bool = False
+    ack_bytes: int = 0  # 0: acknowledgements take no bandwidth
+    ack_packets: int = 1
     input_fifo: bool = False
     ugal_bias_packets: int = 3
     cross_packet_bytes: int = 4096

@@ -9,6 +9,7 @@ releases (XOFF - XON) before it sends again, its slots being XOFF plus what is i
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from dcsim.network.packet.compile_kernel import leaf, part
 from dcsim.network.packet.queue_kernel import push
@@ -16,13 +17,6 @@ from dcsim.network.packet.routing_kernel import backlog_ps, mix
 from dcsim.network.packet.state import MARKED, State
 
 UNKNOWN = -1
-
-
-@leaf
-def packet_bytes(s: State, message: int, packet: int) -> int:
-    """Bytes of a packet on the wire: its share of the message and its header."""
-    done = (packet - s.tasks[message].first_packet) * s.rules[0].mtu
-    return int(max(0, min(s.rules[0].mtu, s.tasks[message].size - done)) + s.rules[0].header)
 
 
 @leaf
@@ -79,79 +73,77 @@ def _give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
 
 
 @leaf
-def _uniform(s: State, link: int) -> float:
+def _uniform(rules: Any, links: Any, link: int) -> float:
     """The link's next draw in (0, 1) for cross traffic."""
-    s.links[link].cross_count += 1
-    draw = mix(s.rules[0].seed, link + (1 << 41), s.links[link].cross_count)
+    links[link].cross_count += 1
+    draw = mix(rules[0].seed, link + (1 << 41), links[link].cross_count)
     return float((draw + 0.5) / 4611686018427387904.0)
 
 
 @part
-def advance_cross_traffic(s: State, link: int, now: int) -> None:
+def advance_cross_traffic(rules: Any, links: Any, link: int, now: int) -> None:
     """Queue the cross traffic that reached the link up to `now`: Poisson packets, in bursts if burst_ps is set.
 
     In bursts the link's cross traffic is on or off for exponential spells; on, it offers the square root of
     its mean load, so that it is on for that same share of the time.
     """
-    load, burst = s.links[link].background, s.rules[0].burst_ps
+    load, burst = links[link].background, rules[0].burst_ps
     on_load = math.sqrt(load) if burst > 0 else load
-    one_ps = s.rules[0].cross_bytes * s.links[link].fs_per_byte // 1000
+    one_ps = rules[0].cross_bytes * links[link].fs_per_byte // 1000
     gap = one_ps / on_load
     longest = int(400 * gap / (1.0 - on_load))
-    if s.links[link].cross_count == 0:
-        _begin_cross_traffic(s, link, burst, on_load, gap)
-    while s.links[link].cross_next <= now:
-        if burst > 0 and s.links[link].cross_next >= abs(s.links[link].cross_turn):
-            _turn(s, link, burst, on_load)
+    if links[link].cross_count == 0:
+        _begin_cross_traffic(rules, links, link, burst, on_load, gap)
+    while links[link].cross_next <= now:
+        if burst > 0 and links[link].cross_next >= abs(links[link].cross_turn):
+            _turn(rules, links, link, burst, on_load)
             continue
-        if now - s.links[link].cross_next > longest and burst == 0:
-            s.links[link].cross_next = now - longest
-        if burst > 0 and min(now, s.links[link].cross_turn) - s.links[link].cross_next > longest:
-            s.links[link].cross_next = min(now, s.links[link].cross_turn) - longest
-        s.links[link].free = max(s.links[link].free, s.links[link].cross_next) + one_ps
-        s.links[link].cross_next += max(1, int(-math.log(_uniform(s, link)) * gap))
+        if now - links[link].cross_next > longest and burst == 0:
+            links[link].cross_next = now - longest
+        if burst > 0 and min(now, links[link].cross_turn) - links[link].cross_next > longest:
+            links[link].cross_next = min(now, links[link].cross_turn) - longest
+        links[link].free = max(links[link].free, links[link].cross_next) + one_ps
+        links[link].cross_next += max(1, int(-math.log(_uniform(rules, links, link)) * gap))
 
 
-@part
-def _begin_cross_traffic(s: State, link: int, burst: int, on_fraction: float, gap: float) -> None:
+@leaf
+def _begin_cross_traffic(rules: Any, links: Any, link: int, burst: int, on_fraction: float, gap: float) -> None:
     """The link's first draws: on or off as in the long run, and the first arrival."""
-    on = burst == 0 or _uniform(s, link) < on_fraction
-    s.links[link].cross_next = int(-math.log(_uniform(s, link)) * gap)
+    on = burst == 0 or _uniform(rules, links, link) < on_fraction
+    links[link].cross_next = int(-math.log(_uniform(rules, links, link)) * gap)
     if burst > 0:
-        spell = max(1, int(-math.log(_uniform(s, link)) * burst * (1.0 if on else (1.0 - on_fraction) / on_fraction)))
-        s.links[link].cross_turn = spell if on else -spell
+        spell = max(1, int(-math.log(_uniform(rules, links, link)) * burst * (1.0 if on else (1.0 - on_fraction) / on_fraction)))
+        links[link].cross_turn = spell if on else -spell
         if not on:
-            s.links[link].cross_next = spell
+            links[link].cross_next = spell
 
 
-@part
-def _turn(s: State, link: int, burst: int, on_fraction: float) -> None:
+@leaf
+def _turn(rules: Any, links: Any, link: int, burst: int, on_fraction: float) -> None:
     """Cross traffic turns off, or on again."""
-    at = abs(s.links[link].cross_turn)
-    spell = -math.log(_uniform(s, link)) * burst
-    if s.links[link].cross_turn > 0:
+    at = abs(links[link].cross_turn)
+    spell = -math.log(_uniform(rules, links, link)) * burst
+    if links[link].cross_turn > 0:
         off = max(1, int(spell * (1.0 - on_fraction) / on_fraction))
-        s.links[link].cross_turn = -(at + off)
-        s.links[link].cross_next = at + off
+        links[link].cross_turn = -(at + off)
+        links[link].cross_next = at + off
     else:
-        s.links[link].cross_turn = at + max(1, int(spell))
+        links[link].cross_turn = at + max(1, int(spell))
 
 
 @part
-def _mark(s: State, link: int, packet: int, queue_ps: int) -> None:
+def _mark(rules: Any, links: Any, packets: Any, link: int, packet: int, queue_ps: int) -> None:
     """ECN: mark with a probability rising from 0 at the low threshold to mark_fraction at the high one, then always."""
-    low, high = s.links[link].mark_low_ps, s.links[link].mark_high_ps
-    if queue_ps <= low:
-        return
+    low, high = links[link].mark_low_ps, links[link].mark_high_ps
     if queue_ps < high:
-        draw = (mix(s.rules[0].seed, packet + (1 << 42), link) & 0xFFFFFF) / 16777216.0
-        if draw * (high - low) >= s.rules[0].mark_fraction * (queue_ps - low):
+        draw = (mix(rules[0].seed, packet + (1 << 42), link) & 0xFFFFFF) / 16777216.0
+        if draw * (high - low) >= rules[0].mark_fraction * (queue_ps - low):
             return
-    s.packets[packet].flags |= MARKED
-    s.links[link].marks += 1
+    packets[packet].flags |= MARKED
+    links[link].marks += 1
 
 
-@part
+@leaf
 def _advance_input(s: State, link: int, end: int) -> None:
     """INPUT_FIFO: the head of an input buffer has left at `end`; the packet behind it comes to the head then."""
     head = s.links[link].input_first
@@ -163,21 +155,33 @@ def _advance_input(s: State, link: int, end: int) -> None:
 
 
 @leaf
-def grant(s: State, now: int, link: int, channel: int, packet: int) -> int:
-    """Give the packet its place on the link; returns when its tail has left.
-
-    The packet's next event (its head's arrival at the next queue) is pushed unless the link ends at its target,
-    in which case `tail` is when it is delivered.
+def _acknowledge(s: State, link: int, packet: int, message: int, now: int) -> None:
+    """Every `ack_packets`-th packet of a message and its last have the reverse of each of their links busy with their
+    acknowledgement. It is booked as the packet passes, not a round trip later, which costs the same bandwidth.
     """
-    row = s.packets[packet]
-    size = packet_bytes(s, row.message, packet)
-    start = max(now, s.links[link].free)
-    serial = (size * s.links[link].fs_per_byte + 500) // 1000
+    begin, count = s.tasks[message].first_packet, s.tasks[message].packets
+    if (packet - begin + 1) % s.rules[0].ack_packets == 0 or packet - begin + 1 == count:
+        back = s.links[link].reverse
+        serial = (s.rules[0].ack_bytes * s.links[back].fs_per_byte + 500) // 1000
+        s.links[back].free = max(now, s.links[back].free) + serial
+        s.links[back].busy += serial
+        s.links[back].ack_bytes += s.rules[0].ack_bytes
+
+
+@leaf
+def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
+    """Give the packet its place on the link; True when the link ends at its target: `tail` is when it is delivered.
+
+    Otherwise its next event (its head's arrival at the next queue) is pushed.
+    """
+    row, line = s.packets[packet], s.links[link]
+    start = max(now, line.free)
+    serial = (row.bytes * line.fs_per_byte + 500) // 1000
     end = max(start + serial, row.tail)
-    s.links[link].free = end
-    s.links[link].busy += end - start
-    s.links[link].bytes += size
-    s.links[link].packets += 1
+    line.free = end
+    line.busy += end - start
+    line.bytes += row.bytes
+    line.packets += 1
     came_from, came_on = row.link, row.channel
     if came_from >= 0:
         if s.rules[0].slots > 0:
@@ -186,24 +190,26 @@ def grant(s: State, now: int, link: int, channel: int, packet: int) -> int:
             _advance_input(s, came_from, end)
     if s.rules[0].slots > 0:
         s.queues[link * s.rules[0].channels + channel].taken += 1
-    last = s.links[link].target == s.tasks[row.message].target
+    last = line.target == row.target
     row.queue += start - row.arrived
-    row.wire += s.links[link].wire_ps
-    row.switch += s.links[link].node_ps
+    row.wire += line.wire_ps
+    row.switch += line.node_ps
     row.link, row.channel = link, channel
-    row.tail = end + s.links[link].wire_ps + s.links[link].node_ps
+    row.tail = end + line.wire_ps + line.node_ps
     leave = end
     if not (last or s.rules[0].store_forward):
         leave = start
     row.serial += leave - start
-    row.arrived = leave + s.links[link].wire_ps + s.links[link].node_ps
+    row.arrived = leave + line.wire_ps + line.node_ps
     if s.rules[0].store_forward:
         row.tail = row.arrived
+    if s.rules[0].ack_bytes > 0:
+        _acknowledge(s, link, packet, row.message, now)
     if not last:
         push(s.wheel, row.arrived, link, packet)
     elif s.rules[0].slots > 0:
-        _give_back(s, link, channel, row.tail + s.links[link].wire_ps, now)
-    return int(end)
+        _give_back(s, link, channel, row.tail + line.wire_ps, now)
+    return bool(last)
 
 
 GRANTED, HELD, DROPPED = 0, 1, 2
@@ -211,49 +217,52 @@ GRANTED, HELD, DROPPED = 0, 1, 2
 
 @leaf
 def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
-    """A packet asks for a link: GRANTED, HELD until there is credit, or DROPPED because the queue is full."""
-    if s.links[link].background > 0.0:
-        advance_cross_traffic(s, link, now)
+    """A packet asks for a link: it may be GRANTED, HELD until there is credit, or DROPPED because the queue is full."""
+    row, line = s.packets[packet], s.links[link]
+    if line.background > 0.0:
+        advance_cross_traffic(s.rules, s.links, link, now)
     queue_ps = backlog_ps(s, link, now)
-    if queue_ps > s.links[link].peak_ps:
-        s.links[link].peak_ps = queue_ps
-    at_switch = s.packets[packet].link >= 0
-    if at_switch and s.links[link].buffer_ps >= 0 and queue_ps > s.links[link].buffer_ps:
-        s.links[link].drops += 1
-        s.links[link].dropped_bytes += packet_bytes(s, s.packets[packet].message, packet)
+    if queue_ps > line.peak_ps:
+        line.peak_ps = queue_ps
+    at_switch = row.link >= 0
+    if at_switch and line.buffer_ps >= 0 and queue_ps > line.buffer_ps:
+        line.drops += 1
+        line.dropped_bytes += row.bytes
         return DROPPED
-    if at_switch and s.links[link].mark_low_ps >= 0:
-        _mark(s, link, packet, queue_ps)
+    if at_switch and line.mark_low_ps >= 0 and queue_ps > line.mark_low_ps:
+        _mark(s.rules, s.links, s.packets, link, packet, queue_ps)
     if s.rules[0].slots > 0:
         queue = link * s.rules[0].channels + channel
         ready = UNKNOWN
         if s.queues[queue].held_first < 0:
-            ready = _slot_time(s, queue)
-            if ready == UNKNOWN or ready > max(now, s.links[link].free):
-                _close_gate(s, link, queue)
-                ready = _slot_time(s, queue)
-        if ready == UNKNOWN or ready > max(now, s.links[link].free):
-            size = packet_bytes(s, s.packets[packet].message, packet)
-            _hold(s, queue, link, packet, size * s.links[link].fs_per_byte // 1000)
+            ready = _ready(s, now, link, queue)
+        if ready == UNKNOWN or ready > max(now, line.free):
+            _hold(s, queue, link, packet, row.bytes * line.fs_per_byte // 1000)
             if ready != UNKNOWN:
                 s.queues[queue].waking = True
                 push(s.wheel, ready, link, len(s.packets) + 1 + channel)
             return HELD
-    grant(s, now, link, channel, packet)
     return GRANTED
 
 
-@part
+@leaf
+def _ready(s: State, now: int, link: int, queue: int) -> int:
+    """When the channel may send its next packet; when buffers alone delay it, that pause is noted."""
+    ready = _slot_time(s, queue)
+    if ready == UNKNOWN or ready > max(now, s.links[link].free):
+        _close_gate(s, link, queue)
+        ready = _slot_time(s, queue)
+    return int(ready)
+
+
+@leaf
 def next_held(s: State, now: int, link: int, channel: int) -> int:
     """The held packet that may go now, taken off its queue; -1 when none may (a wake is then set if it can be)."""
     queue = link * s.rules[0].channels + channel
     packet = s.queues[queue].held_first
     if packet < 0:
         return -1
-    ready = _slot_time(s, queue)
-    if ready == UNKNOWN or ready > max(now, s.links[link].free):
-        _close_gate(s, link, queue)
-        ready = _slot_time(s, queue)
+    ready = _ready(s, now, link, queue)
     if ready == UNKNOWN:
         return -1
     if ready > max(now, s.links[link].free):
@@ -261,6 +270,5 @@ def next_held(s: State, now: int, link: int, channel: int) -> int:
         push(s.wheel, ready, link, len(s.packets) + 1 + channel)
         return -1
     s.queues[queue].held_first = s.packets[packet].next
-    size = packet_bytes(s, s.packets[packet].message, packet)
-    s.links[link].waiting_ps -= size * s.links[link].fs_per_byte // 1000
+    s.links[link].waiting_ps -= s.packets[packet].bytes * s.links[link].fs_per_byte // 1000
     return int(packet)

@@ -7,7 +7,7 @@ task's inputs are complete its output is linear between first and last, as in dc
 
 from __future__ import annotations
 
-from dcsim.network.packet.compile_kernel import leaf
+from dcsim.network.packet.compile_kernel import leaf, part
 from dcsim.network.packet.queue_kernel import push
 from dcsim.network.packet.state import ADMITTED, IDLE, START_PLACE, STARTING, UNDECIDED, State
 
@@ -63,7 +63,7 @@ def _compute(s: State, task: int, fraction: int, last: int) -> bool:
 def _release(s: State, now: int, message: int, fraction: int, first: int, last: int) -> None:
     """Hand the packets that are full to the adapter."""
     begin = s.tasks[message].first_packet
-    count = s.tasks[message + 1].first_packet - begin
+    count = s.tasks[message].packets
     if s.tasks[message].start < 0:
         s.tasks[message].start = max(first, s.tasks[message].release_ps)
     full = fraction * count >> 20
@@ -75,7 +75,9 @@ def _release(s: State, now: int, message: int, fraction: int, first: int, last: 
         if at_once and size > 0:
             ready = first + (last - first) * min((k + 1) * s.rules[0].mtu, size) // size
         row = s.packets[begin + k]
-        row.message, row.link, row.next, row.detour, row.delivered = message, -1, -1, UNDECIDED, -1
+        row.message, row.target, row.link, row.next = message, s.tasks[message].target, -1, -1
+        row.detour, row.delivered = UNDECIDED, -1
+        row.bytes = max(0, min(s.rules[0].mtu, size - k * s.rules[0].mtu)) + s.rules[0].header
         row.channel, row.flags, row.queue, row.wire, row.serial, row.switch = 0, 0, 0, 0, 0, 0
         row.ready = max(ready + s.tasks[message].delay_ps, earliest)
     if full > s.tasks[message].released:
@@ -103,7 +105,7 @@ def _wake_successors(s: State, task: int, was: int, depth: int) -> int:
     return depth
 
 
-@leaf
+@part
 def spread(s: State, now: int, task: int, was: int) -> None:
     """Task `task` has progressed from fraction `was`: advance everything that follows from it."""
     depth = 0
@@ -125,7 +127,7 @@ def spread(s: State, now: int, task: int, was: int) -> None:
             return
 
 
-@leaf
+@part
 def begin_root(s: State, now: int, task: int) -> None:
     """Start a task without predecessors at `now`."""
     if s.tasks[task].kind == MESSAGE_KIND:
@@ -141,15 +143,17 @@ def begin_root(s: State, now: int, task: int) -> None:
 @leaf
 def arrive(s: State, now: int, message: int, packet: int, when: int) -> None:
     """A packet's tail reaches the target chip at `when` (now or later)."""
-    was = s.tasks[message].fraction
-    count = s.tasks[message + 1].first_packet - s.tasks[message].first_packet
+    row = s.tasks[message]
+    was = row.fraction
     s.packets[packet].delivered = when
-    s.tasks[message].arrived += 1
-    s.tasks[message].fraction = (s.tasks[message].arrived * ONE + count - 1) // count
-    if was == 0 or when < s.tasks[message].first_out:
-        s.tasks[message].first_out = when
-    if was == 0 or when > s.tasks[message].last_out:
-        s.tasks[message].last_out = when
-        s.tasks[message].last_packet = packet
-    spread(s, now, message, was)
-
+    row.arrived += 1
+    row.fraction = (row.arrived * ONE + row.packets - 1) // row.packets
+    if was == 0 or when < row.first_out:
+        row.first_out = when
+    if was == 0 or when > row.last_out:
+        row.last_out = when
+        row.last_packet = packet
+    if row.followers > 0:
+        spread(s, now, message, was)
+    elif row.fraction == ONE:
+        s.tally[0].open -= 1

@@ -14,25 +14,24 @@ import numpy as np
 
 from dcsim.network.packet.compile_kernel import entry_leaf, leaf, part
 
-# Slots of `Wheel.at`.
-FREE, BUCKET, CURSOR, ACTIVE, PENDING, FAR = range(6)
+# Places in `Wheel.at`: free slot, bucket being read, its next key, its keys, all events, far events, three bit widths.
+FREE, BUCKET, CURSOR, ACTIVE, PENDING, FAR, OFFSET_BITS, PLACE_BITS, ITEM_BITS, SCALARS = range(10)
 
+DIGIT = 256  # values of one digit of the radix sort
+SHORT = 24  # up to so many keys are sorted by insertion
 
-RUN = 24  # keys sorted by insertion before merging
+SLOT = np.dtype([("key", "i8"), ("next", "i8")])  # an event of a bucket, and the next of its chain (or a free slot)
+FAR_EVENT = np.dtype([("bucket", "i8"), ("key", "i8")])
 
 
 class Wheel(NamedTuple):
-    """Struct of arrays; `at` holds the six scalars named above, `shape` the four bit widths and masks."""
+    """The pending events, as arrays."""
 
-    head: Any  # int32[bucket] first event of the bucket's chain, -1 for none
-    link: Any  # int32[event] next event of the chain (or of the free list)
-    key: Any  # int64[event]
-    active: Any  # int64[event] sorted keys of the bucket being read
-    scratch: Any  # int64[event] for sorting
-    far_time: Any  # int64[event] heap of (bucket number, key) beyond the horizon
-    far_key: Any  # int64[event]
-    at: Any  # int64[6]
-    shape: Any  # int64[3]: bits of offset, bits of place, bits of item
+    head: Any  # int32[bucket] first slot of the bucket's chain, -1 for none
+    slots: Any  # SLOT[event]
+    active: Any  # int64[2, event] sorted keys of the bucket being read; scratch
+    far: Any  # FAR_EVENT[event] binary heap of the events beyond the horizon
+    at: Any  # int64[SCALARS + DIGIT] the scalars named above, and counts for sorting
 
 
 def make_wheel(capacity: int, places: int, items: int, width_ps: int, bucket_count: int = 8192) -> Wheel:
@@ -42,170 +41,171 @@ def make_wheel(capacity: int, places: int, items: int, width_ps: int, bucket_cou
     offset_bits = max(4, min(int(width_ps).bit_length() - 1, 62 - item_bits - place_bits))
     if offset_bits + item_bits + place_bits > 62:
         raise ValueError("too many links and packets for one event key")
-    chain = np.arange(1, capacity + 1, dtype=np.int32)
-    chain[-1] = -1
-    return Wheel(
-        np.full(bucket_count, -1, np.int32), chain, np.empty(capacity, np.int64), np.empty(capacity, np.int64),
-        np.empty(capacity, np.int64), np.empty(capacity, np.int64), np.empty(capacity, np.int64), np.zeros(6, np.int64),
-        np.array([offset_bits, place_bits, item_bits], np.int64),
-    )
+    wheel = Wheel(np.empty(bucket_count, np.int32), np.empty(capacity, SLOT), np.empty((2, capacity), np.int64),
+                  np.empty(capacity, FAR_EVENT), np.zeros(SCALARS + DIGIT, np.int64))
+    wheel.at[OFFSET_BITS:SCALARS] = offset_bits, place_bits, item_bits
+    empty(wheel)
+    return wheel
 
 
 def empty(wheel: Wheel) -> None:
     """Forget all events and go back to time 0."""
     wheel.head[:] = -1
-    wheel.link[:] = np.arange(1, len(wheel.link) + 1)
-    wheel.link[-1] = -1
-    wheel.at[:] = 0
+    wheel.slots["next"] = np.arange(1, len(wheel.slots) + 1)
+    wheel.slots["next"][-1] = -1
+    wheel.at[:OFFSET_BITS] = 0
 
 
 @entry_leaf
 def push(wheel: Wheel, time: int, place: int, item: int) -> None:
     """Add an event; its time must not lie before the last event popped."""
-    offset_bits, place_bits, item_bits = wheel.shape[0], wheel.shape[1], wheel.shape[2]
+    at = wheel.at
+    offset_bits, place_bits, item_bits = at[OFFSET_BITS], at[PLACE_BITS], at[ITEM_BITS]
     bucket = time >> offset_bits
     key = (((time - (bucket << offset_bits)) << place_bits | place) << item_bits) | item
-    at = wheel.at
     at[PENDING] += 1
     if bucket <= at[BUCKET]:
         _insert_active(wheel, key)
     elif bucket - at[BUCKET] < len(wheel.head):
         _chain(wheel, bucket, key)
     else:
-        _push_far(wheel, bucket, key)
+        _push_far(wheel.far, at[FAR], bucket, key)
+        at[FAR] += 1
 
 
-@part
+@leaf
 def _insert_active(wheel: Wheel, key: int) -> None:
+    """An event of the bucket being read: put it in its place among the keys still to come."""
     at, active = wheel.at, wheel.active
     if at[CURSOR] > 0 and at[CURSOR] == at[ACTIVE]:
         at[CURSOR] = 0
         at[ACTIVE] = 0
     i = at[ACTIVE]
     at[ACTIVE] += 1
-    while i > at[CURSOR] and active[i - 1] > key:
-        active[i] = active[i - 1]
+    while i > at[CURSOR] and active[0, i - 1] > key:
+        active[0, i] = active[0, i - 1]
         i -= 1
-    active[i] = key
+    active[0, i] = key
 
 
 @leaf
 def _chain(wheel: Wheel, bucket: int, key: int) -> None:
-    at = wheel.at
-    slot = at[FREE]
-    at[FREE] = wheel.link[slot]
-    wheel.key[slot] = key
+    slot = wheel.at[FREE]
     index = bucket & (len(wheel.head) - 1)
-    wheel.link[slot] = wheel.head[index]
+    wheel.at[FREE] = wheel.slots[slot].next
+    wheel.slots[slot].key = key
+    wheel.slots[slot].next = wheel.head[index]
     wheel.head[index] = slot
 
 
 @part
-def _push_far(wheel: Wheel, bucket: int, key: int) -> None:
-    time, keys = wheel.far_time, wheel.far_key
-    i = wheel.at[FAR]
-    wheel.at[FAR] += 1
+def _push_far(far: Any, i: int, bucket: int, key: int) -> None:
+    """Add an event to the heap of `i` events."""
     while i > 0:
         parent = (i - 1) >> 1
-        if time[parent] < bucket or (time[parent] == bucket and keys[parent] <= key):
+        if far[parent].bucket < bucket or (far[parent].bucket == bucket and far[parent].key <= key):
             break
-        time[i], keys[i] = time[parent], keys[parent]
+        far[i].bucket, far[i].key = far[parent].bucket, far[parent].key
         i = parent
-    time[i], keys[i] = bucket, key
+    far[i].bucket, far[i].key = bucket, key
 
 
 @part
-def _pop_far(wheel: Wheel) -> None:
-    """Move the earliest far event into the wheel."""
-    time, keys = wheel.far_time, wheel.far_key
-    first_bucket, first_key = time[0], keys[0]
-    wheel.at[FAR] -= 1
-    count = wheel.at[FAR]
-    bucket, key = time[count], keys[count]
+def _pop_far(far: Any, count: int) -> None:
+    """Take the first event off the heap, `count` events staying."""
+    bucket, key = far[count].bucket, far[count].key
     i = 0
     while True:
         child = 2 * i + 1
         if child >= count:
             break
         right = child + 1
-        if right < count and (time[right] < time[child] or (time[right] == time[child] and keys[right] < keys[child])):
+        if right < count and (far[right].bucket < far[child].bucket
+                              or (far[right].bucket == far[child].bucket and far[right].key < far[child].key)):
             child = right
-        if time[child] > bucket or (time[child] == bucket and keys[child] >= key):
+        if far[child].bucket > bucket or (far[child].bucket == bucket and far[child].key >= key):
             break
-        time[i], keys[i] = time[child], keys[child]
+        far[i].bucket, far[i].key = far[child].bucket, far[child].key
         i = child
-    time[i], keys[i] = bucket, key
-    _chain(wheel, first_bucket, first_key)
+    far[i].bucket, far[i].key = bucket, key
 
 
 @part
-def _sort(keys: Any, scratch: Any, count: int) -> None:
-    """Sort keys[:count]: insertion in runs of RUN, then merges by way of `scratch`."""
-    for begin in range(0, count, RUN):
-        for i in range(begin + 1, min(begin + RUN, count)):
-            key = keys[i]
-            j = i - 1
-            while j >= begin and keys[j] > key:
-                keys[j + 1] = keys[j]
-                j -= 1
-            keys[j + 1] = key
-    width = RUN
-    while width < count:
-        for begin in range(0, count - width, 2 * width):
-            _merge(keys, scratch, begin, begin + width, min(begin + 2 * width, count))
-        width *= 2
-
-
-@part
-def _merge(keys: Any, scratch: Any, begin: int, middle: int, end: int) -> None:
-    """Merge the sorted keys[begin:middle] and keys[middle:end]."""
-    if keys[middle - 1] <= keys[middle]:
+def _sort(keys: Any, counts: Any, count: int) -> None:
+    """Sort keys[0, :count]: by insertion when few, else digit by digit (radix), by way of keys[1]."""
+    if count > SHORT:
+        differ = 0
+        for i in range(1, count):
+            differ |= keys[0, i] ^ keys[0, 0]
+        source, shift = 0, 0
+        while differ >> shift:
+            if (differ >> shift) & (DIGIT - 1):
+                _sort_digit(keys[source], keys[1 - source], counts, count, shift)
+                source = 1 - source
+            shift += 8
+        if source == 1:
+            for i in range(count):
+                keys[0, i] = keys[1, i]
         return
-    for i in range(begin, middle):
-        scratch[i] = keys[i]
-    left, right, to = begin, middle, begin
-    while left < middle:
-        if right < end and keys[right] < scratch[left]:
-            keys[to] = keys[right]
-            right += 1
-        else:
-            keys[to] = scratch[left]
-            left += 1
-        to += 1
+    for i in range(1, count):
+        key = keys[0, i]
+        j = i - 1
+        while j >= 0 and keys[0, j] > key:
+            keys[0, j + 1] = keys[0, j]
+            j -= 1
+        keys[0, j + 1] = key
+
+
+@leaf
+def _sort_digit(keys: Any, to: Any, counts: Any, count: int, shift: int) -> None:
+    """Order keys[:count] by one digit into `to`, equal digits staying in order."""
+    for digit in range(DIGIT):
+        counts[SCALARS + digit] = 0
+    for i in range(count):
+        counts[SCALARS + ((keys[i] >> shift) & (DIGIT - 1))] += 1
+    before = 0
+    for digit in range(DIGIT):
+        here = counts[SCALARS + digit]
+        counts[SCALARS + digit] = before
+        before += here
+    for i in range(count):
+        digit = SCALARS + ((keys[i] >> shift) & (DIGIT - 1))
+        to[counts[digit]] = keys[i]
+        counts[digit] += 1
 
 
 @part
 def _next_bucket(wheel: Wheel) -> None:
     """Load and sort the next bucket that holds an event."""
-    at, mask = wheel.at, len(wheel.head) - 1
+    at, far, mask = wheel.at, wheel.far, len(wheel.head) - 1
     if at[PENDING] == at[FAR]:
-        at[BUCKET] = wheel.far_time[0] - 1
+        at[BUCKET] = far[0].bucket - 1
     while True:
         at[BUCKET] += 1
-        while at[FAR] > 0 and wheel.far_time[0] - at[BUCKET] <= mask:
-            _pop_far(wheel)
+        while at[FAR] > 0 and far[0].bucket - at[BUCKET] <= mask:
+            at[FAR] -= 1
+            bucket, key = far[0].bucket, far[0].key
+            _pop_far(far, at[FAR])
+            _chain(wheel, bucket, key)
         slot = wheel.head[at[BUCKET] & mask]
         if slot >= 0:
             break
     wheel.head[at[BUCKET] & mask] = -1
     at[ACTIVE] = _unchain(wheel, slot)
     at[CURSOR] = 0
-    _sort(wheel.active, wheel.scratch, at[ACTIVE])
+    _sort(wheel.active, at, at[ACTIVE])
 
 
-@part
+@leaf
 def _unchain(wheel: Wheel, first: int) -> int:
-    """Copy a chain's keys to `active`, oldest first, free its slots and return how many there were."""
+    """Copy a chain's keys to `active`, free its slots and return how many there were."""
     count, slot, last = 0, first, first
     while slot >= 0:
-        wheel.active[count] = wheel.key[slot]
+        wheel.active[0, count] = wheel.slots[slot].key
         count += 1
-        last, slot = slot, wheel.link[slot]
-    wheel.link[last] = wheel.at[FREE]
+        last, slot = slot, wheel.slots[slot].next
+    wheel.slots[last].next = wheel.at[FREE]
     wheel.at[FREE] = first
-    for i in range(count // 2):
-        other = count - 1 - i
-        wheel.active[i], wheel.active[other] = wheel.active[other], wheel.active[i]
     return count
 
 
@@ -215,10 +215,10 @@ def pop(wheel: Wheel) -> tuple[int, int, int]:
     at = wheel.at
     if at[CURSOR] == at[ACTIVE]:
         _next_bucket(wheel)
-    key = wheel.active[at[CURSOR]]
+    key = wheel.active[0, at[CURSOR]]
     at[CURSOR] += 1
     at[PENDING] -= 1
-    offset_bits, place_bits, item_bits = wheel.shape[0], wheel.shape[1], wheel.shape[2]
+    offset_bits, place_bits, item_bits = at[OFFSET_BITS], at[PLACE_BITS], at[ITEM_BITS]
     item = key & ((1 << item_bits) - 1)
     place = (key >> item_bits) & ((1 << place_bits) - 1)
     return (at[BUCKET] << offset_bits) + (key >> (item_bits + place_bits)), place, item

@@ -19,7 +19,7 @@ from dcsim.network.packet.state import ADAPTIVE
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Minimal next hops: `set_of[epoch, vertex, column]` names a set of equal links.
+    """Minimal next hops: `set_of[epoch, vertex, column]` is where in `sets` the equal links are.
 
     -1 is the target's own switch, -2 cut off. The columns from `first_group` on lead to each group.
     """
@@ -27,8 +27,7 @@ class Routes:
     column: Any  # int32[chip] column of each chip
     set_of: Any  # int32[epoch, vertex, column]
     distance: Any  # int32[epoch, vertex, column] sum of link weights
-    set_start: Any  # int32[set + 1]
-    set_link: Any  # int32[]
+    sets: Any  # int32[] at a set's number: how many links it has, then the links
     groups: Any  # int32[] groups a detour may visit
     first_group: int
 
@@ -106,10 +105,8 @@ def build_routes(fabric: Fabric, downs: list[frozenset[int]]) -> Routes:
     shape = (len(downs), fabric.vertex_count, width)
     set_of, distance = np.full(shape, -2, np.int32), np.full(shape, kernel.FAR, np.int32)
     weight = link_weights(fabric)
-    room = fabric.vertex_count * width + 1
-    set_start = np.zeros(len(downs) * room + 1, np.int32)
-    set_link = np.zeros(_set_room(fabric, width) * len(downs), np.int32)
-    count = 0
+    sets = np.zeros(_set_room(fabric, width) * len(downs), np.int32)
+    end = 0
     for epoch, down in enumerate(downs):
         usable = np.ones(fabric.link_count, np.bool_)
         usable[list(down)] = False
@@ -117,17 +114,15 @@ def build_routes(fabric: Fabric, downs: list[frozenset[int]]) -> Routes:
         if not is_direct(fabric):
             usable &= fabric.link_target >= fabric.chip_count
         kernel.relax(fabric.link_source, fabric.link_target, weight, usable, distance[epoch])
-        count = kernel.gather_sets(fabric.first_link, fabric.link_target, weight, usable, distance[epoch], attached,
-                                   set_of[epoch], set_start, set_link, count)
-    ends = int(set_start[count])
-    return Routes(column, set_of, distance, set_start[: count + 1].copy(), set_link[:ends].copy(), groups,
-                  first_group)
+        end = kernel.gather_sets(fabric.first_link, fabric.link_target, weight, usable, distance[epoch], attached,
+                                 set_of[epoch], sets, end)
+    return Routes(column, set_of, distance, sets[:end].copy(), groups, first_group)
 
 
 def _set_room(fabric: Fabric, width: int) -> int:
-    """An upper bound of the links in all sets: every vertex could have a different set for every column."""
+    """An upper bound of the room of all sets: every vertex could have a different set for every column."""
     degree = np.diff(fabric.first_link).astype(np.int64)
-    return int(np.sum(degree * min(width, 1 << 16))) + 1
+    return int(np.sum((degree + 1) * min(width, 1 << 16))) + int(degree.max(initial=0)) + 2
 
 
 def _columns(fabric: Fabric, faulty: frozenset[int]) -> tuple[Any, list[list[int]]]:
@@ -174,8 +169,7 @@ def channels_needed(fabric: Fabric, routes: Routes, rule: int) -> int:
     most = [0, 0]
     for set_of in routes.set_of:
         for column in range(set_of.shape[1]):
-            count = kernel.most_rises(fabric.link_source, order, fabric.link_target, set_of, routes.set_start,
-                                      routes.set_link, column, rises)
+            count = kernel.most_rises(fabric.link_source, order, fabric.link_target, set_of, routes.sets, column, rises)
             to_group = int(column >= routes.first_group)
             most[to_group] = max(most[to_group], count)
     if rule >= ADAPTIVE and len(routes.groups) >= 3:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from dcsim.network.packet.compile_kernel import leaf, part
-from dcsim.network.packet.state import ADAPTIVE, SPRAY, STRAIGHT, UGAL, UNDECIDED, VALIANT, State
+from dcsim.network.packet.state import ADAPTIVE, SPRAY, STRAIGHT, UGAL, VALIANT, State
 
 CROSSING = 1024  # leaving a node or a group outweighs any number of links inside
 FAR = 1 << 28
@@ -45,51 +45,48 @@ def relax(source: Any, target: Any, weight: Any, usable: Any, distance: Any) -> 
 
 @njit(cache=True)
 def gather_sets(
-    first_link: Any, target: Any, weight: Any, usable: Any, distance: Any, attached: Any, set_of: Any,
-    set_start: Any, set_link: Any, set_count: int,
+    first_link: Any, target: Any, weight: Any, usable: Any, distance: Any, attached: Any, set_of: Any, sets: Any, end: int,
 ) -> int:
-    """Fill set_of[vertex, column] with the set of links one step closer; equal sets of a vertex are shared.
+    """Fill set_of[vertex, column] with where in `sets` the links one step closer are; equal sets of a vertex are shared.
 
-    `attached[vertex, column]` marks targets the vertex itself serves. Returns the number of sets so far.
+    `attached[vertex, column]` marks targets the vertex itself serves. Returns the new end of `sets`.
     """
     for vertex in range(len(first_link) - 1):
-        own = set_count
+        own = end
         for column in range(set_of.shape[1]):
             if attached[vertex, column]:
                 set_of[vertex, column] = -1
                 continue
-            end = set_start[set_count]
+            count = 0
             for link in range(first_link[vertex], first_link[vertex + 1]):
                 if usable[link] and distance[target[link], column] + weight[link] == distance[vertex, column]:
-                    set_link[end] = link
-                    end += 1
-            if end == set_start[set_count] or distance[vertex, column] >= FAR:
+                    count += 1
+                    sets[end + count] = link
+            if count == 0 or distance[vertex, column] >= FAR:
                 set_of[vertex, column] = -2
                 continue
-            found = _find_set(set_start, set_link, own, set_count, end)
-            if found == set_count:
-                set_count += 1
-                set_start[set_count] = end
+            sets[end] = count
+            found = _find_set(sets, own, end)
+            if found == end:
+                end += 1 + count
             set_of[vertex, column] = found
-    return set_count
+    return end
 
 
 @part
-def _find_set(set_start: Any, set_link: Any, own: int, count: int, end: int) -> int:
-    """The earlier set of this vertex equal to the one just written at the end, or `count`."""
-    first = set_start[count]
-    for index in range(own, count):
-        begin = set_start[index]
-        if set_start[index + 1] - begin != end - first:
-            continue
+def _find_set(sets: Any, own: int, end: int) -> int:
+    """The earlier set of this vertex (they begin at `own`) equal to the one written at `end`, or `end`."""
+    index = own
+    while index < end:
         same = True
-        for i in range(end - first):
-            if set_link[begin + i] != set_link[first + i]:
+        for i in range(sets[index] + 1):
+            if sets[index + i] != sets[end + i]:
                 same = False
                 break
         if same:
             return index
-    return count
+        index += sets[index] + 1
+    return end
 
 
 @leaf
@@ -101,16 +98,13 @@ def backlog_ps(s: State, link: int, now: int) -> int:
 @leaf
 def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
     """One link of a set: by the draw, or the one with the shortest queue (ties by the draw)."""
-    begin = s.set_start[index]
-    count = s.set_start[index + 1] - begin
-    if count == 1:
-        return int(s.set_link[begin])
-    chosen = int(s.set_link[begin + draw % count])
-    if rule != ADAPTIVE:
+    begin, count = index + 1, s.sets[index]
+    chosen = int(s.sets[begin + draw % count])
+    if rule < ADAPTIVE:
         return chosen
     least = backlog_ps(s, chosen, now)
     for i in range(count):
-        link = int(s.set_link[begin + (draw + i) % count])
+        link = int(s.sets[begin + (draw + i) % count])
         work = backlog_ps(s, link, now)
         if work < least:
             chosen, least = link, work
@@ -135,7 +129,7 @@ def own_link(s: State, vertex: int, chip: int, draw: int) -> int:
     return -1
 
 
-@part
+@leaf
 def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int) -> tuple[int, int, int]:
     """Walk the minimal path until it has crossed to another group: (queue met in ps, links walked, vertex reached).
 
@@ -143,7 +137,7 @@ def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int
     """
     work, hops, here = 0, 0, vertex
     while s.set_of[epoch, here, column] >= 0:
-        link = s.set_link[s.set_start[s.set_of[epoch, here, column]]]
+        link = s.sets[s.set_of[epoch, here, column] + 1]
         if whole or hops == 0:
             work += backlog_ps(s, link, now)
         hops += 1
@@ -154,7 +148,7 @@ def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int
     return work, hops, here
 
 
-@part
+@leaf
 def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
     """The group a packet visits on its way (Valiant), or STRAIGHT.
 
@@ -178,37 +172,37 @@ def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now
     around, out, entry = _leave(s, epoch, vertex, s.rules[0].first_group + group, whole, now)
     direct_hops = s.distance[epoch, vertex, column] & (CROSSING - 1)
     around_hops = out + (s.distance[epoch, entry, column] & (CROSSING - 1))
-    first = s.set_link[s.set_start[s.set_of[epoch, vertex, column]]]
+    first = s.sets[s.set_of[epoch, vertex, column] + 1]
     one_ps = (s.rules[0].mtu + s.rules[0].header) * s.links[first].fs_per_byte // 1000
     bias = s.rules[0].bias * one_ps * direct_hops
     return group if direct * direct_hops > around * around_hops + bias else STRAIGHT
 
 
 @leaf
-def next_link(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
-    """The link a packet leaves `vertex` by on its way to `chip`; -1 when it is cut off."""
+def next_link(s: State, epoch: int, vertex: int, packet: int, now: int) -> int:
+    """The link a packet leaves `vertex` by on its way to its target; -1 when it is cut off."""
     row = s.packets[packet]
-    rule, seed = s.rules[0].routing, s.rules[0].seed
-    if rule >= ADAPTIVE and row.link >= 0 and s.links[row.link].source_ps >= 0 and row.detour == UNDECIDED:
-        row.detour = choose_detour(s, epoch, vertex, chip, packet, now)
-    column = s.vertices[chip].column
+    rule = s.rules[0].routing
+    column = s.vertices[row.target].column
     if row.detour >= 0:
         if s.vertices[vertex].group == row.detour:
             row.detour = STRAIGHT
         else:
             column = s.rules[0].first_group + row.detour
     index = s.set_of[epoch, vertex, column]
+    if index >= 0 and s.sets[index] == 1:
+        return int(s.sets[index + 1])
     per_packet = rule == SPRAY or rule >= ADAPTIVE
-    draw = mix(seed, packet if per_packet else row.message + (1 << 40), vertex)
+    draw = mix(s.rules[0].seed, packet if per_packet else row.message + (1 << 40), vertex)
     if index == -1:
-        return int(own_link(s, vertex, chip, draw))
+        return int(own_link(s, vertex, row.target, draw))
     if index < 0:
         return -1
-    return int(_pick(s, index, ADAPTIVE if rule >= ADAPTIVE else rule, draw, now))
+    return int(_pick(s, index, rule, draw, now))
 
 
 @njit(cache=True)
-def most_rises(source: Any, order: Any, target: Any, set_of: Any, set_start: Any, set_link: Any, column: int,
+def most_rises(source: Any, order: Any, target: Any, set_of: Any, sets: Any, column: int,
                rises: Any) -> int:
     """The most times the channel rises on any minimal path to `column`; `rises` is scratch, int64[link]."""
     rises[:] = 0
@@ -219,10 +213,10 @@ def most_rises(source: Any, order: Any, target: Any, set_of: Any, set_start: Any
             vertex = target[link]
             source_set = set_of[source[link], column]
             index = set_of[vertex, column]
-            if source_set < 0 or index < 0 or not _holds(set_start, set_link, source_set, link):
+            if source_set < 0 or index < 0 or not _holds(sets, source_set, link):
                 continue
-            for i in range(set_start[index], set_start[index + 1]):
-                onward = set_link[i]
+            for i in range(sets[index]):
+                onward = sets[index + 1 + i]
                 count = rises[link] + (order[onward] <= order[link])
                 if count > rises[onward]:
                     rises[onward] = count
@@ -232,9 +226,9 @@ def most_rises(source: Any, order: Any, target: Any, set_of: Any, set_start: Any
 
 
 @leaf
-def _holds(set_start: Any, set_link: Any, index: int, link: int) -> bool:
+def _holds(sets: Any, index: int, link: int) -> bool:
     """True if the link is in the set."""
     found = False
-    for i in range(set_start[index], set_start[index + 1]):
-        found |= set_link[i] == link
+    for i in range(sets[index]):
+        found |= sets[index + 1 + i] == link
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.network.packet.compile_kernel import leaf, part
-from dcsim.network.packet.link_kernel import GRANTED, offer, packet_bytes
 from dcsim.network.packet.queue_kernel import push
 from dcsim.network.packet.routing_kernel import next_link
 from dcsim.network.packet.state import (
@@ -21,6 +20,18 @@ from dcsim.network.packet.state import (
 
 
 @leaf
+def _join(s: State, port: int, message: int) -> None:
+    """Put a message at the end of its adapter's round robin."""
+    s.tasks[message].state = QUEUED
+    s.tasks[message].flow_next = -1
+    if s.links[port].flow_first < 0:
+        s.links[port].flow_first = message
+    else:
+        s.tasks[s.links[port].flow_last].flow_next = message
+    s.links[port].flow_last = message
+
+
+@leaf
 def start_message(s: State, epoch: int, now: int, message: int) -> int:
     """A message has a packet ready: choose its adapter, pass its admission and latency, and join the round robin.
 
@@ -28,9 +39,9 @@ def start_message(s: State, epoch: int, now: int, message: int) -> int:
     """
     port = s.tasks[message].port
     if port < 0 or not s.links[port].up:
-        first = int(s.tasks[message].first_packet)
-        port = next_link(s, epoch, s.tasks[message].source, s.tasks[message].target, first, now)
+        port = next_link(s, epoch, s.tasks[message].source, int(s.tasks[message].first_packet), now)
         if port < 0:
+            s.tally[0].culprit = message
             return -2
         s.tasks[message].port = port
     ready = s.packets[s.tasks[message].first_packet + min(s.tasks[message].sent, s.tasks[message].released - 1)].ready
@@ -42,13 +53,7 @@ def start_message(s: State, epoch: int, now: int, message: int) -> int:
     if at > now:
         push(s.wheel, at, len(s.links) + START_PLACE, message)
         return -1
-    s.tasks[message].state = QUEUED
-    s.tasks[message].flow_next = -1
-    if s.links[port].flow_first < 0:
-        s.links[port].flow_first = message
-    else:
-        s.tasks[s.links[port].flow_last].flow_next = message
-    s.links[port].flow_last = message
+    _join(s, port, message)
     return int(port)
 
 
@@ -127,36 +132,30 @@ def rejoin(s: State, now: int, port: int, message: int) -> None:
         if ready + s.links[port].source_ps > now:
             requeue(s, now, message, 0)
             return
-    s.tasks[message].state = QUEUED
-    s.tasks[message].flow_next = -1
-    if s.links[port].flow_first < 0:
-        s.links[port].flow_first = message
-    else:
-        s.tasks[s.links[port].flow_last].flow_next = message
-    s.links[port].flow_last = message
+    _join(s, port, message)
 
 
 @leaf
 def serve(s: State, now: int, port: int) -> int:
-    """The adapter is free: offer the next packet in turn to its link. Returns the packet if granted, else -1."""
+    """The next packet in turn of an adapter that is free, its message back in line; -1 for none."""
     while s.links[port].flow_first >= 0:
         message = _take_turn(s, port)
-        pair = s.tasks[message].pair
-        if s.rules[0].rate_control and s.pairs[pair].next_send > now:
-            requeue(s, now, message, s.pairs[pair].next_send)
+        state = s.pairs[s.tasks[message].pair]
+        limited = s.rules[0].rate_control and state.now_rate < 1.0
+        if limited and state.next_send > now:
+            requeue(s, now, message, state.next_send)
             continue
         packet = _take_packet(s, port, message, now)
         if packet < 0:
             requeue(s, now, message, 0)
             continue
-        if s.packets[packet].arrived < now:
+        row = s.packets[packet]
+        if row.arrived < now:
             _own_serialisation(s, port, message, packet, now)
-        if s.rules[0].rate_control:
-            size = packet_bytes(s, message, packet)
-            pace(s, s.pairs[pair], now, size, size * s.links[port].fs_per_byte // 1000)
-        outcome = offer(s, now, port, 0, packet)
+        if limited:
+            pace(s.rules, s.pairs, s.tasks[message].pair, now, row.bytes, row.bytes * s.links[port].fs_per_byte // 1000)
         rejoin(s, now, port, message)
-        return packet if outcome == GRANTED else -1
+        return int(packet)
     return -1
 
 
@@ -179,14 +178,15 @@ def evict(s: State, now: int, port: int) -> None:
 
 
 @part
-def _recover(s: State, state: Any, now: int) -> None:
+def _recover(rules: Any, pairs: Any, pair: int, now: int) -> None:
     """Raise a cut rate by the timer and byte-counter steps since (DCQCN, Zhu et al., SIGCOMM 2015)."""
-    while state.alpha_at + s.rules[0].rate_timer <= now:
-        state.alpha_at += s.rules[0].rate_timer
-        state.alpha *= 1.0 - s.rules[0].rate_gain
+    rule, state = rules[0], pairs[pair]
+    while state.alpha_at + rule.rate_timer <= now:
+        state.alpha_at += rule.rate_timer
+        state.alpha *= 1.0 - rule.rate_gain
     while state.now_rate < 1.0:
-        by_time = state.cut_at + (state.timer_steps + 1) * s.rules[0].rate_timer <= now
-        by_bytes = state.bytes_sent >= (state.byte_steps + 1) * s.rules[0].rate_bytes
+        by_time = state.cut_at + (state.timer_steps + 1) * rule.rate_timer <= now
+        by_bytes = state.bytes_sent >= (state.byte_steps + 1) * rule.rate_bytes
         if not by_time and not by_bytes:
             return
         if by_time:
@@ -194,8 +194,8 @@ def _recover(s: State, state: Any, now: int) -> None:
         else:
             state.byte_steps += 1
         most, least = max(state.timer_steps, state.byte_steps), min(state.timer_steps, state.byte_steps)
-        if most >= s.rules[0].rate_fast:
-            state.target_rate += s.rules[0].rate_leap if least >= s.rules[0].rate_fast else s.rules[0].rate_step
+        if most >= rule.rate_fast:
+            state.target_rate += rule.rate_leap if least >= rule.rate_fast else rule.rate_step
         state.target_rate = min(1.0, state.target_rate)
         state.now_rate = 0.5 * (state.now_rate + state.target_rate)
         if state.now_rate > 0.9999:
@@ -203,22 +203,22 @@ def _recover(s: State, state: Any, now: int) -> None:
 
 
 @part
-def pace(s: State, state: Any, now: int, size: int, serial_ps: int) -> None:
+def pace(rules: Any, pairs: Any, pair: int, now: int, size: int, serial_ps: int) -> None:
     """Note a packet of `size` bytes sent now by a queue pair and when it may send the next."""
-    if state.now_rate >= 1.0:
-        return
-    _recover(s, state, now)
+    state = pairs[pair]
+    _recover(rules, pairs, pair, now)
     state.bytes_sent += size
     state.next_send = now + int(serial_ps / state.now_rate)
 
 
 @part
-def cut_rate(s: State, state: Any, now: int) -> None:
+def cut_rate(rules: Any, pairs: Any, pair: int, now: int) -> None:
     """A congestion notice (or a loss) reaches the sender: cut its rate by alpha / 2, raise alpha."""
-    _recover(s, state, now)
+    rule, state = rules[0], pairs[pair]
+    _recover(rules, pairs, pair, now)
     state.target_rate = state.now_rate
-    state.now_rate = max(s.rules[0].rate_least, state.now_rate * (1.0 - 0.5 * state.alpha))
-    state.alpha = (1.0 - s.rules[0].rate_gain) * state.alpha + s.rules[0].rate_gain
+    state.now_rate = max(rule.rate_least, state.now_rate * (1.0 - 0.5 * state.alpha))
+    state.alpha = (1.0 - rule.rate_gain) * state.alpha + rule.rate_gain
     state.cut_at, state.alpha_at = now, now
     state.bytes_sent, state.timer_steps, state.byte_steps = 0, 0, 0
 
@@ -231,28 +231,28 @@ def resend(s: State, now: int, packet: int) -> None:
         return
     message = row.message
     row.flags &= ~LOST
-    drop_from_list(s, message, packet)
+    drop_from_list(s.tasks, s.packets, message, packet)
     row.next = -1
     if s.tasks[message].resend_first < 0:
         s.tasks[message].resend_first = packet
     else:
         s.packets[s.tasks[message].resend_last].next = packet
     s.tasks[message].resend_last = packet
-    state = s.pairs[s.tasks[message].pair]
-    if s.rules[0].rate_control and now - state.cut_at >= s.rules[0].notice_gap:
-        cut_rate(s, state, now)
+    pair = s.tasks[message].pair
+    if s.rules[0].rate_control and now - s.pairs[pair].cut_at >= s.rules[0].notice_gap:
+        cut_rate(s.rules, s.pairs, pair, now)
     requeue(s, now, message, 0)
 
 
 @part
-def drop_from_list(s: State, message: int, packet: int) -> None:
+def drop_from_list(tasks: Any, packets: Any, message: int, packet: int) -> None:
     """Take a packet off its message's list of losses, if it is there."""
-    here, before = s.tasks[message].lost_first, -1
+    here, before = tasks[message].lost_first, -1
     while here >= 0 and here != packet:
-        before, here = here, s.packets[here].next
+        before, here = here, packets[here].next
     if here < 0:
         return
     if before < 0:
-        s.tasks[message].lost_first = s.packets[packet].next
+        tasks[message].lost_first = packets[packet].next
     else:
-        s.packets[before].next = s.packets[packet].next
+        packets[before].next = packets[packet].next

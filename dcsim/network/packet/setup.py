@@ -47,7 +47,7 @@ def make_links(fabric: Fabric, figures: Figures) -> Any:
     speed, wire, load = per_link(fabric, figures)
     adapter, switch = ps(figures.adapter_s), ps(figures.switch_s)
     ends_at_chip = (fabric.link_target < fabric.chip_count) & (not routing.is_direct(fabric))
-    links = np.zeros(fabric.link_count, state.LINK)
+    links = state.aligned(fabric.link_count, state.LINK)
     links["target"], links["reverse"] = fabric.link_target, fabric.reverse
     links["order"], links["wire_ps"] = routing.link_order(fabric), wire
     links["node_ps"] = np.where(ends_at_chip, adapter, switch)
@@ -101,6 +101,7 @@ def make_rules(figures: Figures, channels: int, slots: int, resume: int, first_g
     starts = figures.adapter_messages_per_s
     values: dict[str, Any] = {
         "mtu": figures.mtu_bytes, "header": figures.header_bytes, "store_forward": not figures.cut_through,
+        "go_back": figures.go_back, "ack_bytes": figures.ack_bytes, "ack_packets": figures.ack_packets,
         "input_fifo": figures.input_fifo, "rate_control": figures.rate_control is not None,
         "routing": ROUTING[figures.routing], "bias": figures.ugal_bias_packets,
         "message_gap": round(PS / starts) if starts else 0, "timeout": ps(figures.retransmit_timeout_s),
@@ -137,7 +138,7 @@ def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> Work:
     """Tasks with their successors and packet numbers; messages of one source and target share a queue pair."""
     count, cycle_ps = len(tasks), PS / tasks.clock_hz
     is_message = tasks.kind == MESSAGE
-    table = np.zeros(count + 1, state.TASK)
+    table = state.aligned(count + 1, state.TASK)
     body = table[:-1]
     body["kind"], body["whole"] = tasks.kind, ~is_message & (tasks.lead_rows == tasks.rows)
     body["source"], body["target"], body["size"] = tasks.chip, tasks.target, tasks.size_bytes
@@ -147,10 +148,12 @@ def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> Work:
     body["release_ps"] = 0 if release_s is None else np.rint(np.asarray(release_s) * PS)
     packets = np.where(is_message, np.maximum(1, -(-tasks.size_bytes // mtu_bytes)), 0)
     table["first_packet"][1:] = np.cumsum(packets)
+    body["packets"] = packets
     table["before_start"] = tasks.before_start
     order = np.argsort(tasks.before, kind="stable")
     owner = np.repeat(np.arange(count, dtype=np.int32), np.diff(tasks.before_start))
     table["after_start"] = np.searchsorted(tasks.before[order], np.arange(count + 1))
+    body["followers"] = np.diff(table["after_start"])
     _, pair = np.unique(tasks.chip.astype(np.int64) * (1 << 31) + tasks.target, return_inverse=True)
     body["pair"] = pair
     roots = np.flatnonzero(np.diff(tasks.before_start) == 0)
@@ -210,8 +213,8 @@ def build_state(fabric: Fabric, figures: Figures, tasks: Tasks, release_s: Any, 
         wheel=fit_wheel(work, rules, links, len(fault_table)), rules=rules, tally=np.zeros(1, state.TALLY), links=links,
         queues=make_queues(len(links) * channels), ring=np.zeros((len(links) * channels, max(1, slots)), np.int64),
         vertices=make_vertices(fabric, routes.column), set_of=routes.set_of, distance=routes.distance,
-        set_start=routes.set_start, set_link=routes.set_link, groups=routes.groups,
-        packets=np.zeros(work.packets, state.PACKET), tasks=work.tasks, before=work.before, after=work.after,
+        sets=routes.sets, groups=routes.groups,
+        packets=state.aligned(work.packets, state.PACKET), tasks=work.tasks, before=work.before, after=work.after,
         roots=work.roots, stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
         pairs=make_pairs(work.pairs), faults=fault_table,
     )

@@ -24,44 +24,47 @@ MINIMAL, SPRAY, ADAPTIVE, VALIANT, UGAL = range(5)
 
 UNDECIDED, STRAIGHT = -1, -2  # a packet's `detour` when it is not a group
 
+# Records are laid out by cache lines of 64 bytes: what every hop touches comes first.
 LINK = np.dtype([
-    # the fabric
     ("target", "i4"),  # vertex at its end
-    ("reverse", "i4"),  # the other direction of its cable
     ("order", "i4"),  # the virtual channel rises when this does not
+    ("reverse", "i4"),  # the other direction of its cable
+    ("up", "b1"),
+    ("calling", "b1"),  # an adapter event is pending
+    ("unused", "i2"),
+    ("free", "i8"),  # when the last packet granted has left
+    ("fs_per_byte", "i8"),  # femtoseconds a byte takes
     ("wire_ps", "i8"),  # cable
     ("node_ps", "i8"),  # switch or adapter at its far end
     ("source_ps", "i8"),  # adapter at its near end, -1 for a link that leaves a switch
+    ("waiting_ps", "i8"),  # work of packets held back for lack of credit
+    # what is counted, per iteration
+    ("busy", "i8"),  # ps spent sending packets
+    ("bytes", "i8"),  # bytes sent, headers included
+    ("packets", "i8"),
+    ("peak_ps", "i8"),  # longest queue met by a packet
     ("buffer_ps", "i8"),  # longest queue before packets are dropped, -1 for no limit
     ("mark_low_ps", "i8"),  # queue at which marking starts, -1 for never
     ("mark_high_ps", "i8"),  # queue at which every packet is marked
     ("background", "f8"),  # share of the link that cross traffic offers
-    # what changes
-    ("free", "i8"),  # when the last packet granted has left
-    ("fs_per_byte", "i8"),  # femtoseconds a byte takes
-    ("up", "b1"),
-    ("calling", "b1"),  # an adapter event is pending
-    ("waiting_ps", "i8"),  # work of packets held back for lack of credit
-    ("flow_first", "i4"),  # round robin of messages with a packet to send (adapters)
+    # adapters: round robin of messages with a packet to send
+    ("flow_first", "i4"),
     ("flow_last", "i4"),
     ("next_start", "i8"),  # when the adapter may start another message
+    ("drops", "i8"),
+    ("dropped_bytes", "i8"),
+    ("marks", "i8"),
+    ("pauses", "i8"),  # times a channel ran out of credit or was paused
+    ("ack_bytes", "i8"),  # acknowledgements carried
     ("input_first", "i4"),  # input FIFO of the switch at its end (input_fifo only)
     ("input_last", "i4"),
     ("input_until", "i8"),  # when the FIFO's last head has left
     ("cross_next", "i8"),  # next arrival of cross traffic
     ("cross_turn", "i8"),  # when cross traffic next turns off (positive) or on (negative)
     ("cross_count", "i8"),  # draws made so far
-    # what is counted, per iteration
-    ("busy", "i8"),  # ps spent sending packets
-    ("bytes", "i8"),  # bytes sent, headers included
-    ("packets", "i8"),
-    ("peak_ps", "i8"),  # longest queue met by a packet
-    ("drops", "i8"),
-    ("dropped_bytes", "i8"),
-    ("marks", "i8"),
-    ("pauses", "i8"),  # times a channel ran out of credit or was paused
+    ("room", "i8", 4),
 ])
-COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "marks", "pauses")
+COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "marks", "pauses", "ack_bytes")
 
 # One virtual channel of one link: number link * channels + channel.
 QUEUE = np.dtype([
@@ -81,55 +84,64 @@ VERTEX = np.dtype([
 
 PACKET = np.dtype([
     ("message", "i4"),
+    ("target", "i4"),  # chip
     ("link", "i4"),  # link it last crossed, -1 at its source
-    ("channel", "i2"),  # its virtual channel on that link
-    ("flags", "i2"),
-    ("detour", "i4"),  # group it must visit first, UNDECIDED or STRAIGHT
     ("next", "i4"),  # next packet of the list it is in
-    ("input_next", "i4"),  # next packet of its input FIFO (input_fifo only)
+    ("bytes", "i4"),  # on the wire, header included
+    ("detour", "i2"),  # group it must visit first, UNDECIDED or STRAIGHT
+    ("channel", "i1"),  # its virtual channel on that link
+    ("flags", "i1"),
     ("arrived", "i8"),  # when its head reached the queue it is in
-    ("tail", "i8"),  # when its tail reached it
-    ("ready", "i8"),  # when the library handed it to the adapter
-    ("delivered", "i8"),  # when its tail reached the target chip; -1 before
+    ("tail", "i8"),  # when its tail reached it; at the target chip, when it is delivered
     ("queue", "i8"),  # time spent in queues so far
     ("wire", "i8"),  # on cables
-    ("serial", "i8"),  # being clocked out
     ("switch", "i8"),  # in switches and adapters
+    # of use at the ends only
+    ("serial", "i8"),  # being clocked out
+    ("ready", "i8"),  # when the library handed it to the adapter
+    ("delivered", "i8"),  # when its tail reached the target chip; -1 before
+    ("input_next", "i4"),  # next packet of its input FIFO (input_fifo only)
+    ("room", "i4", 9),
 ])
 
 # One task; one more ends the lists of predecessors, successors and packets. `fraction` is in units of 2**-20.
 TASK = np.dtype([
+    ("target", "i4"),
+    ("pair", "i4"),  # queue pair
+    ("first_packet", "i8"),
+    ("packets", "i4"),
+    ("followers", "i4"),  # tasks that depend on it
+    ("arrived", "i4"),  # packets arrived
+    ("last_packet", "i4"),  # the packet that arrived last
+    ("lost_first", "i4"),  # dropped packets the sender has not heard of
+    ("port", "i4"),  # the link it leaves by
+    ("fraction", "i8"),  # of the output that is out, or whose time is known
+    ("first_out", "i8"),
+    ("last_out", "i8"),  # latest output so far
     ("kind", "i1"),
     ("whole", "b1"),  # needs its whole input before it starts
     ("state", "i1"),  # IDLE, STARTING, ADMITTED or QUEUED
+    ("unused", "i1"),
     ("source", "i4"),
-    ("target", "i4"),
     ("size", "i8"),  # bytes
-    ("first_ps", "i8"),  # start to first output of a compute task
-    ("last_ps", "i8"),
-    ("rows", "i4"),
-    ("lead", "i4"),
-    ("delay_ps", "i8"),  # software and jitter of a message
-    ("release_ps", "i8"),  # not before this
-    ("before_start", "i8"),
-    ("after_start", "i8"),
-    ("first_packet", "i8"),
-    ("start", "i8"),  # -1 before
-    ("first_out", "i8"),
-    ("last_out", "i8"),  # latest output so far
-    ("fraction", "i8"),  # of the output that is out, or whose time is known
-    ("idle", "i4"),  # predecessors without any output yet
-    ("unfinished", "i4"),  # predecessors not complete
-    ("arrived", "i4"),  # packets arrived
     ("released", "i4"),  # packets handed to the adapter
     ("sent", "i4"),  # packets sent at least once
-    ("last_packet", "i4"),  # the packet that arrived last
     ("flow_next", "i4"),  # next message of its adapter's round robin
-    ("port", "i4"),  # the link it leaves by
     ("resend_first", "i4"),  # packets to send again
     ("resend_last", "i4"),
-    ("lost_first", "i4"),  # dropped packets the sender has not heard of
-    ("pair", "i4"),  # queue pair
+    ("idle", "i4"),  # predecessors without any output yet
+    ("unfinished", "i4"),  # predecessors not complete
+    ("rows", "i4"),
+    ("lead", "i4"),
+    ("unused2", "i4"),
+    ("start", "i8"),  # -1 before
+    ("delay_ps", "i8"),  # software and jitter of a message
+    ("release_ps", "i8"),  # not before this
+    ("first_ps", "i8"),  # start to first output of a compute task
+    ("last_ps", "i8"),
+    ("before_start", "i8"),
+    ("after_start", "i8"),
+    ("room", "i8", 2),
 ])
 
 # A queue pair's rate control; rates are shares of the line rate.
@@ -142,6 +154,7 @@ PAIR = np.dtype([
 # Figures of the whole network (one record).
 RULES = np.dtype([
     ("mtu", "i8"), ("header", "i8"), ("store_forward", "b1"), ("input_fifo", "b1"), ("rate_control", "b1"),
+    ("go_back", "b1"), ("ack_bytes", "i8"), ("ack_packets", "i8"),
     ("routing", "i8"), ("bias", "i8"), ("message_gap", "i8"), ("timeout", "i8"), ("seed", "i8"),
     ("channels", "i8"), ("slots", "i8"),  # buffer slots of a channel, 0 for endless
     ("resume", "i8"),  # releases that end a pause
@@ -167,10 +180,9 @@ class State(NamedTuple):
     queues: Any  # QUEUE[link * channels]
     ring: Any  # int64[link * channels, slots] when buffer slots come back, sorted
     vertices: Any  # VERTEX[vertex + 1]
-    set_of: Any  # int32[epoch, vertex, column] set of next links; -1 the target's own switch, -2 cut off
+    set_of: Any  # int32[epoch, vertex, column] where in `sets` the next links are; -1 the target's own switch, -2 cut off
     distance: Any  # int32[epoch, vertex, column] links, and CROSSING for each crossing
-    set_start: Any  # int32[set + 1]
-    set_link: Any  # int32[]
+    sets: Any  # int32[] at a set's number: how many links it has, then the links
     groups: Any  # int32[] the groups a detour may visit
     packets: Any  # PACKET[packet]
     tasks: Any  # TASK[task + 1]
@@ -180,3 +192,10 @@ class State(NamedTuple):
     stack: Any  # int32[]
     pairs: Any  # PAIR[pair]
     faults: Any  # FAULT[fault]
+
+
+def aligned(count: int, record: Any) -> Any:
+    """`count` records of zeros that start on a cache line."""
+    block = np.zeros(count * record.itemsize + 64, np.uint8)
+    begin = -block.ctypes.data % 64
+    return block[begin : begin + count * record.itemsize].view(record)

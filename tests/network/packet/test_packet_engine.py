@@ -135,7 +135,7 @@ def channel_graph(fabric, rule, detours):
 
     def onward(vertex, column):
         index = routes.set_of[0, vertex, column]
-        return [] if index < 0 else routes.set_link[routes.set_start[index]:routes.set_start[index + 1]].tolist()
+        return [] if index < 0 else routes.sets[index + 1 : index + 1 + routes.sets[index]].tolist()
 
     def follow(states, column, home):
         done, ends = set(), set()
