@@ -94,9 +94,12 @@ class Detailed:
                 yield ledger.done | env.timeout(to_ps(traffic.duration_s))
         else:
             yield env.process(open_loop(env, table_requests(traffic, self.priorities), ledger, self._accept))
-        if not ledger.done.triggered:
-            endless = isinstance(traffic, ClosedLoop) and not traffic.duration_s
-            yield ledger.done if endless else ledger.done | env.timeout(to_ps(self.spec.serving.drain_s))
+        drain_ps, endless = to_ps(self.spec.serving.drain_s), isinstance(traffic, ClosedLoop) and not traffic.duration_s
+        while not ledger.done.triggered:
+            closed = ledger.closed
+            yield ledger.done | env.timeout(drain_ps)
+            if not endless or ledger.closed == closed:  # users without an end go on while answers come
+                break
         yield env.timeout(self.hosts[0].reply_ps)  # the last tokens reach their users
 
     def _accept(self, request: Request) -> None:

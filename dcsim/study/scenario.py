@@ -45,6 +45,7 @@ class Scenario:
             return records.Run(folder, summary, spec, meta, tables)
         records.check_writable(folder)
         # Rows go to a file as requests end, beside the run's folder, so that memory holds only those in flight.
+        folder.resolve().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".rows-", dir=folder.resolve().parent) as work:
             rows = records.TableWriter("requests", Path(work) / "requests.parquet")
             tables, summary, meta = self._serve(serve_scenario, seed, progress, rows)

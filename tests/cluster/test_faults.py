@@ -125,3 +125,15 @@ def test_all_is_counted_under_many_faults(serve_small):
     assert len(status) == 200
     assert status.count(FINISHED) == 200
     assert rows(result)["replays"].sum() > 0
+
+
+def test_users_without_an_end_stop_when_nothing_is_answered(serve_small):
+    """All chips of the only replica wait for a repair that outlasts the drain time."""
+    from test_theory import closed
+
+    result = run(
+        serve_small, closed(3, 0.1), "faults.events=[{at: 1 s, part: node, index: 0}, {at: 1 s, part: node, index: 1}]",
+        "faults.repair=1 h", "serving.drain=20 s",
+    )
+    assert rows(result)["status"].tolist().count("in_flight") == 3
+    assert result.elapsed_s < 60
