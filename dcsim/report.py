@@ -140,7 +140,8 @@ def print_topology(result: dict[str, Any]) -> None:
     for kind in dict.fromkeys(cable["class"] for cable in result["cables"]):
         own = [(cable["length_m"], cable["count"]) for cable in result["cables"] if cable["class"] == kind]
         lengths, total_m = [length for length, _ in own], sum(length * count for length, count in own)
-        cables.add_row(kind, f"{sum(count for _, count in own):,}", f"{min(lengths):g} m", f"{max(lengths):g} m", f"{total_m:,.0f} m")
+        count = sum(number for _, number in own)
+        cables.add_row(kind, f"{count:,}", f"{min(lengths):g} m", f"{max(lengths):g} m", f"{total_m:,.0f} m")
     out.print(cables)
 
 

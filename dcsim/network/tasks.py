@@ -86,6 +86,10 @@ class TaskBuilder:
     def build(self) -> Tasks:
         """The tasks added so far as arrays."""
         table = np.array(self._rows, np.int64).reshape(-1, 10)
-        kinds = (np.int8, np.int8, np.int8, np.int32, np.int32, np.int64, np.int64, np.int64, np.int32, np.int32)
-        columns = [table[:, i].astype(kind) for i, kind in enumerate(kinds)]
-        return Tasks(self.clock_hz, *columns, np.array(self._before_start, np.int64), np.array(self._before, np.int32))
+        kind, part, call, chip, target, size, first, last, rows, lead = table.T
+        return Tasks(
+            clock_hz=self.clock_hz, kind=kind.astype(np.int8), part=part.astype(np.int8), call=call.astype(np.int8),
+            chip=chip.astype(np.int32), target=target.astype(np.int32), size_bytes=size.copy(),
+            first_cycles=first.copy(), last_cycles=last.copy(), rows=rows.astype(np.int32), lead_rows=lead.astype(np.int32),
+            before_start=np.array(self._before_start, np.int64), before=np.array(self._before, np.int32),
+        )

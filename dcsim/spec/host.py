@@ -37,6 +37,8 @@ class NodeSpec(Named):
 class PowerSpec(Section):
     """The path from wall to chip and its limits."""
 
-    rack_cap_w: Power = Field(default=0.0, description="Most a rack may draw at the wall; 0: no cap. Chips in lock step slow down together to keep it.")
+    rack_cap_w: Power = Field(
+        default=0.0, description="Most a rack may draw at the wall; 0: no cap. Chips in lock step slow down together to keep it."
+    )
     pue: float = Field(default=1.0, ge=1.0, description="Site power over rack power.")
     sample_s: Time = Field(default=1.0, gt=0, description="Interval of the power table's rows.")

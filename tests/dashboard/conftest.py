@@ -24,6 +24,7 @@ def make_tables(count=3000, seed=5, span_s=600.0, racks=8):
         "prompt_tokens": 1 + random.poisson(900, count), "output_tokens": output,
         "tokens_out": np.where(done, output, np.where(served, output // 2, 0)), "status": status,
         "reason": np.where(status == "rejected", "queue full", ""), "host": np.arange(count) % 8,
+        "reused_tokens": np.zeros(count, int), "replays": np.zeros(count, int),
         "replica": np.where(served, 0, -1), "ready_s": arrival + 0.002,
         "admitted_s": np.where(served, arrival + 0.01, nan),
         "first_token_s": np.where(served, first, nan), "finished_s": np.where(done, finished, nan),
