@@ -44,9 +44,9 @@ class Scenario:
             tables, summary, meta = self._serve(serve_scenario, seed, progress, None)
             return records.Run(folder, summary, spec, meta, tables)
         records.check_writable(folder)
-        # Rows go to a file as requests end, beside the run's folder, so that memory holds only those in flight.
-        folder.resolve().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".rows-", dir=folder.resolve().parent) as work:
+        # Rows go to a file near the run's folder as requests end, so that memory holds only those in flight.
+        place = next(parent for parent in folder.resolve().parents if parent.is_dir())
+        with tempfile.TemporaryDirectory(prefix=".rows-", dir=place) as work:
             rows = records.TableWriter("requests", Path(work) / "requests.parquet")
             tables, summary, meta = self._serve(serve_scenario, seed, progress, rows)
             records.write_run(folder, tables, summary, spec, meta)
