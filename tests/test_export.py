@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import random_requests
+from small_cluster import random_requests
 
 from dcsim import export, metrics, records
 

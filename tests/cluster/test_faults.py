@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_table, random_requests
+from small_cluster import make_table, random_requests
 from test_policies import PLAIN, constant
 
 from dcsim.records import FAILED, FINISHED

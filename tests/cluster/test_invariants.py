@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import make_table, random_requests
+from small_cluster import make_table, random_requests
 from test_ways_agree import draw_case
 
 from dcsim import metrics, records

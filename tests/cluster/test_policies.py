@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import Line, make_table, random_requests
+from small_cluster import Line, make_table, random_requests
 
 from dcsim.cluster.speculation import tokens_per_step
 from dcsim.network.timing import IterationTime

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import Line, make_table, random_requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_cluster import Line, make_table, random_requests
 
 from dcsim import metrics, records
 from dcsim.errors import CapacityError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import Line, random_requests
+from small_cluster import Line, random_requests
 
 from dcsim.network.timing import IterationTime
 from dcsim.workload.closed import ClosedLoop

@@ -1,0 +1,42 @@
+"""Small clusters with made-up iteration times, so that the cluster room is tested by itself."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dcsim.network.timing import IterationTime
+from dcsim.workload.requests import Requests
+
+
+@dataclass(frozen=True)
+class Line:
+    """An iteration time linear in batch, context and new tokens, all in microseconds."""
+
+    base: float = 3000.0
+    per_sequence: float = 10.0
+    per_context_token: float = 0.01
+    per_new_token: float = 30.0
+    stages: int = 60
+    energy_j: float = 20.0
+
+    def __call__(self, shape):
+        us = self.base + self.per_sequence * shape.batch + self.per_context_token * shape.context
+        us += self.per_new_token * (shape.new_tokens - 1)
+        ps = int(us * 1e6)
+        return IterationTime(ps, ps // self.stages, self.energy_j * shape.batch * shape.new_tokens)
+
+
+def make_table(arrival_s, prompt_tokens, output_tokens):
+    count = len(arrival_s)
+    return Requests(
+        np.asarray(arrival_s, float), np.asarray(prompt_tokens, np.int32), np.asarray(output_tokens, np.int32),
+        np.zeros(count, np.int16), np.full(count, -1, np.int32), np.zeros(count, np.int32),
+    )
+
+
+def random_requests(count, rate_per_s, seed, prompt=800, output=100):
+    random = np.random.default_rng(seed)
+    return make_table(
+        np.cumsum(random.exponential(1 / rate_per_s, count)), 1 + random.poisson(prompt, count),
+        1 + random.poisson(output, count),
+    )
