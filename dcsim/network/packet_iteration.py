@@ -15,7 +15,6 @@ from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import lower
 from dcsim.network.packet.breakdown import PARTS
 from dcsim.network.packet.engine import Engine, Iteration
-from dcsim.network.packet.queue_kernel import make_wheel
 from dcsim.network.packet_exchange import packet_exchange
 from dcsim.network.packet_fabric import attach
 from dcsim.network.packet_figures import Layers, faults_of, layers_of, place_calls, software_of
@@ -24,7 +23,6 @@ from dcsim.network.timing import IterationTime
 from dcsim.spec.network import PacketNetwork
 from dcsim.spec.topology import Topology
 
-BUCKET_PS = 1 << 16  # an event of a decode iteration comes about every 30 ns
 PACKETS_MAX = 2_000_000  # packets simulated per shape for the service zoom: a second or two
 
 
@@ -82,7 +80,6 @@ def run_packets(
     layers = layers_of(network, joined)
     tasks = packet_tasks(spec, joined, mapping, shape, network, layers)
     engine = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed)
-    _widen_buckets(engine)
     first = engine.iteration(0)
     count = replications or network.replications
     if packets_max:
@@ -92,18 +89,6 @@ def run_packets(
     latency, occupancy, parts, sent_bytes, drops, pauses = [np.array(column) for column in zip(*done, strict=True)]
     energy_j = work_energy_j(tasks, spec) + sent_bytes * network.energy_j
     return PacketRun(latency, occupancy, energy_j, parts, first.packets, int(drops.sum()), int(pauses.sum()))
-
-
-def _widen_buckets(engine: Engine) -> None:
-    """Give the engine's event wheel wide buckets: its own fit every link being busy, of which a program uses a few.
-
-    Order and times of events stay the same; on 1,500 chips an iteration takes a quarter of the time.
-    """
-    state = engine._state
-    _, place_bits, item_bits = state.wheel.shape
-    wheel = make_wheel(len(state.wheel.key), (1 << int(place_bits)) - 1, (1 << int(item_bits)) - 1, BUCKET_PS)
-    engine._state = state._replace(wheel=wheel)
-    engine._start_over()
 
 
 def _kept(iteration: Iteration, tasks: Tasks, chip_count: int) -> tuple[int, int, NDArray[np.int64], int, int, int]:
