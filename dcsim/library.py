@@ -93,13 +93,3 @@ def dashboard_app() -> Any:
             mend = "install it with: pip install 'dcsim[dashboard]'"
             raise SpecError(Problem("dashboard", f"the package '{error.name}' is not installed", mend)) from error
         raise
-
-
-def kernels_are_compiled() -> bool:
-    """Whether compiled kernels of this installation are on disk; the first run after an install has to make them."""
-    import os
-
-    folders = [Path(__file__).resolve().parent]
-    if "NUMBA_CACHE_DIR" in os.environ:
-        folders.append(Path(os.environ["NUMBA_CACHE_DIR"]))
-    return any(next(folder.rglob("*kernel*.nbi"), None) for folder in folders)

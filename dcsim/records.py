@@ -260,6 +260,17 @@ def read_table(folder: Path, name: str) -> Any:
         raise RunStoreError(f"{folder}: {name}.parquet cannot be read: {error}") from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; RunStoreError if it cannot be written."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise RunStoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 class Run:
     """A finished run: its summary and tables, in memory or read from its folder when asked for.
 

@@ -201,3 +201,16 @@ def print_capacity(result: dict[str, Any]) -> None:
     out.print(f"holds p99 TTFT {format_time(result['slo_ttft_s'])} and p99 TPOT {format_time(result['slo_tpot_s'])} up to "
               f"{result['capacity_requests_per_s']:.3g} requests/s ({result['rate_scale']:.3g} x the workload's rate)")
     out.print(f"at {result['overload']:g} x that rate the limit is {_limit(result)}")
+
+
+def print_repeat(result: dict[str, Any]) -> None:
+    """Metrics over several seeds."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(f"{result['seeds']} seeds")
+    for name in ("mean", "+-", "unit"):
+        table.add_column(name, justify="right")
+    for name, value in result["metrics"].items():
+        table.add_row(name, _number(value["mean"]), _number(value["half_width"]), value["unit"])
+    console().print(table)

@@ -26,6 +26,8 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Example: dcsim run topologies/8rack.yaml --rate-scale 20 --set mapping.tp=8")(run)
     app.command(epilog="Example: dcsim capacity topologies/8rack.yaml --set slo.ttft='1 s'")(capacity)
+    app.command(epilog="Example: dcsim repeat topologies/8rack.yaml --seeds 5 --workload day --duration '1 h'")(repeat)
+    app.command(epilog="Example: dcsim export --form vllm --out result.json")(export)
     app.command(epilog="Example: dcsim dashboard --port 8050")(dashboard)
     app.command(epilog="Example: dcsim init my-cluster")(init)
 
@@ -40,15 +42,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Serve a workload on a cluster and report speed, tails, power and what limits it."""
-    from dcsim.library import kernels_are_compiled
     from dcsim.study import scenario
 
     case = scenario.load(
         topology, llm=llm, workload=workload, interconnect=interconnect, set=settings or [],
         duration=duration, rate_scale=rate_scale,
     )
-    if not kernels_are_compiled():
-        say("first run after an install: compiling kernels, about 20 s, once")
     say_if_first_run()
     with progress_bar("serving", "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress)
@@ -61,6 +60,48 @@ def run(
     for key in result.meta["unread"]:
         say(f"no effect in this run: {key}")
     say(f"run folder: {result.folder}")
+
+
+def repeat(
+    topology: TopologyPath, workload: Workload = None, llm: Llm = None, interconnect: Interconnect = None,
+    settings: Settings = None,
+    duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time.")] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="How many seeds, from --seed on.")] = 5,
+    seed: Seed = 1, as_json: Json = False,
+) -> None:
+    """Serve a random workload with several seeds and give each metric with its confidence interval."""
+    from dcsim.study import repeat as study
+    from dcsim.study.scenario import load
+
+    case = load(topology, llm=llm, workload=workload, interconnect=interconnect, set=settings or [], duration=duration)
+    with progress_bar("serving", "seeds") as progress:
+        result = study.repeat(case.resolved, seeds, seed, progress)
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report import print_repeat
+
+        print_repeat(result)
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
+    form: Annotated[str, typer.Option(help="vllm: result file of its serving benchmark; perfetto: a timeline of requests.")] = "vllm",
+) -> None:
+    """Write a saved run for other tools."""
+    import json
+
+    from dcsim import export as forms
+    from dcsim import records
+    from dcsim.errors import SpecError
+
+    writers = {"vllm": forms.vllm_result, "perfetto": forms.request_trace}
+    if form not in writers:
+        raise SpecError(f"--form: '{form}' is not known; use {' or '.join(writers)}")
+    run_folder = folder or records.last_run(Path("runs"))
+    records.write_text(out, json.dumps(writers[form](records.open_run(run_folder))))
+    say(f"written: {out}")
 
 
 def capacity(

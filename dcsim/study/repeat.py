@@ -1,0 +1,30 @@
+"""The same scenario with several seeds: means with confidence intervals, never from the requests of one run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcsim.cluster.programs import Programs
+from dcsim.metrics import METRICS, confidence
+from dcsim.spec.load import Resolved
+from dcsim.study.machine import build
+from dcsim.study.serve import serve_on
+
+
+def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = None) -> dict[str, Any]:
+    """Run seeds `first_seed` and up; for each metric that is a number its mean and the half-width of its 95 % interval."""
+    spec = resolved.spec
+    machine = build(spec)
+    programs = Programs(spec.serving, machine.times)
+    summaries = []
+    for i in range(seeds):
+        summaries.append(serve_on(machine, programs, spec, first_seed + i)[1])
+        if progress:
+            progress(i + 1, seeds)
+    means = {}
+    for metric in METRICS:
+        values = [summary.get(metric.name) for summary in summaries]
+        if metric.unit and all(isinstance(value, (int, float)) for value in values):
+            mean, half_width = confidence(values)
+            means[metric.name] = {"mean": mean, "half_width": half_width, "unit": metric.unit}
+    return {"seeds": seeds, "first_seed": first_seed, "metrics": means}

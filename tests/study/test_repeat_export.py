@@ -1,0 +1,34 @@
+"""Several seeds give intervals; a saved run goes out in other tools' forms."""
+
+import json
+
+import pytest
+from command import dcsim
+
+from dcsim.metrics import confidence
+from dcsim.spec.load import load
+from dcsim.study.repeat import repeat
+from dcsim.study.scenario import Scenario
+
+SETTINGS = ["workload=day", "workload.duration=60 s"]
+
+
+def test_means_and_intervals_come_from_the_single_runs():
+    resolved = load("64chip", settings=SETTINGS)
+    result = repeat(resolved, 3, first_seed=5)
+    singles = [Scenario(resolved).run(seed).summary["ttft_s_p50"] for seed in (5, 6, 7)]
+    found = result["metrics"]["ttft_s_p50"]
+    assert (found["mean"], found["half_width"]) == pytest.approx(confidence(singles))
+    assert found["half_width"] > 0
+
+
+def test_a_run_is_exported(tmp_path):
+    assert dcsim("run", "64chip", "--duration", "20 s", cwd=tmp_path)[0] == 0
+    assert dcsim("export", "--form", "vllm", "--out", "v.json", cwd=tmp_path)[0] == 0
+    assert json.loads((tmp_path / "v.json").read_text())["completed"] > 0
+    assert dcsim("export", "--form", "perfetto", "--out", "p.json", cwd=tmp_path)[0] == 0
+    assert json.loads((tmp_path / "p.json").read_text())["traceEvents"]
+    code, _, err = dcsim("export", "--form", "csv", "--out", "c.csv", cwd=tmp_path)
+    assert (code, "use vllm or perfetto" in err) == (2, True)
+    code, _, err = dcsim("export", "--out", "no/such/place.json", cwd=tmp_path)
+    assert (code, "cannot be written" in err) == (2, True)
