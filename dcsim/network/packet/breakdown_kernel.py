@@ -105,3 +105,16 @@ def walk(s: State, parts: Any, base: int, out: Any) -> None:
             out[OTHER] += when - time
             when = time
     out[RELEASED] += when - base
+
+
+@entry
+def collect(s: State, base: int, jitter: Any, times: Any, parts: Any) -> None:
+    """Fill times[0..2, task] = start, first and last output since `base`, and parts[task] of each message's last packet."""
+    for task in range(len(s.tasks) - 1):
+        row = s.tasks[task]
+        times[0, task], times[1, task], times[2, task] = row.start - base, row.first_out - base, row.last_out - base
+        if row.kind == MESSAGE_KIND:
+            last, out = s.packets[row.last_packet], parts[task]
+            out[COMPUTE] = last.ready - row.delay_ps - row.start
+            out[SOFTWARE], out[JITTER] = row.delay_ps - jitter[task], jitter[task]
+            out[SWITCHING], out[CABLE], out[SERIALISATION], out[QUEUEING] = last.switch, last.wire, last.serial, last.queue

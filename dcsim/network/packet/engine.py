@@ -18,8 +18,10 @@ from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.packet import setup
 from dcsim.network.packet.breakdown import PARTS, critical_path
+from dcsim.network.packet.breakdown_kernel import collect
 from dcsim.network.packet.engine_kernel import CUT_OFF, FINISHED, STUCK, run_iteration
 from dcsim.network.packet.figures import Fault, Figures, Software
+from dcsim.network.packet.progress_kernel import reset_tasks
 from dcsim.network.packet.queue_kernel import empty, push
 from dcsim.network.packet.state import COUNTED, FAULT_PLACE, RELEASE_PLACE
 from dcsim.network.packet.traffic import Flows
@@ -40,6 +42,7 @@ class LinkUse:
     dropped_bytes: Any
     marks: Any
     pauses: Any
+    ack_bytes: Any  # of acknowledgements, not in `bytes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Engine:
         self.fabric, self.tasks, self.seed = fabric, tasks, seed
         self.software = software or Software()
         self._state = setup.build_state(fabric, figures, tasks, release_s, faults)
-        self._idle_links, self._release_ps = self._state.links.copy(), self._state.tasks["release_ps"].copy()
+        self._idle_links, self._release_ps = self._state.links.copy(), self._state.tasks["release_ps"][:-1].copy()
         self._messages = np.flatnonzero(tasks.kind == MESSAGE)
         self._start_over()
 
@@ -110,24 +113,16 @@ class Engine:
     def _prepare(self, replication: int) -> Any:
         """Reset the tasks, draw the jitter and set the first event; returns the jitter of each task, ps."""
         s = self._state
-        body = s.tasks[:-1]
-        for name in ("first_out", "last_out", "fraction", "arrived", "released", "sent", "state"):
-            body[name] = 0
-        for name in ("start", "last_packet", "port", "resend_first", "lost_first"):
-            body[name] = -1
-        body["idle"] = np.diff(s.tasks["before_start"])
-        body["unfinished"] = body["idle"]
         for name in ("hops", "resent", "root", "culprit"):
             s.tally[name] = 0
-        s.tally["open"] = len(body)
-        s.tasks["release_ps"] = self._release_ps + self._base
         for name in COUNTED:
             s.links[name] = 0
         s.rules["seed"] = _seed(self.seed, ROUTING_STREAM, replication)
         jitter = self._draw_jitter(replication)
         calls = np.array([setup.ps(x) for x in self.software.call_s], np.int64)
-        body["delay_ps"] = jitter
-        body["delay_ps"][self._messages] += calls[self.tasks.call[self._messages]]
+        delay = jitter.copy()
+        delay[self._messages] += calls[self.tasks.call[self._messages]]
+        reset_tasks(s, self._base, self._release_ps, delay)
         push(s.wheel, self._base, len(s.links) + RELEASE_PLACE, 0)
         return jitter
 
@@ -141,33 +136,21 @@ class Engine:
 
     def _report(self, jitter: Any) -> Iteration:
         s, base, tally = self._state, self._base, self._state.tally[0]
-        body, links = s.tasks[:-1], s.links
-        parts = self._message_parts(jitter)
-        finish = int(body["last_out"].max(initial=base))
+        links = s.links
+        times = np.empty((3, len(self.tasks)), np.int64)
+        parts = np.zeros((len(self.tasks), len(PARTS)), np.int64)
+        collect(s, base, jitter, times, parts)
+        finish = base + int(times[2].max(initial=0))
         critical = critical_path(s, parts, base)
         peak = np.rint(links["peak_ps"] * 1000.0 / links["fs_per_byte"]).astype(np.int64)
         use = LinkUse(bytes=links["bytes"].copy(), packets=links["packets"].copy(), busy_ps=links["busy"].copy(),
                       peak_queue_bytes=peak, drops=links["drops"].copy(), dropped_bytes=links["dropped_bytes"].copy(),
-                      marks=links["marks"].copy(), pauses=links["pauses"].copy())
+                      marks=links["marks"].copy(), pauses=links["pauses"].copy(), ack_bytes=links["ack_bytes"].copy())
         self._base = finish
         return Iteration(
-            finish_ps=finish - base, start_ps=body["start"] - base, first_ps=body["first_out"] - base,
-            last_ps=body["last_out"] - base, parts_ps=parts, critical_ps=critical, links=use,
-            packet_hops=int(tally["hops"]), packets=len(s.packets), resent=int(tally["resent"]),
+            finish_ps=finish - base, start_ps=times[0], first_ps=times[1], last_ps=times[2], parts_ps=parts,
+            critical_ps=critical, links=use, packet_hops=int(tally["hops"]), packets=len(s.packets), resent=int(tally["resent"]),
         )
-
-    def _message_parts(self, jitter: Any) -> Any:
-        """Where the time of each message's last packet went, int64[task, part]."""
-        body, chosen = self._state.tasks[:-1], self._messages
-        parts = np.zeros((len(body), len(PARTS)), np.int64)
-        last = self._state.packets[body["last_packet"][chosen]]
-        delay = body["delay_ps"][chosen]
-        columns = {"wire": last["wire"], "serialisation": last["serial"], "switch": last["switch"],
-                   "queueing": last["queue"], "jitter": jitter[chosen], "software": delay - jitter[chosen],
-                   "compute": last["ready"] - delay - body["start"][chosen]}
-        for name, values in columns.items():
-            parts[chosen, PARTS.index(name)] = values
-        return parts
 
     def _why(self, status: int) -> str:
         tally, tasks = self._state.tally[0], self._state.tasks

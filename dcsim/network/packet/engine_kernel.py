@@ -7,10 +7,10 @@ optimised again inside every function that calls it.
 
 from __future__ import annotations
 
-from dcsim.network.packet.compile_kernel import entry, leaf, part
+from dcsim.network.packet.compile_kernel import entry, fetch, leaf, part
 from dcsim.network.packet.link_kernel import DROPPED, GRANTED, grant, next_held, offer
 from dcsim.network.packet.progress_kernel import arrive, begin_root
-from dcsim.network.packet.queue_kernel import PENDING, pop, push
+from dcsim.network.packet.queue_kernel import PENDING, peek, pop, push
 from dcsim.network.packet.routing_kernel import choose_detour, next_link
 from dcsim.network.packet.sender_kernel import call_adapter, cut_rate, drop_from_list, evict, resend, serve, start_message
 from dcsim.network.packet.state import (
@@ -29,6 +29,7 @@ from dcsim.network.packet.state import (
 )
 
 FINISHED, STUCK, CUT_OFF, CHANNELS_SHORT = range(4)
+AHEAD = 8  # events between asking for memory and reading it
 NOWHERE, UNREACHABLE, NO_CHANNEL = -1, -2, -3  # in place of a link
 
 
@@ -132,7 +133,7 @@ def _release_roots(s: State, now: int) -> None:
             push(s.wheel, s.tasks[task].release_ps, len(s.links) + RELEASE_PLACE, 0)
             return
         s.tally[0].root += 1
-        begin_root(s, now, task)
+        begin_root(s, now, int(task))
 
 
 @leaf
@@ -150,9 +151,7 @@ def _apply_fault(s: State, now: int, fault: int) -> None:
 @part
 def _rare_event(s: State, now: int, place: int, item: int) -> None:
     """An event that belongs to no link and no adapter."""
-    if place == RELEASE_PLACE:
-        _release_roots(s, now)
-    elif place == NOTICE_PLACE:
+    if place == NOTICE_PLACE:
         cut_rate(s.rules, s.pairs, item, now)
     elif place == FAULT_PLACE:
         _apply_fault(s, now, item)
@@ -174,6 +173,9 @@ def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int
         port = start_message(s, s.tally[0].epoch, now, item)
         if port < 0:
             return port, 0, -1
+    elif place == link_count + RELEASE_PLACE:
+        _release_roots(s, now)
+        return NOWHERE, 0, -1
     elif place >= link_count:
         _rare_event(s, now, place - link_count, item)
         return NOWHERE, 0, -1
@@ -183,6 +185,19 @@ def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int
     return (port if packet >= 0 else NOWHERE), 0, packet
 
 
+@leaf
+def _fetch_coming(s: State) -> None:
+    """Bring what coming events will read into the processor's cache: their packet and link, later their route."""
+    place, packet = peek(s.wheel, 2 * AHEAD)
+    if 0 <= packet < len(s.packets) and place < len(s.links):
+        fetch(s.packets, packet)
+        fetch(s.links, place)
+    place, packet = peek(s.wheel, AHEAD)
+    if 0 <= packet < len(s.packets) and place < len(s.links):
+        routes = s.set_of[s.tally[0].epoch, s.links[place].target]
+        fetch(routes, s.vertices[s.packets[packet].target].column)
+
+
 @entry
 def run_iteration(s: State) -> int:
     """Simulate until every task is complete; returns FINISHED, or why it could not."""
@@ -190,11 +205,12 @@ def run_iteration(s: State) -> int:
         if s.wheel.at[PENDING] == 0:
             return STUCK
         now, place, item = pop(s.wheel)
+        _fetch_coming(s)
         channel = item - len(s.packets) - 1
         waking = place < len(s.links) and channel >= 0
         if waking:
             link = place
-            s.queues[link * s.rules[0].channels + channel].waking = False
+            s.queues[link * s.rules[0].channels + channel].waking = 0
             packet = next_held(s, now, link, channel)
         else:
             link, channel, packet = _candidate(s, now, place, item)
@@ -212,7 +228,7 @@ def run_iteration(s: State) -> int:
             if grant(s, now, link, channel, packet):
                 when = s.packets[packet].tail
                 if _notify(s, packet, when):
-                    arrive(s, now, s.packets[packet].message, packet, when)
+                    arrive(s, now, int(s.packets[packet].message), packet, when)
             if s.links[link].source_ps >= 0:
                 call_adapter(s, now, link)
             packet = next_held(s, now, link, channel) if waking else -1

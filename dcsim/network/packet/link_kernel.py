@@ -19,18 +19,25 @@ from dcsim.network.packet.state import MARKED, State
 UNKNOWN = -1
 
 
+LOOK_AHEAD = 8
+
+
 @leaf
-def _slot_time(s: State, queue: int) -> int:
+def _slot_time(s: State, queue: int, now: int) -> int:
     """When the channel may send its next packet as far as buffers go; UNKNOWN while nobody can say."""
-    slots = s.rules[0].slots
-    needed = s.queues[queue].taken - slots + 1
-    if s.queues[queue].gate > needed:
-        needed = s.queues[queue].gate
-    if needed <= 0:
+    slots, mask = s.rules[0].slots, s.ring.shape[1] - 1
+    row = s.queues[queue]
+    needed = max(row.taken - slots + 1, row.gate)
+    if needed <= row.passed:
         return 0
-    if s.queues[queue].released < needed:
+    if row.released < needed:
         return UNKNOWN
-    return int(s.ring[queue, (needed - 1) % slots])
+    ready = s.ring[queue, (needed - 1) & mask]
+    if ready <= now:
+        row.passed = needed
+        while row.passed < min(row.released, needed + LOOK_AHEAD) and s.ring[queue, row.passed & mask] <= now:
+            row.passed += 1
+    return int(ready)
 
 
 @leaf
@@ -57,18 +64,20 @@ def _hold(s: State, queue: int, link: int, packet: int, work_ps: int) -> None:
 def _give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
     """A buffer slot at the end of `link` is free again at `when`: keep the releases sorted, wake a held queue."""
     slots, queue = s.rules[0].slots, link * s.rules[0].channels + channel
-    ring = s.ring[queue]
-    i = s.queues[queue].released
-    s.queues[queue].released += 1
-    spent = max(0, s.queues[queue].taken - slots)
-    while i > spent and ring[(i - 1) % slots] > when:
-        ring[i % slots] = ring[(i - 1) % slots]
-        i -= 1
-    ring[i % slots] = when
+    ring, row = s.ring[queue], s.queues[queue]
+    i, mask = row.released, len(ring) - 1
+    row.released += 1
+    if when < row.latest:
+        spent = max(0, row.taken - slots)
+        while i > spent and ring[(i - 1) & mask] > when:
+            ring[i & mask] = ring[(i - 1) & mask]
+            i -= 1
+    row.latest = max(when, row.latest)
+    ring[i & mask] = when
     if s.queues[queue].held_first >= 0 and not s.queues[queue].waking:
-        ready = _slot_time(s, queue)
+        ready = _slot_time(s, queue, now)
         if ready != UNKNOWN:
-            s.queues[queue].waking = True
+            s.queues[queue].waking = 1
             push(s.wheel, max(ready, now), link, len(s.packets) + 1 + channel)
 
 
@@ -239,7 +248,7 @@ def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
         if ready == UNKNOWN or ready > max(now, line.free):
             _hold(s, queue, link, packet, row.bytes * line.fs_per_byte // 1000)
             if ready != UNKNOWN:
-                s.queues[queue].waking = True
+                s.queues[queue].waking = 1
                 push(s.wheel, ready, link, len(s.packets) + 1 + channel)
             return HELD
     return GRANTED
@@ -248,10 +257,10 @@ def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
 @leaf
 def _ready(s: State, now: int, link: int, queue: int) -> int:
     """When the channel may send its next packet; when buffers alone delay it, that pause is noted."""
-    ready = _slot_time(s, queue)
+    ready = _slot_time(s, queue, now)
     if ready == UNKNOWN or ready > max(now, s.links[link].free):
         _close_gate(s, link, queue)
-        ready = _slot_time(s, queue)
+        ready = _slot_time(s, queue, now)
     return int(ready)
 
 
@@ -266,7 +275,7 @@ def next_held(s: State, now: int, link: int, channel: int) -> int:
     if ready == UNKNOWN:
         return -1
     if ready > max(now, s.links[link].free):
-        s.queues[queue].waking = True
+        s.queues[queue].waking = 1
         push(s.wheel, ready, link, len(s.packets) + 1 + channel)
         return -1
     s.queues[queue].held_first = s.packets[packet].next

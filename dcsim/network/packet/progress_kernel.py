@@ -7,7 +7,9 @@ task's inputs are complete its output is linear between first and last, as in dc
 
 from __future__ import annotations
 
-from dcsim.network.packet.compile_kernel import leaf, part
+from typing import Any
+
+from dcsim.network.packet.compile_kernel import entry, leaf, part
 from dcsim.network.packet.queue_kernel import push
 from dcsim.network.packet.state import ADMITTED, IDLE, START_PLACE, STARTING, UNDECIDED, State
 
@@ -116,7 +118,7 @@ def spread(s: State, now: int, task: int, was: int) -> None:
         moved = False
         while depth > 0 and not moved:
             depth -= 1
-            task = s.stack[depth]
+            task = int(s.stack[depth])
             fraction, first, last = _inputs(s, task)
             if s.tasks[task].kind == MESSAGE_KIND:
                 _release(s, now, task, fraction, first, last)
@@ -127,7 +129,7 @@ def spread(s: State, now: int, task: int, was: int) -> None:
             return
 
 
-@part
+@leaf
 def begin_root(s: State, now: int, task: int) -> None:
     """Start a task without predecessors at `now`."""
     if s.tasks[task].kind == MESSAGE_KIND:
@@ -157,3 +159,18 @@ def arrive(s: State, now: int, message: int, packet: int, when: int) -> None:
         spread(s, now, message, was)
     elif row.fraction == ONE:
         s.tally[0].open -= 1
+
+
+@entry
+def reset_tasks(s: State, base: int, release_ps: Any, delay_ps: Any) -> None:
+    """All tasks back to their beginning, released no earlier than release_ps[task] after `base`."""
+    s.tally[0].open = len(s.tasks) - 1
+    for task in range(len(s.tasks) - 1):
+        row = s.tasks[task]
+        row.first_out, row.last_out, row.fraction = 0, 0, 0
+        row.arrived, row.released, row.sent, row.state = 0, 0, 0, IDLE
+        row.start, row.last_packet, row.port, row.resend_first, row.lost_first = -1, -1, -1, -1, -1
+        row.idle = s.tasks[task + 1].before_start - row.before_start
+        row.unfinished = row.idle
+        row.release_ps = base + release_ps[task]
+        row.delay_ps = delay_ps[task]

@@ -14,21 +14,23 @@ import numpy as np
 
 from dcsim.network.packet.compile_kernel import entry_leaf, leaf, part
 
-# Places in `Wheel.at`: free slot, bucket being read, its next key, its keys, all events, far events, three bit widths.
+# Places in `Wheel.at`: free block, bucket being read, its next key, its keys, all events, far events, three bit widths.
 FREE, BUCKET, CURSOR, ACTIVE, PENDING, FAR, OFFSET_BITS, PLACE_BITS, ITEM_BITS, SCALARS = range(10)
 
 DIGIT = 256  # values of one digit of the radix sort
 SHORT = 24  # up to so many keys are sorted by insertion
 
-SLOT = np.dtype([("key", "i8"), ("next", "i8")])  # an event of a bucket, and the next of its chain (or a free slot)
+# Some events of a bucket, and the next block of its chain (or the next free one): one cache line.
+BLOCK_KEYS = 7
+BLOCK = np.dtype([("next", "i4"), ("count", "i4"), ("keys", "i8", BLOCK_KEYS)])
 FAR_EVENT = np.dtype([("bucket", "i8"), ("key", "i8")])
 
 
 class Wheel(NamedTuple):
     """The pending events, as arrays."""
 
-    head: Any  # int32[bucket] first slot of the bucket's chain, -1 for none
-    slots: Any  # SLOT[event]
+    head: Any  # int32[bucket] first block of the bucket's chain, -1 for none; all others of a chain are full
+    blocks: Any  # BLOCK[]
     active: Any  # int64[2, event] sorted keys of the bucket being read; scratch
     far: Any  # FAR_EVENT[event] binary heap of the events beyond the horizon
     at: Any  # int64[SCALARS + DIGIT] the scalars named above, and counts for sorting
@@ -41,7 +43,8 @@ def make_wheel(capacity: int, places: int, items: int, width_ps: int, bucket_cou
     offset_bits = max(4, min(int(width_ps).bit_length() - 1, 62 - item_bits - place_bits))
     if offset_bits + item_bits + place_bits > 62:
         raise ValueError("too many links and packets for one event key")
-    wheel = Wheel(np.empty(bucket_count, np.int32), np.empty(capacity, SLOT), np.empty((2, capacity), np.int64),
+    blocks = capacity // BLOCK_KEYS + min(bucket_count, capacity) + 1
+    wheel = Wheel(np.empty(bucket_count, np.int32), np.empty(blocks, BLOCK), np.empty((2, capacity), np.int64),
                   np.empty(capacity, FAR_EVENT), np.zeros(SCALARS + DIGIT, np.int64))
     wheel.at[OFFSET_BITS:SCALARS] = offset_bits, place_bits, item_bits
     empty(wheel)
@@ -51,8 +54,8 @@ def make_wheel(capacity: int, places: int, items: int, width_ps: int, bucket_cou
 def empty(wheel: Wheel) -> None:
     """Forget all events and go back to time 0."""
     wheel.head[:] = -1
-    wheel.slots["next"] = np.arange(1, len(wheel.slots) + 1)
-    wheel.slots["next"][-1] = -1
+    wheel.blocks["next"] = np.arange(1, len(wheel.blocks) + 1)
+    wheel.blocks["next"][-1] = -1
     wheel.at[:OFFSET_BITS] = 0
 
 
@@ -90,12 +93,19 @@ def _insert_active(wheel: Wheel, key: int) -> None:
 
 @leaf
 def _chain(wheel: Wheel, bucket: int, key: int) -> None:
-    slot = wheel.at[FREE]
+    """An event of a bucket still to come: into the first block of its chain, or a new one."""
     index = bucket & (len(wheel.head) - 1)
-    wheel.at[FREE] = wheel.slots[slot].next
-    wheel.slots[slot].key = key
-    wheel.slots[slot].next = wheel.head[index]
-    wheel.head[index] = slot
+    first = wheel.head[index]
+    if first < 0 or wheel.blocks[first].count == BLOCK_KEYS:
+        fresh = wheel.at[FREE]
+        wheel.at[FREE] = wheel.blocks[fresh].next
+        wheel.blocks[fresh].next = first
+        wheel.blocks[fresh].count = 0
+        wheel.head[index] = fresh
+        first = fresh
+    block = wheel.blocks[first]
+    block.keys[block.count] = key
+    block.count += 1
 
 
 @part
@@ -187,26 +197,38 @@ def _next_bucket(wheel: Wheel) -> None:
             bucket, key = far[0].bucket, far[0].key
             _pop_far(far, at[FAR])
             _chain(wheel, bucket, key)
-        slot = wheel.head[at[BUCKET] & mask]
-        if slot >= 0:
+        first = wheel.head[at[BUCKET] & mask]
+        if first >= 0:
             break
     wheel.head[at[BUCKET] & mask] = -1
-    at[ACTIVE] = _unchain(wheel, slot)
+    at[ACTIVE] = _unchain(wheel, first)
     at[CURSOR] = 0
     _sort(wheel.active, at, at[ACTIVE])
 
 
 @leaf
 def _unchain(wheel: Wheel, first: int) -> int:
-    """Copy a chain's keys to `active`, free its slots and return how many there were."""
-    count, slot, last = 0, first, first
-    while slot >= 0:
-        wheel.active[0, count] = wheel.slots[slot].key
-        count += 1
-        last, slot = slot, wheel.slots[slot].next
-    wheel.slots[last].next = wheel.at[FREE]
+    """Copy a chain's keys to `active`, free its blocks and return how many there were."""
+    count, here, last = 0, first, first
+    while here >= 0:
+        block = wheel.blocks[here]
+        for i in range(block.count):
+            wheel.active[0, count + i] = block.keys[i]
+        count += block.count
+        last, here = here, block.next
+    wheel.blocks[last].next = wheel.at[FREE]
     wheel.at[FREE] = first
     return count
+
+
+@leaf
+def peek(wheel: Wheel, ahead: int) -> tuple[int, int]:
+    """(place, item) of the event `ahead` of the next one, if its bucket is being read; else (-1, -1)."""
+    at = wheel.at
+    if at[CURSOR] + ahead >= at[ACTIVE]:
+        return -1, -1
+    key, item_bits = wheel.active[0, at[CURSOR] + ahead], at[ITEM_BITS]
+    return int((key >> item_bits) & ((1 << at[PLACE_BITS]) - 1)), int(key & ((1 << item_bits) - 1))
 
 
 @entry_leaf

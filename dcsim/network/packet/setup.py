@@ -19,7 +19,7 @@ ROUTING = {"minimal": state.MINIMAL, "ecmp": state.MINIMAL, "spray": state.SPRAY
            "valiant": state.VALIANT, "ugal": state.UGAL}
 FLOW_CONTROL = ("none", "credits", "pause", "drop")
 PS = 1e12
-EVENTS_A_BUCKET = 24
+EVENTS_A_BUCKET = 256
 
 
 def ps(seconds: float) -> int:
@@ -64,10 +64,15 @@ def make_links(fabric: Fabric, figures: Figures) -> Any:
 
 def make_queues(count: int) -> Any:
     """Empty virtual channels."""
-    queues = np.zeros(count, state.QUEUE)
+    queues = state.aligned(count, state.QUEUE)
     queues["held_first"], queues["held_last"] = -1, -1
     queues["gate"] = -(1 << 60)
     return queues
+
+
+def make_ring(count: int, slots: int) -> Any:
+    """When the latest buffer slots of each channel come back; as many as fit a power of two from `slots` up."""
+    return np.zeros((count, 1 << max(0, slots - 1).bit_length()), np.int64)
 
 
 def make_vertices(fabric: Fabric, column: Any) -> Any:
@@ -211,7 +216,7 @@ def build_state(fabric: Fabric, figures: Figures, tasks: Tasks, release_s: Any, 
     work = make_work(tasks, release_s, figures.mtu_bytes)
     return State(
         wheel=fit_wheel(work, rules, links, len(fault_table)), rules=rules, tally=np.zeros(1, state.TALLY), links=links,
-        queues=make_queues(len(links) * channels), ring=np.zeros((len(links) * channels, max(1, slots)), np.int64),
+        queues=make_queues(len(links) * channels), ring=make_ring(len(links) * channels, slots),
         vertices=make_vertices(fabric, routes.column), set_of=routes.set_of, distance=routes.distance,
         sets=routes.sets, groups=routes.groups,
         packets=state.aligned(work.packets, state.PACKET), tasks=work.tasks, before=work.before, after=work.after,

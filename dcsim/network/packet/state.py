@@ -70,10 +70,13 @@ COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "mar
 QUEUE = np.dtype([
     ("taken", "i8"),  # buffer slots ever taken
     ("released", "i8"),  # buffer slots ever given back (or known to be)
+    ("passed", "i8"),  # of those, how many are known to lie in the past
+    ("latest", "i8"),  # the last release time
     ("gate", "i8"),  # releases needed before a paused channel sends again
     ("held_first", "i4"),  # packets held back, oldest first
     ("held_last", "i4"),
-    ("waking", "b1"),  # a wake event is pending
+    ("waking", "i8"),  # 1: a wake event is pending
+    ("room", "i8"),
 ])
 
 VERTEX = np.dtype([
@@ -178,7 +181,7 @@ class State(NamedTuple):
     tally: Any  # TALLY[1]
     links: Any  # LINK[link]
     queues: Any  # QUEUE[link * channels]
-    ring: Any  # int64[link * channels, slots] when buffer slots come back, sorted
+    ring: Any  # int64[link * channels, power of two] when buffer slots come back, sorted
     vertices: Any  # VERTEX[vertex + 1]
     set_of: Any  # int32[epoch, vertex, column] where in `sets` the next links are; -1 the target's own switch, -2 cut off
     distance: Any  # int32[epoch, vertex, column] links, and CROSSING for each crossing

@@ -329,3 +329,36 @@ def test_another_process_gives_the_same_bytes():
                               env={"PYTHONHASHSEED": str(seed), "PATH": ""}).stdout for seed in (1, 2)}
     assert len(digests) == 1
     assert len(digests.pop()) == 65
+
+
+def test_go_back_n_delivers_everything_and_sends_more_again():
+    """A receiver that takes packets in order only throws away what follows a loss; all bytes still arrive once."""
+    fabric, flows = fat_tree(4), traffic.incast(16, 400_000)
+    selective = Engine(fabric, ethernet(rate_control=None), flows).iteration()
+    go_back = Engine(fabric, ethernet(rate_control=None, go_back=True), flows).iteration()
+    packets = 15 * -(-400_000 // 4096)
+    into_target = np.flatnonzero(fabric.link_target == 0)
+    assert selective.links.packets[into_target].sum() == packets
+    assert go_back.links.packets[into_target].sum() > packets
+    assert go_back.resent > go_back.links.drops.sum() > 0
+    assert go_back.finish_ps > selective.finish_ps
+    lossless = [Engine(fabric, infiniband(go_back=g), flows).iteration() for g in (False, True)]
+    assert np.array_equal(lossless[0].last_ps, lossless[1].last_ps)
+
+
+def test_acknowledgements_take_the_reverse_links_bandwidth():
+    """Two chips that send to each other: each link carries its data and one acknowledgement every 4 packets."""
+    flows = traffic.Flows([0, 1], [1, 0], [64 * 4096] * 2, [0.0, 0.0])
+
+    def run(ack_bytes, ack_packets=4):
+        figures = Figures(LINKS, ack_bytes=ack_bytes, ack_packets=ack_packets)
+        return Engine(star(2), figures, flows).iteration()
+
+    without, with_acks, doubled = run(0), run(1000), run(2000)
+    assert without.links.ack_bytes.sum() == 0
+    assert with_acks.links.ack_bytes.tolist() == [16_000] * 4
+    assert run(1000, 5).links.ack_bytes.tolist() == [13_000] * 4
+    assert np.array_equal(with_acks.links.bytes, without.links.bytes)
+    extra = with_acks.finish_ps - without.finish_ps
+    assert extra == pytest.approx(16_000 * 80, rel=0.15)
+    assert doubled.finish_ps - without.finish_ps == pytest.approx(2 * extra, rel=0.15)

@@ -1,12 +1,16 @@
 """The packet engine against closed forms and published limits."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from packet_fabrics import dragonfly, fat_tree, line, star
 
 from dcsim.network.packet import traffic
 from dcsim.network.packet.engine import Engine
-from dcsim.network.packet.figures import Figures, LinkFigures
+from dcsim.network.packet.figures import Dcqcn, Figures, LinkFigures
+
+cached_dragonfly = cache(dragonfly)
 
 SLOT_S = 1e-9  # one single-flit packet on one link
 
@@ -207,3 +211,61 @@ def test_permutation_on_a_fat_tree_never_beats_its_links():
     iteration = Engine(fabric, figures, flows).iteration()
     assert iteration.finish_ps >= (1 << 18) * 80
     assert np.all(iteration.links.busy_ps <= iteration.finish_ps)
+
+
+def test_long_incast_under_dcqcn_is_fair_and_fills_its_link():
+    """Zhu et al., SIGCOMM 2015, figures of the paper (40 Gb/s, Kmin 5 KB, Kmax 200 KB, Pmax 1 %): after convergence
+    flows share equally, the link stays busy, and the queue, seen by rare probes, stays between the two thresholds.
+    """
+    senders, probes, line, span_s = 4, 4, 5e9, 0.1
+    start_s = np.arange(400) * span_s / 400 * 0.95
+    source = np.concatenate([np.arange(1, senders + 1), 1 + senders + np.arange(400) % probes])
+    size = np.concatenate([np.full(senders, int(line * span_s / senders)), np.full(400, 100)])
+    flows = traffic.Flows(source, np.zeros(len(source), int), size, np.concatenate([np.zeros(senders), start_s]))
+    figures = Figures({"adapter": LinkFigures(line, 5e-7)}, mtu_bytes=1000, flow_control="pause", buffer_bytes=1 << 23,
+                      pause_gap_bytes=1 << 15, mark_low_bytes=5e3, mark_high_bytes=200e3, mark_fraction=0.01,
+                      rate_control=Dcqcn())
+    engine = Engine(star(1 + senders + probes), figures, flows)
+    iteration = engine.iteration()
+    packets = engine._state.packets
+    late = (packets["delivered"] > 0.4 * span_s * 1e12) & (packets["delivered"] <= span_s * 1e12)
+    rate = np.bincount(packets["message"][late & (packets["message"] < senders)]) * 1000 / (0.6 * span_s)
+    assert rate.sum() >= 0.95 * line
+    assert rate.sum() ** 2 / (senders * (rate**2).sum()) >= 0.97  # Jain's index
+    queue_bytes = iteration.parts_ps[senders:, 6][start_s > 0.4 * span_s] / 1e12 * line
+    assert 5e3 <= np.median(queue_bytes) <= 200e3
+    assert iteration.links.pauses.sum() == 0
+
+
+@pytest.mark.parametrize(("p", "a", "h", "routers", "cycles"), [
+    (2, 4, 2, 3.3056, 105.05), (3, 6, 3, 3.5702, None), (4, 8, 4, 3.6932, 116.2), (7, 14, 7, 3.8377, None)])
+def test_dragonfly_hops_and_zero_load_are_the_closed_forms(p, a, h, routers, cycles):
+    """Uniform over all targets, each chip's own router counted; one packet at a time from random pairs."""
+    fabric = cached_dragonfly(p, a, h)
+    groups = a * h + 1
+    chips, random = fabric.chip_count, np.random.default_rng(9)
+    count = 40_000
+    source = random.integers(0, chips, count)
+    target = random.integers(0, chips, count)
+    apart = source != target
+    flows = traffic.Flows(source[apart], target[apart], np.ones(apart.sum(), int), np.arange(apart.sum()) * 1e-6)
+    iteration = Engine(fabric, slotted(local_s=9e-9, global_s=99e-9), flows).iteration()
+    own = count - apart.sum()  # a packet to its own chip visits one router
+    got = (iteration.packet_hops - apart.sum() + own) / count
+    expected = 1 / (a * groups) + 2 * (a - 1) / (a * groups) + (groups - 1) / groups * (4 - 2 / a)
+    assert expected == pytest.approx(routers, abs=1e-4)
+    assert got == pytest.approx(expected, rel=0.005)
+    latency = ((iteration.last_ps - iteration.start_ps).sum() / 1000 + 2 * own) / count
+    zero_load = 2 + 100 * (groups - 1) / groups + 10 * (2 * (1 - 1 / a) * (groups - 1) / groups + (a - 1) / (a * groups))
+    assert latency == pytest.approx(zero_load, rel=0.01)
+    assert cycles is None or zero_load == pytest.approx(cycles, abs=0.1)
+
+
+def test_dragonfly_1056_saturates_where_theory_says():
+    """Worst case: minimal at 1 / (a h) = .03125 within 1 %, Valiant at most .5156 and within 6 %; uniform minimal .95."""
+    fabric = cached_dragonfly(4, 8, 4)
+    groups = fabric.group_of[:1056]
+    assert accepted(fabric, slotted(), 0.04, slots=2000, groups=groups) == pytest.approx(1 / 32, rel=0.01)
+    valiant = accepted(fabric, slotted("valiant"), 0.53, slots=1000, groups=groups)
+    assert 0.94 * 0.5156 <= valiant <= 0.5156 * 1.01
+    assert accepted(fabric, slotted(), 0.96, slots=1200) >= 0.95
