@@ -255,6 +255,21 @@ WATERFALL_COLOURS = {
 }
 
 
+def arrivals(rate_over_time: Mapping[str, Any]) -> Figure:
+    """Requests per second over time (`rate_over_time` of `dcsim workload --json`)."""
+    from plotly.graph_objects import Figure as Picture
+
+    interval_s, counts = rate_over_time["interval_s"], rate_over_time["requests"]
+    figure = Picture()
+    figure.add_scatter(
+        x=[i * interval_s / 60 for i in range(len(counts) + 1)], y=[count / interval_s for count in [*counts, *counts[-1:]]],
+        mode="lines", line={"shape": "hv"}, hovertemplate="%{y:.3g} requests/s",
+    )
+    figure.update_xaxes(title="time (minutes)")
+    figure.update_yaxes(title="arrivals/s", rangemode="tozero")
+    return _dress(figure, legend=False, empty=not counts, height=280)
+
+
 def waterfall(candidates: Any) -> Figure:
     """Where one iteration's time goes on each interconnect: a bar a candidate (rows of `dcsim compare --json`).
 

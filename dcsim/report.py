@@ -214,3 +214,27 @@ def print_repeat(result: dict[str, Any]) -> None:
     for name, value in result["metrics"].items():
         table.add_row(name, _number(value["mean"]), _number(value["half_width"]), value["unit"])
     console().print(table)
+
+
+def print_workload(result: dict[str, Any]) -> None:
+    """What a workload looks like, with its rate over time as a line of blocks."""
+    from rich.table import Table
+
+    out = console()
+    out.print(f"{result['name']} ({result['kind']}, seed {result['seed']}): {result['requests']:,} requests in "
+              f"{format_time(result['span_s'])}")
+    counts, interval_s = result["rate_over_time"]["requests"], result["rate_over_time"]["interval_s"]
+    top = max(counts, default=0)
+    bars = "".join(" \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"[-(-8 * count // top) if top else 0] for count in counts)
+    out.print(f"{bars}  up to {_number(top / interval_s)} requests/s over {format_time(interval_s)}")
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    peak = _number(result["peak_over_mean"])
+    grid.add_row("rate", f"{_number(result['rate_per_s'])} requests/s, busiest second {peak} x the mean")
+    grid.add_row("gaps", f"coefficient of variation {_number(result['gap_cv'])} (Poisson: 1)")
+    windows = ", ".join(f"{_number(result[f'dispersion_{w}s'])} over {w} s" for w in (1, 10, 60))
+    grid.add_row("dispersion", f"{windows} (Poisson: 1)")
+    for name in ("prompt_tokens", "output_tokens"):
+        own = result[name]
+        quantiles = ", ".join(f"{q} {_number(own[q])}" for q in ("mean", "p50", "p90", "p99"))
+        grid.add_row(name.replace("_", " "), f"{quantiles}, max {own['max']:,}")
+    out.print(grid)

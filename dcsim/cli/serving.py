@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: dcsim run topologies/8rack.yaml --rate-scale 20 --set mapping.tp=8")(run)
     app.command(epilog="Example: dcsim capacity topologies/8rack.yaml --set slo.ttft='1 s'")(capacity)
     app.command(epilog="Example: dcsim repeat topologies/8rack.yaml --seeds 5 --workload day --duration '1 h'")(repeat)
+    app.command(epilog="Example: dcsim workload workloads/chat.yaml --figure chat.html")(workload)
     app.command(epilog="Example: dcsim export --form vllm --out result.json")(export)
     app.command(epilog="Example: dcsim dashboard --port 8050")(dashboard)
     app.command(epilog="Example: dcsim init my-cluster")(init)
@@ -84,10 +85,33 @@ def repeat(
         print_repeat(result)
 
 
+def workload(
+    name: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload file, or the name of one in the library.")],
+    settings: Settings = None, seed: Seed = 1,
+    figure: Annotated[Path | None, typer.Option(help="Write the rate over time as an .html file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe a workload: rate, peaks, burstiness over 1, 10 and 60 s, lengths."""
+    from dcsim.study import workload as study
+
+    result = study.workload(name, seed, settings or [])
+    if figure:
+        from dcsim.figures import arrivals
+
+        arrivals(result["rate_over_time"]).write_html(figure)
+        say(f"written: {figure}")
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report import print_workload
+
+        print_workload(result)
+
+
 def export(
     out: Annotated[Path, typer.Option(help="File to write.")],
     folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
-    form: Annotated[str, typer.Option(help="vllm: result file of its serving benchmark; perfetto: a timeline of requests.")] = "vllm",
+    form: Annotated[str, typer.Option(help="vllm: its serving benchmark's result file; perfetto: a timeline.")] = "vllm",
 ) -> None:
     """Write a saved run for other tools."""
     import json

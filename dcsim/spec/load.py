@@ -111,7 +111,8 @@ def _entry(name: str, folder: str, where: str, files: list[str]) -> Document:
 
 def _overlay(below: Document, above: Document) -> None:
     """Set every leaf of `above`, except `base`, in `below`."""
-    for leaf, value in _leaves({k: v for k, v in above.data.items() if k != "base"}, ()):
+    own = {key: value for key, value in above.data.items() if key != "base"}
+    for leaf, value in _leaves(own, ()) if own else ():
         below.set(leaf, value)
         below.figures.pop(leaf, None)
     below.places.update(above.places)

@@ -23,8 +23,9 @@ def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = 
             progress(i + 1, seeds)
     means = {}
     for metric in METRICS:
-        values = [summary.get(metric.name) for summary in summaries]
-        if metric.unit and all(isinstance(value, (int, float)) for value in values):
+        found = [summary.get(metric.name) for summary in summaries]
+        values = [float(value) for value in found if isinstance(value, (int, float))]
+        if metric.unit and len(values) == seeds:
             mean, half_width = confidence(values)
             means[metric.name] = {"mean": mean, "half_width": half_width, "unit": metric.unit}
     return {"seeds": seeds, "first_seed": first_seed, "metrics": means}

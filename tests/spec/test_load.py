@@ -115,3 +115,8 @@ def test_a_setting_may_start_at_an_inner_section_of_one_name(tmp_path):
     assert spec.network.clock.drift == pytest.approx(50e-6)
     with pytest.raises(SpecError, match=r"clocks: unknown key"):
         load(write(tmp_path, GOOD), settings=["clocks.drift=50 ppm"])
+
+
+def test_a_section_of_a_base_alone_is_that_entry(tmp_path):
+    path = write(tmp_path, GOOD.replace("chip: lpu-v1", "chip: {base: lpu-v1}"))
+    assert load(path).spec.chip == load("node").spec.chip

@@ -32,3 +32,13 @@ def test_a_run_is_exported(tmp_path):
     assert (code, "use vllm or perfetto" in err) == (2, True)
     code, _, err = dcsim("export", "--out", "no/such/place.json", cwd=tmp_path)
     assert (code, "cannot be written" in err) == (2, True)
+
+
+def test_a_workload_is_described_as_its_rows_say(tmp_path):
+    code, out, _ = dcsim("workload", "chat", "--json", "--figure", "chat.html", cwd=tmp_path)
+    result = json.loads(out)
+    assert code == 0
+    assert result["requests"] == sum(result["rate_over_time"]["requests"]) == 19_366
+    assert result["dispersion_60s"] == pytest.approx(16, rel=0.05)
+    assert (tmp_path / "chat.html").stat().st_size > 1000
+    assert "dispersion" in dcsim("workload", "chat", cwd=tmp_path)[1]

@@ -1,0 +1,33 @@
+"""What a workload looks like before anything serves it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dcsim.errors import WorkloadError
+from dcsim.spec.load import load
+from dcsim.workload.describe import describe
+from dcsim.workload.generate import make_requests
+
+BINS = 60  # of the rate over time
+
+
+def workload(name: str, seed: int = 1, settings: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
+    """Rate, burstiness and lengths of the workload `name` (file or library entry), and its rate over time.
+
+    `settings` hold `workload.KEY=VALUE` texts. Raises WorkloadError for a closed loop, whose arrivals depend on who serves.
+    """
+    spec = load("node", workload=name, settings=settings).spec.workload
+    if spec.kind == "closed":
+        raise WorkloadError(f"{name}: users of a closed loop ask when they are answered; `dcsim run` shows their rate")
+    requests = make_requests(spec, seed)
+    counts, edges = np.histogram(requests.arrival_s, BINS)
+    plain = describe(requests).as_dict()
+    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in plain.items()}
+    return {
+        "name": spec.name, "kind": spec.kind, "seed": seed, **finite,
+        "rate_over_time": {"interval_s": float(edges[1] - edges[0]), "requests": counts.tolist()},
+    }
