@@ -7,9 +7,11 @@ optimised again inside every function that calls it.
 
 from __future__ import annotations
 
+import numpy as np
+
 from dcsim.network.packet.compile_kernel import entry, fetch, leaf, part
 from dcsim.network.packet.link_kernel import DROPPED, GRANTED, grant, next_held, offer
-from dcsim.network.packet.progress_kernel import arrive, begin_root
+from dcsim.network.packet.progress_kernel import arrive, begin_root, spread
 from dcsim.network.packet.queue_kernel import PENDING, peek, pop, push
 from dcsim.network.packet.routing_kernel import choose_detour, next_link
 from dcsim.network.packet.sender_kernel import call_adapter, cut_rate, drop_from_list, evict, resend, serve, start_message
@@ -125,15 +127,20 @@ def _free_adapter(s: State, now: int, port: int) -> int:
 
 
 @leaf
-def _release_roots(s: State, now: int) -> None:
-    """Start the tasks whose release time has come, and set the next such event."""
+def _release_root(s: State, now: int) -> int:
+    """Start tasks whose release time has come up to the first whose progress is to be spread, which is returned.
+
+    -1 when there is none left; the next such event is then set.
+    """
     while s.tally[0].root < len(s.roots):
-        task = s.roots[s.tally[0].root]
+        task = np.int64(s.roots[s.tally[0].root])
         if s.tasks[task].release_ps > now:
             push(s.wheel, s.tasks[task].release_ps, len(s.links) + RELEASE_PLACE, 0)
-            return
+            return -1
         s.tally[0].root += 1
-        begin_root(s, now, int(task))
+        if begin_root(s, now, task):
+            return int(task)
+    return -1
 
 
 @leaf
@@ -173,9 +180,6 @@ def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int
         port = start_message(s, s.tally[0].epoch, now, item)
         if port < 0:
             return port, 0, -1
-    elif place == link_count + RELEASE_PLACE:
-        _release_roots(s, now)
-        return NOWHERE, 0, -1
     elif place >= link_count:
         _rare_event(s, now, place - link_count, item)
         return NOWHERE, 0, -1
@@ -206,6 +210,12 @@ def run_iteration(s: State) -> int:
             return STUCK
         now, place, item = pop(s.wheel)
         _fetch_coming(s)
+        if place == len(s.links) + RELEASE_PLACE:
+            task = _release_root(s, now)
+            while task >= 0:
+                spread(s, now, task, 0)
+                task = _release_root(s, now)
+            continue
         channel = item - len(s.packets) - 1
         waking = place < len(s.links) and channel >= 0
         if waking:
@@ -228,7 +238,10 @@ def run_iteration(s: State) -> int:
             if grant(s, now, link, channel, packet):
                 when = s.packets[packet].tail
                 if _notify(s, packet, when):
-                    arrive(s, now, int(s.packets[packet].message), packet, when)
+                    message = np.int64(s.packets[packet].message)
+                    was = arrive(s, message, packet, when)
+                    if was >= 0:
+                        spread(s, now, message, was)
             if s.links[link].source_ps >= 0:
                 call_adapter(s, now, link)
             packet = next_held(s, now, link, channel) if waking else -1

@@ -130,21 +130,24 @@ def spread(s: State, now: int, task: int, was: int) -> None:
 
 
 @leaf
-def begin_root(s: State, now: int, task: int) -> None:
-    """Start a task without predecessors at `now`."""
+def begin_root(s: State, now: int, task: int) -> bool:
+    """Start a task without predecessors at `now`; True when its progress is to be spread."""
     if s.tasks[task].kind == MESSAGE_KIND:
         _release(s, now, task, ONE, now, now)
-        return
+        return False
     s.tasks[task].start = now
     s.tasks[task].first_out = now + s.tasks[task].first_ps
     s.tasks[task].last_out = now + s.tasks[task].last_ps
     s.tasks[task].fraction = ONE
-    spread(s, now, task, 0)
+    return True
 
 
 @leaf
-def arrive(s: State, now: int, message: int, packet: int, when: int) -> None:
-    """A packet's tail reaches the target chip at `when` (now or later)."""
+def arrive(s: State, message: int, packet: int, when: int) -> int:
+    """A packet's tail reaches the target chip at `when`: the fraction its message had before, to be spread from there.
+
+    -1 when nothing follows from the message.
+    """
     row = s.tasks[message]
     was = row.fraction
     s.packets[packet].delivered = when
@@ -156,9 +159,10 @@ def arrive(s: State, now: int, message: int, packet: int, when: int) -> None:
         row.last_out = when
         row.last_packet = packet
     if row.followers > 0:
-        spread(s, now, message, was)
-    elif row.fraction == ONE:
+        return int(was)
+    if row.fraction == ONE:
         s.tally[0].open -= 1
+    return -1
 
 
 @entry
