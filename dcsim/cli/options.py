@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,10 +27,17 @@ def say(text: str) -> None:
 
 
 def say_if_first_run() -> None:
-    """Explain the wait of the first run after an install, when the kernels are compiled and kept on disk."""
+    """Explain the wait of the first run after an install, when the kernels are compiled and kept on disk.
+
+    A second process compiles half of them meanwhile; if it comes late or fails, this one compiles them itself.
+    """
     package = Path(__file__).resolve().parents[1]
     if os.access(package, os.W_OK) and not any(package.rglob("*.nbi")):
-        say("first run after an install: compiling, once; this may take a minute")
+        say("first run after an install: compiling, once; this may take half a minute")
+        subprocess.Popen(
+            [sys.executable, "-m", "dcsim.study.warm"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
 
 
 def print_json(content: Any) -> None:
