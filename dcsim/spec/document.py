@@ -119,10 +119,11 @@ def _mark(name: str, mark: Any) -> str:
 
 def _plain(raw: Any, path: Path_, name: str, document: Document, problems: list[Problem]) -> Any:
     """ruamel's tree as dicts, lists and scalars, noting places and figures on the way."""
-    if isinstance(raw, dict):
+    marks = getattr(raw, "lc", None)  # ruamel's mappings know where their keys stand
+    if isinstance(raw, dict) and marks is not None:
         result: dict[str, Any] = {}
         for key, value in raw.items():
-            line, column = raw.lc.key(key)  # type: ignore[attr-defined]
+            line, column = marks.key(key)
             where = f"{name}:{line + 1}:{column + 1}"
             document.places[(*path, str(key))] = where
             result[str(key)] = _plain(value, (*path, str(key)), name, document, problems)
