@@ -16,7 +16,7 @@ from dcsim.cluster.programs import Programs
 from dcsim.network.packet_iteration import packet_network
 from dcsim.spec.load import load
 from dcsim.spec.topology import Topology
-from dcsim.study.compare import Timed, plant
+from dcsim.study.candidate import Timed, plant
 from dcsim.study.machine import Machine, join
 from dcsim.study.serve import serve_on
 
