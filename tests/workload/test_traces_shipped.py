@@ -14,7 +14,7 @@ from dcsim.workload.generate import make_requests
 from dcsim.workload.streams import stream
 from dcsim.workload.traces import find_trace, read_trace
 
-SHARED = Path("/work/shared/traces")
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "traces"
 ORIGINALS = {
     "azure-2023-conv.csv.gz": "AzureLLMInferenceTrace_conv.csv",
     "azure-2023-code.csv.gz": "AzureLLMInferenceTrace_code.csv",
