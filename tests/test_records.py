@@ -188,7 +188,7 @@ def test_files_are_json_that_any_reader_takes(tmp_path):
     write(tmp_path / "run")
     for name in ("spec", "summary", "meta"):
         text = (tmp_path / "run" / f"{name}.json").read_text()
-        json.loads(text, parse_constant=pytest.fail)
+        assert isinstance(json.loads(text, parse_constant=pytest.fail), dict)
 
 
 def test_every_column_is_described_once():

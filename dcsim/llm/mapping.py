@@ -4,7 +4,8 @@ The rule for `auto`, fixed before any published speed was compared: a tensor-par
 neighbourhood in which every pair of chips has a link of its own; only an LLM of which no mapping inside nodes fits gets
 groups of whole nodes, as few as fit. For each such degree the pipeline takes all chips offered (more stages mean more
 room for KV cache at the price of a hop each), and of these candidates the caller takes the one with the shortest decode
-iteration at batch 1. A wider group given by hand may be faster for one user; it shares few cables and leaves a pipeline
+iteration at batch 1. Added later, without effect on any system compared before: candidates with KV room for one sequence
+of full context go first. A wider group given by hand may be faster for one user; it shares few cables and leaves a pipeline
 with few stages, so it serves fewer users at once.
 """
 

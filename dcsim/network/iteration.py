@@ -52,7 +52,11 @@ def scheduled_network(spec: Topology) -> ScheduledNetwork:
 
 def scheduled_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
     """Time of one iteration on the scheduled network: a function of its shape, known before it runs."""
-    compiled = compile_shape(spec, fabric, mapping, shape)
+    return compiled_time(spec, fabric, compile_shape(spec, fabric, mapping, shape))
+
+
+def compiled_time(spec: Topology, fabric: Fabric, compiled: Compiled) -> IterationTime:
+    """What a compiled iteration takes."""
     clock_hz, schedule = spec.chip.clock_hz, compiled.schedule
     return IterationTime(
         cycles_to_ps(schedule.makespan_cycles, clock_hz),
@@ -98,6 +102,7 @@ def link_energy_j(schedule: Schedule, spec: Topology) -> float:
 
 
 TimeShape = Callable[[Topology, Fabric, Mapping, Shape], IterationTime]
+
 
 def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
     """Mean time of one iteration on the packet network."""

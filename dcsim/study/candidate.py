@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import compile_shape, scheduled_time
+from dcsim.network.iteration import compile_shape, compiled_time
 from dcsim.network.packet_fabric import attach, bonded
 from dcsim.network.packet_iteration import run_packets
 from dcsim.network.scheduled.figures import figures_of
@@ -49,7 +49,7 @@ def time_candidate(
             float(run.energy_j.mean()), packet_waterfall(run), run.packets, run.drops, run.pauses,
         )
     compiled = compile_shape(spec, machine.fabric, mapping, shape)
-    time = scheduled_time(spec, machine.fabric, mapping, shape)
+    time = compiled_time(spec, machine.fabric, compiled)
     waterfall = scheduled_waterfall(compiled, figures_of(spec.network, spec.chip.clock_hz))
     return Timed(
         interconnect, None, spec, machine, np.array([time.latency_ps * 1e-12]), time.occupancy_ps * 1e-12, time.energy_j,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from dcsim import __version__, records
-from dcsim.errors import SpecError
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
 
@@ -79,6 +78,3 @@ def run_hash(spec: dict[str, Any], seed: int) -> str:
     """Twelve hex digits that name a run: what it simulates, with which seed, in which version."""
     text = json.dumps([spec, seed, __version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-__all__ = ["Scenario", "SpecError", "load", "run_hash"]
