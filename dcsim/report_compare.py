@@ -19,6 +19,13 @@ PART_MEANING = {
     "other": "not attributed",
 }
 
+FAIRNESS = {
+    "equal_bandwidth": "a chip has its own cables' bandwidth, striped perfectly over bonded ports",
+    "equal_radix": "a chip has as many adapters as cables, at the network's port speed",
+    "pcie": "a chip has one adapter behind its bus",
+    "equal_cost": "adapters and switch ports cost what the chips' own cables do",
+}
+
 
 def print_compare(result: dict[str, Any]) -> None:
     """Times, the waterfall, what joins the chips, and the rest."""
@@ -30,6 +37,8 @@ def print_compare(result: dict[str, Any]) -> None:
     out.print(_times(rows))
     out.print(_waterfall(rows))
     out.print(_plant(rows))
+    if result["fairness"]:
+        out.print(f"fairness {result['fairness']}: {FAIRNESS[result['fairness']]}; prices: {result['prices']}", soft_wrap=True)
     for reason in result["identical"]:
         out.print(reason)
     if "users" in result:
@@ -78,14 +87,15 @@ def _us(value_s: float) -> str:
 
 
 def _plant(rows: list[dict[str, Any]]) -> Any:
-    table = _table("what joins the chips", "adapters", "switch ports", "cables", "network power", "a chip has")
+    table = _table("what joins the chips", "adapters", "switch ports", "cables", "power", "k USD", "ports a chip", "it has")
     shown: set[str] = set()
     for row in rows:
         if row["interconnect"] not in shown:
             shown.add(row["interconnect"])
             table.add_row(
                 row["interconnect"], f"{row['adapters']:,}", f"{row['switch_ports']:,}", f"{row['cables']:,}",
-                format_power(row["network_w"]), f"{format_bytes(row['chip_bytes_per_s'])}/s",
+                format_power(row["network_w"]), f"{row['network_usd'] / 1000:,.1f}", f"{row['ports_per_chip']:.3g}",
+                f"{format_bytes(row['chip_bytes_per_s'])}/s" if row["chip_bytes_per_s"] else "-",
             )
     return table
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dcsim.cli.machine import Batch, Context, Prefill
-from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say
+from dcsim.cli.options import FigureFile, Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say, write_picture
 
 Interconnects = Annotated[str, typer.Option("--interconnect", help="Networks to compare, by name, with commas between.")]
 Replications = Annotated[int, typer.Option(min=1, help="Successive iterations simulated of each packet network.")]
 Load = Annotated[float, typer.Option(min=0.0, max=0.99, help="Cross traffic on every link of packet networks, 0..1.")]
+Fairness = Annotated[
+    str | None, typer.Option(help="What packets get for a chip's cables: equal_bandwidth, equal_radix, equal_cost or pcie.")
+]
 Jitter = Annotated[str, typer.Option(help="Host jitter on packet networks: an entry of topologies/jitter such as host, or off.")]
-FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture as an .html file.")]
 DEFAULT = "scheduled,infiniband-ndr,roce-400g"
 
 
@@ -28,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 def compare(
     topology: TopologyPath, interconnect: Interconnects = DEFAULT, llm: Llm = None,
     batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, replications: Replications = 100,
-    load: Load = 0.0, jitter: Jitter = "off",
+    load: Load = 0.0, jitter: Jitter = "off", fairness: Fairness = None,
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
     settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
@@ -39,14 +40,13 @@ def compare(
 
     result = study.compare(
         topology, _names(interconnect), shape_of(batch, context, prefill), llm=llm, settings=settings or [],
-        packet_settings=_packet_settings(replications, load, jitter), seed=seed, own_mapping=own_mapping, serve=serve,
+        packet_settings=_packet_settings(replications, load, jitter, fairness), seed=seed, own_mapping=own_mapping, serve=serve,
         progress=say,
     )
     if figure:
         from dcsim.figures import waterfall
 
-        waterfall(result["candidates"]).write_html(figure)
-        say(f"written: {figure}")
+        write_picture(waterfall(result["candidates"]), figure)
     if as_json:
         print_json(result)
     else:
@@ -61,7 +61,7 @@ def scale(
     sizes: Annotated[str, typer.Option(help="Numbers of chips, with commas between.")] = "64,128,264,512,1024,1500",
     llm: Annotated[str | None, typer.Option(help="LLMs, with commas between; each size takes the largest that fits.")] = None,
     batch: Batch = 1, context: Context = 2048, replications: Replications = 20, load: Load = 0.0, jitter: Jitter = "off",
-    settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
+    fairness: Fairness = None, settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
 ) -> None:
     """Compare interconnects over cluster sizes, with the largest LLM that fits each."""
     from dcsim.errors import SpecError
@@ -73,13 +73,12 @@ def scale(
     result = study.scale(
         topology, _names(interconnect), Shape(batch, context), sizes=[int(size) for size in _names(sizes)],
         llms=_names(llm) if llm else study.LLMS, settings=settings or [],
-        packet_settings=_packet_settings(replications, load, jitter), seed=seed, progress=say,
+        packet_settings=_packet_settings(replications, load, jitter, fairness), seed=seed, progress=say,
     )
     if figure:
         from dcsim.figures import scale as draw
 
-        draw(result["rows"]).write_html(figure)
-        say(f"written: {figure}")
+        write_picture(draw(result["rows"]), figure)
     if as_json:
         print_json(result)
     else:
@@ -121,5 +120,6 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _packet_settings(replications: int, load: float, jitter: str) -> list[str]:
-    return [f"network.replications={replications}", f"network.load_fraction={load}", f'network.jitter="{jitter}"']
+def _packet_settings(replications: int, load: float, jitter: str, fairness: str | None) -> list[str]:
+    own = [f"network.fairness={fairness}"] if fairness else []
+    return [f"network.replications={replications}", f"network.load_fraction={load}", f'network.jitter="{jitter}"', *own]

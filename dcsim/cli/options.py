@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dcsim.errors import SpecError
+
 TopologyPath = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="A topology file, or the name of one in the library.")]
 Workload = Annotated[str | None, typer.Option(help="Workload file or name; default: the topology's.")]
 Llm = Annotated[str | None, typer.Option(help="LLM file, name, or Hugging Face config.json; default: the topology's.")]
@@ -18,6 +20,16 @@ Interconnect = Annotated[str | None, typer.Option(help="Network file or name; de
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the spec; repeatable.")
 ]
+
+
+def _picture_path(path: Path | None) -> Path | None:
+    """Refuse before the work is done what could not be written after it."""
+    if path is not None and not path.parent.is_dir():
+        raise SpecError(f"--figure: there is no folder {path.parent}")
+    return path
+
+
+FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture as an .html file.", callback=_picture_path)]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random stream.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -38,6 +50,15 @@ def say_if_first_run() -> None:
             [sys.executable, "-m", "dcsim.study.warm"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
+
+
+def write_picture(picture: Any, path: Path) -> None:
+    """Write a figure as a web page that needs no other file; SpecError where that is not possible."""
+    try:
+        picture.write_html(path)
+    except OSError as error:
+        raise SpecError(f"--figure: cannot write {path}: {error.strerror}") from error
+    say(f"written: {path}")
 
 
 def print_json(content: Any) -> None:

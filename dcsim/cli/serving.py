@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dcsim.cli.options import (
+    FigureFile,
     Interconnect,
     Json,
     Llm,
@@ -19,6 +20,7 @@ from dcsim.cli.options import (
     progress_bar,
     say,
     say_if_first_run,
+    write_picture,
 )
 
 
@@ -88,7 +90,7 @@ def repeat(
 def workload(
     name: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload file, or the name of one in the library.")],
     settings: Settings = None, seed: Seed = 1,
-    figure: Annotated[Path | None, typer.Option(help="Write the rate over time as an .html file.")] = None,
+    figure: FigureFile = None,
     as_json: Json = False,
 ) -> None:
     """Describe a workload: rate, peaks, burstiness over 1, 10 and 60 s, lengths."""
@@ -98,8 +100,7 @@ def workload(
     if figure:
         from dcsim.figures import arrivals
 
-        arrivals(result["rate_over_time"]).write_html(figure)
-        say(f"written: {figure}")
+        write_picture(arrivals(result["rate_over_time"]), figure)
     if as_json:
         print_json(result)
     else:

@@ -9,6 +9,7 @@ import typer
 
 from dcsim.cli.machine import Batch, Context, Prefill
 from dcsim.cli.options import (
+    FigureFile,
     Interconnect,
     Json,
     Llm,
@@ -18,6 +19,7 @@ from dcsim.cli.options import (
     print_json,
     progress_bar,
     say,
+    write_picture,
 )
 
 Rate = Annotated[float, typer.Option(min=0.0, help="Output tokens per second the fleet must give.")]
@@ -53,7 +55,7 @@ def explain(
     topology: TopologyPath, batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, llm: Llm = None,
     interconnect: Interconnect = None, settings: Settings = None,
     metric: Annotated[str, typer.Option(help="iteration_s, tokens_per_s or energy_j.")] = "iteration_s",
-    figure: Annotated[Path | None, typer.Option(help="Write the tornado as a web page.")] = None,
+    figure: FigureFile = None,
     as_json: Json = False,
 ) -> None:
     """List every figure in force with its source, and how far the answer moves when it moves by 10 %."""
@@ -75,8 +77,7 @@ def explain(
     if figure:
         from dcsim.figures import tornado
 
-        tornado(study.as_json(result)).write_html(figure)
-        say(f"written: {figure}")
+        write_picture(tornado(study.as_json(result)), figure)
 
 
 def sweep(

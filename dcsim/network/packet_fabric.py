@@ -8,6 +8,8 @@ adapters and switches instead, by `fairness`:
 - `equal_radix`: one adapter for each of the chip's cables, at the network's own port speed. A message takes one of them,
   by the network's routing, so messages may meet on one while others idle.
 - `pcie`: one adapter, no faster than its bus.
+- `equal_cost`: one link of the bandwidth that the price of the chips' own cables buys in adapters and switch ports; it
+  stands for a share of a port (chips take turns at an adapter of full latency) or for several.
 
 Adapter i of every chip belongs to plane i, a fabric of its own: no switch oversubscribed, as few tiers as do.
 """
@@ -23,6 +25,7 @@ from dcsim.errors import FabricError
 from dcsim.fabric.dragonfly import dragonfly
 from dcsim.fabric.graph import Fabric, from_cables
 from dcsim.fabric.switched import Cable, cables_of, fat_tree
+from dcsim.network.packet_cost import bandwidth_for_cables
 from dcsim.spec.network import PacketNetwork
 
 ADAPTER_CABLE_M = 2.0  # chip to its switch: in the rack, as fabric.floor has it (assumed)
@@ -35,8 +38,13 @@ def attach(network: PacketNetwork, fabric: Fabric) -> tuple[PacketNetwork, Fabri
     """
     if fabric.vertex_count > fabric.chip_count or network.layout == "own":
         return network, fabric
-    count, bandwidth = adapters(network, int(np.diff(fabric.first_link)[: fabric.chip_count].max(initial=1)))
-    planes = with_planes(fabric, plane(network, fabric.chip_count), count)
+    one = plane(network, fabric.chip_count)
+    if network.fairness == "equal_cost":
+        planes = with_planes(fabric, one, 1)
+        bandwidth = bandwidth_for_cables(network, fabric, planes)
+    else:
+        count, bandwidth = adapters(network, int(np.diff(fabric.first_link)[: fabric.chip_count].max(initial=1)))
+        planes = with_planes(fabric, one, count)
     return network.model_copy(update={"bandwidth_bytes_per_s": bandwidth}), planes
 
 
@@ -50,9 +58,10 @@ def adapters(network: PacketNetwork, ports: int) -> tuple[int, float]:
     return 1, ports * network.chip_port_bytes_per_s
 
 
-def bonded(network: PacketNetwork, attached: PacketNetwork) -> int:
-    """How many of the network's ports one attached link stands for."""
-    return max(1, round(attached.bandwidth_bytes_per_s / network.bandwidth_bytes_per_s))
+def bonded(network: PacketNetwork, attached: PacketNetwork) -> float:
+    """How many of the network's ports one attached link stands for: whole ones, but for `equal_cost`."""
+    ports = attached.bandwidth_bytes_per_s / network.bandwidth_bytes_per_s
+    return ports if network.fairness == "equal_cost" else max(1, round(ports))
 
 
 def plane(network: PacketNetwork, chips: int) -> Fabric:

@@ -12,6 +12,7 @@ from dcsim.fabric.graph import Fabric
 from dcsim.network.packet.figures import Dcqcn, Fault, Figures, LinkFigures, Software
 from dcsim.network.packet_fabric import on_island
 from dcsim.network.tasks import MESSAGE, NO_CALL, SEND, Tasks
+from dcsim.spec.host import IslandSpec
 from dcsim.spec.network import PacketNetwork
 from dcsim.spec.software import JitterSpec, PatternCost, PlaceCosts, SoftwareSpec, read_jitter, read_software
 
@@ -33,17 +34,17 @@ class Layers:
     jitter_s: tuple[float, ...]
 
 
-def layers_of(network: PacketNetwork, fabric: Fabric) -> Layers:
-    """Wire and switches, library software, host jitter."""
+def layers_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> Layers:
+    """Wire and switches, library software, host jitter; `island` is what nodes have of their own."""
     jitter = () if network.jitter == "off" else jitter_table(read_jitter(network.jitter))
-    return Layers(figures_of(network, fabric), read_software(network.software), jitter)
+    return Layers(figures_of(network, fabric, island), read_software(network.software), jitter)
 
 
-def figures_of(network: PacketNetwork, fabric: Fabric) -> Figures:
-    """The engine's figures for `fabric`. Raises FabricError where its islands have no bandwidth."""
+def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> Figures:
+    """The engine's figures for `fabric`. Raises FabricError where it has islands of which nothing is known."""
     ecn = network.ecn
     return Figures(
-        {name: LinkFigures(_bandwidth(network, name), None, network.load_fraction) for name in fabric.link_classes},
+        {name: _link_figures(network, island, name) for name in fabric.link_classes},
         mtu_bytes=round(network.mtu_bytes), header_bytes=round(network.header_bytes), adapter_s=network.adapter_s,
         adapter_messages_per_s=network.adapter_messages_per_s, switch_s=network.switch_s, cut_through=network.cut_through,
         routing=network.routing, flow_control=network.flow_control, buffer_bytes=round(network.buffer_bytes),
@@ -54,14 +55,15 @@ def figures_of(network: PacketNetwork, fabric: Fabric) -> Figures:
     )
 
 
-def _bandwidth(network: PacketNetwork, link_class: str) -> float:
+def _link_figures(network: PacketNetwork, island: IslandSpec | None, link_class: str) -> LinkFigures:
+    """Links of one class: the chips' own, the network's, or those of the nodes' islands."""
     if network.layout == "own":
-        return network.chip_port_bytes_per_s
+        return LinkFigures(network.chip_port_bytes_per_s, None, network.load_fraction)
     if link_class != "island" or network.layout == "island":
-        return network.bandwidth_bytes_per_s
-    if network.island_bytes_per_s is None:
-        raise FabricError(f"nodes have islands; network '{network.name}' needs 'island: ... GB/s'")
-    return network.island_bytes_per_s
+        return LinkFigures(network.bandwidth_bytes_per_s, None, network.load_fraction)
+    if island is None:
+        raise FabricError(f"nodes have islands, on which network '{network.name}' is silent: give node.island")
+    return LinkFigures(island.bandwidth_bytes_per_s, None, network.load_fraction, island.adapter_s, island.switch_s)
 
 
 def call_of(pattern: str) -> int:

@@ -77,7 +77,7 @@ def run_packets(
 ) -> PacketRun:
     """Simulate successive iterations of `shape` on the first replica's chips; 0 replications: as the network says."""
     network, joined = attach(packet_network(spec), fabric)
-    layers = layers_of(network, joined)
+    layers = layers_of(network, joined, spec.node.island)
     tasks = packet_tasks(spec, joined, mapping, shape, network, layers)
     engine = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed)
     first = engine.iteration(0)

@@ -24,6 +24,14 @@ class HostSpec(Named):
     buy_usd: Money = Field(description="Price of one server without accelerator cards.")
 
 
+class IslandSpec(Section):
+    """Switches inside a node, and each chip's port into them (NVLink): packets between its chips take no other way."""
+
+    bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second of a chip's link, one way.")
+    adapter_s: Time = Field(description="Latency of a chip's port, send or receive.")
+    switch_s: Time = Field(description="Port to port through the switch.")
+
+
 class NodeSpec(Named):
     """A chassis: chips, one host, fans and power supplies."""
 
@@ -32,6 +40,7 @@ class NodeSpec(Named):
     fan_w: Power = Field(description="Fans and board management.")
     supply_efficiency: Fraction = Field(gt=0, description="Share of wall power that reaches the parts.")
     buy_usd: Money = Field(description="Chassis, boards' carrier and cabling, without chips and host.")
+    island: IslandSpec | None = Field(default=None, description="Its own switches, on packet networks.")
 
 
 class PowerSpec(Section):

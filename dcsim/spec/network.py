@@ -64,16 +64,17 @@ class PacketNetwork(Named):
         description="How switches join chips whose own fabric has none. `island`: one tier; `own`: chips forward packets.",
     )
     switch_ports: Positive = Field(description="Ports of one switch.")
-    fairness: Literal["equal_bandwidth", "equal_radix", "pcie"] = Field(
+    fairness: Literal["equal_bandwidth", "equal_radix", "pcie", "equal_cost"] = Field(
         default="equal_bandwidth",
-        description="A chip's own cables become one link as fast as all, as many adapters, or one adapter behind PCIe.",
+        description="A chip's own cables become one link as fast as all, as many adapters, one adapter behind PCIe, "
+        "or one link of the bandwidth that their price buys.",
+    )
+    prices: str = Field(
+        default="chiplet-cloud", description="Prices of adapters and cables, an entry of topologies/prices."
     )
     chip_port_bytes_per_s: Rate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
     pcie_bytes_per_s: Rate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")
     bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second of one port, one way.")
-    island_bytes_per_s: Rate | None = Field(
-        default=None, description="Raw bytes per second of a chip's link into its node's switch, where nodes have one."
-    )
     mtu_bytes: Data = Field(gt=0, description="Largest payload of one packet.")
     header_bytes: Data = Field(description="Bytes added to each packet on the wire.")
     adapter_s: Time = Field(description="Latency of one adapter, send or receive, bus included.")
@@ -95,6 +96,7 @@ class PacketNetwork(Named):
     replications: Positive = Field(default=100, description="Successive iterations simulated per shape.")
     switch_power_w: Power = Field(default=0.0, description="Draw of one switch port.")
     adapter_power_w: Power = Field(default=0.0, description="Draw of one adapter.")
+    adapter_price_usd: Money | None = Field(default=None, description="Price of one adapter; default: that of `prices`.")
     port_usd: Money = Field(default=0.0, description="Price of one switch port with its share of cable.")
     energy_j: Energy = Field(default=0.0, description="Energy per byte and hop.")
     load_fraction: float = Field(default=0.0, ge=0, lt=1, description="Cross traffic offered to every link.")

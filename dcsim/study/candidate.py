@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
 from dcsim.network.iteration import compile_shape, compiled_time
-from dcsim.network.packet_fabric import attach, bonded
 from dcsim.network.packet_iteration import run_packets
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.spec.network import PacketNetwork
@@ -55,24 +53,3 @@ def time_candidate(
         interconnect, None, spec, machine, np.array([time.latency_ps * 1e-12]), time.occupancy_ps * 1e-12, time.energy_j,
         waterfall, None, 0, 0,
     )
-
-
-def plant(timed: Timed) -> dict[str, Any]:
-    """What joins the chips: adapters, switch ports, cables, their power, and the bandwidth a chip has."""
-    network, fabric = timed.spec.network, timed.machine.fabric
-    if not isinstance(network, PacketNetwork):
-        return {"adapters": 0, "switch_ports": 0, "cables": fabric.link_count // 2, "network_w": 0.0,
-                "chip_bytes_per_s": _ports(fabric) * network.bandwidth_bytes_per_s}
-    attached, fabric = attach(network, fabric)
-    lanes = bonded(network, attached)
-    adapters = lanes * int(np.sum((fabric.link_source < fabric.chip_count) & (fabric.link_target >= fabric.chip_count)))
-    ports = lanes * int(np.sum(fabric.link_source >= fabric.chip_count))
-    return {
-        "adapters": adapters, "switch_ports": ports, "cables": lanes * (fabric.link_count // 2),
-        "network_w": adapters * network.adapter_power_w + ports * network.switch_power_w,
-        "chip_bytes_per_s": _ports(fabric) * attached.bandwidth_bytes_per_s,
-    }
-
-
-def _ports(fabric: Fabric) -> int:
-    return int(np.diff(fabric.first_link)[: fabric.chip_count].max(initial=0))

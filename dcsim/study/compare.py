@@ -18,8 +18,9 @@ from dcsim.fabric.build import build_fabric
 from dcsim.llm.program import Shape
 from dcsim.spec.load import Resolved, load
 from dcsim.spec.network import PacketNetwork
-from dcsim.study.candidate import Timed, plant, time_candidate
+from dcsim.study.candidate import Timed, time_candidate
 from dcsim.study.machine import Machine, build
+from dcsim.study.plant import PRICES, plant
 from dcsim.study.users import users
 
 SOFTWARE = ("none", "verbs", "nccl")
@@ -41,21 +42,26 @@ def compare(
     """
     if not interconnects:
         raise SpecError("--interconnect: name at least one network")
+    wanted = [
+        (name, software, _load(topology, name, llm, settings, packet_settings, software).spec)
+        for name in interconnects for software in _libraries(topology, name, llm, settings)
+    ]
     machine: Machine | None = None
     done: list[Timed] = []
-    for name in interconnects:
-        for software in _libraries(topology, name, llm, settings):
-            if progress:
-                progress(f"{name} {software or ''}".strip())
-            spec = _load(topology, name, llm, settings, packet_settings, software).spec
-            machine = _bare(build(spec)) if machine is None or own_mapping else machine
-            done.append(time_candidate(name, software, spec, machine, shape, seed))
+    for name, software, spec in wanted:
+        if progress:
+            progress(f"{name} {software or ''}".strip())
+        machine = _bare(build(spec)) if machine is None or own_mapping else machine
+        done.append(time_candidate(name, software, spec, machine, shape, seed))
     first = done[0]
+    packet = [timed.spec.network for timed in done if isinstance(timed.spec.network, PacketNetwork)]
+    prices = next((network.prices for network in packet), PRICES)
     result = {
         "topology": topology, "llm": first.spec.llm.name, "batch": shape.batch, "context": shape.context,
         "new_tokens": shape.new_tokens, "tp": first.machine.mapping.tp, "pp": first.machine.mapping.pp,
         "chips_used": first.machine.mapping.tp * first.machine.mapping.pp, "mapping": "own" if own_mapping else "same",
-        "seed": seed, "candidates": [row(timed, first, shape) for timed in done], "identical": identical(done),
+        "fairness": next((network.fairness for network in packet), None), "prices": prices,
+        "seed": seed, "candidates": [row(timed, first, shape, prices) for timed in done], "identical": identical(done),
     }
     if serve is not None:
         result["users"] = users(done, topology, llm, settings, serve, seed, progress)
@@ -86,7 +92,7 @@ def _without_network(settings: Sequence[str]) -> list[str]:
     return [setting for setting in settings if not setting.startswith("network.")]
 
 
-def row(timed: Timed, first: Timed, shape: Shape) -> dict[str, Any]:
+def row(timed: Timed, first: Timed, shape: Shape, prices: str) -> dict[str, Any]:
     """One candidate as flat numbers, with the gap to the first split into parts (they sum to it)."""
     latency = timed.latency_s
     mean_s = float(latency.mean())
@@ -103,7 +109,7 @@ def row(timed: Timed, first: Timed, shape: Shape) -> dict[str, Any]:
         "gap_s": {part: timed.waterfall_s[part] - first.waterfall_s[part] for part in timed.waterfall_s},
         "tp": mapping.tp, "pp": mapping.pp,
         "energy_j": timed.energy_j + mapping.tp * mapping.pp * wait_w * mean_s,
-        "packets": timed.packets, "drops": timed.drops, "pauses": timed.pauses, **plant(timed),
+        "packets": timed.packets, "drops": timed.drops, "pauses": timed.pauses, **plant(timed.spec, timed.machine.fabric, prices),
     }
 
 

@@ -19,6 +19,7 @@ from dcsim.network.packet.routing import vertex_groups
 from dcsim.network.packet_fabric import attach
 from dcsim.network.packet_figures import faults_of, figures_of
 from dcsim.network.packet_iteration import packet_network
+from dcsim.spec.host import IslandSpec
 from dcsim.spec.load import load
 from dcsim.spec.network import PacketNetwork
 
@@ -36,9 +37,9 @@ def traffic(
     """
     if pattern not in PATTERNS:
         raise SpecError(f"--pattern: '{pattern}' is not known; use {', '.join(PATTERNS)}")
-    network, fabric = _network(topology, interconnect, endpoints, settings)
+    network, fabric, island = _network(topology, interconnect, endpoints, settings)
     flows = PATTERNS[pattern](fabric, endpoints, size_bytes, seed)
-    figures = figures_of(network, fabric)
+    figures = figures_of(network, fabric, island)
     _warm_up(fabric, figures, flows)
     engine = Engine(fabric, figures, flows, faults=faults_of(network, fabric), seed=seed)
     began = time.perf_counter()
@@ -59,18 +60,18 @@ def traffic(
 
 def _network(
     topology: str | None, interconnect: str | None, endpoints: int, settings: tuple[str, ...]
-) -> tuple[PacketNetwork, Fabric]:
-    """The packet network and the fabric it runs on."""
+) -> tuple[PacketNetwork, Fabric, IslandSpec | None]:
+    """The packet network, the fabric it runs on and the nodes' own switches."""
     if endpoints < 2:
         raise SpecError("--endpoints: at least 2")
     spec = load(topology or ANY_TOPOLOGY, network=interconnect, settings=settings).spec
     network = packet_network(spec)
     if topology is None:
-        return network, fat_tree(endpoints, three_tier_radix(endpoints), 3)
+        return network, fat_tree(endpoints, three_tier_radix(endpoints), 3), None
     network, fabric = attach(network, build_fabric(spec.fabric))
     if fabric.chip_count < endpoints:
         raise SpecError(f"--endpoints: {topology} has {fabric.chip_count} chips, not {endpoints}")
-    return network, fabric
+    return network, fabric, spec.node.island
 
 
 def three_tier_radix(endpoints: int) -> int:

@@ -16,8 +16,9 @@ from dcsim.cluster.programs import Programs
 from dcsim.network.packet_iteration import packet_network
 from dcsim.spec.load import load
 from dcsim.spec.topology import Topology
-from dcsim.study.candidate import Timed, plant
+from dcsim.study.candidate import Timed
 from dcsim.study.machine import Machine, join
+from dcsim.study.plant import plant
 from dcsim.study.serve import serve_on
 
 IDEAL_BASE = "infiniband-ndr"  # only what is not made ideal is read of it
@@ -84,10 +85,11 @@ def holding(timed: Timed, machine: Machine) -> dict[str, Any]:
     best = max(inside, key=lambda load: load.tokens_per_s, default=None)
     chips = machine.mapping.tp * machine.mapping.pp
     share = chips / max(1, int(machine.fabric.chip_active.sum()))
-    network_w = plant(timed)["network_w"] * share / spec.node.supply_efficiency
+    joins = plant(timed.spec, timed.machine.fabric)
+    network_w = joins["network_w"] * share / spec.node.supply_efficiency
     return {
         "tokens_per_s_per_chip_in_slo": best.tokens_per_s_per_chip if best else 0.0,
-        "cables_per_chip": plant(timed)["cables"] / machine.fabric.chip_count,
+        "cables_per_chip": joins["cables"] / machine.fabric.chip_count,
         "w_per_chip": (best.power_w + network_w) / chips if best else 0.0,
     }
 

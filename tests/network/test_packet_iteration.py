@@ -109,11 +109,40 @@ def test_islands_join_the_chips_of_a_node():
     assert inside.tolist() == [True, False, True]
     with pytest.raises(FabricError, match="island"):
         figures_of(network(), fabric)
-    assert figures_of(network("infiniband-ndr", "island=300 GB/s"), fabric).links["island"].bandwidth_bytes_per_s == 300e9
+    nvlink = load("dgx-a100").spec.node.island
+    assert figures_of(network(), fabric, nvlink).links["island"].bandwidth_bytes_per_s == 300e9
     builder = TaskBuilder(1e9)
     builder.message(0, 3, 8, [])
     builder.message(0, 4, 8, [])
     assert place_calls(builder.build(), fabric).call.tolist() == [SEND + CALLS, SEND]
+
+
+def test_inside_an_island_messages_pay_its_own_ports_and_switch():
+    """Two ports, a switch and two cables, plus one byte of 450 GB/s: not the InfiniBand adapters'."""
+    from dcsim.network.packet.engine import Engine
+
+    star = from_cables("star", 8, [(i, 8, "adapter", 2.0) for i in range(8)], vertex_count=9)
+    fabric = with_islands(star, 4)
+    island = load("h100x16").spec.node.island
+    for target, ends_us in ((3, 2 * 0.25 + 0.1 + 2 * 0.5 * 0.005), (4, 2 * 0.53 + 0.23 + 2 * 2 * 0.005)):
+        builder = TaskBuilder(1e9)
+        builder.message(0, target, 1, [])
+        engine = Engine(fabric, figures_of(network(), fabric, island), builder.build())
+        assert engine.iteration().finish_ps * 1e-6 == pytest.approx(ends_us, rel=0.01)
+    with pytest.raises(FabricError, match=r"node\.island"):
+        figures_of(network(), fabric)
+
+
+def test_equal_cost_buys_what_the_cables_cost(machine):
+    """352 cables of 150 USD buy 64 times an adapter and a port of 50 GB/s, 1200 + 1500 USD, 0.306 times over."""
+    spec = network("infiniband-ndr", "fairness=equal_cost")
+    attached, fabric = attach(spec, machine.fabric)
+    assert attached.bandwidth_bytes_per_s == pytest.approx(50e9 * 352 * 150 / (64 * 2700))
+    assert set(np.diff(fabric.first_link)[: fabric.chip_count]) == {1}
+    assert bonded(spec, attached) == pytest.approx(352 * 150 / (64 * 2700))
+    free = network("nvlink4", "fairness=equal_cost", "port=0 USD")
+    with pytest.raises(FabricError, match="costs nothing"):
+        attach(free, machine.fabric)
 
 
 def test_faults_name_adapters_that_exist(machine):

@@ -59,6 +59,43 @@ def test_every_candidate_has_the_chips_bandwidth_and_the_same_mapping(result):
     assert rows[1]["network_w"] == pytest.approx(192 * 25 + 192 * 15)  # one switch tier: a port for each adapter
 
 
+def test_equal_cost_spends_the_same_on_every_interconnect():
+    rows = compare("64chip", ["scheduled", "infiniband-ndr", "slingshot", "nvlink4"], SHAPE,
+                   packet_settings=[*FEW, "network.fairness=equal_cost"])
+    assert rows["fairness"] == "equal_cost"
+    usd = [row["network_usd"] for row in rows["candidates"]]
+    assert usd[0] == 352 * 150
+    assert usd == pytest.approx([usd[0]] * len(usd), rel=0.05)  # whole adapters and ports
+    assert [row["ports_per_chip"] < 1 for row in rows["candidates"][1::3]] == [True, True, False]  # NVLink has no adapters
+
+
+def test_less_bandwidth_for_the_money_makes_prompts_slower():
+    rows = [compare("64chip", ["infiniband-ndr"], Shape(1, 128, 128),
+                    packet_settings=["network.replications=1", f"network.fairness={choice}"])["candidates"][0]
+            for choice in ("equal_bandwidth", "equal_cost")]
+    assert rows[1]["iteration_s_mean"] > 1.2 * rows[0]["iteration_s_mean"]
+    assert rows[1]["network_usd"] < rows[0]["network_usd"]
+
+
+def test_a_bad_name_is_found_before_anything_is_timed():
+    said = []
+    with pytest.raises(SpecError, match="infiniband-ndr"):
+        compare("64chip", ["scheduled", "infinband-ndr"], SHAPE, progress=said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize("name", ["dgx-h100", "h100x16"])
+def test_systems_with_islands_are_compared_too(name):
+    rows = compare(name, ["infiniband-ndr", "roce-400g"], SHAPE, packet_settings=["network.replications=1"])
+    times = [row["iteration_s_mean"] for row in rows["candidates"]]
+    if name == "dgx-h100":  # nothing leaves the island
+        assert times[0] == pytest.approx(times[3], rel=1e-3)
+        assert rows["candidates"][0]["adapters"] == 0
+    else:
+        assert rows["candidates"][0]["adapters"] == 16
+        assert times[0] != times[3]
+
+
 def test_the_order_of_candidates_changes_no_time(result):
     turned = compare("64chip", ["infiniband-ndr", "scheduled"], SHAPE, packet_settings=FEW)
     times = {(row["interconnect"], row["software"]): row["iteration_s_mean"] for row in result["candidates"]}

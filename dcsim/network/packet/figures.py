@@ -11,12 +11,14 @@ CABLE_S_PER_M = 5e-9  # light in fibre or copper, about two thirds of c
 class LinkFigures:
     """One class of links: raw bytes per second one way, latency of the cable, cross traffic offered (0..1).
 
-    `cable_s` None takes 5 ns a metre of the fabric's cable length.
+    `cable_s` None takes 5 ns a metre of the fabric's cable length; `adapter_s` and `switch_s` None are the network's.
     """
 
     bandwidth_bytes_per_s: float
     cable_s: float | None = None
     load_fraction: float = 0.0
+    adapter_s: float | None = None
+    switch_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

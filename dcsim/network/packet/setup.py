@@ -45,12 +45,12 @@ def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, 
 def make_links(fabric: Fabric, figures: Figures) -> Any:
     """All links idle, as LINK records."""
     speed, wire, load = per_link(fabric, figures)
-    adapter, switch = ps(figures.adapter_s), ps(figures.switch_s)
+    adapter = _latency_ps(fabric, figures, "adapter_s")
     ends_at_chip = (fabric.link_target < fabric.chip_count) & (not routing.is_direct(fabric))
     links = state.aligned(fabric.link_count, state.LINK)
     links["target"], links["reverse"] = fabric.link_target, fabric.reverse
     links["order"], links["wire_ps"] = routing.link_order(fabric), wire
-    links["node_ps"] = np.where(ends_at_chip, adapter, switch)
+    links["node_ps"] = np.where(ends_at_chip, adapter, _latency_ps(fabric, figures, "switch_s"))
     links["source_ps"] = np.where(fabric.link_source < fabric.chip_count, adapter, -1)
     links["fs_per_byte"], links["up"], links["background"] = speed, True, load
     for name, size_bytes in (("buffer_ps", figures.buffer_bytes if figures.flow_control == "drop" else None),
@@ -60,6 +60,12 @@ def make_links(fabric: Fabric, figures: Figures) -> Any:
         links[name] = -1
     links["cross_turn"] = 1
     return links
+
+
+def _latency_ps(fabric: Fabric, figures: Figures, name: str) -> Any:
+    """[link] `adapter_s` or `switch_s` of its class, or the network's."""
+    own = [getattr(figures.links[link_class], name) for link_class in fabric.link_classes]
+    return np.array([ps(getattr(figures, name) if x is None else x) for x in own], np.int64)[fabric.link_class]
 
 
 def make_queues(count: int) -> Any:
