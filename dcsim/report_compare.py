@@ -26,7 +26,6 @@ FAIRNESS = {
     "equal_cost": "adapters and switch ports cost what the chips' own cables do",
 }
 
-
 def print_compare(result: dict[str, Any]) -> None:
     """Times, the waterfall, what joins the chips, and the rest."""
     out = console()
@@ -39,10 +38,21 @@ def print_compare(result: dict[str, Any]) -> None:
     out.print(_plant(rows))
     if result["fairness"]:
         out.print(f"fairness {result['fairness']}: {FAIRNESS[result['fairness']]}; prices: {result['prices']}", soft_wrap=True)
+    _print_correlation(out, rows)
     for reason in result["identical"]:
         out.print(reason)
     if "users" in result:
         out.print(_users(result["users"]))
+
+
+def _print_correlation(out: Any, rows: list[dict[str, Any]]) -> None:
+    """How alike successive iterations are, and what chance alone would show."""
+    varying = [row for row in rows if row["iteration_s_interval"] > 1e-4 * row["iteration_s_mean"]]
+    known = [row for row in varying if row["correlation_next"] is not None]
+    if known:
+        low, high = (pick(row["correlation_next"] for row in known) for pick in (min, max))
+        chance = max(1.96 / row["replications"] ** 0.5 for row in known)
+        out.print(f"correlation of an iteration with the next: {low:.2f} to {high:.2f}; chance alone: +-{chance:.2f}")
 
 
 def _table(*columns: str) -> Any:
@@ -60,13 +70,14 @@ def _label(row: dict[str, Any]) -> str:
 
 def _times(rows: list[dict[str, Any]]) -> Any:
     counted = [name for name in ("drops", "pauses") if any(row[name] for row in rows)]
-    table = _table("interconnect, library", "iteration", "+-", "p99", "p99.9", "tokens/s/user", "x first", *counted)
+    disturbed = ["busiest link"] if any(row["background_fraction_max"] for row in rows) else []
+    table = _table("interconnect, library", "iteration", "+-", "p99", "p99.9", "tokens/s/user", "x first", *counted, *disturbed)
     for row in rows:
         table.add_row(
             _label(row), format_time(row["iteration_s_mean"]), format_time(row["iteration_s_interval"], 2),
             format_time(row["iteration_s_p99"]), format_time(row["iteration_s_p999"]),
             f"{row['tokens_per_s_per_user']:,.1f}", f"{row['slower_than_first_ratio']:.3f}",
-            *(f"{row[name]:,}" for name in counted),
+            *(f"{row[name]:,}" for name in counted), *(_share(row["background_fraction_max"]) for _ in disturbed),
         )
     return table
 

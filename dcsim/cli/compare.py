@@ -11,7 +11,10 @@ from dcsim.cli.options import FigureFile, Interconnect, Json, Llm, Seed, Setting
 
 Interconnects = Annotated[str, typer.Option("--interconnect", help="Networks to compare, by name, with commas between.")]
 Replications = Annotated[int, typer.Option(min=1, help="Successive iterations simulated of each packet network.")]
-Load = Annotated[float, typer.Option(min=0.0, max=0.99, help="Cross traffic on every link of packet networks, 0..1.")]
+Load = Annotated[float, typer.Option(min=0.0, max=0.99, help="Cross traffic on the busiest link of packet networks, 0..1.")]
+LoadPattern = Annotated[
+    str, typer.Option(help="Where cross traffic goes: every_link (alike on all), uniform, perm, adversarial or incast.")
+]
 Fairness = Annotated[
     str | None, typer.Option(help="What packets get for a chip's cables: equal_bandwidth, equal_radix, equal_cost or pcie.")
 ]
@@ -29,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 def compare(
     topology: TopologyPath, interconnect: Interconnects = DEFAULT, llm: Llm = None,
     batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, replications: Replications = 100,
-    load: Load = 0.0, jitter: Jitter = "off", fairness: Fairness = None,
+    load: Load = 0.0, load_pattern: LoadPattern = "every_link", jitter: Jitter = "off", fairness: Fairness = None,
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
     settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
@@ -40,8 +43,8 @@ def compare(
 
     result = study.compare(
         topology, _names(interconnect), shape_of(batch, context, prefill), llm=llm, settings=settings or [],
-        packet_settings=_packet_settings(replications, load, jitter, fairness), seed=seed, own_mapping=own_mapping, serve=serve,
-        progress=say,
+        packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness), seed=seed,
+        own_mapping=own_mapping, serve=serve, progress=say,
     )
     if figure:
         from dcsim.figures import waterfall
@@ -60,8 +63,9 @@ def scale(
     interconnect: Interconnects = "scheduled,infiniband-ndr",
     sizes: Annotated[str, typer.Option(help="Numbers of chips, with commas between.")] = "64,128,264,512,1024,1500",
     llm: Annotated[str | None, typer.Option(help="LLMs, with commas between; each size takes the largest that fits.")] = None,
-    batch: Batch = 1, context: Context = 2048, replications: Replications = 20, load: Load = 0.0, jitter: Jitter = "off",
-    fairness: Fairness = None, settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
+    batch: Batch = 1, context: Context = 2048, replications: Replications = 20, load: Load = 0.0,
+    load_pattern: LoadPattern = "every_link", jitter: Jitter = "off", fairness: Fairness = None,
+    settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
 ) -> None:
     """Compare interconnects over cluster sizes, with the largest LLM that fits each."""
     from dcsim.errors import SpecError
@@ -73,7 +77,7 @@ def scale(
     result = study.scale(
         topology, _names(interconnect), Shape(batch, context), sizes=[int(size) for size in _names(sizes)],
         llms=_names(llm) if llm else study.LLMS, settings=settings or [],
-        packet_settings=_packet_settings(replications, load, jitter, fairness), seed=seed, progress=say,
+        packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness), seed=seed, progress=say,
     )
     if figure:
         from dcsim.figures import scale as draw
@@ -120,6 +124,7 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _packet_settings(replications: int, load: float, jitter: str, fairness: str | None) -> list[str]:
+def _packet_settings(replications: int, load: float, pattern: str, jitter: str, fairness: str | None) -> list[str]:
     own = [f"network.fairness={fairness}"] if fairness else []
-    return [f"network.replications={replications}", f"network.load_fraction={load}", f'network.jitter="{jitter}"', *own]
+    traffic = [f"network.load_fraction={load}", f"network.load_pattern={pattern}"]
+    return [f"network.replications={replications}", *traffic, f'network.jitter="{jitter}"', *own]

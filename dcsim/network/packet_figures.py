@@ -58,12 +58,12 @@ def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None
 def _link_figures(network: PacketNetwork, island: IslandSpec | None, link_class: str) -> LinkFigures:
     """Links of one class: the chips' own, the network's, or those of the nodes' islands."""
     if network.layout == "own":
-        return LinkFigures(network.chip_port_bytes_per_s, None, network.load_fraction)
+        return LinkFigures(network.chip_port_bytes_per_s)
     if link_class != "island" or network.layout == "island":
-        return LinkFigures(network.bandwidth_bytes_per_s, None, network.load_fraction)
+        return LinkFigures(network.bandwidth_bytes_per_s)
     if island is None:
         raise FabricError(f"nodes have islands, on which network '{network.name}' is silent: give node.island")
-    return LinkFigures(island.bandwidth_bytes_per_s, None, network.load_fraction, island.adapter_s, island.switch_s)
+    return LinkFigures(island.bandwidth_bytes_per_s, adapter_s=island.adapter_s, switch_s=island.switch_s)
 
 
 def call_of(pattern: str) -> int:

@@ -15,12 +15,13 @@ from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import lower
 from dcsim.network.packet.breakdown import PARTS
 from dcsim.network.packet.engine import Engine, Iteration
+from dcsim.network.packet_background import background_load
 from dcsim.network.packet_exchange import packet_exchange
 from dcsim.network.packet_fabric import attach
 from dcsim.network.packet_figures import Layers, faults_of, layers_of, place_calls, software_of
 from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, VECTOR, Tasks
 from dcsim.network.timing import IterationTime
-from dcsim.spec.network import PacketNetwork
+from dcsim.spec.network import Background, PacketNetwork
 from dcsim.spec.topology import Topology
 
 PACKETS_MAX = 2_000_000  # packets simulated per shape for the service zoom: a second or two
@@ -37,6 +38,7 @@ class PacketRun:
     packets: int
     drops: int
     pauses: int
+    background_fraction: float  # what else is offered to the busiest link
 
     def times(self) -> tuple[IterationTime, ...]:
         """One IterationTime a replication, in order: neighbours share queues and cross traffic."""
@@ -50,14 +52,25 @@ class PacketRun:
 
 
 def packet_times(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> tuple[IterationTime, ...]:
-    """Times of a block of successive iterations, as the service zoom draws them: `serving.draw_block`, or fewer.
+    """Times of successive iterations, from which the service zoom draws: `network.replications`, or fewer.
 
-    No more than `network.replications`, nor than PACKETS_MAX packets in all, but one at least: the more packets an
-    iteration has, the less it differs from the next.
+    No more than PACKETS_MAX packets in all, but one iteration at least: the more packets it has, the less it differs
+    from the next. Where nothing disturbs the network, a block of `serving.draw_block`, or one if it repeats itself.
     """
     network = packet_network(spec)
+    if disturbed(network):
+        return run_packets(spec, fabric, mapping, shape, packets_max=PACKETS_MAX).times()
     count = min(network.replications, spec.serving.draw_block)
+    times = run_packets(spec, fabric, mapping, shape, min(count, 2), packets_max=PACKETS_MAX).times()
+    if count <= 2 or times[0] == times[-1]:
+        return times[:1] if times[0] == times[-1] else times
     return run_packets(spec, fabric, mapping, shape, count, packets_max=PACKETS_MAX).times()
+
+
+def disturbed(network: PacketNetwork) -> bool:
+    """Whether hosts, other traffic or faults make iterations differ."""
+    other = network.load_fraction or network.background != Background()
+    return bool(network.jitter != "off" or other or network.faults)
 
 
 def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
@@ -79,7 +92,10 @@ def run_packets(
     network, joined = attach(packet_network(spec), fabric)
     layers = layers_of(network, joined, spec.node.island)
     tasks = packet_tasks(spec, joined, mapping, shape, network, layers)
-    engine = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed)
+    load = _load(spec, network, joined, layers, mapping, tasks, seed)
+    engine = Engine(
+        joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed, cross_load=load
+    )
     first = engine.iteration(0)
     count = replications or network.replications
     if packets_max:
@@ -88,7 +104,18 @@ def run_packets(
     done += [_kept(engine.iteration(i), tasks, joined.chip_count) for i in range(1, count)]
     latency, occupancy, parts, sent_bytes, drops, pauses = [np.array(column) for column in zip(*done, strict=True)]
     energy_j = work_energy_j(tasks, spec) + sent_bytes * network.energy_j
-    return PacketRun(latency, occupancy, energy_j, parts, first.packets, int(drops.sum()), int(pauses.sum()))
+    return PacketRun(latency, occupancy, energy_j, parts, first.packets, int(drops.sum()), int(pauses.sum()),
+                     0.0 if load is None else float(load.max()))
+
+
+def _load(
+    spec: Topology, network: PacketNetwork, fabric: Fabric, layers: Layers, mapping: Mapping, tasks: Tasks, seed: int
+) -> NDArray[np.float64] | None:
+    """[link] what everything else offers; the other replicas at the pace of this one alone."""
+    alone_s = 0.0
+    if network.background.micro_batches:
+        alone_s = Engine(fabric, layers.figures, tasks, software_of(layers), seed=seed).iteration().finish_ps * 1e-12
+    return background_load(spec, network, fabric, layers.figures, mapping, tasks, alone_s, seed)
 
 
 def _kept(iteration: Iteration, tasks: Tasks, chip_count: int) -> tuple[int, int, NDArray[np.int64], int, int, int]:

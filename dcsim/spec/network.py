@@ -55,6 +55,20 @@ class AdapterFault(Section):
     speed_fraction: Fraction = Field(default=0.0, description="Speed left; 0: down, 1: mended.")
 
 
+class Background(Section):
+    """What else crosses a packet network while one replica is timed, as steady flows from chip to chip."""
+
+    micro_batches: float = Field(
+        default=0.0, ge=0, description="Micro-batches like the one timed that every other replica has in flight."
+    )
+    kv_tokens_per_s: Events = Field(
+        default=0.0, description="Prompt tokens a second whose KV every replica receives, evenly from the others."
+    )
+    host_bytes_per_s: Rate | None = Field(
+        default=None, description="Bytes a second each node's host sends through its first chip's adapter, evenly to other nodes."
+    )
+
+
 class PacketNetwork(Named):
     """Adapters and switches that move packets."""
 
@@ -99,7 +113,13 @@ class PacketNetwork(Named):
     adapter_price_usd: Money | None = Field(default=None, description="Price of one adapter; default: that of `prices`.")
     port_usd: Money = Field(default=0.0, description="Price of one switch port with its share of cable.")
     energy_j: Energy = Field(default=0.0, description="Energy per byte and hop.")
-    load_fraction: float = Field(default=0.0, ge=0, lt=1, description="Cross traffic offered to every link.")
+    load_fraction: float = Field(
+        default=0.0, ge=0, lt=1, description="Cross traffic offered to the link that `load_pattern` makes busiest."
+    )
+    load_pattern: Literal["every_link", "uniform", "perm", "adversarial", "incast"] = Field(
+        default="every_link", description="Between which chips cross traffic goes; `every_link`: alike on all links."
+    )
+    background: Background = Field(default_factory=Background)
     cross_burst_s: Time = Field(default=0.0, description="Mean length of a burst of cross traffic; 0: Poisson packets.")
     faults: tuple[AdapterFault, ...] = Field(default=(), description="Adapters that fail or slow down.")
 

@@ -33,6 +33,7 @@ class Timed:
     packets: int | None
     drops: int
     pauses: int
+    background_fraction: float = 0.0  # what else is offered to the busiest link
 
 
 def time_candidate(
@@ -45,6 +46,7 @@ def time_candidate(
         return Timed(
             interconnect, software, spec, machine, run.latency_ps * 1e-12, float(run.occupancy_ps.mean()) * 1e-12,
             float(run.energy_j.mean()), packet_waterfall(run), run.packets, run.drops, run.pauses,
+            run.background_fraction,
         )
     compiled = compile_shape(spec, machine.fabric, mapping, shape)
     time = compiled_time(spec, machine.fabric, compiled)

@@ -109,7 +109,8 @@ def row(timed: Timed, first: Timed, shape: Shape, prices: str) -> dict[str, Any]
         "gap_s": {part: timed.waterfall_s[part] - first.waterfall_s[part] for part in timed.waterfall_s},
         "tp": mapping.tp, "pp": mapping.pp,
         "energy_j": timed.energy_j + mapping.tp * mapping.pp * wait_w * mean_s,
-        "packets": timed.packets, "drops": timed.drops, "pauses": timed.pauses, **plant(timed.spec, timed.machine.fabric, prices),
+        "packets": timed.packets, "drops": timed.drops, "pauses": timed.pauses,
+        "background_fraction_max": timed.background_fraction, **plant(timed.spec, timed.machine.fabric, prices),
     }
 
 

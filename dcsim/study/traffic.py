@@ -16,6 +16,7 @@ from dcsim.network.packet import traffic as patterns
 from dcsim.network.packet.engine import Engine
 from dcsim.network.packet.figures import Figures
 from dcsim.network.packet.routing import vertex_groups
+from dcsim.network.packet_background import pattern_load
 from dcsim.network.packet_fabric import attach
 from dcsim.network.packet_figures import faults_of, figures_of
 from dcsim.network.packet_iteration import packet_network
@@ -41,7 +42,8 @@ def traffic(
     flows = PATTERNS[pattern](fabric, endpoints, size_bytes, seed)
     figures = figures_of(network, fabric, island)
     _warm_up(fabric, figures, flows)
-    engine = Engine(fabric, figures, flows, faults=faults_of(network, fabric), seed=seed)
+    engine = Engine(fabric, figures, flows, faults=faults_of(network, fabric), seed=seed,
+                    cross_load=pattern_load(network, fabric, figures, seed))
     began = time.perf_counter()
     done = engine.iteration()
     wall_s = time.perf_counter() - began

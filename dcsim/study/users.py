@@ -15,6 +15,7 @@ from typing import Any
 from dcsim.cluster.programs import Programs
 from dcsim.network.packet_iteration import packet_network
 from dcsim.spec.load import load
+from dcsim.spec.network import Background
 from dcsim.spec.topology import Topology
 from dcsim.study.candidate import Timed
 from dcsim.study.machine import Machine, join
@@ -51,6 +52,7 @@ def ideal_network(spec: Topology) -> Topology:
         "name": "ideal", "fairness": "pcie", "pcie_bytes_per_s": NO_LIMIT_BYTES_PER_S,
         "bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S, "adapter_s": 0.0, "switch_s": 0.0, "header_bytes": 0.0,
         "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S, "software": "none", "jitter": "off", "load_fraction": 0.0,
+        "background": Background(),
         "faults": (), "replications": 1,
     })
     return spec.model_copy(update={"network": network})

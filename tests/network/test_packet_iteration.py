@@ -1,33 +1,33 @@
 """Adapters and switches in place of cables, library costs, and whole iterations on them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from dcsim.cluster.programs import Programs
+from dcsim.cluster.service import Placement, serve
 from dcsim.errors import FabricError, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import from_cables
 from dcsim.fabric.switched import with_islands
-from dcsim.llm.blocks import Collective
 from dcsim.llm.program import Shape
 from dcsim.network.packet.breakdown import PARTS
-from dcsim.network.packet_exchange import choose_pattern, pattern_time_s, steps_and_bytes
+from dcsim.network.packet.engine import Engine
 from dcsim.network.packet_fabric import adapters, attach, bonded, on_island, plane
 from dcsim.network.packet_figures import (
     CALLS,
-    call_of,
     faults_of,
     figures_of,
-    jitter_table,
-    layers_of,
     place_calls,
-    software_of,
 )
 from dcsim.network.packet_iteration import packet_time, packet_times, run_packets
 from dcsim.network.tasks import SEND, TaskBuilder
 from dcsim.spec.load import load
 from dcsim.spec.network import AdapterFault
-from dcsim.spec.software import read_jitter, read_software
+from dcsim.study.compare import correlation, half_width
 from dcsim.study.machine import build
+from dcsim.workload.requests import plain
 
 NETWORKS = ("infiniband-hdr", "infiniband-ndr", "roce-400g", "ethernet-100g", "nvlink3", "nvlink4", "slingshot")
 
@@ -119,8 +119,6 @@ def test_islands_join_the_chips_of_a_node():
 
 def test_inside_an_island_messages_pay_its_own_ports_and_switch():
     """Two ports, a switch and two cables, plus one byte of 450 GB/s: not the InfiniBand adapters'."""
-    from dcsim.network.packet.engine import Engine
-
     star = from_cables("star", 8, [(i, 8, "adapter", 2.0) for i in range(8)], vertex_count=9)
     fabric = with_islands(star, 4)
     island = load("h100x16").spec.node.island
@@ -182,120 +180,6 @@ def test_other_adapters_take_over_from_a_lost_one(machine):
     assert run(lost) > 1.02 * run(())
 
 
-# Libraries and patterns.
-
-
-def test_steps_and_bytes_are_the_textbooks():
-    """Thakur, Rabenseifner, Gropp 2005: ring 2(p-1) steps and 2(p-1)/p n bytes; a tree 2 lg p steps of n."""
-    assert steps_and_bytes("all_reduce", "ring", 8, 800) == (14, 1400)
-    assert steps_and_bytes("all_reduce", "tree", 8, 800) == (6, 4800)
-    assert steps_and_bytes("all_reduce", "direct", 8, 800) == (2, 1400)
-    assert steps_and_bytes("all_gather", "ring", 8, 800) == (7, 700)
-    assert steps_and_bytes("all_reduce", "tree", 1, 800) == (0, 0)
-
-
-def test_nccl_takes_trees_for_small_and_rings_for_large(machine):
-    spec = network("infiniband-ndr", "software=nccl")
-    spec, fabric = attach(spec, machine.fabric)
-    layers = layers_of(spec, fabric)
-    chips = machine.mapping.stage_chips[0]
-
-    def choose(size, op="all_reduce"):
-        return choose_pattern(Collective("x", op, size, 1), chips, fabric, layers)
-
-    assert choose(16 << 10) == "tree"
-    assert choose(16 << 20) == "ring"
-    assert choose(16 << 10, "all_gather") == "ring"  # it has no tree for that
-
-
-def test_nccls_own_cost_model_is_met():
-    """Base + steps x hop of its model, LL: 6.8 + 6 x 5.0 us (tree) and 6.6 + 14 x 2.7 us (ring) among 8 nodes."""
-    spec = network("infiniband-hdr", "software=nccl")
-    fabric = attach(spec, build_fabric(load("64chip").spec.fabric))[1]
-    layers = layers_of(spec, fabric)
-    costs = {cost.pattern: cost for cost in layers.software.network.patterns}
-    small = Collective("x", "all_reduce", 8, 1)
-    half_reductions_s = {"tree": 6 * 0.119e-6, "ring": 14 * 0.119e-6}
-    for pattern, model_s in (("tree", 36.8e-6), ("ring", 44.4e-6)):
-        ours = pattern_time_s(small, 8, costs[pattern], layers) + half_reductions_s[pattern]
-        assert ours == pytest.approx(model_s, rel=0.04)
-
-
-def test_each_call_pays_its_own_kind():
-    pair = from_cables("pair", 2, [(0, 2, "adapter", 1.0), (1, 2, "adapter", 1.0)], vertex_count=3)
-    layers = layers_of(network("infiniband-ndr", "software=nccl"), pair)
-    delays = software_of(layers).call_s
-    assert len(delays) == 2 * CALLS
-    assert delays[SEND] == pytest.approx(17e-6)
-    assert delays[call_of("tree")] == pytest.approx(10.38e-6)
-    assert delays[call_of("ring") + 1] == pytest.approx(1.28e-6)
-    assert delays[call_of("direct")] == delays[call_of("ring")]  # not its own: as its usual pattern
-    assert delays[CALLS + SEND] == pytest.approx(5.8e-6)
-
-
-def test_unknown_libraries_are_named():
-    with pytest.raises(SpecError, match="nccl"):
-        read_software("ncl")
-
-
-def test_measured_infiniband_spread_is_the_jitters_calibrated_row():
-    """Measured excess over the minimum: median 0.05, mean 0.10, p99 0.22 us. Calibrated: within 20 %."""
-    excess = np.array(jitter_table(read_jitter("host")))
-    assert excess.min() < 1e-9
-    assert np.median(excess) == pytest.approx(0.05e-6, rel=0.2)
-    assert np.quantile(excess, 0.99) == pytest.approx(0.22e-6, rel=0.2)
-    assert excess.mean() == pytest.approx(0.10e-6, rel=0.2)
-
-
-def _ping(name, *settings, count=1, size=2, call=SEND):
-    """Times, us, of one message between two chips on one switch."""
-    from dcsim.network.packet.engine import Engine
-
-    spec = network(name, *settings)
-    fabric = from_cables("pair", 2, [(0, 2, "adapter", 2.0), (1, 2, "adapter", 2.0)], vertex_count=3)
-    builder = TaskBuilder(1e9)
-    builder.message(0, 1, size, [], call=call)
-    layers = layers_of(spec, fabric)
-    engine = Engine(fabric, layers.figures, builder.build(), software_of(layers), seed=1)
-    return np.array([engine.iteration(i).finish_ps for i in range(count)]) * 1e-6
-
-
-def test_measured_infiniband_write_end_to_end():
-    """2-byte write over one HDR switch: 1.21 us at least (calibrated), p99 0.22 us above it within 20 %."""
-    write_us = _ping("infiniband-hdr", 'jitter="host"', count=2000)
-    assert write_us.min() == pytest.approx(1.21, rel=0.02)
-    assert np.quantile(write_us, 0.99) - write_us.min() == pytest.approx(0.22, rel=0.2)
-    assert np.ptp(_ping("infiniband-hdr", count=20)) == 0  # off by default
-
-
-@pytest.mark.parametrize(("software", "least", "most"), [("none", 1.2, 1.7), ("verbs", 1.5, 3.0), ("nccl", 18.0, 19.0)])
-def test_send_and_receive_of_16_kb_across_nodes(software, least, most):
-    """NCCL across H100 nodes: 18-19 us (calibrated); the wire itself takes about 1.3 us."""
-    assert least < _ping("infiniband-ndr", f"software={software}", size=16_000)[0] < most
-
-
-def test_measured_nccl_ring_on_a_dgx_a100():
-    """Ring all-reduce of 8 bytes on 2..8 chips over NVLink 3, us. Calibrated on base and step: within 8 %."""
-    from dcsim.network.collectives import VectorUnit, add_collective
-    from dcsim.network.packet.engine import Engine
-    from dcsim.network.packet_exchange import CallBuilder
-
-    measured = {2: 10, 3: 13.8, 4: 16.9, 5: 20.8, 6: 25.2, 7: 29.5, 8: 33.7}
-    spec = network("nvlink3", "software=nccl")
-    fabric = plane(spec, 8)
-    islands = from_cables("island", 8, [(i, 8, "island", 0.5) for i in range(8)], node_of=[0] * 8 + [0], vertex_count=9)
-    layers = layers_of(spec, islands)
-    assert fabric.vertex_count == islands.vertex_count
-    for ranks, measured_us in measured.items():
-        builder = TaskBuilder(1e9)
-        calls = CallBuilder(builder, call_of("ring"))
-        # eight one-byte vectors, so that every rank has a slice as the measured ring does
-        add_collective(calls, "all_reduce", range(ranks), ranks, [[] for _ in range(ranks)], VectorUnit(1, 238),
-                       algorithm="ring")
-        engine = Engine(islands, layers.figures, place_calls(builder.build(), islands), software_of(layers))
-        assert engine.iteration().finish_ps * 1e-6 == pytest.approx(measured_us, rel=0.08)
-
-
 # Whole iterations.
 
 
@@ -317,6 +201,41 @@ def test_a_layer_switched_off_saves_its_part(machine):
     parts = sum(part(jittery, name) - part(bare, name) for name in ("jitter", "slowest", "queueing"))
     assert added == pytest.approx(parts, rel=0.05)
     assert added > 0
+
+
+LAYERS = {  # what switches a layer off, and the parts it is booked under
+    "software": (("software=none",), ("software",)),
+    "switches": (("adapter=0", "switch=0", "adapter_messages=1e15 messages/s"), ("switch",)),
+    "hosts": (('jitter="off"',), ("jitter", "slowest", "queueing")),
+    "other traffic": (("load_fraction=0",), ("queueing", "slowest")),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_each_layer_switched_off_alone_saves_what_its_parts_say(machine, layer):
+    """All layers on, one off: the time saved is what its parts lose, within the intervals; no other part moves."""
+    off, parts = LAYERS[layer]
+    every = ("software=verbs", 'jitter="host"', "load_fraction=0.3")
+    full, without = times(machine, *every, count=40), times(machine, *every, *off, count=40)
+    saved = full.latency_ps.mean() - without.latency_ps.mean()
+    lost = sum(part(full, name) - part(without, name) for name in parts)
+    interval = half_width(full.latency_ps) + half_width(without.latency_ps)
+    assert saved == pytest.approx(lost, abs=interval)
+    assert saved > 3 * interval or layer == "other traffic"
+    for name in set(PARTS) - {*parts, "slowest", "queueing", "jitter"}:
+        assert part(full, name) == pytest.approx(part(without, name), abs=interval), name
+    if layer in ("software", "switches"):
+        assert part(without, parts[0]) == 0  # so the part is the whole of what was saved
+
+
+def test_cables_of_no_length_save_what_wire_says(machine):
+    full = times(machine, count=1)
+    _, joined = attach(network(), machine.fabric)
+    bare = replace(joined, link_length_m=np.zeros_like(joined.link_length_m))
+    spec = load("64chip", network="infiniband-ndr").spec
+    spec = spec.model_copy(update={"network": attach(spec.network, machine.fabric)[0]})
+    short = run_packets(spec, bare, machine.mapping, Shape(1, 1024), 1)
+    assert full.latency_ps[0] - short.latency_ps[0] == pytest.approx(part(full, "wire"), rel=0.02)
 
 
 def test_nccl_with_a_fixed_pattern_differs_by_software_alone(machine):
@@ -369,11 +288,38 @@ def test_the_same_seed_gives_the_same_times_and_another_other_traffic(machine):
 def test_the_mean_is_the_mean_of_a_block(machine):
     spec = load("64chip", network="infiniband-ndr", settings=["network.load_fraction=0.5"]).spec
     block = packet_times(spec, machine.fabric, machine.mapping, Shape(1, 1024))
-    assert len(block) == spec.serving.draw_block
+    assert len(block) == spec.network.replications
     mean = packet_time(spec, machine.fabric, machine.mapping, Shape(1, 1024))
     assert mean.latency_ps == pytest.approx(np.mean([time.latency_ps for time in block]), abs=1)
     assert sum(mean.breakdown_s.values()) == pytest.approx(mean.latency_ps * 1e-12, rel=1e-9)
     assert mean.occupancy_ps < mean.latency_ps
+
+
+def test_an_undisturbed_network_that_repeats_itself_is_timed_once(machine):
+    spec = load("64chip", network="infiniband-ndr").spec
+    (only,) = packet_times(spec, machine.fabric, machine.mapping, Shape(1, 1024))
+    assert only.latency_ps == times(machine, count=1).latency_ps[0]
+    few = load("64chip", network="infiniband-ndr", settings=['network.jitter="host"', "network.replications=7"]).spec
+    assert len({time.latency_ps for time in packet_times(few, machine.fabric, machine.mapping, Shape(1, 1024))}) == 7
+
+
+def test_service_keeps_the_correlation_of_successive_iterations(machine):
+    """Bursts longer than an iteration: rounds drawn in blocks resemble their neighbours, single draws do not."""
+    burst = ["network.load_fraction=0.3", "network.cross_burst=100 ms", "serving.context_buckets=[4096]",
+             "serving.batch_buckets=[1]"]
+    kept = {}
+    for block in (1, 25):
+        laid = build(load("64chip", network="infiniband-ndr", settings=[*burst, f"serving.draw_block={block}"]).spec)
+        programs = Programs(laid.spec.serving, laid.times)
+        chips = tuple(chip for stage in laid.mapping.stage_chips for chip in stage)
+        request = plain(np.zeros(1), np.ones(1, np.int32), np.full(1, 2000, np.int32))
+        placement = Placement((chips,), laid.mapping.memory.kv_tokens_max)
+        rounds = serve(laid.spec, laid.fabric, placement, programs, request, skip=False, record_rounds=True).tables["rounds"]
+        kept[block] = correlation((rounds["end_s"] - rounds["start_s"])[1:])
+    drawn = correlation(np.array([time.latency_ps for time in programs.times(Shape(1, 4096))]))
+    assert abs(kept[1]) < 0.1
+    assert drawn > 0.3
+    assert kept[25] == pytest.approx(drawn, abs=0.15)
 
 
 def test_energy_counts_every_byte_once_a_hop(machine):

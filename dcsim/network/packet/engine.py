@@ -72,15 +72,18 @@ class Iteration:
 
 
 class Engine:
-    """A network with its state; `iteration` runs the tasks once. Raises FabricError for what cannot be built."""
+    """A network with its state; `iteration` runs the tasks once. Raises FabricError for what cannot be built.
+
+    `cross_load` is [link] the share that cross traffic offers beyond that of the link's class.
+    """
 
     def __init__(self, fabric: Fabric, figures: Figures, work: Tasks | Flows, software: Software | None = None, *,
-                 faults: tuple[Fault, ...] = (), seed: int = 0) -> None:
+                 faults: tuple[Fault, ...] = (), seed: int = 0, cross_load: Any = None) -> None:
         tasks, release_s = (work.tasks(), work.release_s) if isinstance(work, Flows) else (work, None)
         _check(fabric, tasks)
         self.fabric, self.tasks, self.seed = fabric, tasks, seed
         self.software = software or Software()
-        self._state = setup.build_state(fabric, figures, tasks, release_s, faults)
+        self._state = setup.build_state(fabric, figures, tasks, release_s, faults, cross_load)
         self._idle_links, self._release_ps = self._state.links.copy(), self._state.tasks["release_ps"][:-1].copy()
         self._messages = np.flatnonzero(tasks.kind == MESSAGE)
         self._start_over()

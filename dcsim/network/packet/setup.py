@@ -33,18 +33,19 @@ def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, 
     if missing:
         raise FabricError(f"no figures for links of class {', '.join(missing)}")
     classes = [figures.links[name] for name in fabric.link_classes]
-    speed = np.array([round(1e15 / c.bandwidth_bytes_per_s) for c in classes], np.int64)[fabric.link_class]
+    speed = np.array([max(1, round(1e15 / c.bandwidth_bytes_per_s)) for c in classes], np.int64)[fabric.link_class]
     length_ps = np.rint(fabric.link_length_m * CABLE_S_PER_M * PS).astype(np.int64)
     fixed = np.array([-1 if c.cable_s is None else ps(c.cable_s) for c in classes], np.int64)[fabric.link_class]
     load = np.array([c.load_fraction for c in classes], np.float64)[fabric.link_class]
-    if np.any(load >= 1.0):
-        raise FabricError("cross traffic must offer less than a link carries (load_fraction below 1)")
     return speed, np.where(fixed < 0, length_ps, fixed), load
 
 
-def make_links(fabric: Fabric, figures: Figures) -> Any:
-    """All links idle, as LINK records."""
+def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
+    """All links idle, as LINK records; `cross_load` [link] adds to the cross traffic of their classes."""
     speed, wire, load = per_link(fabric, figures)
+    load = load if cross_load is None else load + cross_load
+    if np.any(load >= 1.0):
+        raise FabricError("cross traffic must offer less than a link carries (load_fraction below 1)")
     adapter = _latency_ps(fabric, figures, "adapter_s")
     ends_at_chip = (fabric.link_target < fabric.chip_count) & (not routing.is_direct(fabric))
     links = state.aligned(fabric.link_count, state.LINK)
@@ -208,11 +209,13 @@ def fit_wheel(work: Work, rules: Any, links: Any, faults: int) -> Wheel:
     return make_wheel(capacity, count + state.PLACES, items, width)
 
 
-def build_state(fabric: Fabric, figures: Figures, tasks: Tasks, release_s: Any, faults: tuple[Fault, ...]) -> State:
+def build_state(
+    fabric: Fabric, figures: Figures, tasks: Tasks, release_s: Any, faults: tuple[Fault, ...], cross_load: Any = None
+) -> State:
     """An idle network at time 0. Raises FabricError for figures that are missing or unknown."""
     if figures.routing not in ROUTING or figures.flow_control not in FLOW_CONTROL:
         raise FabricError(f"unknown routing '{figures.routing}' or flow control '{figures.flow_control}'")
-    links = make_links(fabric, figures)
+    links = make_links(fabric, figures, cross_load)
     fault_table, downs = make_faults(fabric, faults, links["fs_per_byte"])
     routes = routing.build_routes(fabric, downs)
     lossless = figures.flow_control in ("credits", "pause")
