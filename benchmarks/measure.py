@@ -19,14 +19,19 @@ class Usage:
 
 
 def command(arguments: list[str], runs: int = 5, warmup: int = 1) -> Usage:
-    """Run a command several times; its output is thrown away, a failure raises."""
+    """Run a command several times; its output is thrown away, a failure raises.
+
+    Python keeps its bytecode, as it does after an install (a continuous-integration machine may have switched that off,
+    which costs 0.2 s a start).
+    """
     samples = [_once(arguments) for _ in range(warmup + runs)][warmup:]
     return Usage(*(statistics.median(column) for column in zip(*samples, strict=True)))
 
 
 def _once(arguments: list[str]) -> tuple[float, float, float]:
     start = time.perf_counter()
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(arguments, env=usual, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     if status:
