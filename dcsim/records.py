@@ -91,6 +91,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("decoding", "int64", "sequences that got a token in each"),
         Column("chunks", "int64", "prompts read in each"),
     ),
+    "kv_links": (
+        Column("link", "int64", "directed link of the fabric that carried KV between separate pools"),
+        Column("source", "int64", "vertex it leaves: a chip, or a switch from the number of chips on"),
+        Column("target", "int64", "vertex it enters"),
+        Column("link_class", "str", "local, global, adapter, ..."),
+        Column("carried_bytes", "int64", "KV sent over it"),
+        Column("held_s", "float64", "time copies held it, up to free_s"),
+        Column("free_s", "float64", "when the last of them has left it"),
+    ),
     "limits": (
         Column("resource", "str", "what the time was spent on or waiting for"),
         Column("request_s", "float64", "sum over requests of that time"),

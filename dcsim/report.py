@@ -61,12 +61,26 @@ def print_run(run: Run) -> None:
         ("site power", f"{format_power(s['power_w_mean'] or 0)} mean, {format_power(s['power_w_max'] or 0)} max"),
         ("energy", f"{_number(s['energy_j_per_token'])} J per output token at that concurrency"),
         ("limited by", _limit(s)),
+        *_only_if_there(run),
         ("digest", f"{s['digest']} (seed {s['seed']})"),
     ]
     grid = Table(box=None, show_header=False, pad_edge=False)
     for row in rows:
         grid.add_row(*row)
     out.print(grid)
+
+
+def _only_if_there(run: Run) -> list[tuple[str, str]]:
+    """Lines about faults and about KV between separate pools, where there are any."""
+    s, copies, rows = run.summary, run.meta.get("kv_copies"), []
+    if copies:
+        rows.append(("KV between pools", f"{format_bytes(copies['sent_bytes'])} over {copies['links']} links; the busiest, a "
+                     f"{copies['busiest_class']} one, is held {_percent(copies['busiest_fraction'])} of the time"))
+    if s["availability_fraction"] < 1 or s["requests_replayed"] or s["goodput_lost_requests_per_s"]:
+        again, lost = _count(s["requests_replayed"], "request"), _number(s["goodput_lost_requests_per_s"])
+        rows.append(("faults", f"replicas work {_percent(s['availability_fraction'])} of the time, {again} started again, "
+                     f"goodput lost {lost} requests/s"))
+    return rows
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dcsim.cluster.copies import Copies
+from dcsim.fabric.graph import from_cables
 from dcsim.network.timing import IterationTime
+from dcsim.network.wires import Wires
 from dcsim.workload.requests import Requests
 
 
@@ -40,3 +43,11 @@ def random_requests(count, rate_per_s, seed, prompt=800, output=100):
         np.cumsum(random.exponential(1 / rate_per_s, count)), 1 + random.poisson(prompt, count),
         1 + random.poisson(output, count),
     )
+
+
+def slow_copies(token_s, replicas=4):
+    """Makes the links of a run: each replica is one chip on a switch, and a token takes `token_s` of a link."""
+    star = from_cables("star", replicas, [(i, replicas, "adapter", 0.0) for i in range(replicas)], vertex_count=replicas + 1)
+    links = star.link_count
+    wires = Wires(1, np.full(links, round(token_s * 1e15)), np.zeros(links, np.int64), 0)
+    return lambda: Copies(star, wires, [[i] for i in range(replicas)], np.ones(1, np.int64))

@@ -80,6 +80,8 @@ class Detailed:
             self._down_ps -= max(0, replica.down_until - env.now)
         tables = ledger.tables()
         tables |= {"power": power_table(self.racks), "faults": self.faults.table()}
+        if self.copies:
+            tables["kv_links"] = self.copies.table()
         if self.rounds is not None:
             tables["rounds"] = round_rows(self.rounds)
         availability = 1 - self._down_ps / (len(self.replicas) * max(1, env.now))
@@ -158,10 +160,11 @@ class Detailed:
 
     def _connect(self) -> None:
         """Where prefill and decode are apart, let KV flow from the ones to the others."""
-        readers, copy_s = self.spec.serving.prefill_replicas, self.placement.copy_s
+        readers, make = self.spec.serving.prefill_replicas, self.placement.copies
         decoders = self.replicas[readers:]
+        self.copies = make() if readers and make else None
         self.flow = KvFlow(
-            self.env, lambda tokens: to_ps(copy_s(tokens)),
+            self.env, self.copies.send if self.copies else _at_once,
             lambda request: decoders[self._decode_router.choose(request)],
             lambda request: self._recover(request, "fault at the prefill replica"),
         )
@@ -213,3 +216,7 @@ class Detailed:
             self._accept(request)
         else:
             self._route(request)
+
+
+def _at_once(source: int, target: int, tokens: int, now: int) -> int:
+    return now

@@ -1,7 +1,7 @@
 """KV on its way from replicas that read prompts to replicas that decode.
 
 A read request waits for room in a decoding replica while its KV stays where it was made. Once admitted its KV is
-copied over the source's links, one request after another; both ends hold room until the copy is done.
+copied over the fabric's links (`copies`); both ends hold room until the copy is done.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from dcsim.records import IN_FLIGHT
 
 
 class KvFlow:
-    """Connects replicas. `copy_ps(tokens)` is the time the KV of so many tokens holds a source's links.
+    """Connects replicas. `send(source, target, tokens, now)` says when KV sent from one replica is at another, ps.
 
     `choose` gives the decoding replica of a request; `lost` hears of requests whose KV a fault destroyed.
     """
 
     def __init__(
-        self, env: Environment, copy_ps: Callable[[int], int], choose: Callable[[Request], Replica],
+        self, env: Environment, send: Callable[[int, int, int, int], int], choose: Callable[[Request], Replica],
         lost: Callable[[Request], None],
     ) -> None:
-        self._env, self._copy_ps, self._choose, self._lost = env, copy_ps, choose, lost
+        self._env, self._send, self._choose, self._lost = env, send, choose, lost
         self._sources: dict[int, Replica] = {}  # request index -> where its KV was made
         self._copies: dict[int, simpy.Event] = {}  # request index -> end of the copy under way
-        self._free_at: dict[int, int] = {}  # replica -> when its links are free
 
     def connect(self, source: Replica) -> None:
         """Let a replica that reads prompts pass its requests on."""
@@ -57,9 +56,7 @@ class KvFlow:
 
     def _fetch(self, target: Replica, request: Request) -> None:
         source = self._sources[request.index]
-        start = max(self._env.now, self._free_at.get(source.index, 0))
-        end = start + self._copy_ps(request.to_read - 1)
-        self._free_at[source.index] = end
+        end = self._send(source.index, target.index, request.to_read - 1, self._env.now)
         self._copies[request.index] = call_at(self._env, end, lambda event: self._arrive(target, request, event))
 
     def _arrive(self, target: Replica, request: Request, copy: simpy.Event) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dcsim import metrics
+from dcsim.cluster.copies import Copies
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, serve
-from dcsim.llm.architecture import kv_bytes_per_token
+from dcsim.llm import mapping as layout
+from dcsim.llm.architecture import block_kinds
+from dcsim.llm.shards import block_kv_elements
+from dcsim.network.wires import wires_of
 from dcsim.records import Table, TableWriter
+from dcsim.spec.llm import LlmSpec
 from dcsim.spec.load import Resolved
 from dcsim.spec.mapping import BYTES
-from dcsim.spec.network import NetworkSpec
 from dcsim.spec.topology import Topology
 from dcsim.study.machine import Machine, build
 from dcsim.workload.closed import ClosedLoop, make_closed_loop
@@ -39,7 +46,7 @@ def serve_on(
     traffic, total = _traffic(spec, seed)
     report = partial(_report, progress, total) if progress else None
     result = serve(
-        spec, machine.fabric, _placement(machine, spec), programs, traffic, seed=seed, rows=rows, progress=report
+        spec, machine.fabric, _placement(machine), programs, traffic, seed=seed, rows=rows, progress=report
     )
     result.tables["classes"] = metrics.class_table(
         result.tables["requests"], targets=_targets(spec), elapsed_s=result.elapsed_s, warmup_s=spec.serving.warmup_s
@@ -49,7 +56,7 @@ def serve_on(
         elapsed_s=result.elapsed_s, concurrency_mean=result.concurrency_mean, seed=seed,
         warmup_s=spec.serving.warmup_s, availability_fraction=result.availability, targets=_targets(spec),
     )
-    return result.tables, summary, _meta(machine, programs)
+    return result.tables, summary, _meta(machine, programs) | _copies_meta(result.tables, result.elapsed_s)
 
 
 def _traffic(spec: Topology, seed: int) -> tuple[Iterator[Requests] | ClosedLoop, int]:
@@ -68,26 +75,40 @@ def _targets(spec: Topology) -> dict[str, tuple[float, float]]:
     }
 
 
-def _placement(machine: Machine, spec: Topology) -> Placement:
-    """Where the replicas stand, and how long KV takes from one to another.
-
-    Each chip sends what it stores to its counterpart, over one link, all at once.
-    """
-    mapping, network = machine.mapping, spec.network
+def _placement(machine: Machine) -> Placement:
+    """Where the replicas stand, and the links between them."""
+    mapping = machine.mapping
     chips = tuple(tuple(chip for stage in replica for chip in stage) for replica in mapping.replica_chips)
-    token_bytes = kv_bytes_per_token(spec.llm, BYTES[spec.mapping.kv])
-    rate = _link_bytes_per_s(network) * len(chips[0])
-    return Placement(
-        chips, mapping.memory.kv_tokens_max, mapping.memory.weight_bytes_max, lambda tokens: tokens * token_bytes / rate
-    )
+
+    def copies() -> Copies:
+        wires = wires_of(machine.spec.network, machine.fabric, machine.spec.chip.clock_hz)
+        return Copies(machine.fabric, wires, chips, kv_bytes_by_part(mapping, machine.spec.llm))
+
+    return Placement(chips, mapping.memory.kv_tokens_max, mapping.memory.weight_bytes_max, copies)
 
 
-def _link_bytes_per_s(network: NetworkSpec) -> float:
-    """Payload bytes per second of one link."""
-    raw = network.bandwidth_bytes_per_s
-    if network.kind == "scheduled":
-        return raw * network.vector_bytes / network.vector_wire_bytes
-    return raw * network.mtu_bytes / (network.mtu_bytes + network.header_bytes)
+def kv_bytes_by_part(mapping: layout.Mapping, llm: LlmSpec) -> NDArray[np.int64]:
+    """Bytes of one token's keys and values on each chip of a replica, stage by stage."""
+    kinds = block_kinds(llm)
+    elements = [
+        np.sum([block_kv_elements(llm, mapping.shards, kinds[block]) for block in stage], axis=0) for stage in mapping.stages
+    ]
+    return np.concatenate(elements).astype(np.int64) * BYTES[mapping.spec.kv]
+
+
+def _copies_meta(tables: Mapping[str, Table], elapsed_s: float) -> dict[str, Any]:
+    """What went from pool to pool, where they are apart, and the link held longest."""
+    links = tables.get("kv_links")
+    if links is None or not len(links["link"]):
+        return {}
+    busiest = int(links["held_s"].argmax())
+    out, into = (np.bincount(links[end], links["carried_bytes"], 1 + max(links["source"].max(), links["target"].max()))
+                 for end in ("source", "target"))
+    return {"kv_copies": {
+        "sent_bytes": int(np.maximum(0, out - into).sum()), "links": len(links["link"]),
+        "busiest_link": int(links["link"][busiest]), "busiest_class": str(links["link_class"][busiest]),
+        "busiest_fraction": float(links["held_s"][busiest] / max(elapsed_s, links["free_s"][busiest])),
+    }}
 
 
 def _report(progress: Any, total: int, done: int) -> None:

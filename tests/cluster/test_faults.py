@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_cluster import make_table, random_requests
+from small_cluster import make_table, random_requests, slow_copies
 from test_policies import PLAIN, constant
 
 from dcsim.records import FAILED, FINISHED
@@ -112,7 +112,7 @@ def test_a_fault_at_the_prefill_replica_loses_kv_that_waits_there(serve_small):
     result = run(
         serve_small, make_table([0.0], [100], [5]), "serving.prefill_replicas=2",
         "faults.events=[{at: 500 ms, part: chip, index: 0}]", replicas=4,
-        place={"weight_bytes": 5e9, "copy_s": lambda tokens: tokens * 0.01},
+        place={"weight_bytes": 5e9, "copies": slow_copies(0.01)},
     )
     row = {name: column[0] for name, column in rows(result).items()}
     assert (row["replays"], row["status"]) == (1, FINISHED)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_cluster import Line, make_table, random_requests
+from small_cluster import Line, make_table, random_requests, slow_copies
 
 from dcsim.cluster.speculation import tokens_per_step
 from dcsim.network.timing import IterationTime
@@ -119,7 +119,7 @@ def test_separate_pools_copy_kv_between_them(serve_small):
     table = make_table([0.0], [300], [11])
     result = serve_small(
         table, constant(1000), replicas=2, settings=[*PLAIN, "serving.prefill_replicas=1"],
-        place={"copy_s": lambda tokens: tokens * 10 * US},
+        place={"copies": slow_copies(10 * US)},
     )
     row = {name: column[0] for name, column in rows(result).items()}
     assert row["replica"] == 1

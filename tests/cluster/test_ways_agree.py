@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_cluster import Line, random_requests
+from small_cluster import Line, random_requests, slow_copies
 
 from dcsim.network.timing import IterationTime
 from dcsim.workload.closed import ClosedLoop
@@ -65,7 +65,7 @@ def draw_case(number):
     return traffic, {
         "settings": settings, "replicas": replicas, "kv_tokens": int(pick([1500, 6000])),
         "time": Noisy() if random.random() < 0.5 else Line(),
-        "place": {"weight_bytes": 2e9, "copy_s": lambda tokens: tokens * 1e-5},
+        "place": {"weight_bytes": 2e9, "copies": slow_copies(1e-5)},
     }
 
 
