@@ -52,7 +52,23 @@ def _statistics(name: str, values_s: NDArray[Any], counts: NDArray[Any]) -> dict
     return {key: float(value) * 1e3 for key, value in zip(keys, (mean, of[0], deviation, *of[1:]), strict=True)}
 
 
-def request_trace(run: Run, first: int = 0, count: int = 10_000) -> dict[str, Any]:
+TRACED_REQUESTS = 10_000  # by default; Perfetto slows down beyond some hundred thousand spans
+
+
+def timeline(run: Run, first: int = 0, count: int = TRACED_REQUESTS) -> dict[str, Any]:
+    """Chrome's trace format of `request_trace`, and of the rounds meanwhile where the run kept them (`iteration_trace`)."""
+    trace = request_trace(run, first, count)
+    if not run.has_table("rounds"):
+        return trace
+    rows, rounds = run.requests.iloc[first : first + count], run.table("rounds")
+    if len(rows):
+        ends = rows["finished_s"].max()
+        meanwhile = (rounds["end_s"] >= rows["arrival_s"].min()) & ~(rounds["start_s"] > ends)
+        trace["traceEvents"] += iteration_trace(rounds[meanwhile])["traceEvents"]
+    return trace
+
+
+def request_trace(run: Run, first: int = 0, count: int = TRACED_REQUESTS) -> dict[str, Any]:
     """Chrome's trace format: a line for each of `count` requests from `first` on, grouped by replica.
 
     A request's time is cut into host, queue, prefill and decode; times in microseconds of simulated time.
@@ -64,14 +80,14 @@ def request_trace(run: Run, first: int = 0, count: int = 10_000) -> dict[str, An
         times = [row[cut] for cut in cuts]
         for name, start, end in zip(("host", "queue", "prefill", "decode"), times[:-1], times[1:], strict=True):
             if end == end:  # not missing
-                events.append(_span(name, start, end, row["replica"], row["request"], {
+                events.append(_span(name, start, end, row["replica"], row["request"] + 1, {
                     "prompt_tokens": row["prompt_tokens"], "output_tokens": row["output_tokens"], "class": row["klass"],
                 }))
     return _chrome(events, {int(replica): f"replica {replica}" for replica in sorted(set(rows["replica"]))})
 
 
 def iteration_trace(rounds: Any) -> dict[str, Any]:
-    """Chrome's trace format of a run's `rounds` table: a span for each run of equal rounds, a line for each replica."""
+    """Chrome's trace format of a run's `rounds` table: a span for each run of equal rounds, line 0 of each replica."""
     events = [
         _span(
             "decode" if not row["chunks"] else "decode + prefill" if row["decoding"] else "prefill",
@@ -80,6 +96,11 @@ def iteration_trace(rounds: Any) -> dict[str, Any]:
         )
         for row in rounds.to_dict("records")
     ]
+    lines = [
+        {"name": "thread_name", "ph": "M", "pid": int(replica), "tid": 0, "args": {"name": "rounds"}}
+        for replica in sorted(set(rounds["replica"]))
+    ]
+    events = lines + events
     return _chrome(events, {int(replica): f"replica {replica}" for replica in sorted(set(rounds["replica"]))})
 
 

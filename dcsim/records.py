@@ -323,6 +323,10 @@ class Run:
 
         return pd.DataFrame(dict(self._tables[name]))
 
+    def has_table(self, name: str) -> bool:
+        """Whether the run kept the table called `name`; some are kept only when asked for."""
+        return name in self._tables if self._tables is not None else (self.folder / f"{name}.parquet").is_file()
+
     @property
     def requests(self) -> Any:
         """One row a request, in order of arrival."""

@@ -30,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: dcsim capacity topologies/8rack.yaml --set slo.ttft='1 s'")(capacity)
     app.command(epilog="Example: dcsim repeat topologies/8rack.yaml --seeds 5 --workload day --duration '1 h'")(repeat)
     app.command(epilog="Example: dcsim workload workloads/chat.yaml --figure chat.html")(workload)
-    app.command(epilog="Example: dcsim export --form vllm --out result.json")(export)
+    app.command(epilog="Example: dcsim export --form perfetto --first 0 --count 500 --out trace.json")(export)
     app.command(epilog="Example: dcsim dashboard --port 8050")(dashboard)
     app.command(epilog="Example: dcsim init my-cluster")(init)
 
@@ -42,6 +42,7 @@ def run(
     rate_scale: Annotated[float | None, typer.Option(help="Let requests come this many times as fast.")] = None,
     seed: Seed = 1,
     out: Annotated[Path | None, typer.Option(help="Run folder to write; default: runs/<hash>.")] = None,
+    rounds: Annotated[bool, typer.Option("--rounds", help="Keep every round of every replica, for `dcsim export`.")] = False,
     as_json: Json = False,
 ) -> None:
     """Serve a workload on a cluster and report speed, tails, power and what limits it."""
@@ -53,7 +54,7 @@ def run(
     )
     say_if_first_run()
     with progress_bar("serving", "requests") as progress:
-        result = case.run(seed, out, save=True, progress=progress)
+        result = case.run(seed, out, save=True, progress=progress, rounds=rounds)
     if as_json:
         print_json(result.summary)
     else:
@@ -113,19 +114,29 @@ def export(
     out: Annotated[Path, typer.Option(help="File to write.")],
     folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
     form: Annotated[str, typer.Option(help="vllm: its serving benchmark's result file; perfetto: a timeline.")] = "vllm",
+    first: Annotated[int, typer.Option(min=0, help="Timeline: the first request shown.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Timeline: how many requests are shown.")] = 10_000,
 ) -> None:
-    """Write a saved run for other tools."""
+    """Write a saved run for other tools.
+
+    The timeline (for ui.perfetto.dev) shows each request's host, queue, prefill and decode, and each replica's rounds where
+    the run kept them (dcsim run --rounds).
+    """
     import json
 
     from dcsim import export as forms
     from dcsim import records
     from dcsim.errors import SpecError
 
-    writers = {"vllm": forms.vllm_result, "perfetto": forms.request_trace}
+    writers = {"vllm": forms.vllm_result, "perfetto": lambda run: forms.timeline(run, first, count)}
     if form not in writers:
         raise SpecError(f"--form: '{form}' is not known; use {' or '.join(writers)}")
     run_folder = folder or records.last_run(Path("runs"))
-    records.write_text(out, json.dumps(writers[form](records.open_run(run_folder))))
+    run = records.open_run(run_folder)
+    records.write_text(out, json.dumps(writers[form](run)))
+    total = run.summary["requests_in"]
+    if form == "perfetto" and (first or count < total):
+        say(f"requests {first:,} to {min(first + count, total) - 1:,} of {total:,}; choose others with --first and --count")
     say(f"written: {out}")
 
 

@@ -29,9 +29,12 @@ class Scenario:
         return self.resolved.spec
 
     def run(
-        self, seed: int = 1, out: str | Path | None = None, *, save: bool = False, progress: Progress | None = None
+        self, seed: int = 1, out: str | Path | None = None, *, save: bool = False, progress: Progress | None = None,
+        rounds: bool = False,
     ) -> records.Run:
         """Serve the workload; returns the run, saved to `out`, or to `runs/<hash>` if `save` is set.
+
+        `rounds` keeps the rounds table as well, which takes the slower way through the service zoom.
 
         Raises CapacityError before anything runs if the LLM does not fit, RunStoreError if `out` cannot be written.
         """
@@ -40,19 +43,21 @@ class Scenario:
         spec = self.resolved.spec.model_dump(mode="json", by_alias=True)
         folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed)
         if out is None and not save:
-            tables, summary, meta = self._serve(serve_scenario, seed, progress, None)
+            tables, summary, meta = self._serve(serve_scenario, seed, progress, None, rounds)
             return records.Run(folder, summary, spec, meta, tables)
         records.check_writable(folder)
         # Rows go to a file near the run's folder as requests end, so that memory holds only those in flight.
         place = next(parent for parent in folder.resolve().parents if parent.is_dir())
         with tempfile.TemporaryDirectory(prefix=".rows-", dir=place) as work:
             rows = records.TableWriter("requests", Path(work) / "requests.parquet")
-            tables, summary, meta = self._serve(serve_scenario, seed, progress, rows)
+            tables, summary, meta = self._serve(serve_scenario, seed, progress, rows, rounds)
             records.write_run(folder, tables, summary, spec, meta)
         return records.Run(folder, summary, spec, meta)
 
-    def _serve(self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None) -> Any:
-        tables, summary, meta = serve(self.resolved, seed, progress, rows)
+    def _serve(
+        self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None, rounds: bool
+    ) -> Any:
+        tables, summary, meta = serve(self.resolved, seed, progress, rows, rounds)
         summary["digest"] = records.digest(tables, summary)
         return tables, summary, {"dcsim_version": __version__, "seed": seed, "unread": self.resolved.unread(), **meta}
 

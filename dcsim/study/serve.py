@@ -32,21 +32,28 @@ _BLOCK = 65_536  # requests made, and rows written, at a time
 Served = tuple[dict[str, Table], dict[str, Any], dict[str, Any]]  # tables, summary without digest, meta
 
 
-def serve_scenario(resolved: Resolved, seed: int, progress: Any = None, rows: TableWriter | None = None) -> Served:
-    """Build the machine of a spec and run the service zoom on it; `rows` takes the requests' rows (default: in memory)."""
+def serve_scenario(
+    resolved: Resolved, seed: int, progress: Any = None, rows: TableWriter | None = None, rounds: bool = False
+) -> Served:
+    """Build the machine of a spec and run the service zoom on it.
+
+    `rows` takes the requests' rows (default: in memory); `rounds` keeps the rounds table as well.
+    """
     spec = resolved.spec
     machine = build(spec)
-    return serve_on(machine, Programs(spec.serving, machine.times), spec, seed, progress, rows)
+    return serve_on(machine, Programs(spec.serving, machine.times), spec, seed, progress, rows, rounds)
 
 
 def serve_on(
-    machine: Machine, programs: Programs, spec: Topology, seed: int, progress: Any = None, rows: TableWriter | None = None
+    machine: Machine, programs: Programs, spec: Topology, seed: int, progress: Any = None, rows: TableWriter | None = None,
+    rounds: bool = False,
 ) -> Served:
     """Serve the spec's workload on a machine already built, with the shapes already timed in `programs`."""
     traffic, total = _traffic(spec, seed)
     report = partial(_report, progress, total) if progress else None
     result = serve(
-        spec, machine.fabric, _placement(machine), programs, traffic, seed=seed, rows=rows, progress=report
+        spec, machine.fabric, _placement(machine), programs, traffic, seed=seed, rows=rows, progress=report,
+        record_rounds=rounds,
     )
     result.tables["classes"] = metrics.class_table(
         result.tables["requests"], targets=_targets(spec), elapsed_s=result.elapsed_s, warmup_s=spec.serving.warmup_s

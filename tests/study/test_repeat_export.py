@@ -34,6 +34,24 @@ def test_a_run_is_exported(tmp_path):
     assert (code, "cannot be written" in err) == (2, True)
 
 
+def test_rounds_kept_by_a_run_are_in_its_timeline(tmp_path):
+    """The rows are those of a run that does not keep them; tokens of the rounds are the requests'."""
+    digests = []
+    for flags in ([], ["--rounds"]):
+        code, out, _ = dcsim("run", "64chip", "--duration", "20 s", "--out", "run", "--json", *flags, cwd=tmp_path)
+        assert code == 0
+        digests.append(json.loads(out)["digest"])
+    assert digests[0] == digests[1]
+    code, _, err = dcsim("export", "run", "--form", "perfetto", "--count", "3", "--out", "p.json", cwd=tmp_path)
+    assert (code, "requests 0 to 2 of" in err) == (0, True)
+    spans = [event for event in json.loads((tmp_path / "p.json").read_text())["traceEvents"] if event["ph"] == "X"]
+    rounds = [span for span in spans if span["tid"] == 0]
+    assert {span["tid"] for span in spans} == {0, 1, 2, 3}
+    assert sum(span["args"]["decoding"] for span in rounds) > 0
+    last = max(span["ts"] + span["dur"] for span in spans if span["tid"])
+    assert max(span["ts"] for span in rounds) <= last
+
+
 def test_a_workload_is_described_as_its_rows_say(tmp_path):
     code, out, _ = dcsim("workload", "chat", "--json", "--figure", "chat.html", cwd=tmp_path)
     result = json.loads(out)
