@@ -154,7 +154,7 @@ class StoredTable(Mapping[str, NDArray[Any]]):
             parts = [np.array([t.as_py() for t in c.dictionary], "U")[_numbers(c.indices, "int32")] for c in chunks]
         else:
             parts = [_numbers(chunk, column.dtype) for chunk in chunks]
-        return np.concatenate(parts)
+        return np.concatenate(parts) if parts else np.empty(0, column.dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

@@ -51,6 +51,11 @@ def main() -> None:
         for line in str(error).splitlines():
             say(f"error: {line}")
         code = 2
+    except MemoryError as error:
+        if "--debug" in sys.argv:
+            raise
+        say(f"error: more memory needed than this machine has: {error or 'no details'}; make the run smaller")
+        code = 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:

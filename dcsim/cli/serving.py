@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -70,7 +72,7 @@ def repeat(
     topology: TopologyPath, workload: Workload = None, llm: Llm = None, interconnect: Interconnect = None,
     settings: Settings = None,
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time.")] = None,
-    seeds: Annotated[int, typer.Option(min=2, help="How many seeds, from --seed on.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, max=1000, help="How many seeds, from --seed on.")] = 5,
     seed: Seed = 1, as_json: Json = False,
 ) -> None:
     """Serve a random workload with several seeds and give each metric with its confidence interval."""
@@ -128,13 +130,16 @@ def export(
     from dcsim import records
     from dcsim.errors import SpecError
 
-    writers = {"vllm": forms.vllm_result, "perfetto": lambda run: forms.timeline(run, first, count)}
+    timeline = partial(forms.timeline, first=first, count=count)
+    writers: dict[str, Callable[..., Any]] = {"vllm": forms.vllm_result, "perfetto": timeline}
     if form not in writers:
         raise SpecError(f"--form: '{form}' is not known; use {' or '.join(writers)}")
     run_folder = folder or records.last_run(Path("runs"))
     run = records.open_run(run_folder)
-    records.write_text(out, json.dumps(writers[form](run)))
     total = run.summary["requests_in"]
+    if first and first >= total:
+        raise SpecError(f"--first: there is no request {first:,}; the run has {total:,}, counted from 0")
+    records.write_text(out, json.dumps(writers[form](run)))
     if form == "perfetto" and (first or count < total):
         say(f"requests {first:,} to {min(first + count, total) - 1:,} of {total:,}; choose others with --first and --count")
     say(f"written: {out}")

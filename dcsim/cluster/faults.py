@@ -11,6 +11,7 @@ import simpy
 
 from dcsim.cluster.events import Environment, call_at
 from dcsim.cluster.rows import PS_PER_S, to_ps
+from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table
 from dcsim.spec.faults import FaultsSpec
@@ -51,7 +52,11 @@ class Faults:
         faults = cls(
             env, spec, fabric, replica_chips, host_count, reload_ps, stop_replica, stop_host, spares, []
         )
+        counts = {part: count for part, count, _ in faults._at_random()}
         for event in spec.events:
+            if event.index >= counts[event.part]:
+                there = counts[event.part]
+                raise CapacityError(f"faults.events: no {event.part} {event.index}, there are {there}", event.index + 1, there)
             faults._plan(to_ps(event.at_s), event.part, event.index)
         for part, count, mtbf_s in faults._at_random():
             if mtbf_s:

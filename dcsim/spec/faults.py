@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from dcsim.spec.section import Count, Section, Time
+
+MTBF_LEAST_S = 60.0  # parts that fail faster than this have no use, and a run would do nothing but count their failures
+
+
+def _zero_or_long(mtbf_s: float) -> float:
+    if 0 < mtbf_s < MTBF_LEAST_S:
+        raise ValueError(f"0 (never) or at least {MTBF_LEAST_S:g} s")
+    return mtbf_s
+
+
+Mtbf = Annotated[Time, AfterValidator(_zero_or_long)]
 
 
 class FaultEvent(Section):
@@ -24,10 +35,10 @@ class FaultsSpec(Section):
     """
 
     events: tuple[FaultEvent, ...] = Field(default=(), description="Failures at given times.")
-    chip_mtbf_s: Time = Field(default=0.0, ge=0, description="Mean time between failures of one chip.")
-    node_mtbf_s: Time = Field(default=0.0, ge=0, description="Mean time between failures of one node.")
-    host_mtbf_s: Time = Field(default=0.0, ge=0, description="Mean time between failures of one host server.")
-    link_mtbf_s: Time = Field(default=0.0, ge=0, description="Mean time between failures of one directed link.")
+    chip_mtbf_s: Mtbf = Field(default=0.0, description="Mean time between failures of one chip.")
+    node_mtbf_s: Mtbf = Field(default=0.0, description="Mean time between failures of one node.")
+    host_mtbf_s: Mtbf = Field(default=0.0, description="Mean time between failures of one host server.")
+    link_mtbf_s: Mtbf = Field(default=0.0, description="Mean time between failures of one directed link.")
     detect_s: Time = Field(default=1.0, ge=0, description="From a failure to the start of the takeover.")
     repair_s: Time = Field(
         default=14400.0, gt=0, description="From a failure until the part works again and its node is a spare."

@@ -10,14 +10,14 @@ from dcsim.spec.section import Count, Data, Fraction, Money, Named, Positive, Po
 class HostSpec(Named):
     """One host server: it tokenises, queues, feeds chips over the bus and streams tokens back."""
 
-    cores: Positive = Field(description="Cores that work on requests, each on one at a time.")
-    request_s: Time = Field(description="Core time to accept one request, besides tokenising.")
-    tokenise_token_s: Time = Field(description="Core time to tokenise one prompt token.")
-    detokenise_token_s: Time = Field(description="Core time to detokenise and send one output token.")
+    cores: Positive = Field(le=10_000, description="Cores that work on requests, each on one at a time.")
+    request_s: Time = Field(le=60, description="Core time to accept one request, besides tokenising.")
+    tokenise_token_s: Time = Field(le=0.1, description="Core time to tokenise one prompt token.")
+    detokenise_token_s: Time = Field(le=0.1, description="Core time to detokenise and send one output token.")
     token_bytes: Data = Field(description="Bytes of one token id on the bus.")
     bus_bandwidth_bytes_per_s: Rate = Field(description="Payload bytes per second of the bus to one chip.")
-    bus_s: Time = Field(description="Latency of one transfer over the bus.")
-    queue_max: Count = Field(description="Requests that may wait for a core of one server; more are rejected.")
+    bus_s: Time = Field(le=60, description="Latency of one transfer over the bus.")
+    queue_max: Count = Field(le=1_000_000, description="Requests that may wait for a core of one server; more are rejected.")
     memory_bytes: Data = Field(description="Host memory.")
     idle_w: Power = Field(description="Draw of an idle server.")
     busy_w: Power = Field(description="Draw with all cores busy.")
@@ -50,4 +50,6 @@ class PowerSpec(Section):
         default=0.0, description="Most a rack may draw at the wall; 0: no cap. Chips in lock step slow down together to keep it."
     )
     pue: float = Field(default=1.0, ge=1.0, description="Site power over rack power.")
-    sample_s: Time = Field(default=1.0, gt=0, description="Interval of the power table's rows.")
+    sample_s: Time = Field(
+        default=1.0, ge=1e-3, le=86_400, description="Interval of the power table's rows: a millisecond to a day."
+    )

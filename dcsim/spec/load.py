@@ -249,6 +249,9 @@ def _walk(document: Document, location: tuple[Any, ...]) -> tuple[Path_, list[An
         present = (isinstance(data, dict) and key in data) or (isinstance(data, list) and isinstance(key, int))
         fields = [f for c in classes for n, f in c.model_fields.items() if (f.alias or n) == key]
         branches = [c for c in classes if _is_branch(c, key)]
+        if branches and len(classes) > 1:  # a union's branch, though a key may have its name
+            classes = branches
+            continue
         if not present and not fields and (i < len(location) - 1 or branches or not isinstance(data, dict)):
             classes = branches or classes
             continue

@@ -41,6 +41,13 @@ Count = Annotated[int, Field(ge=0, strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
 
+def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A list that must not be empty. Unlike a least length this speaks only of a list without other errors."""
+    if not values:
+        raise ValueError("needs at least one entry")
+    return values
+
+
 class Section(BaseModel):
     """A frozen part of a spec. Remembers which of its fields were read, so a run can name keys without effect."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from dcsim.spec.chip import ChipSpec
 from dcsim.spec.fabric import FabricSpec
@@ -13,24 +13,26 @@ from dcsim.spec.host import HostSpec, NodeSpec, PowerSpec
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import MappingSpec
 from dcsim.spec.network import NetworkSpec
-from dcsim.spec.section import Count, Fraction, Named, Positive, Section, Time
+from dcsim.spec.section import Count, Fraction, Named, Positive, Section, Time, some
 from dcsim.spec.workload import WorkloadSpec
 
-Buckets = Annotated[tuple[Positive, ...], Field(min_length=1)]
+# What a compiled program may hold: beyond these sizes a schedule alone would outgrow any memory.
+BatchBuckets = Annotated[tuple[Annotated[Positive, Field(le=100_000)], ...], AfterValidator(some)]
+ContextBuckets = Annotated[tuple[Annotated[Positive, Field(le=100_000_000)], ...], AfterValidator(some)]
 
 
 class SpeculationSpec(Section):
     """A small LLM drafts tokens, the served one checks them all in one iteration."""
 
-    draft_tokens: Positive = Field(description="Tokens drafted ahead for each sequence.")
+    draft_tokens: Positive = Field(le=1000, description="Tokens drafted ahead for each sequence.")
     acceptance: Fraction = Field(description="Probability that a drafted token is accepted, each by itself.")
-    draft_token_s: Time = Field(ge=0, description="Time to draft one token; drafts come before each iteration.")
+    draft_token_s: Time = Field(le=60, description="Time to draft one token; drafts come before each iteration.")
 
 
 class ServingSpec(Section):
     """How requests become iterations."""
 
-    host_servers: Positive = Field(default=8, description="Host servers that take in requests, in turn.")
+    host_servers: Positive = Field(default=8, le=10_000, description="Host servers that take in requests, in turn.")
     router: Literal["round_robin", "least_loaded", "session"] = Field(
         default="least_loaded", description="Which replica a request goes to; `session`: always the same for one session."
     )
@@ -51,11 +53,13 @@ class ServingSpec(Section):
         default=16, description="Successive iterations drawn together from a packet network's replications."
     )
     warmup_s: Time = Field(default=0.0, ge=0, description="Requests that arrive before this are served but not measured.")
-    chunk_tokens: Positive = Field(default=128, description="Prompt tokens of one prefill chunk; the last chunk is padded.")
+    chunk_tokens: Positive = Field(
+        default=128, le=100_000, description="Prompt tokens of one prefill chunk; the last chunk is padded."
+    )
     prefill_tokens_max: Positive = Field(default=2048, description="Prompt tokens one iteration may carry.")
-    sequences_max: Positive = Field(default=512, description="Sequences one replica serves at once.")
-    batch_buckets: Buckets = Field(default=(1, 2, 4, 8, 16, 32, 64), description="Batch sizes programs are compiled for.")
-    context_buckets: Buckets = Field(
+    sequences_max: Positive = Field(default=512, le=100_000, description="Sequences one replica serves at once.")
+    batch_buckets: BatchBuckets = Field(default=(1, 2, 4, 8, 16, 32, 64), description="Batch sizes programs are compiled for.")
+    context_buckets: ContextBuckets = Field(
         default=(512, 1024, 2048, 4096, 8192, 16384, 32768),
         description="Context lengths programs are compiled for; a sequence is padded to the next.",
     )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from dcsim.spec.section import Count, Events, Fraction, Named, Positive, Section, Time
+from dcsim.spec.section import Count, Events, Fraction, Named, Positive, Section, Time, some
 
-Factor = Annotated[float, Field(gt=0)]
+Factor = Annotated[float, Field(gt=0, le=1e15)]
+# Stretches of a workload's time: shorter ones than a millisecond change no result, and an hour would hold billions.
+Stretch = Annotated[Time, Field(ge=1e-3)]
 FormatName = Literal["auto", "azure-2023", "azure-2024", "burstgpt", "mooncake", "vidur", "columns"]
 
 
@@ -79,7 +81,7 @@ class Constant(Section):
 class Piece(Section):
     """A stretch of time with one rate."""
 
-    duration_s: Time = Field(gt=0, description="Length of the stretch.")
+    duration_s: Stretch = Field(description="Length of the stretch.")
     rate_per_s: Events = Field(ge=0, description="Arrivals per second in it.")
 
 
@@ -87,7 +89,7 @@ class Pieces(Section):
     """Rates in turn, over and over."""
 
     kind: Literal["pieces"]
-    pieces: tuple[Piece, ...] = Field(min_length=1)
+    pieces: Annotated[tuple[Piece, ...], AfterValidator(some)]
 
     @model_validator(mode="after")
     def _some_arrivals(self) -> Pieces:
@@ -117,8 +119,8 @@ class TracedRate(Section):
 
     kind: Literal["trace"]
     trace: Trace
-    piece_s: Time = Field(
-        default=30.0, gt=0, description="Length of a piece; the rate is constant within it."
+    piece_s: Stretch = Field(
+        default=30.0, description="Length of a piece; the rate is constant within it."
     )
     mean_per_s: Events = Field(
         default=0.0, ge=0, description="Arrivals per second to scale to; 0: the trace's own."
@@ -131,15 +133,15 @@ RateSpec = Annotated[Constant | Pieces | DayCurve | TracedRate, Field(discrimina
 class Bursts(Section):
     """Two states in turn, each of exponential length; the mean rate is kept."""
 
-    on_s: Time = Field(gt=0, description="Mean length of a burst.")
-    off_s: Time = Field(gt=0, description="Mean length of a lull.")
+    on_s: Stretch = Field(description="Mean length of a burst.")
+    off_s: Stretch = Field(description="Mean length of a lull.")
     lull_fraction: Fraction = Field(default=0.0, description="Rate in a lull over rate in a burst.")
 
 
 class Noise(Section):
     """Slow random swings of the rate: a lognormal factor per piece, tied to the one before; mean 1."""
 
-    piece_s: Time = Field(default=30.0, gt=0, description="Length of a piece.")
+    piece_s: Stretch = Field(default=30.0, description="Length of a piece.")
     cv: Annotated[float, Field(ge=0)] = Field(description="Standard deviation of the factor over its mean.")
     persistence: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Correlation of the logarithms of successive pieces' factors."
@@ -169,7 +171,7 @@ class TokenCount(Section):
     )
     fixed: Count = Field(default=0, description="Tokens every request has besides: an image, an instruction.")
     max: Positive = Field(
-        default=1_000_000, description="Most tokens, the fixed ones included; larger draws are cut to it."
+        default=1_000_000, le=1_000_000_000, description="Most tokens, the fixed ones included; larger draws are cut to it."
     )
 
     @model_validator(mode="after")
@@ -248,7 +250,7 @@ class BootstrapWorkload(_Endless):
 
     kind: Literal["bootstrap"]
     trace: Trace
-    block_s: Time = Field(default=300.0, gt=0, description="Length of a block, in the trace's time.")
+    block_s: Stretch = Field(default=300.0, description="Length of a block, in the trace's time.")
     mean_per_s: Events = Field(
         default=0.0, ge=0, description="Arrivals per second to compress time to; 0: the trace's own."
     )
@@ -279,7 +281,7 @@ class SessionsWorkload(_Endless):
     answer_token_s: Time = Field(
         default=0.0, ge=0, description="Time an answer takes, for each of its tokens."
     )
-    context_max: Positive = Field(
+    context_max: Annotated[int, Field(ge=2, strict=True)] = Field(
         description="A conversation ends before prompt and answer would exceed this."
     )
 
@@ -288,7 +290,7 @@ class ClosedWorkload(_Workload):
     """A fixed number of users; each asks, waits for the whole answer, thinks, and asks again."""
 
     kind: Literal["closed"]
-    users: Positive = Field(description="Users at the same time.")
+    users: Positive = Field(le=1_000_000, description="Users at the same time.")
     think_s: Time = Field(
         ge=0, description="Mean pause between an answer and the next request (exponential)."
     )

@@ -12,6 +12,7 @@ from dcsim.study.machine import build
 from dcsim.study.serve import serve_on
 
 RATE_MAX = 4096.0  # times the workload's own rate
+RATE_LEAST = 1 / 256
 OVERLOAD = 1.5  # times the capacity, where `limited_by` is read
 
 
@@ -22,7 +23,7 @@ def capacity(
 
     The SLO holds at a rate if no request is rejected, failed or left in flight and both 99th percentiles are inside.
     Returns `capacity_requests_per_s`, the scale it is of the workload's rate, the summary there, every try, and
-    what limits at `OVERLOAD` times it. Raises CapacityError if even a 4096th of the rate is too much.
+    what limits at `OVERLOAD` times it. Raises CapacityError if even `RATE_LEAST` of the rate is too much.
     """
     spec = resolved.spec
     machine = build(spec)
@@ -70,11 +71,11 @@ def _bracket(holds: Callable[[float], bool]) -> tuple[float, float]:
                 return scale, scale * 4
             scale *= 4
         return scale, scale
-    while scale > 1 / RATE_MAX:
+    while scale > RATE_LEAST:
         scale /= 4
         if holds(scale):
             return scale, scale * 4
-    raise CapacityError("the SLO is missed even by requests that come one at a time", scale, 0.0)
+    raise CapacityError(f"the SLO is missed even at a {1 / scale:.0f}th of the rate, where requests hardly meet", scale, 0.0)
 
 
 def _short(attempt: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dcsim import __version__, records
+from dcsim.errors import Problem, SpecError
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
 
@@ -76,7 +77,10 @@ def load(
         settings.append(f"workload.duration={duration}")
     if rate_scale is not None:
         settings.append(f"workload.rate_scale={rate_scale}")
-    return Scenario(load_spec(topology, llm=llm, workload=workload, network=interconnect, settings=settings))
+    resolved = load_spec(topology, llm=llm, workload=workload, network=interconnect, settings=settings)
+    if duration is not None and not resolved.spec.workload.duration_s:
+        raise SpecError(Problem("--duration", f"no request arrives within {duration}", "leave it out to serve all"))
+    return Scenario(resolved)
 
 
 def run_hash(spec: dict[str, Any], seed: int) -> str:

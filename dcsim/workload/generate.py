@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dcsim.errors import WorkloadError
 from dcsim.spec.workload import ClassSpec, WorkloadSpec
-from dcsim.workload.requests import Requests, join, reblock
+from dcsim.workload.requests import Requests, join, reblock, require_countable
 from dcsim.workload.resample import bootstrap, replay
 from dcsim.workload.sessions import sessions
 from dcsim.workload.streams import stream
@@ -63,6 +63,8 @@ def _limited(blocks: Iterator[Requests], duration_s: float, requests: int) -> It
         if requests:
             stop = min(stop, requests - count)
         count += stop
+        if stop:
+            require_countable(float(block.arrival_s[stop - 1]))
         yield block.part(0, stop)
         if stop < len(block) or (requests and count == requests):
             return

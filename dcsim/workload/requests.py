@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.errors import WorkloadError
+
+# The cluster counts picoseconds in 64 bits, which end after 106 days.
+LATEST_ARRIVAL_S = 9e6
 COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "klass", "session", "prefix_tokens")
 
 
@@ -41,6 +45,15 @@ def plain(
         arrival_s, prompt_tokens, output_tokens,
         np.zeros(n, np.int16), np.full(n, -1, np.int32), np.zeros(n, np.int32),
     )
+
+
+def require_countable(arrival_s: float) -> None:
+    """Raise WorkloadError for a request, or a stretch without any, beyond the times a run can count."""
+    if arrival_s > LATEST_ARRIVAL_S:
+        raise WorkloadError(
+            f"the workload goes on after {LATEST_ARRIVAL_S / 86_400:.0f} days, longer than a run can count: set `duration`, "
+            "a higher `rate_scale`, or the trace's `window`"
+        )
 
 
 def join(blocks: Iterable[Requests]) -> Requests:

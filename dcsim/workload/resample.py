@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dcsim.errors import WorkloadError
 from dcsim.spec.workload import BootstrapWorkload, ReplayWorkload
-from dcsim.workload.requests import Requests, plain
+from dcsim.workload.requests import Requests, plain, require_countable
 from dcsim.workload.streams import stream
 from dcsim.workload.traces import read_trace
 
@@ -22,6 +22,8 @@ def replay(spec: ReplayWorkload, resolve: Callable[[str], Path]) -> Iterator[Req
     trace = read_trace(resolve(spec.trace.file), spec.trace)
     if spec.repeat > 1 and trace.span_s == 0:
         raise WorkloadError(f"{spec.trace.file}: all rows arrive at once; `repeat` needs a `window`")
+    if not (spec.duration_s or spec.requests):
+        require_countable((spec.repeat - 1) * trace.span_s / spec.rate_scale)
     for turn in range(spec.repeat):
         arrival_s = (trace.arrival_s + turn * trace.span_s) / spec.rate_scale
         yield plain(arrival_s, trace.prompt_tokens, trace.output_tokens)
@@ -42,9 +44,10 @@ def bootstrap(spec: BootstrapWorkload, seed: int, resolve: Callable[[str], Path]
     pace = spec.rate_scale * (spec.mean_per_s * trace.span_s / len(trace) if spec.mean_per_s else 1.0)
     rng = stream(seed, "workload.block")
     twice_s = np.concatenate([trace.arrival_s, trace.arrival_s + trace.span_s])
-    blocks_at_once = max(1, int(ROWS_AT_ONCE * trace.span_s / (len(trace) * block_s)))
+    blocks_at_once = min(ROWS_AT_ONCE, max(1, int(ROWS_AT_ONCE * trace.span_s / (len(trace) * block_s))))
     done, last_s = 0, 0.0
     while True:
+        require_countable(done * block_s / pace)
         start_s = rng.random(blocks_at_once) * trace.span_s
         first = np.searchsorted(twice_s, start_s)
         rows, block = ranges(first, np.searchsorted(twice_s, start_s + block_s))

@@ -25,7 +25,7 @@ def sessions(spec: SessionsWorkload, seed: int, resolve: Callable[[str], Path]) 
     rng = stream(seed, "workload.turns")
     started = 0
     waiting = np.empty((0, _COLUMNS))
-    for start_s in arrivals(spec.arrivals, spec.rate_scale, seed, resolve):
+    for start_s in arrivals(spec.arrivals, spec.rate_scale, seed, resolve, spec.duration_s):
         fresh = _turns(spec, start_s, started, lengths, rng)
         started += len(start_s)
         waiting = np.concatenate([waiting, fresh])
@@ -34,6 +34,7 @@ def sessions(spec: SessionsWorkload, seed: int, resolve: Callable[[str], Path]) 
         if safe:
             yield _table(waiting[:safe])
         waiting = waiting[safe:]
+    yield _table(waiting)
 
 
 def _turns(

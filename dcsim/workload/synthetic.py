@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dcsim.spec.workload import ArrivalSpec, LengthSpec, SyntheticWorkload, TokenCount
 from dcsim.workload.rates import rate_spans
-from dcsim.workload.requests import Requests, plain
+from dcsim.workload.requests import Requests, plain, require_countable
 from dcsim.workload.streams import stream
 from dcsim.workload.traces import read_trace
 
@@ -24,14 +24,16 @@ DRAWS_AT_ONCE = 65_536
 def synthetic(spec: SyntheticWorkload, seed: int, resolve: Callable[[str], Path]) -> Iterator[Requests]:
     """Requests without an end, in blocks."""
     lengths = length_source(spec.lengths, seed, resolve)
-    for arrival_s in arrivals(spec.arrivals, spec.rate_scale, seed, resolve):
+    for arrival_s in arrivals(spec.arrivals, spec.rate_scale, seed, resolve, spec.duration_s):
         yield plain(arrival_s, *lengths(len(arrival_s)))
 
 
 def arrivals(
-    spec: ArrivalSpec, rate_scale: float, seed: int, resolve: Callable[[str], Path],
+    spec: ArrivalSpec, rate_scale: float, seed: int, resolve: Callable[[str], Path], duration_s: float = 0.0,
 ) -> Iterator[Array]:
-    """Ascending arrival times without an end, in blocks.
+    """Ascending arrival times, in blocks; they end only after `duration_s`, if that is not 0.
+
+    Raises WorkloadError where the next arrival is beyond what a run can count.
 
     Time change: an event of a unit-rate renewal process at u moves to the t where the rate's integral is u
     (Cox and Lewis 1966): exact for Poisson, and gamma gaps have the asked cv where the rate is constant.
@@ -39,6 +41,9 @@ def arrivals(
     unit = _unit_process(spec, seed)
     ahead, total = next(unit), 0.0
     for edges, rates in rate_spans(spec, seed, resolve):
+        if duration_s and edges[0] >= duration_s:
+            return
+        require_countable(edges[0])
         integral = total + np.concatenate([[0.0], np.cumsum(rates * rate_scale * np.diff(edges))])
         total = integral[-1]
         while True:
