@@ -13,7 +13,7 @@ from dcsim.network.packet.figures import Dcqcn, Fault, Figures, LinkFigures, Sof
 from dcsim.network.packet_fabric import on_island
 from dcsim.network.tasks import MESSAGE, NO_CALL, SEND, Tasks
 from dcsim.spec.host import IslandSpec
-from dcsim.spec.network import PacketNetwork
+from dcsim.spec.network import LinkFault, PacketNetwork
 from dcsim.spec.software import JitterSpec, PatternCost, PlaceCosts, SoftwareSpec, read_jitter, read_software
 
 PAUSE_GAP_PACKETS = 4  # a pause ends when so many packets have left: a few, as switches are set up (assumed)
@@ -104,13 +104,22 @@ def jitter_table(jitter: JitterSpec) -> tuple[float, ...]:
 
 
 def faults_of(network: PacketNetwork, fabric: Fabric) -> tuple[Fault, ...]:
-    """Adapter faults as link faults. Raises FabricError for an adapter that is not there."""
-    faults = []
-    for fault in network.faults:
-        if fault.chip >= fabric.chip_count:
-            raise FabricError(f"no chip {fault.chip}: there are {fabric.chip_count}")
-        first, end = fabric.first_link[fault.chip], fabric.first_link[fault.chip + 1]
-        if first + fault.adapter >= end:
-            raise FabricError(f"chip {fault.chip} has {end - first} adapters: there is no adapter {fault.adapter}")
-        faults.append(Fault(fault.at_s, int(first + fault.adapter), fault.speed_fraction))
-    return tuple(faults)
+    """Faults by link. Raises FabricError for an adapter or a port that is not there."""
+    return tuple(Fault(fault.at_s, _faulty_link(fault, fabric), fault.speed_fraction) for fault in network.faults)
+
+
+def _faulty_link(fault: LinkFault, fabric: Fabric) -> int:
+    if (fault.chip is None) == (fault.switch is None):
+        raise FabricError("network.faults: each needs a chip (and adapter) or a switch (and port)")
+    if fault.chip is not None:
+        kind, index, count, part, number = "chip", fault.chip, fabric.chip_count, "adapter", fault.adapter
+    else:
+        kind, index, part, number = "switch", fault.switch or 0, "port", fault.port
+        count = fabric.vertex_count - fabric.chip_count
+    if index >= count:
+        raise FabricError(f"network.faults: no {kind} {index}: there are {count}")
+    vertex = index + (fabric.chip_count if kind == "switch" else 0)
+    first, end = fabric.first_link[vertex], fabric.first_link[vertex + 1]
+    if first + number >= end:
+        raise FabricError(f"network.faults: {kind} {index} has no {part} {number}: there are {end - first}")
+    return int(first + number)

@@ -46,12 +46,14 @@ class Ecn(Section):
     fraction: Fraction = Field(description="Share marked just below `high`.")
 
 
-class AdapterFault(Section):
-    """An adapter's cable that fails, slows down or is mended at a time of each run of iterations."""
+class LinkFault(Section):
+    """A cable that fails, slows down or is mended at a time of each run of iterations: a chip's or a switch's."""
 
     at_s: Time = Field(description="When, from the start of the first iteration.")
-    chip: Count = Field(description="The chip whose adapter it is.")
+    chip: Count | None = Field(default=None, description="The chip whose adapter it is.")
     adapter: Count = Field(default=0, description="Which of its adapters.")
+    switch: Count | None = Field(default=None, description="The switch whose port it is, in place of a chip.")
+    port: Count = Field(default=0, description="Which of its ports.")
     speed_fraction: Fraction = Field(default=0.0, description="Speed left; 0: down, 1: mended.")
 
 
@@ -121,7 +123,7 @@ class PacketNetwork(Named):
     )
     background: Background = Field(default_factory=Background)
     cross_burst_s: Time = Field(default=0.0, description="Mean length of a burst of cross traffic; 0: Poisson packets.")
-    faults: tuple[AdapterFault, ...] = Field(default=(), description="Adapters that fail or slow down.")
+    faults: tuple[LinkFault, ...] = Field(default=(), description="Adapters and cables that fail or slow down.")
 
 
 NetworkSpec = Annotated[ScheduledNetwork | PacketNetwork, Field(discriminator="kind")]

@@ -17,14 +17,13 @@ from dcsim.network.packet.engine import Engine
 from dcsim.network.packet_fabric import adapters, attach, bonded, on_island, plane
 from dcsim.network.packet_figures import (
     CALLS,
-    faults_of,
     figures_of,
     place_calls,
 )
 from dcsim.network.packet_iteration import packet_time, packet_times, run_packets
 from dcsim.network.tasks import SEND, TaskBuilder
 from dcsim.spec.load import load
-from dcsim.spec.network import AdapterFault
+from dcsim.spec.network import LinkFault
 from dcsim.study.compare import correlation, half_width
 from dcsim.study.machine import build
 from dcsim.workload.requests import plain
@@ -143,23 +142,12 @@ def test_equal_cost_buys_what_the_cables_cost(machine):
         attach(free, machine.fabric)
 
 
-def test_faults_name_adapters_that_exist(machine):
-    spec = network("infiniband-ndr", "fairness=equal_radix")
-    _, fabric = attach(spec, machine.fabric)
-    lost = spec.model_copy(update={"faults": (AdapterFault.model_validate({"at": "1 us", "chip": 5, "adapter": 2}),)})
-    found = faults_of(lost, fabric)[0]
-    assert fabric.link_source[found.link] == 5
-    assert found.speed_fraction == 0.0
-    with pytest.raises(FabricError, match="no adapter 11"):
-        faults_of(spec.model_copy(update={"faults": (AdapterFault.model_validate({"at": 0, "chip": 5, "adapter": 11}),)}), fabric)
-
-
 def test_a_slow_adapter_slows_the_chip_down_and_a_lost_one_cuts_it_off(machine):
     """Of three bonded ports one is left at a third of the speed; prefill is large enough to feel it."""
     spec = load("64chip", network="infiniband-ndr").spec
 
     def run(*events):
-        faults = tuple(AdapterFault.model_validate({"at": 0, "chip": 9, **event}) for event in events)
+        faults = tuple(LinkFault.model_validate({"at": 0, "chip": 9, **event}) for event in events)
         changed = spec.model_copy(update={"network": spec.network.model_copy(update={"faults": faults})})
         return run_packets(changed, machine.fabric, machine.mapping, Shape(1, 1024, 128), 1).latency_ps[0]
 
@@ -170,7 +158,7 @@ def test_a_slow_adapter_slows_the_chip_down_and_a_lost_one_cuts_it_off(machine):
 
 def test_other_adapters_take_over_from_a_lost_one(machine):
     spec = network("infiniband-ndr", "fairness=equal_radix")
-    lost = tuple(AdapterFault.model_validate({"at": 0, "chip": 9, "adapter": i}) for i in range(10))
+    lost = tuple(LinkFault.model_validate({"at": 0, "chip": 9, "adapter": i}) for i in range(10))
     whole = load("64chip", network="infiniband-ndr").spec
 
     def run(faults):

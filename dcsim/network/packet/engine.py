@@ -159,7 +159,7 @@ class Engine:
         tally, tasks = self._state.tally[0], self._state.tasks
         if status == CUT_OFF:
             message = tasks[int(tally["culprit"])]
-            return f"chip {message['source']} is cut off from chip {message['target']}"
+            return f"chip {message['source']} is cut off from chip {message['target']}: links on every way there are down"
         if status == STUCK:
             return f"the network is locked up with {int(tally['open'])} tasks not complete"
         return "a path needs more virtual channels than were laid out"
