@@ -56,6 +56,8 @@ def compare(
         from dcsim.report_compare import print_compare
 
         print_compare(result)
+        if serve is None:
+            say("what users see of it, and what holding the SLO takes: add --serve '60 s'")
 
 
 def scale(

@@ -227,6 +227,20 @@ def test_users_see_the_network_and_pay_for_headroom():
     assert 1 < none["headroom_chips"] < verbs["headroom_chips"] < nccl["headroom_chips"]
 
 
+def test_other_traffic_reaches_the_users_tail():
+    """More of p99 TPOT is the network's, and holding the SLO takes more chips, when hosts share the links."""
+    served = []
+    for gbps in (0, 60):
+        host = [f"network.background.host={gbps} GB/s"] if gbps else []
+        rows = compare("64chip", ["scheduled", "infiniband-ndr"], SHAPE, packet_settings=["network.replications=3", *host],
+                       settings=["serving.batch_buckets=[1,8]"], serve="1 s")["users"]
+        served.append(rows[1])
+    quiet, busy = served
+    assert busy["network_tpot_p99_fraction"] > quiet["network_tpot_p99_fraction"] > 0
+    assert busy["tpot_s_p99"] > quiet["tpot_s_p99"]
+    assert busy["headroom_chips"] > quiet["headroom_chips"] > 1
+
+
 def test_commands_print_json_and_tables(capsys):
     from dcsim.cli.app import app
 
