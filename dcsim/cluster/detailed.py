@@ -20,7 +20,7 @@ from dcsim.cluster.ledger import Ledger
 from dcsim.cluster.pace import Places
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.rack import chips_per_rack, make_racks, power_table, work_limits
+from dcsim.cluster.rack import Racks, chips_per_rack, work_limits
 from dcsim.cluster.replica import Replica
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.routers import Router
@@ -56,10 +56,7 @@ class Detailed:
         self.rounds: list[tuple[int, ...]] | None = [] if record_rounds else None
         self.replicas = self._make_replicas(programs, skip, seed)
         self._connect()
-        self.racks = make_racks(
-            self.env, spec, fabric, self.chips_in, lambda i, now: self.replicas[i].energy_j(now),
-            lambda i: self.hosts[i].energy_j(),
-        )
+        self.racks = Racks(spec, fabric, self.chips_in)
         reload_ps = to_ps(placement.weight_bytes / spec.host.bus_bandwidth_bytes_per_s)
         self.faults = Faults.start(
             self.env, spec.faults, fabric, placement.replica_chips, len(self.hosts), reload_ps,
@@ -70,22 +67,31 @@ class Detailed:
     def run(self) -> tuple[dict[str, Table], int, float, float]:
         """Run to the end; the tables, its time in ps, the mean of requests in the system, the share of time replicas work."""
         env, ledger = self.env, self.ledger
-        for rack in self.racks:
-            env.process(rack.run())
+        env.process(self._sample_power())
         env.run(until=env.process(self._until_done()))
-        for rack in self.racks:
-            rack.sample()
+        self._sample()
         for replica in self.replicas:
             replica.close_out()
             self._down_ps -= max(0, replica.down_until - env.now)
         tables = ledger.tables()
-        tables |= {"power": power_table(self.racks), "faults": self.faults.table()}
+        tables |= {"power": self.racks.table(), "faults": self.faults.table()}
         if self.copies:
             tables["kv_links"] = self.copies.table()
         if self.rounds is not None:
             tables["rounds"] = round_rows(self.rounds)
         availability = 1 - self._down_ps / (len(self.replicas) * max(1, env.now))
         return tables, env.now, ledger.concurrency_mean(), availability
+
+    def _sample_power(self) -> Generator[simpy.Event, Any, None]:
+        """Sample the racks' power at the end of every interval."""
+        interval_ps = to_ps(self.spec.power.sample_s)
+        while True:
+            yield self.env.timeout(interval_ps)
+            self._sample()
+
+    def _sample(self) -> None:
+        now = self.env.now
+        self.racks.sample(now, [replica.energy_j(now) for replica in self.replicas], [h.energy_j() for h in self.hosts])
 
     def _until_done(self) -> Generator[simpy.Event, Any, None]:
         """Let all requests come, then wait until all are done or the drain time is over."""

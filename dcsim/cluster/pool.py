@@ -7,6 +7,7 @@ and energies that `host` and `replica` give (a test), at a tenth of the time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from dcsim.cluster import pool_kernel
 from dcsim.cluster import pool_layout as c
 from dcsim.cluster.ledger import LIMITS
 from dcsim.cluster.programs import Programs, Round
+from dcsim.cluster.rack import Racks
 from dcsim.cluster.request import UNSET
 from dcsim.cluster.rounds_kernel import count_gap
 from dcsim.cluster.rows import PS_PER_S, request_rows, sums_tables, to_ps
@@ -25,22 +27,26 @@ from dcsim.spec.topology import Topology
 from dcsim.workload.requests import Requests
 
 _BATCHING = {"continuous": c.CONTINUOUS, "prefill_first": c.PREFILL_FIRST, "static": c.STATIC}
+_SAMPLES = 64  # of power, between two returns of the kernel
 _STATUS = np.array([IN_FLIGHT, FINISHED, REJECTED], "U9")  # by the kernel's numbers
 
 
 class Pool:
-    """Takes blocks of requests as it comes to them and writes their rows as they end."""
+    """Takes blocks of requests as it comes to them, writes their rows as they end and has the racks' power sampled.
+
+    Once it has `ended`, `end_ps` is the length of the run.
+    """
 
     def __init__(
-        self, spec: Topology, programs: Programs, kv_tokens: int, powers: Sequence[ReplicaPower],
+        self, spec: Topology, programs: Programs, kv_tokens: int, powers: Sequence[ReplicaPower], racks: Racks,
         blocks: Iterator[Requests], class_names: tuple[str, ...], rows: TableWriter, *, skip: bool,
     ) -> None:
-        self._spec, self._programs, self._blocks, self._rows = spec, programs, blocks, rows
+        self._spec, self._programs, self._racks, self._blocks, self._rows = spec, programs, racks, blocks, rows
         self._class_names = np.array(class_names)
         self._shapes: dict[Shape | None, int] = {}
         self._s = _new_state(spec, programs, kv_tokens, powers, skip)
         self._limits = dict.fromkeys(LIMITS, 0)
-        self.ended = False
+        self.ended, self.end_ps = False, 0
         self._area = self._last_arrival = 0
         self._drain_ps = to_ps(spec.serving.drain_s)
         self._reply_ps = int(self._s.fixed[c.REPLY])
@@ -50,43 +56,44 @@ class Pool:
         """Requests that have reached their end."""
         return int(self._s.now[c.CLOSED])
 
-    def advance(self, until: int) -> int:
-        """Run up to `until`, or to the end of the run where that is earlier; returns the time reached.
+    def advance(self) -> None:
+        """Run until a block of arrivals or samples has been dealt with, or to the end of the run.
 
         The run ends with the last token of the last request, or when draining has taken too long.
         """
         now = self._s.now
         while True:
-            limit = until if now[c.MORE] else min(until, self._last_arrival + self._drain_ps)
-            need = pool_kernel.advance(self._s, limit)
-            self._take_sums()
+            need = self._run(c.NEVER if now[c.MORE] else min(c.NEVER, self._last_arrival + self._drain_ps))
             if need == c.REACHED:
-                break
-            self._provide(need)
-        if now[c.MORE]:
-            return until
+                return self._finish()
+            if need in (c.NEED_ARRIVALS, c.NEED_SAMPLES):
+                return None
+
+    def _run(self, until: int, *, idle: bool = False) -> int:
+        """Call the kernel and give it what it needs; returns what that was."""
+        need = pool_kernel.advance(self._s, until, idle)
+        self._take_sums()
+        self._provide(need)
+        return need
+
+    def _finish(self) -> None:
+        """Run on while the last reply is on its way, and take the last samples."""
+        now = self._s.now
         if now[c.CLOSED] == now[c.KNOWN]:
             end = max(self._last_arrival, int(now[c.LAST_CLOSE])) + self._reply_ps
         else:
             end = self._last_arrival + self._drain_ps + self._reply_ps
-        if end > until:
-            return until
-        pool_kernel.advance(self._s, end)  # what happens while the last reply is on its way
-        self.ended = True
-        return end
+        while self._run(end, idle=True) != c.REACHED:
+            pass
+        self._hand_over_samples()
+        since = end - self._s.replicas[:, c.DRAW_SINCE]
+        replica_j = self._s.power[:, c.ENERGY] + self._s.power[:, c.DRAW] * since / 1e12
+        self._racks.sample(end, replica_j, self._host_j(self._s.hosts[:, c.CORE_TIME]))
+        self.ended, self.end_ps = True, end
 
-    def energy_j(self, replica: int, now: int) -> float:
-        """Energy of the replica's chips from time 0 to `now`."""
-        power, since = self._s.power[replica], int(self._s.replicas[replica, c.DRAW_SINCE])
-        return float(power[c.ENERGY] + power[c.DRAW] * (now - since) / 1e12)
-
-    def host_energy_j(self, host: int) -> float:
-        """Energy of a host server above the idle draw so far."""
-        spec = self._spec.host
-        return int(self._s.hosts[host, c.CORE_TIME]) / 1e12 / spec.cores * (spec.busy_w - spec.idle_w)
-
-    def tables(self, end: int) -> tuple[dict[str, Table], float]:
+    def tables(self) -> tuple[dict[str, Table], float]:
         """The run's requests, gaps and limits tables at its end, and the mean number of requests in the system."""
+        end = self.end_ps
         pool_kernel.settle(self._s, end)
         self._take_sums()
         s = self._s
@@ -119,8 +126,23 @@ class Pool:
             s.chunk_j[bucket] = round_.energy_j
         elif need == c.NEED_GAPS:
             self._grow_gaps()
-        else:
+        elif need == c.NEED_SAMPLES:
+            self._hand_over_samples()
+        elif need == c.NEED_ARRIVALS:
             self._next_block()
+
+    def _hand_over_samples(self) -> None:
+        s, count, interval = self._s, int(self._s.now[c.SAMPLES]), int(self._s.fixed[c.SAMPLE_PS])
+        first = int(s.now[c.NEXT_SAMPLE]) - count * interval
+        host_j = self._host_j(s.host_samples[:count])
+        for i in range(count):
+            self._racks.sample(first + i * interval, s.samples[i], host_j[i])
+        s.now[c.SAMPLES] = 0
+
+    def _host_j(self, core_time: NDArray[Any]) -> NDArray[np.float64]:
+        """Energy of host servers above the idle draw, from the core time they have spent."""
+        spec = self._spec.host
+        return np.asarray(core_time / 1e12 / spec.cores * (spec.busy_w - spec.idle_w))
 
     def _number(self, round_: Round) -> int:
         """A number for the round's program."""
@@ -195,7 +217,7 @@ def _new_state(
     serving, host, contexts = spec.serving, spec.host, len(programs.contexts)
     fixed = _fixed(spec, programs, kv_tokens, skip)
     now = np.zeros(c.NOW_ENTRIES, np.int64)
-    now[c.MORE], now[c.TURN] = 1, -1
+    now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
     replicas = np.zeros((len(powers), c.REPLICA_COLUMNS), np.int64)
     replicas[:, c.WAKE], replicas[:, c.KV_FREE], replicas[:, c.WHY] = c.NEVER, kv_tokens, c.L_KV
     replicas[:, [c.WAIT_HEAD, c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
@@ -214,6 +236,7 @@ def _new_state(
         hosts=zeros(serving.host_servers, 3), ready=zeros(0, 2), contexts=np.array(programs.contexts, np.int64),
         decode=zeros(serving.sequences_max + 1, contexts, 4), decode_j=np.zeros((serving.sequences_max + 1, contexts)),
         chunk=zeros(contexts, 3), chunk_j=np.zeros(contexts), gaps=zeros(1024, 2), limits=zeros(len(LIMITS)),
+        samples=np.zeros((_SAMPLES, len(powers))), host_samples=np.zeros((_SAMPLES, serving.host_servers)),
     )
 
 
@@ -230,5 +253,5 @@ def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> ND
     fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)
     fixed[c.TOKENISE_PS], fixed[c.BUS_PS] = to_ps(host.tokenise_token_s), bus_ps
     fixed[c.BUS_TOKEN_PS] = to_ps(host.token_bytes / host.bus_bandwidth_bytes_per_s)
-    fixed[c.DETOKENISE_PS] = detokenise_ps
+    fixed[c.DETOKENISE_PS], fixed[c.SAMPLE_PS] = detokenise_ps, to_ps(spec.power.sample_s)
     return fixed

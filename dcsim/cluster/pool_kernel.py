@@ -18,12 +18,17 @@ from dcsim.cluster.rounds_kernel import begin, book_came, change_in_system, clos
 
 
 @njit(cache=True)
-def advance(s: State, until: int) -> int:
-    """Run all events up to `until`; stops early where it needs something from the caller, and goes on when called again."""
+def advance(s: State, until: int, idle: bool) -> int:
+    """Run all events up to `until`, and with `idle` the time after the last one, taking samples of energy on the way.
+
+    Stops early where it needs something from the caller, and goes on when called again.
+    """
     now = s.now
     while True:
         if now[c.GAPS_USED] * 2 > len(s.gaps):
             return c.NEED_GAPS
+        if now[c.AREA] > c.SUM_MAX:
+            return c.NEED_SUMS
         if now[c.NEXT_ARRIVAL] == now[c.KNOWN] and now[c.MORE]:
             return c.NEED_ARRIVALS
         arrival = c.NEVER
@@ -33,6 +38,13 @@ def advance(s: State, until: int) -> int:
         replica = _first_to_wake(s.replicas)
         wake = s.replicas[replica, c.WAKE]
         time = min(arrival, ready, wake)
+        if time == c.NEVER and not idle:
+            return c.REACHED
+        if now[c.NEXT_SAMPLE] < time and now[c.NEXT_SAMPLE] <= until:
+            if now[c.SAMPLES] == len(s.samples):
+                return c.NEED_SAMPLES
+            _sample(s)
+            continue
         if time > until or time == c.NEVER:
             return c.REACHED
         now[c.NOW] = time
@@ -48,6 +60,20 @@ def advance(s: State, until: int) -> int:
             need = _wake(s, replica)
             if need:
                 return need
+
+
+@njit(cache=True)
+def _sample(s: State) -> None:
+    """Note what has been drawn by the end of a sample, now that all events up to then have run."""
+    now = s.now
+    for k in range(len(s.replicas)):
+        power = s.power[k]
+        since = now[c.NEXT_SAMPLE] - s.replicas[k, c.DRAW_SINCE]
+        s.samples[now[c.SAMPLES], k] = power[c.ENERGY] + power[c.DRAW] * since / 1e12
+    for h in range(len(s.hosts)):
+        s.host_samples[now[c.SAMPLES], h] = s.hosts[h, c.CORE_TIME]
+    now[c.SAMPLES] += 1
+    now[c.NEXT_SAMPLE] += s.fixed[c.SAMPLE_PS]
 
 
 @njit(cache=True)

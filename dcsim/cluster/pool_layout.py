@@ -24,19 +24,20 @@ REPLICA_COLUMNS = 28
 ENERGY, DRAW, ROUND_ENERGY, WORK_MAX, IDLE_W, WAIT_W = range(6)  # columns of `power`
 POWER_COLUMNS = 6
 
-# Entries of `now`: AREA and the limits are emptied by the caller before they outgrow 63 bits.
+# Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits.
 (NOW, NEXT_ARRIVAL, KNOWN, MORE, BASE, IN_SYSTEM, AREA, CHANGED, CLOSED, LAST_CLOSE, READY_COUNT, GAPS_USED, NEXT_HOST,
- TURN, NEED_COUNT, NEED_BUCKET) = range(16)
-NOW_ENTRIES = 16
+ TURN, NEED_COUNT, NEED_BUCKET, NEXT_SAMPLE, SAMPLES) = range(18)
+NOW_ENTRIES = 18
 
 # Entries of `fixed`.
 (KV, SEQUENCES_MAX, QUEUE_MAX, HOST_QUEUE_MAX, CHUNK, PREFILL_MAX, BATCHING, IN_TURN, SWITCH, REPLY, SKIP, REQUEST_PS,
- TOKENISE_PS, BUS_PS, BUS_TOKEN_PS, DETOKENISE_PS) = range(16)
-FIXED_ENTRIES = 16
+ TOKENISE_PS, BUS_PS, BUS_TOKEN_PS, DETOKENISE_PS, SAMPLE_PS) = range(17)
+FIXED_ENTRIES = 17
 CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
 FIRST_PLACE, WAITERS, CORE_TIME = range(3)  # columns of `hosts`
 
-REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS = range(5)  # what `advance` returns
+REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS = range(7)  # what `advance` returns
+SUM_MAX = 2**60  # of AREA, which no limit outgrows by much
 NEVER = np.iinfo(np.int64).max
 NONE = -1
 
@@ -65,3 +66,5 @@ class State(NamedTuple):
     chunk_j: Any  # [compiled context] joules
     gaps: Any  # [place, 2] hash table of (gap, count); count 0: free
     limits: Any  # [LIMITS] request-picoseconds
+    samples: Any  # [place, replica] joules of each replica's chips at the end of the samples taken
+    host_samples: Any  # [place, host] core time of each host then

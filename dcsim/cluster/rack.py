@@ -1,98 +1,64 @@
-"""A rack: hosts, chips and fans on one supply, its draw sampled over the run."""
+"""Racks: hosts, chips and fans on one supply each, their draw sampled over the run."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import simpy
 from numpy.typing import NDArray
 
-from dcsim.cluster.events import Environment
-from dcsim.cluster.rows import PS_PER_S, to_ps
+from dcsim.cluster.rows import PS_PER_S
 from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table
 from dcsim.spec.topology import Topology
 
 
-@dataclass(slots=True)
-class Rack:
-    """Wall power of one rack. `energy_at(now_ps)` gives joules drawn by what varies; `fixed_w` is the rest."""
+class Racks:
+    """Wall power of every rack. `chips_in[replica, rack]` says where the replicas' chips stand.
 
-    env: Environment
-    index: int
-    fixed_w: float
-    supply_efficiency: float
-    energy_at: Callable[[int], float]
-    interval_ps: int
-    ends_ps: array[int] = field(default_factory=lambda: array("q"))  # of the samples
-    lengths_ps: array[int] = field(default_factory=lambda: array("q"))
-    watts: array[float] = field(default_factory=lambda: array("d"))  # mean over each
-    _since: int = 0
-    _energy_j: float = 0.0
+    A rack's fixed draw is that of idle hosts, fans and unused chips; energies of replicas and hosts are what varies.
+    Host servers stand in the racks in turn.
+    """
 
-    def run(self) -> Generator[simpy.Event, Any, None]:
-        """Take a sample at the end of every interval."""
-        while True:
-            yield self.env.timeout(self.interval_ps)
-            self.sample()
+    def __init__(self, spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> None:
+        racks = chips_in.shape[1]
+        installed = np.bincount(fabric.rack_of[: fabric.chip_count], minlength=racks)
+        nodes = -(-installed // spec.node.chips)
+        unused = installed - chips_in.sum(axis=0)
+        self._fixed_w = nodes * (spec.host.idle_w + spec.node.fan_w) + unused * spec.chip.power.idle_w
+        self._efficiency = spec.node.supply_efficiency
+        self._replica, self._rack = np.nonzero(chips_in)
+        self._share = chips_in[self._replica, self._rack] / chips_in.sum(axis=1)[self._replica]
+        self._host_rack = np.arange(spec.serving.host_servers) % racks
+        self._count = racks
+        self._since_ps = 0
+        self._energy_j: Any = np.zeros(racks)
+        self._ends_ps, self._lengths_ps, self._watts = array("q"), array("q"), array("d")
 
-    def sample(self) -> None:
-        """Close the current interval now with its mean power."""
-        now = self.env.now
-        if now == self._since:
+    def sample(self, now_ps: int, replica_j: Any, host_j: Any) -> None:
+        """Close the interval since the last sample: joules so far of each replica, and of each host above its idle draw."""
+        if now_ps == self._since_ps:
             return
-        energy = self.energy_at(now)
-        watts = (energy - self._energy_j) / ((now - self._since) / PS_PER_S) + self.fixed_w
-        self.ends_ps.append(now)
-        self.lengths_ps.append(now - self._since)
-        self.watts.append(watts / self.supply_efficiency)
-        self._since, self._energy_j = now, energy
+        length_ps = now_ps - self._since_ps
+        # Sums in the order of replicas and hosts, whatever the library: the same bits everywhere.
+        chips_j = np.bincount(self._rack, np.asarray(replica_j)[self._replica] * self._share, self._count)
+        energy_j = chips_j + np.bincount(self._host_rack, host_j, self._count)
+        watts = (energy_j - self._energy_j) / (length_ps / PS_PER_S) + self._fixed_w
+        self._ends_ps.append(now_ps)
+        self._lengths_ps.append(length_ps)
+        self._watts.frombytes((watts / self._efficiency).tobytes())
+        self._since_ps, self._energy_j = now_ps, energy_j
 
-
-def make_racks(
-    env: Environment, spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64],
-    replica_energy_j: Callable[[int, int], float], host_energy_j: Callable[[int], float],
-) -> list[Rack]:
-    """All racks. `replica_energy_j(replica, now)` and `host_energy_j(host)` are what varies; `chips_in[replica, rack]`."""
-    racks = chips_in.shape[1]
-    installed = np.bincount(fabric.rack_of[: fabric.chip_count], minlength=racks)
-    return [_make_rack(env, spec, i, int(installed[i]), chips_in, replica_energy_j, host_energy_j) for i in range(racks)]
-
-
-def _make_rack(
-    env: Environment, spec: Topology, index: int, installed: int, chips_in: NDArray[np.int64],
-    replica_energy_j: Callable[[int, int], float], host_energy_j: Callable[[int], float],
-) -> Rack:
-    racks = chips_in.shape[1]
-    shares = [(r, n / sum(row)) for r, row in enumerate(chips_in.tolist()) for n in [row[index]] if n]
-    hosts = range(index, spec.serving.host_servers, racks)
-    unused = installed - int(chips_in[:, index].sum())
-    nodes = -(-installed // spec.node.chips)
-
-    def energy_at(now: int) -> float:
-        chips_j: float = sum(replica_energy_j(r, now) * share for r, share in shares)
-        return chips_j + sum(host_energy_j(h) for h in hosts)
-
-    fixed = nodes * (spec.host.idle_w + spec.node.fan_w) + unused * spec.chip.power.idle_w
-    return Rack(env, index, fixed, spec.node.supply_efficiency, energy_at, to_ps(spec.power.sample_s))
-
-
-def power_table(racks: Sequence[Rack]) -> Table:
-    """The racks' samples in order of time."""
-    ends_ps, lengths_ps, watts = (
-        np.concatenate([getattr(rack, name) for rack in racks]) for name in ("ends_ps", "lengths_ps", "watts")
-    )
-    index = np.repeat([rack.index for rack in racks], [len(rack.ends_ps) for rack in racks])
-    order = np.lexsort((index, ends_ps))
-    return {
-        "time_s": ends_ps[order] / PS_PER_S, "rack": index[order], "interval_s": lengths_ps[order] / PS_PER_S,
-        "power_w": watts[order],
-    }
+    def table(self) -> Table:
+        """The samples, rack by rack at each time."""
+        ends_ps, lengths_ps = (np.repeat(np.array(a, np.int64), self._count) for a in (self._ends_ps, self._lengths_ps))
+        return {
+            "time_s": ends_ps / PS_PER_S, "rack": np.tile(np.arange(self._count), len(self._ends_ps)),
+            "interval_s": lengths_ps / PS_PER_S, "power_w": np.array(self._watts),
+        }
 
 
 def chips_per_rack(fabric: Fabric, replica_chips: Sequence[Sequence[int]]) -> NDArray[np.int64]:

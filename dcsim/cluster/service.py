@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
-
-import simpy
 
 from dcsim.cluster.detailed import Detailed
-from dcsim.cluster.events import Environment
 from dcsim.cluster.faults import fault_rows
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.rack import chips_per_rack, make_racks, power_table, work_limits
-from dcsim.cluster.rows import PS_PER_S, to_ps
+from dcsim.cluster.rack import Racks, chips_per_rack, work_limits
+from dcsim.cluster.rows import PS_PER_S
 from dcsim.cluster.setup import ReplicaPower
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table, TableWriter
@@ -80,33 +76,24 @@ def _serve_plain(
     spec: Topology, fabric: Fabric, placement: Placement, programs: Programs, blocks: Iterator[Requests],
     names: tuple[str, ...], rows: TableWriter, skip: bool, progress: Callable[[int], None] | None,
 ) -> ServiceResult:
-    """The compiled pool between two samples of the racks' power, over and over."""
+    """The compiled pool, from one block of arrivals or samples of power to the next."""
     from dcsim.cluster.pool import Pool
 
-    env = Environment()
     chips_in = chips_per_rack(fabric, placement.replica_chips)
     power, chips = spec.chip.power, placement.replica_chips
     powers = [
         ReplicaPower(power.idle_w * len(of), power.wait_w * len(of), work_w)
         for of, work_w in zip(chips, work_limits(spec, fabric, chips_in), strict=True)
     ]
-    pool = Pool(spec, programs, placement.kv_tokens, powers, blocks, names, rows, skip=skip)
-    racks = make_racks(env, spec, fabric, chips_in, pool.energy_j, pool.host_energy_j)
-    interval = to_ps(spec.power.sample_s)
-
-    def run() -> Generator[simpy.Event, Any, None]:
-        while not pool.ended:
-            reached = pool.advance(env.now + interval)
-            yield env.timeout(reached - env.now)
-            for rack in racks:
-                rack.sample()
-            if progress:
-                progress(pool.closed)
-
-    env.run(until=env.process(run()))
-    tables, concurrency = pool.tables(env.now)
-    tables |= {"power": power_table(racks), "faults": fault_rows([])}
-    return ServiceResult(tables, env.now / PS_PER_S, concurrency)
+    racks = Racks(spec, fabric, chips_in)
+    pool = Pool(spec, programs, placement.kv_tokens, powers, racks, blocks, names, rows, skip=skip)
+    while not pool.ended:
+        pool.advance()
+        if progress:
+            progress(pool.closed)
+    tables, concurrency = pool.tables()
+    tables |= {"power": racks.table(), "faults": fault_rows([])}
+    return ServiceResult(tables, pool.end_ps / PS_PER_S, concurrency)
 
 
 def _classes(spec: Topology, traffic: Traffic) -> tuple[Iterator[Requests] | ClosedLoop, tuple[str, ...], tuple[int, ...]]:

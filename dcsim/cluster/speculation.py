@@ -14,12 +14,6 @@ from dcsim.spec.topology import SpeculationSpec
 from dcsim.workload.streams import stream
 
 
-def tokens_per_step(spec: SpeculationSpec) -> float:
-    """Expected tokens of one iteration for one sequence."""
-    p, k = spec.acceptance, spec.draft_tokens
-    return k + 1.0 if p == 1 else (1 - p ** (k + 1)) / (1 - p)
-
-
 class Drafts:
     """Draws a sequence's growth from a stream of its own, so that it depends on nothing that happens beside it."""
 

@@ -1,4 +1,8 @@
-"""The numbered invariants the service zoom owes (I1, I4 and I9 are in test_service, I10 also in test_ways_agree)."""
+"""The numbered invariants the service zoom owes, each test named after its number.
+
+I1, I4 and I9 are also in test_service, I10 in test_service and test_ways_agree, I7 in test_determinism; I2 and I6 in
+test_copies and among the packet engine's tests, I8 among the schedule's.
+"""
 
 import subprocess
 import sys

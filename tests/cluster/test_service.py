@@ -112,6 +112,32 @@ def test_i9_energy_is_the_integral_of_power_and_racks_sum_to_the_site(serve_smal
     assert np.sum(site_w * interval_s) == pytest.approx(metrics.energy_j(power, 1.2), rel=1e-12)
 
 
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_energy_is_the_same_whatever_the_samples_and_each_way_samples_alike(serve_small, replicas):
+    table, total = random_requests(50, 20, 8), []
+    for sample in ("30 ms", "700 ms", "1 day"):
+        ways = [
+            serve_small(table, replicas=replicas, settings=[f"power.sample={sample}"], compiled=compiled).tables["power"]
+            for compiled in (True, False)
+        ]
+        for name in ("time_s", "rack", "interval_s"):
+            np.testing.assert_array_equal(ways[0][name], ways[1][name])
+        np.testing.assert_allclose(ways[0]["power_w"], ways[1]["power_w"], rtol=1e-9)
+        total.append(metrics.energy_j(ways[0], 1.0))
+    assert total == pytest.approx([total[0]] * 3, rel=1e-9)
+
+
+def test_sums_of_many_requests_over_a_long_time_do_not_overflow(serve_small):
+    """20,000 requests for hours: more than 2**63 request-picoseconds in one sample of power."""
+    table = make_table(np.zeros(20_000), [100] * 20_000, [50] * 20_000)
+    result = serve_small(table, Line(base=3e6), settings=["power.sample=1 day", "serving.drain=1000 h"])
+    assert (rows(result)["status"] == "finished").all()
+    spent_s = np.nansum(rows(result)["e2e_s"])
+    assert spent_s * 1e12 > 2**63
+    assert result.tables["limits"]["request_s"].sum() == pytest.approx(spent_s, rel=1e-9)
+    assert result.concurrency_mean * result.elapsed_s == pytest.approx(spent_s, rel=1e-6)
+
+
 def test_idle_power_is_the_sum_of_idle_parts(serve_small):
     result = serve_small(make_table([10.0], [1], [1]))
     hosts_and_fans = 9 * (200 + 300)

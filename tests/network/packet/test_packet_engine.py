@@ -102,7 +102,7 @@ def test_lossless_networks_drop_nothing_and_stay_within_buffers(figures):
 
 
 @pytest.mark.parametrize("figures", [Figures(LINKS), infiniband(), roce(), ethernet()])
-def test_bytes_are_conserved_on_every_link(figures):
+def test_i2_i6_bytes_are_conserved_on_every_link_and_none_is_busier_than_time(figures):
     """Bytes into a switch = bytes out of it + bytes dropped there; chips receive exactly what was sent."""
     fabric, flows = fat_tree(4), traffic.incast(16, 100_000)
     iteration = Engine(fabric, figures, flows).iteration()

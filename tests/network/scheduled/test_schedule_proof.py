@@ -57,7 +57,7 @@ def two_on_a_link(gap_cycles: int) -> Case:
     return moved, tasks, fabric, figures
 
 
-def test_overlap_by_one_slot_and_by_one_cycle() -> None:
+def test_i8_overlap_by_one_slot_and_by_one_cycle() -> None:
     assert prove(*two_on_a_link(96)).conflicts == 0
     assert prove(*two_on_a_link(120)).conflicts == 0
     assert fault_of(two_on_a_link(72)) == "overlap"
