@@ -47,6 +47,7 @@ class Replica:
         self._env, self.index, self._ledger, self._load = env, index, ledger, load
         self._setup, self._serving, self._programs, self._power = setup, setup.serving, setup.programs, power
         self._prefill_tokens_max = max(setup.serving.prefill_tokens_max, setup.programs.chunk_tokens)
+        self._sequences_max, self._queue_max = setup.serving.sequences_max, setup.serving.queue_max
         self._mixed = setup.serving.batching == "continuous"
         self._static = setup.serving.batching == "static"
         self._patience_ps, self._timeout_ps = to_ps(setup.serving.patience_s), to_ps(setup.serving.timeout_s)
@@ -184,8 +185,8 @@ class Replica:
             return f"needs KV room for {tokens} tokens, a replica has {self.kv.capacity}"
         if tokens > self._programs.context_max:
             return f"context of {tokens} tokens exceeds the largest compiled, {self._programs.context_max}"
-        if self._waiting.count >= self._serving.queue_max:
-            return f"replica {self.index}: queue of {self._serving.queue_max} full"
+        if self._waiting.count >= self._queue_max:
+            return f"replica {self.index}: queue of {self._queue_max} full"
         return ""
 
     def _room(self, request: Request) -> int:
@@ -248,7 +249,7 @@ class Replica:
         waiting, kv = self._waiting, self.kv
         if not waiting.count or (self._static and self._active()):
             return
-        while waiting.count and self._active() < self._serving.sequences_max:
+        while waiting.count and self._active() < self._sequences_max:
             request = waiting.head()
             tokens = self._room(request)
             if not kv.fits(tokens):
@@ -268,7 +269,7 @@ class Replica:
         return len(self._prompts) + self._decoding.count + len(self._copying) + len(self._landed)
 
     def _why_waiting(self) -> str:
-        if self._active() >= self._serving.sequences_max:
+        if self._active() >= self._sequences_max:
             return "sequence_slots"
         return "batch" if self._static else "kv_memory"
 
