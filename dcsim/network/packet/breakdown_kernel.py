@@ -21,7 +21,7 @@ def _available(s: State, task: int, when: int) -> int:
         return -1
     if s.tasks[task].kind != MESSAGE_KIND:
         return when
-    return int(s.packets[_packet_by(s, task, when)].delivered)
+    return int(s.packets[_packet_by(s, task, when)].tail)
 
 
 @leaf
@@ -31,9 +31,16 @@ def _packet_by(s: State, message: int, when: int) -> int:
         return int(s.tasks[message].last_packet)
     best, found = -1, s.tasks[message].first_packet
     for packet in range(s.tasks[message].first_packet, s.tasks[message + 1].first_packet):
-        if best < s.packets[packet].delivered <= when:
-            best, found = s.packets[packet].delivered, packet
+        if best < s.packets[packet].tail <= when:
+            best, found = s.packets[packet].tail, packet
     return int(found)
+
+
+@leaf
+def _queueing(s: State, packet: int) -> int:
+    """What a delivered packet spent in queues: all of its journey but cables, switches and being clocked out."""
+    row = s.packets[packet]
+    return int(row.tail - s.ready[packet] - row.wire - row.switch - row.serial)
 
 
 @leaf
@@ -65,21 +72,21 @@ def _book_message(s: State, parts: Any, message: int, follower: int, when: int, 
     """Book a message's journey; returns when its data was there."""
     packet = _packet_by(s, message, when)
     journey = s.packets[packet]
-    queueing, jitter = journey.queue, parts[message, JITTER]
+    queueing, jitter = _queueing(s, packet), parts[message, JITTER]
     if follower >= 0:
         excess = min(_excess(s, parts, follower, message), queueing + jitter)
         out[SLOWEST] += excess
         from_queue = min(excess, queueing)
         queueing -= from_queue
         jitter -= excess - from_queue
-    out[OTHER] += when - journey.delivered
+    out[OTHER] += when - journey.tail
     out[QUEUEING] += queueing
     out[JITTER] += jitter
     out[CABLE] += journey.wire
     out[SERIALISATION] += journey.serial
     out[SWITCHING] += journey.switch
     out[SOFTWARE] += parts[message, SOFTWARE]
-    return int(journey.ready - s.tasks[message].delay_ps)
+    return int(s.ready[packet] - s.tasks[message].delay_ps)
 
 
 @entry
@@ -115,6 +122,7 @@ def collect(s: State, base: int, jitter: Any, times: Any, parts: Any) -> None:
         times[0, task], times[1, task], times[2, task] = row.start - base, row.first_out - base, row.last_out - base
         if row.kind == MESSAGE_KIND:
             last, out = s.packets[row.last_packet], parts[task]
-            out[COMPUTE] = last.ready - row.delay_ps - row.start
+            out[COMPUTE] = s.ready[row.last_packet] - row.delay_ps - row.start
             out[SOFTWARE], out[JITTER] = row.delay_ps - jitter[task], jitter[task]
-            out[SWITCHING], out[CABLE], out[SERIALISATION], out[QUEUEING] = last.switch, last.wire, last.serial, last.queue
+            out[SWITCHING], out[CABLE], out[SERIALISATION] = last.switch, last.wire, last.serial
+            out[QUEUEING] = _queueing(s, row.last_packet)

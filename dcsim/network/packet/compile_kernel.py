@@ -25,20 +25,20 @@ leaf: Any = njit(forceinline=True, **_INNER)
 tools: Any = cgutils  # numba's code builder and, by its name `ir`, llvmlite's; neither carries types
 
 
-def _fetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask the processor to bring array[index] into its cache; nothing else happens."""
+def _fetch(typing_context: Any, array: Any, index: Any, skip: Any) -> Any:
+    """Ask the processor to bring the cache line `skip` bytes into array[index] into its cache; nothing else happens."""
 
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         view = context.make_array(signature.args[0])(context, builder, values[0])
         byte, number = tools.ir.IntType(8).as_pointer(), tools.ir.IntType(32)
-        place = tools.pointer_add(builder, view.data, builder.mul(values[1], view.itemsize), byte)
+        place = tools.pointer_add(builder, view.data, builder.add(builder.mul(values[1], view.itemsize), values[2]), byte)
         kind = tools.ir.FunctionType(tools.ir.VoidType(), [byte, number, number, number])
         prefetch = tools.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         to_write, keep, data = (number(x) for x in (1, 3, 1))
         builder.call(prefetch, [place, to_write, keep, data])
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), build
+    return types.void(array, types.int64, types.int64), build
 
 
 fetch: Any = intrinsic(_fetch)

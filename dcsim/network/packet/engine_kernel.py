@@ -32,6 +32,7 @@ from dcsim.network.packet.state import (
 
 FINISHED, STUCK, CUT_OFF, CHANNELS_SHORT = range(4)
 AHEAD = 8  # events between asking for memory and reading it
+LINE = 64  # bytes of a cache line
 NOWHERE, UNREACHABLE, NO_CHANNEL = -1, -2, -3  # in place of a link
 
 
@@ -81,9 +82,9 @@ def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
     """INPUT_FIFO: file the packet in the input buffer; True when it is the head and may ask for its output."""
     if s.links[link].input_first == packet:
         return True
-    s.packets[packet].input_next = -1
+    s.input_next[packet] = -1
     if s.links[link].input_first >= 0:
-        s.packets[s.links[link].input_last].input_next = packet
+        s.input_next[s.links[link].input_last] = packet
         s.links[link].input_last = packet
         return False
     s.links[link].input_first = packet
@@ -103,7 +104,9 @@ def _onward(s: State, now: int, link: int, packet: int) -> tuple[int, int]:
     vertex, epoch = s.links[link].target, s.tally[0].epoch
     if s.rules[0].routing >= ADAPTIVE and row.detour == UNDECIDED and s.links[link].source_ps >= 0:
         row.detour = choose_detour(s, epoch, vertex, row.target, packet, now)
-    onward = next_link(s, epoch, vertex, packet, now)
+    onward = row.next
+    if onward < 0:
+        onward = next_link(s, epoch, vertex, packet, now)
     if onward < 0:
         s.tally[0].culprit = row.message
         return UNREACHABLE, 0
@@ -190,16 +193,38 @@ def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int
 
 
 @leaf
+def _route_ahead(s: State, link: int, packet: int) -> None:
+    """Choose a coming packet's next link where neither queues nor faults have a say, and fetch what it will touch there."""
+    row = s.packets[packet]
+    channels = s.rules[0].channels
+    if s.rules[0].slots > 0:
+        fetch(s.queues, link * channels + row.channel, 0)
+    if s.rules[0].routing >= ADAPTIVE or len(s.faults) > 0:
+        return
+    onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)
+    row.next = onward
+    if onward < 0:
+        return
+    fetch(s.links, onward, 0)
+    fetch(s.links, onward, LINE)
+    if s.rules[0].slots > 0:
+        fetch(s.queues, onward * channels + row.channel, 0)
+
+
+@leaf
 def _fetch_coming(s: State) -> None:
     """Bring what coming events will read into the processor's cache: their packet and link, later their route."""
+    place, packet = peek(s.wheel, 3 * AHEAD)
+    if 0 <= packet < len(s.packets) and place < len(s.links):
+        fetch(s.packets, packet, 0)
+        fetch(s.links, place, 0)
     place, packet = peek(s.wheel, 2 * AHEAD)
     if 0 <= packet < len(s.packets) and place < len(s.links):
-        fetch(s.packets, packet)
-        fetch(s.links, place)
+        routes = s.set_of[s.tally[0].epoch, s.links[place].target]
+        fetch(routes, s.vertices[s.packets[packet].target].column, 0)
     place, packet = peek(s.wheel, AHEAD)
     if 0 <= packet < len(s.packets) and place < len(s.links):
-        routes = s.set_of[s.tally[0].epoch, s.links[place].target]
-        fetch(routes, s.vertices[s.packets[packet].target].column)
+        _route_ahead(s, place, packet)
 
 
 @entry

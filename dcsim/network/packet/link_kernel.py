@@ -156,7 +156,7 @@ def _mark(rules: Any, links: Any, packets: Any, link: int, packet: int, queue_ps
 def _advance_input(s: State, link: int, end: int) -> None:
     """INPUT_FIFO: the head of an input buffer has left at `end`; the packet behind it comes to the head then."""
     head = s.links[link].input_first
-    after = s.packets[head].input_next
+    after = s.input_next[head]
     s.links[link].input_first = after
     s.links[link].input_until = end
     if after >= 0:
@@ -200,7 +200,6 @@ def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
     if s.rules[0].slots > 0:
         s.queues[link * s.rules[0].channels + channel].taken += 1
     last = line.target == row.target
-    row.queue += start - row.arrived
     row.wire += line.wire_ps
     row.switch += line.node_ps
     row.link, row.channel = link, channel
@@ -215,6 +214,7 @@ def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
     if s.rules[0].ack_bytes > 0:
         _acknowledge(s, link, packet, row.message, now)
     if not last:
+        row.next = -1
         push(s.wheel, row.arrived, link, packet)
     elif s.rules[0].slots > 0:
         _give_back(s, link, channel, row.tail + line.wire_ps, now)

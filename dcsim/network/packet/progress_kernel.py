@@ -78,16 +78,16 @@ def _release(s: State, now: int, message: int, fraction: int, first: int, last: 
             ready = first + (last - first) * min((k + 1) * s.rules[0].mtu, size) // size
         row = s.packets[begin + k]
         row.message, row.target, row.link, row.next = message, s.tasks[message].target, -1, -1
-        row.detour, row.delivered = UNDECIDED, -1
+        row.detour = UNDECIDED
         row.bytes = max(0, min(s.rules[0].mtu, size - k * s.rules[0].mtu)) + s.rules[0].header
-        row.channel, row.flags, row.queue, row.wire, row.serial, row.switch = 0, 0, 0, 0, 0, 0
-        row.ready = max(ready + s.tasks[message].delay_ps, earliest)
+        row.channel, row.flags, row.wire, row.serial, row.switch = 0, 0, 0, 0, 0
+        s.ready[begin + k] = max(ready + s.tasks[message].delay_ps, earliest)
     if full > s.tasks[message].released:
         first_new = begin + s.tasks[message].released
         s.tasks[message].released = full
         if s.tasks[message].state == IDLE:
             s.tasks[message].state = ADMITTED if s.tasks[message].sent > 0 else STARTING
-            push(s.wheel, s.packets[first_new].ready, len(s.links) + START_PLACE, message)
+            push(s.wheel, s.ready[first_new], len(s.links) + START_PLACE, message)
 
 
 @leaf
@@ -150,7 +150,6 @@ def arrive(s: State, message: int, packet: int, when: int) -> int:
     """
     row = s.tasks[message]
     was = row.fraction
-    s.packets[packet].delivered = when
     row.arrived += 1
     row.fraction = (row.arrived * ONE + row.packets - 1) // row.packets
     if was == 0 or when < row.first_out:

@@ -44,7 +44,7 @@ def start_message(s: State, epoch: int, now: int, message: int) -> int:
             s.tally[0].culprit = message
             return -2
         s.tasks[message].port = port
-    ready = s.packets[s.tasks[message].first_packet + min(s.tasks[message].sent, s.tasks[message].released - 1)].ready
+    ready = s.ready[s.tasks[message].first_packet + min(s.tasks[message].sent, s.tasks[message].released - 1)]
     at = max(now, ready + s.links[port].source_ps)
     if s.tasks[message].state == STARTING and s.tasks[message].sent == 0:
         at = max(at, s.links[port].next_start)
@@ -78,12 +78,13 @@ def _take_packet(s: State, port: int, message: int, now: int) -> int:
     if s.tasks[message].sent >= s.tasks[message].released:
         return -1
     packet = s.tasks[message].first_packet + s.tasks[message].sent
-    row = s.packets[packet]
-    if row.ready + s.links[port].source_ps > now:
+    arrived = s.ready[packet] + s.links[port].source_ps
+    if arrived > now:
         return -1
+    row = s.packets[packet]
     row.switch = s.links[port].source_ps
-    row.arrived = row.ready + s.links[port].source_ps
-    row.tail = row.arrived
+    row.arrived = arrived
+    row.tail = arrived
     s.tasks[message].sent += 1
     return int(packet)
 
@@ -92,7 +93,6 @@ def _take_packet(s: State, port: int, message: int, now: int) -> int:
 def _forget_journey(row: Any, source_ps: int, now: int) -> None:
     """A lost packet starts again; the time since it was ready counts as queueing."""
     row.wire, row.serial, row.switch = 0, 0, source_ps
-    row.queue = now - row.ready - source_ps
     row.arrived, row.tail = now, now
     row.link, row.channel, row.flags = -1, 0, row.flags & TIMED
 
@@ -117,7 +117,7 @@ def requeue(s: State, now: int, message: int, not_before: int) -> None:
         if s.tasks[message].sent >= s.tasks[message].released:
             return
         port = s.tasks[message].port
-        when = max(when, s.packets[s.tasks[message].first_packet + s.tasks[message].sent].ready + s.links[port].source_ps)
+        when = max(when, s.ready[s.tasks[message].first_packet + s.tasks[message].sent] + s.links[port].source_ps)
     s.tasks[message].state = ADMITTED
     push(s.wheel, when, len(s.links) + START_PLACE, message)
 
@@ -128,7 +128,7 @@ def rejoin(s: State, now: int, port: int, message: int) -> None:
     if s.tasks[message].resend_first < 0:
         if s.tasks[message].sent >= s.tasks[message].released:
             return
-        ready = s.packets[s.tasks[message].first_packet + s.tasks[message].sent].ready
+        ready = s.ready[s.tasks[message].first_packet + s.tasks[message].sent]
         if ready + s.links[port].source_ps > now:
             requeue(s, now, message, 0)
             return

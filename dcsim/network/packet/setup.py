@@ -228,7 +228,8 @@ def build_state(
         queues=make_queues(len(links) * channels), ring=make_ring(len(links) * channels, slots),
         vertices=make_vertices(fabric, routes.column), set_of=routes.set_of, distance=routes.distance,
         sets=routes.sets, groups=routes.groups,
-        packets=state.aligned(work.packets, state.PACKET), tasks=work.tasks, before=work.before, after=work.after,
+        packets=state.aligned(work.packets, state.PACKET), ready=np.zeros(work.packets, np.int64),
+        input_next=np.zeros(work.packets if figures.input_fifo else 0, np.int32), tasks=work.tasks, before=work.before, after=work.after,
         roots=work.roots, stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
         pairs=make_pairs(work.pairs), faults=fault_table,
     )

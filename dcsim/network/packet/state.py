@@ -85,26 +85,21 @@ VERTEX = np.dtype([
     ("column", "i4"),  # a chip's column of the routing tables
 ])
 
+# One cache line. A packet has been queueing for as long as it has been neither on wires, in switches nor clocked out.
 PACKET = np.dtype([
     ("message", "i4"),
     ("target", "i4"),  # chip
     ("link", "i4"),  # link it last crossed, -1 at its source
-    ("next", "i4"),  # next packet of the list it is in
+    ("next", "i4"),  # next packet of the list it is in; on a link, the next link if that is known already
     ("bytes", "i4"),  # on the wire, header included
     ("detour", "i2"),  # group it must visit first, UNDECIDED or STRAIGHT
     ("channel", "i1"),  # its virtual channel on that link
     ("flags", "i1"),
     ("arrived", "i8"),  # when its head reached the queue it is in
     ("tail", "i8"),  # when its tail reached it; at the target chip, when it is delivered
-    ("queue", "i8"),  # time spent in queues so far
-    ("wire", "i8"),  # on cables
+    ("wire", "i8"),  # time spent on cables so far
     ("switch", "i8"),  # in switches and adapters
-    # of use at the ends only
     ("serial", "i8"),  # being clocked out
-    ("ready", "i8"),  # when the library handed it to the adapter
-    ("delivered", "i8"),  # when its tail reached the target chip; -1 before
-    ("input_next", "i4"),  # next packet of its input FIFO (input_fifo only)
-    ("room", "i4", 9),
 ])
 
 # One task; one more ends the lists of predecessors, successors and packets. `fraction` is in units of 2**-20.
@@ -188,6 +183,8 @@ class State(NamedTuple):
     sets: Any  # int32[] at a set's number: how many links it has, then the links
     groups: Any  # int32[] the groups a detour may visit
     packets: Any  # PACKET[packet]
+    ready: Any  # int64[packet] when the library handed it to the adapter
+    input_next: Any  # int32[packet] next packet of its input FIFO; empty without input_fifo
     tasks: Any  # TASK[task + 1]
     before: Any  # int32[]
     after: Any  # int32[]

@@ -228,7 +228,7 @@ def test_long_incast_under_dcqcn_is_fair_and_fills_its_link():
     engine = Engine(star(1 + senders + probes), figures, flows)
     iteration = engine.iteration()
     packets = engine._state.packets
-    late = (packets["delivered"] > 0.4 * span_s * 1e12) & (packets["delivered"] <= span_s * 1e12)
+    late = (packets["tail"] > 0.4 * span_s * 1e12) & (packets["tail"] <= span_s * 1e12)
     rate = np.bincount(packets["message"][late & (packets["message"] < senders)]) * 1000 / (0.6 * span_s)
     assert rate.sum() >= 0.95 * line
     assert rate.sum() ** 2 / (senders * (rate**2).sum()) >= 0.97  # Jain's index
