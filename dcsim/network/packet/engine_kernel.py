@@ -198,7 +198,8 @@ def _route_ahead(s: State, link: int, packet: int) -> None:
     row = s.packets[packet]
     channels = s.rules[0].channels
     if s.rules[0].slots > 0:
-        fetch(s.queues, link * channels + row.channel, 0)
+        queue = link * channels + row.channel
+        fetch(s.ring[queue], s.queues[queue].released & (s.ring.shape[1] - 1), 0)
     if s.rules[0].routing >= ADAPTIVE or len(s.faults) > 0:
         return
     onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)
@@ -207,6 +208,8 @@ def _route_ahead(s: State, link: int, packet: int) -> None:
         return
     fetch(s.links, onward, 0)
     fetch(s.links, onward, LINE)
+    if s.links[onward].target == row.target:
+        fetch(s.tasks, row.message, 0)
     if s.rules[0].slots > 0:
         fetch(s.queues, onward * channels + row.channel, 0)
 
@@ -222,6 +225,8 @@ def _fetch_coming(s: State) -> None:
     if 0 <= packet < len(s.packets) and place < len(s.links):
         routes = s.set_of[s.tally[0].epoch, s.links[place].target]
         fetch(routes, s.vertices[s.packets[packet].target].column, 0)
+        if s.rules[0].slots > 0:
+            fetch(s.queues, place * s.rules[0].channels + s.packets[packet].channel, 0)
     place, packet = peek(s.wheel, AHEAD)
     if 0 <= packet < len(s.packets) and place < len(s.links):
         _route_ahead(s, place, packet)
