@@ -208,7 +208,7 @@ def _route_ahead(s: State, link: int, packet: int) -> None:
         return
     fetch(s.links, onward, 0)
     fetch(s.links, onward, LINE)
-    if s.links[onward].target == row.target:
+    if onward == s.home[row.target]:
         fetch(s.tasks, row.message, 0)
     if s.rules[0].slots > 0:
         fetch(s.queues, onward * channels + row.channel, 0)
@@ -224,7 +224,7 @@ def _fetch_coming(s: State) -> None:
     place, packet = peek(s.wheel, 2 * AHEAD)
     if 0 <= packet < len(s.packets) and place < len(s.links):
         routes = s.set_of[s.tally[0].epoch, s.links[place].target]
-        fetch(routes, s.vertices[s.packets[packet].target].column, 0)
+        fetch(routes, s.column[s.packets[packet].target], 0)
         if s.rules[0].slots > 0:
             fetch(s.queues, place * s.rules[0].channels + s.packets[packet].channel, 0)
     place, packet = peek(s.wheel, AHEAD)

@@ -160,7 +160,7 @@ def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now
     if len(s.groups) < 3:
         return STRAIGHT
     group = int(s.groups[mix(s.rules[0].seed, packet, 77) % len(s.groups)])
-    column = s.vertices[chip].column
+    column = s.column[chip]
     if s.vertices[chip].group == s.vertices[vertex].group or s.set_of[epoch, vertex, s.rules[0].first_group + group] < 0:
         return STRAIGHT
     if rule == VALIANT:
@@ -183,13 +183,15 @@ def next_link(s: State, epoch: int, vertex: int, packet: int, now: int) -> int:
     """The link a packet leaves `vertex` by on its way to its target; -1 when it is cut off."""
     row = s.packets[packet]
     rule = s.rules[0].routing
-    column = s.vertices[row.target].column
+    column = s.column[row.target]
     if row.detour >= 0:
         if s.vertices[vertex].group == row.detour:
             row.detour = STRAIGHT
         else:
             column = s.rules[0].first_group + row.detour
     index = s.set_of[epoch, vertex, column]
+    if index == -1 and s.home[row.target] >= 0 and (len(s.faults) == 0 or s.links[s.home[row.target]].up):
+        return int(s.home[row.target])
     if index >= 0 and s.sets[index] == 1:
         return int(s.sets[index + 1])
     per_packet = rule == SPRAY or rule >= ADAPTIVE

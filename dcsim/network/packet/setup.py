@@ -82,13 +82,21 @@ def make_ring(count: int, slots: int) -> Any:
     return np.zeros((count, 1 << max(0, slots - 1).bit_length()), np.int64)
 
 
-def make_vertices(fabric: Fabric, column: Any) -> Any:
+def make_vertices(fabric: Fabric) -> Any:
     """The vertices as VERTEX records, one more to end the list of links."""
     vertices = np.zeros(fabric.vertex_count + 1, state.VERTEX)
     vertices["first_link"] = fabric.first_link
     vertices["group"][:-1] = routing.vertex_groups(fabric)
-    vertices["column"][: fabric.chip_count] = column
     return vertices
+
+
+def home_links(fabric: Fabric) -> Any:
+    """The link into each chip that has one only and forwards nothing; -1 for the others."""
+    first = fabric.first_link[: fabric.chip_count]
+    alone = (np.diff(fabric.first_link)[: fabric.chip_count] == 1) & (not routing.is_direct(fabric))
+    home = np.full(fabric.chip_count, -1, np.int32)
+    home[alone] = fabric.reverse[first[alone]]
+    return home
 
 
 def slots_and_resume(figures: Figures, channels: int, links: Any) -> tuple[int, int]:
@@ -226,7 +234,7 @@ def build_state(
     return State(
         wheel=fit_wheel(work, rules, links, len(fault_table)), rules=rules, tally=np.zeros(1, state.TALLY), links=links,
         queues=make_queues(len(links) * channels), ring=make_ring(len(links) * channels, slots),
-        vertices=make_vertices(fabric, routes.column), set_of=routes.set_of, distance=routes.distance,
+        vertices=make_vertices(fabric), column=routes.column, home=home_links(fabric), set_of=routes.set_of, distance=routes.distance,
         sets=routes.sets, groups=routes.groups,
         packets=state.aligned(work.packets, state.PACKET), ready=np.zeros(work.packets, np.int64),
         input_next=np.zeros(work.packets if figures.input_fifo else 0, np.int32), tasks=work.tasks, before=work.before, after=work.after,

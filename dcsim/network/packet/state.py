@@ -82,7 +82,6 @@ QUEUE = np.dtype([
 VERTEX = np.dtype([
     ("first_link", "i4"),  # of the links that leave it; one more vertex ends the list
     ("group", "i4"),
-    ("column", "i4"),  # a chip's column of the routing tables
 ])
 
 # One cache line. A packet has been queueing for as long as it has been neither on wires, in switches nor clocked out.
@@ -178,6 +177,8 @@ class State(NamedTuple):
     queues: Any  # QUEUE[link * channels]
     ring: Any  # int64[link * channels, power of two] when buffer slots come back, sorted
     vertices: Any  # VERTEX[vertex + 1]
+    column: Any  # int32[chip] its column of the routing tables
+    home: Any  # int32[chip] the one link into it, -1 for several
     set_of: Any  # int32[epoch, vertex, column] where in `sets` the next links are; -1 the target's own switch, -2 cut off
     distance: Any  # int32[epoch, vertex, column] links, and CROSSING for each crossing
     sets: Any  # int32[] at a set's number: how many links it has, then the links
