@@ -86,7 +86,7 @@ def _book_message(s: State, parts: Any, message: int, follower: int, when: int, 
     out[SERIALISATION] += journey.serial
     out[SWITCHING] += journey.switch
     out[SOFTWARE] += parts[message, SOFTWARE]
-    return int(s.ready[packet] - s.tasks[message].delay_ps)
+    return int(s.ready[packet] - s.spans[message].delay)
 
 
 @entry
@@ -100,12 +100,12 @@ def walk(s: State, parts: Any, base: int, out: Any) -> None:
     while task >= 0:
         if s.tasks[task].kind == MESSAGE_KIND:
             when = _book_message(s, parts, task, follower, when, out)
-        elif when <= s.tasks[task].start + s.tasks[task].last_ps:
+        elif when <= s.tasks[task].start + s.spans[task].last:
             out[COMPUTE] += when - s.tasks[task].start
             when = s.tasks[task].start
         else:
-            out[COMPUTE] += s.tasks[task].first_ps
-            when -= s.tasks[task].first_ps
+            out[COMPUTE] += s.spans[task].first
+            when -= s.spans[task].first
         follower = task
         task, time = _cause(s, follower, when)
         if task >= 0:
@@ -122,7 +122,7 @@ def collect(s: State, base: int, jitter: Any, times: Any, parts: Any) -> None:
         times[0, task], times[1, task], times[2, task] = row.start - base, row.first_out - base, row.last_out - base
         if row.kind == MESSAGE_KIND:
             last, out = s.packets[row.last_packet], parts[task]
-            out[COMPUTE] = s.ready[row.last_packet] - row.delay_ps - row.start
-            out[SOFTWARE], out[JITTER] = row.delay_ps - jitter[task], jitter[task]
+            out[COMPUTE] = s.ready[row.last_packet] - s.spans[task].delay - row.start
+            out[SOFTWARE], out[JITTER] = s.spans[task].delay - jitter[task], jitter[task]
             out[SWITCHING], out[CABLE], out[SERIALISATION] = last.switch, last.wire, last.serial
             out[QUEUEING] = _queueing(s, row.last_packet)

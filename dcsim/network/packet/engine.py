@@ -84,7 +84,7 @@ class Engine:
         self.fabric, self.tasks, self.seed = fabric, tasks, seed
         self.software = software or Software()
         self._state = setup.build_state(fabric, figures, tasks, release_s, faults, cross_load)
-        self._idle_links, self._release_ps = self._state.links.copy(), self._state.tasks["release_ps"][:-1].copy()
+        self._idle_links, self._release_ps = self._state.links.copy(), self._state.spans["release"].copy()
         self._messages = np.flatnonzero(tasks.kind == MESSAGE)
         self._start_over()
 

@@ -137,8 +137,8 @@ def _release_root(s: State, now: int) -> int:
     """
     while s.tally[0].root < len(s.roots):
         task = np.int64(s.roots[s.tally[0].root])
-        if s.tasks[task].release_ps > now:
-            push(s.wheel, s.tasks[task].release_ps, len(s.links) + RELEASE_PLACE, 0)
+        if s.spans[task].release > now:
+            push(s.wheel, s.spans[task].release, len(s.links) + RELEASE_PLACE, 0)
             return -1
         s.tally[0].root += 1
         if begin_root(s, now, task):

@@ -50,13 +50,13 @@ def _compute(s: State, task: int, fraction: int, last: int) -> bool:
     if s.tasks[task].start < 0:
         if fraction * s.tasks[task].rows < s.tasks[task].lead * ONE:
             return False
-        s.tasks[task].start = max(_lead_time(s, task), s.tasks[task].release_ps)
-        s.tasks[task].first_out = s.tasks[task].start + s.tasks[task].first_ps
+        s.tasks[task].start = max(_lead_time(s, task), s.spans[task].release)
+        s.tasks[task].first_out = s.tasks[task].start + s.spans[task].first
     elif fraction == s.tasks[task].fraction:
         return False
-    span = s.tasks[task].last_ps - s.tasks[task].first_ps
+    span = s.spans[task].last - s.spans[task].first
     out = s.tasks[task].first_out + span * fraction // ONE
-    s.tasks[task].last_out = max(out, last + s.tasks[task].first_ps)
+    s.tasks[task].last_out = max(out, last + s.spans[task].first)
     s.tasks[task].fraction = fraction
     return True
 
@@ -67,10 +67,10 @@ def _release(s: State, now: int, message: int, fraction: int, first: int, last: 
     begin = s.tasks[message].first_packet
     count = s.tasks[message].packets
     if s.tasks[message].start < 0:
-        s.tasks[message].start = max(first, s.tasks[message].release_ps)
+        s.tasks[message].start = max(first, s.spans[message].release)
     full = fraction * count >> 20
     at_once = fraction == ONE and s.tasks[message].released == 0
-    earliest = max(s.tasks[message].start + s.tasks[message].delay_ps, now)
+    earliest = max(s.tasks[message].start + s.spans[message].delay, now)
     size = s.tasks[message].size
     for k in range(s.tasks[message].released, full):
         ready = last
@@ -81,7 +81,7 @@ def _release(s: State, now: int, message: int, fraction: int, first: int, last: 
         row.detour = UNDECIDED
         row.bytes = max(0, min(s.rules[0].mtu, size - k * s.rules[0].mtu)) + s.rules[0].header
         row.channel, row.flags, row.wire, row.serial, row.switch = 0, 0, 0, 0, 0
-        s.ready[begin + k] = max(ready + s.tasks[message].delay_ps, earliest)
+        s.ready[begin + k] = max(ready + s.spans[message].delay, earliest)
     if full > s.tasks[message].released:
         first_new = begin + s.tasks[message].released
         s.tasks[message].released = full
@@ -136,8 +136,8 @@ def begin_root(s: State, now: int, task: int) -> bool:
         _release(s, now, task, ONE, now, now)
         return False
     s.tasks[task].start = now
-    s.tasks[task].first_out = now + s.tasks[task].first_ps
-    s.tasks[task].last_out = now + s.tasks[task].last_ps
+    s.tasks[task].first_out = now + s.spans[task].first
+    s.tasks[task].last_out = now + s.spans[task].last
     s.tasks[task].fraction = ONE
     return True
 
@@ -175,5 +175,4 @@ def reset_tasks(s: State, base: int, release_ps: Any, delay_ps: Any) -> None:
         row.start, row.last_packet, row.port, row.resend_first, row.lost_first = -1, -1, -1, -1, -1
         row.idle = s.tasks[task + 1].before_start - row.before_start
         row.unfinished = row.idle
-        row.release_ps = base + release_ps[task]
-        row.delay_ps = delay_ps[task]
+        s.spans[task].release, s.spans[task].delay = base + release_ps[task], delay_ps[task]

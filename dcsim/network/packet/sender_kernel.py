@@ -32,6 +32,15 @@ def _join(s: State, port: int, message: int) -> None:
 
 
 @leaf
+def _first_link(s: State, epoch: int, message: int, now: int) -> int:
+    """The adapter's link a message leaves its chip by; -1 when it is cut off."""
+    source = s.tasks[message].source
+    if s.home[source] >= 0 and len(s.faults) == 0:
+        return int(s.vertices[source].first_link)
+    return int(next_link(s, epoch, source, int(s.tasks[message].first_packet), now))
+
+
+@leaf
 def start_message(s: State, epoch: int, now: int, message: int) -> int:
     """A message has a packet ready: choose its adapter, pass its admission and latency, and join the round robin.
 
@@ -39,7 +48,7 @@ def start_message(s: State, epoch: int, now: int, message: int) -> int:
     """
     port = s.tasks[message].port
     if port < 0 or not s.links[port].up:
-        port = next_link(s, epoch, s.tasks[message].source, int(s.tasks[message].first_packet), now)
+        port = _first_link(s, epoch, message, now)
         if port < 0:
             s.tally[0].culprit = message
             return -2

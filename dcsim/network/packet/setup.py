@@ -144,9 +144,10 @@ def make_rules(figures: Figures, channels: int, slots: int, resume: int, first_g
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The tasks as TASK records, their lists, and how many packets and queue pairs they need."""
+    """The tasks as TASK and SPAN records, their lists, and how many packets and queue pairs they need."""
 
     tasks: Any
+    spans: Any
     before: Any
     after: Any
     roots: Any
@@ -162,10 +163,11 @@ def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> Work:
     body = table[:-1]
     body["kind"], body["whole"] = tasks.kind, ~is_message & (tasks.lead_rows == tasks.rows)
     body["source"], body["target"], body["size"] = tasks.chip, tasks.target, tasks.size_bytes
-    body["first_ps"] = np.rint(tasks.first_cycles * cycle_ps)
-    body["last_ps"] = np.rint(tasks.last_cycles * cycle_ps)
+    spans = np.zeros(count, state.SPAN)
+    spans["first"] = np.rint(tasks.first_cycles * cycle_ps)
+    spans["last"] = np.rint(tasks.last_cycles * cycle_ps)
     body["rows"], body["lead"] = tasks.rows, tasks.lead_rows
-    body["release_ps"] = 0 if release_s is None else np.rint(np.asarray(release_s) * PS)
+    spans["release"] = 0 if release_s is None else np.rint(np.asarray(release_s) * PS)
     packets = np.where(is_message, np.maximum(1, -(-tasks.size_bytes // mtu_bytes)), 0)
     table["first_packet"][1:] = np.cumsum(packets)
     body["packets"] = packets
@@ -177,8 +179,8 @@ def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> Work:
     _, pair = np.unique(tasks.chip.astype(np.int64) * (1 << 31) + tasks.target, return_inverse=True)
     body["pair"] = pair
     roots = np.flatnonzero(np.diff(tasks.before_start) == 0)
-    roots = roots[np.argsort(body["release_ps"][roots], kind="stable")].astype(np.int32)
-    return Work(table, tasks.before, owner[order], roots, int(packets.sum()), int(pair.max(initial=-1)) + 1)
+    roots = roots[np.argsort(spans["release"][roots], kind="stable")].astype(np.int32)
+    return Work(table, spans, tasks.before, owner[order], roots, int(packets.sum()), int(pair.max(initial=-1)) + 1)
 
 
 def make_pairs(count: int) -> Any:
@@ -237,7 +239,7 @@ def build_state(
         vertices=make_vertices(fabric), column=routes.column, home=home_links(fabric), set_of=routes.set_of, distance=routes.distance,
         sets=routes.sets, groups=routes.groups,
         packets=state.aligned(work.packets, state.PACKET), ready=np.zeros(work.packets, np.int64),
-        input_next=np.zeros(work.packets if figures.input_fifo else 0, np.int32), tasks=work.tasks, before=work.before, after=work.after,
+        input_next=np.zeros(work.packets if figures.input_fifo else 0, np.int32), tasks=work.tasks, spans=work.spans, before=work.before, after=work.after,
         roots=work.roots, stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
         pairs=make_pairs(work.pairs), faults=fault_table,
     )

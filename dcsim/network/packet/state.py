@@ -102,24 +102,26 @@ PACKET = np.dtype([
 ])
 
 # One task; one more ends the lists of predecessors, successors and packets. `fraction` is in units of 2**-20.
+# The first cache line is what the arrival of a packet touches, the second what sending one does.
 TASK = np.dtype([
+    ("first_out", "i8"),
+    ("last_out", "i8"),  # latest output so far
     ("target", "i4"),
     ("pair", "i4"),  # queue pair
-    ("first_packet", "i8"),
+    ("first_packet", "i4"),
     ("packets", "i4"),
     ("followers", "i4"),  # tasks that depend on it
     ("arrived", "i4"),  # packets arrived
     ("last_packet", "i4"),  # the packet that arrived last
     ("lost_first", "i4"),  # dropped packets the sender has not heard of
+    ("fraction", "i4"),  # of the output that is out, or whose time is known
     ("port", "i4"),  # the link it leaves by
-    ("fraction", "i8"),  # of the output that is out, or whose time is known
-    ("first_out", "i8"),
-    ("last_out", "i8"),  # latest output so far
     ("kind", "i1"),
     ("whole", "b1"),  # needs its whole input before it starts
     ("state", "i1"),  # IDLE, STARTING, ADMITTED or QUEUED
     ("unused", "i1"),
     ("source", "i4"),
+    ("start", "i8"),  # -1 before
     ("size", "i8"),  # bytes
     ("released", "i4"),  # packets handed to the adapter
     ("sent", "i4"),  # packets sent at least once
@@ -128,17 +130,19 @@ TASK = np.dtype([
     ("resend_last", "i4"),
     ("idle", "i4"),  # predecessors without any output yet
     ("unfinished", "i4"),  # predecessors not complete
+    ("before_start", "i4"),
+    ("after_start", "i4"),
     ("rows", "i4"),
     ("lead", "i4"),
-    ("unused2", "i4"),
-    ("start", "i8"),  # -1 before
-    ("delay_ps", "i8"),  # software and jitter of a message
-    ("release_ps", "i8"),  # not before this
-    ("first_ps", "i8"),  # start to first output of a compute task
-    ("last_ps", "i8"),
-    ("before_start", "i8"),
-    ("after_start", "i8"),
-    ("room", "i8", 2),
+    ("room", "i4"),
+])
+
+# What a task waits and takes, ps.
+SPAN = np.dtype([
+    ("delay", "i8"),  # software and jitter of a message
+    ("release", "i8"),  # it starts not before this
+    ("first", "i8"),  # start to first output of a compute task
+    ("last", "i8"),
 ])
 
 # A queue pair's rate control; rates are shares of the line rate.
@@ -187,6 +191,7 @@ class State(NamedTuple):
     ready: Any  # int64[packet] when the library handed it to the adapter
     input_next: Any  # int32[packet] next packet of its input FIFO; empty without input_fifo
     tasks: Any  # TASK[task + 1]
+    spans: Any  # SPAN[task]
     before: Any  # int32[]
     after: Any  # int32[]
     roots: Any  # int32[] tasks without predecessors, by release then number
