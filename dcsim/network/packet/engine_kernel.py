@@ -31,7 +31,7 @@ from dcsim.network.packet.state import (
 )
 
 FINISHED, STUCK, CUT_OFF, CHANNELS_SHORT = range(4)
-AHEAD = 8  # events between asking for memory and reading it
+AHEAD = 12  # events between asking for memory and reading it
 LINE = 64  # bytes of a cache line
 NOWHERE, UNREACHABLE, NO_CHANNEL = -1, -2, -3  # in place of a link
 
