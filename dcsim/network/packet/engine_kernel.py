@@ -104,7 +104,7 @@ def _onward(s: State, now: int, link: int, packet: int) -> tuple[int, int]:
     vertex, epoch = s.links[link].target, s.tally[0].epoch
     if s.rules[0].routing >= ADAPTIVE and row.detour == UNDECIDED and s.links[link].source_ps >= 0:
         row.detour = choose_detour(s, epoch, vertex, row.target, packet, now)
-    onward = row.next
+    onward = row.next  # if it was chosen ahead
     if onward < 0:
         onward = next_link(s, epoch, vertex, packet, now)
     if onward < 0:
@@ -193,30 +193,12 @@ def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int
 
 
 @leaf
-def _route_ahead(s: State, link: int, packet: int) -> None:
-    """Choose a coming packet's next link where neither queues nor faults have a say, and fetch what it will touch there."""
-    row = s.packets[packet]
-    channels = s.rules[0].channels
-    if s.rules[0].slots > 0:
-        queue = link * channels + row.channel
-        fetch(s.ring[queue], s.queues[queue].released & (s.ring.shape[1] - 1), 0)
-    if s.rules[0].routing >= ADAPTIVE or len(s.faults) > 0:
-        return
-    onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)
-    row.next = onward
-    if onward < 0:
-        return
-    fetch(s.links, onward, 0)
-    fetch(s.links, onward, LINE)
-    if onward == s.home[row.target]:
-        fetch(s.tasks, row.message, 0)
-    if s.rules[0].slots > 0:
-        fetch(s.queues, onward * channels + row.channel, 0)
-
-
-@leaf
 def _fetch_coming(s: State) -> None:
-    """Bring what coming events will read into the processor's cache: their packet and link, later their route."""
+    """Bring what coming events will touch into the processor's cache, in three steps that need each other's memory.
+
+    A hop touches a dozen cache lines all over memory; waiting for each in turn would take most of the time.
+    """
+    lossless = s.rules[0].slots > 0
     place, packet = peek(s.wheel, 3 * AHEAD)
     if 0 <= packet < len(s.packets) and place < len(s.links):
         fetch(s.packets, packet, 0)
@@ -225,11 +207,30 @@ def _fetch_coming(s: State) -> None:
     if 0 <= packet < len(s.packets) and place < len(s.links):
         routes = s.set_of[s.tally[0].epoch, s.links[place].target]
         fetch(routes, s.column[s.packets[packet].target], 0)
-        if s.rules[0].slots > 0:
+        if lossless:
             fetch(s.queues, place * s.rules[0].channels + s.packets[packet].channel, 0)
     place, packet = peek(s.wheel, AHEAD)
     if 0 <= packet < len(s.packets) and place < len(s.links):
-        _route_ahead(s, place, packet)
+        if lossless:
+            queue = place * s.rules[0].channels + s.packets[packet].channel
+            fetch(s.ring[queue], s.queues[queue].released & (s.ring.shape[1] - 1), 0)
+        if s.rules[0].routing < ADAPTIVE and len(s.faults) == 0:
+            _route_ahead(s, place, packet)
+
+
+@leaf
+def _route_ahead(s: State, link: int, packet: int) -> None:
+    """Choose a coming packet's next link, as neither queues nor faults have a say, and fetch what it will touch there."""
+    row = s.packets[packet]
+    onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)
+    row.next = onward
+    if onward >= 0:
+        fetch(s.links, onward, 0)
+        fetch(s.links, onward, LINE)
+        if onward == s.home[row.target]:
+            fetch(s.tasks, row.message, 0)
+        if s.rules[0].slots > 0:
+            fetch(s.queues, onward * s.rules[0].channels + row.channel, 0)
 
 
 @entry

@@ -236,10 +236,11 @@ def build_state(
     return State(
         wheel=fit_wheel(work, rules, links, len(fault_table)), rules=rules, tally=np.zeros(1, state.TALLY), links=links,
         queues=make_queues(len(links) * channels), ring=make_ring(len(links) * channels, slots),
-        vertices=make_vertices(fabric), column=routes.column, home=home_links(fabric), set_of=routes.set_of, distance=routes.distance,
-        sets=routes.sets, groups=routes.groups,
+        vertices=make_vertices(fabric), column=routes.column, home=home_links(fabric), set_of=routes.set_of,
+        distance=routes.distance, sets=routes.sets, groups=routes.groups,
         packets=state.aligned(work.packets, state.PACKET), ready=np.zeros(work.packets, np.int64),
-        input_next=np.zeros(work.packets if figures.input_fifo else 0, np.int32), tasks=work.tasks, spans=work.spans, before=work.before, after=work.after,
-        roots=work.roots, stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
+        input_next=np.zeros(work.packets if figures.input_fifo else 0, np.int32),
+        tasks=work.tasks, spans=work.spans, before=work.before, after=work.after, roots=work.roots,
+        stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
         pairs=make_pairs(work.pairs), faults=fault_table,
     )
