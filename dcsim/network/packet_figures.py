@@ -51,7 +51,9 @@ def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None
         pause_gap_bytes=PAUSE_GAP_PACKETS * round(network.mtu_bytes + network.header_bytes),
         mark_low_bytes=ecn.low_bytes if ecn else None, mark_high_bytes=ecn.high_bytes if ecn else 0.0,
         mark_fraction=ecn.fraction if ecn else 0.01, rate_control=Dcqcn() if ecn else None,
-        retransmit_timeout_s=RETRANSMIT_S, cross_packet_bytes=round(network.mtu_bytes), cross_burst_s=network.cross_burst_s,
+        retransmit_timeout_s=RETRANSMIT_S, go_back=network.flow_control == "drop" and network.recovery == "go_back",
+        ack_bytes=round(network.ack_bytes), ack_packets=network.ack_packets if network.ack_bytes else 1,
+        cross_packet_bytes=round(network.mtu_bytes), cross_burst_s=network.cross_burst_s,
     )
 
 

@@ -102,6 +102,11 @@ class PacketNetwork(Named):
     )
     buffer_bytes: Data = Field(gt=0, description="Buffer of one switch port.")
     ecn: Ecn | None = Field(default=None, description="Congestion control by marks; none by default.")
+    recovery: Literal["selective", "go_back"] = Field(
+        default="selective", description="What is sent again after a drop: lost packets only, or all from the first lost on."
+    )
+    ack_bytes: Data = Field(default=0.0, description="One acknowledgement on the wire; 0: they take no bandwidth.")
+    ack_packets: Positive = Field(default=1, description="Packets of a message that one acknowledgement answers.")
     routing: Literal["minimal", "valiant", "ugal", "adaptive", "ecmp", "spray"] = Field(
         description="How a packet's path is chosen."
     )
