@@ -73,8 +73,9 @@ def lpu_dragonfly(
 def dragonfly(p: int, a: int, h: int, groups: int = 0, floor: Floor | None = None) -> Fabric:
     """Build the canonical dragonfly: p chips a router, a routers a group, h global links a router.
 
-    Routers come after the chips. `groups` 0 means a h + 1, each pair joined by one cable; fewer share the cables
-    evenly. Chips of a router are a node, groups are racks. Link classes "adapter", "local", "global".
+    Routers come after the chips. `groups` 0 means a h + 1, each pair joined by one cable, a router's h cables to
+    groups that follow each other; fewer groups share the cables evenly.
+    Chips of a router are a node, groups are racks. Link classes "adapter", "local", "global".
     """
     floor = floor or Floor()
     groups = groups or a * h + 1
@@ -88,7 +89,7 @@ def dragonfly(p: int, a: int, h: int, groups: int = 0, floor: Floor | None = Non
             (chips + int(i), chips + int(j), "local", floor.rack_cable_m)
             for i, j in combinations(routers_of_group, 2)
         ]
-    for i, j in _between_groups(spread_links([a * h] * groups), members):
+    for i, j in _between_groups(spread_links([a * h] * groups), members, in_blocks=groups == a * h + 1):
         cables.append((chips + i, chips + j, "global", floor.cable_m(i // a, j // a, groups)))
     group_of = np.concatenate([np.arange(chips) // (p * a), np.arange(routers) // a])
     return from_cables(
@@ -127,11 +128,14 @@ def _node_links(group_of_node: np.ndarray, node_ports: int) -> list[tuple[int, i
     return inside + _between_groups(spread_links(ports), members)
 
 
-def _between_groups(pairs: list[tuple[int, int]], members: list[np.ndarray]) -> list[tuple[int, int]]:
+def _between_groups(
+    pairs: list[tuple[int, int]], members: list[np.ndarray], in_blocks: bool = False
+) -> list[tuple[int, int]]:
     """The nodes at both ends of each cable between groups.
 
     A group's cables are taken peer by peer, counted from its own number up, and dealt to its nodes in turn: the
-    cables to one peer leave from different nodes, and no node has more than its share.
+    cables to one peer leave from different nodes, and no node has more than its share. `in_blocks` gives each node
+    its share at once: traffic from a group to the next then meets no busy link in the groups it detours through.
     """
     groups = len(members)
     order: list[list[tuple[int, int]]] = [[] for _ in members]
@@ -141,7 +145,8 @@ def _between_groups(pairs: list[tuple[int, int]], members: list[np.ndarray]) -> 
     ends: list[list[int]] = [[] for _ in pairs]
     for group, cables in enumerate(order):
         for turn, (_, i) in enumerate(sorted(cables)):
-            ends[i].append(int(members[group][turn % len(members[group])]))
+            nodes = len(members[group])
+            ends[i].append(int(members[group][turn * nodes // len(cables) if in_blocks else turn % nodes]))
     return [(a, b) for a, b in ends]
 
 

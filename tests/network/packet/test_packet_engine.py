@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from packet_fabrics import dragonfly, fat_tree, line, star
+from packet_fabrics import fat_tree, line, star
 
 from dcsim.errors import FabricError
+from dcsim.fabric.dragonfly import dragonfly
 from dcsim.fabric.graph import from_cables
 from dcsim.network.packet import routing, traffic
 from dcsim.network.packet.breakdown import PARTS
@@ -20,7 +21,7 @@ from dcsim.network.packet.figures import Dcqcn, Fault, Figures, LinkFigures, Sof
 from dcsim.network.packet.queue_kernel import empty, make_wheel, pop, push
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
 
-LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "local", "global")}
+LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric", "local", "global")}
 
 
 def infiniband(**more):
