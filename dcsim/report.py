@@ -187,8 +187,9 @@ def print_collective(result: dict[str, Any], form: str) -> None:
               f"{result['time_s'] * 1e6:>8.2f} {result['algorithm_bandwidth_bytes_per_s'] / 1e9:>7.2f} "
               f"{result['bus_bandwidth_bytes_per_s'] / 1e9:>7.2f}")
         return
+    work = f"{result['cycles']:,} cycles" if "cycles" in result else f"{result['packets']:,} packets"
     print(f"{result['op']} ({result['algorithm']}) of {result['size_bytes']:,} B among {result['ranks']} chips: "
-          f"{format_time(result['time_s'])} ({result['cycles']:,} cycles), {_rate(result['algorithm_bandwidth_bytes_per_s'])}, "
+          f"{format_time(result['time_s'])} ({work}), {_rate(result['algorithm_bandwidth_bytes_per_s'])}, "
           f"bus {_rate(result['bus_bandwidth_bytes_per_s'])}")
 
 

@@ -99,8 +99,13 @@ class Plan:
 
     @property
     def active_bytes(self) -> int:
-        """Bytes of one activation."""
+        """Bytes of one activation that enters a matrix product."""
         return BYTES[self.spec.activations]
+
+    @property
+    def sum_bytes(self) -> int:
+        """Bytes of one element between products: what chips exchange and sum is never narrower than 16 bit."""
+        return max(2, self.active_bytes)
 
 
 def build_block(plan: Plan, kind: str, scattered: bool = False) -> Block:
@@ -154,7 +159,7 @@ def host_operation(plan: Plan, cycles: int) -> Operation:
 
 
 def _row_bytes(plan: Plan) -> int:
-    return plan.llm.d_model * plan.active_bytes
+    return plan.llm.d_model * plan.sum_bytes
 
 
 def _exchange(plan: Plan, op: str, size_bytes: int) -> list[Step]:
@@ -189,7 +194,7 @@ def _matrix(plan: Plan, name: str, rows: int, shapes: list[tuple[int, int]], cou
 
 def _vector(plan: Plan, name: str, rows: int, elements: list[int], fused: bool = False) -> Operation:
     """A vector operation on `elements` of each row, one count for each shard."""
-    active = plan.active_bytes
+    active = plan.sum_bytes
     return _operation(
         plan,
         name,

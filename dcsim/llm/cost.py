@@ -149,13 +149,24 @@ def _roofline(chip: RooflineChip, work: Work) -> Cost:
         )
     else:
         narrow = work.active_bytes == 1 and work.stored_bytes == 1
-        rate = (chip.int8_flop_per_s if narrow else chip.fp16_flop_per_s) * chip.compute_efficiency
+        rate = _eight_bit_rate(chip) if narrow else chip.fp16_flop_per_s * chip.compute_efficiency
         traffic = work.matrix_elements * work.stored_bytes + work.active_bytes * sum(
             count * rows * (k + n) for count, rows, k, n in work.products
         )
         seconds = max(traffic / bandwidth, work.flop / rate) + (0.0 if work.fused else chip.kernel_s)
     cycles = ceil(seconds * chip.clock_hz)
     return Cost(cycles, cycles, work.rows)
+
+
+def _eight_bit_rate(chip: RooflineChip) -> float:
+    return chip.int8_flop_per_s * (chip.compute_efficiency_8bit or chip.compute_efficiency)
+
+
+def summed_bytes_per_cycle(chip: LpuChip | RooflineChip) -> float:
+    """Bytes of sums a chip makes of two vectors each cycle: a vector (LPU), or what memory takes to read two and write one."""
+    if isinstance(chip, LpuChip):
+        return chip.vector_bytes
+    return chip.memory_bandwidth_bytes_per_s * chip.memory_efficiency / 3 / chip.clock_hz
 
 
 def _divide(total: int, share: int) -> int:

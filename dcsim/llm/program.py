@@ -106,4 +106,4 @@ def _send_bytes(plan: Plan, last_kind: str) -> int:
         rows += plan.shape.rows
     elif not plan.llm.layers:
         rows = plan.shape.rows
-    return rows * plan.llm.d_model * plan.active_bytes
+    return rows * plan.llm.d_model * plan.sum_bytes

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
@@ -24,11 +25,11 @@ Levels = Sequence[Sequence[int]]  # [level][rank] labels: the node of each rank,
 
 @dataclass(frozen=True, slots=True)
 class VectorUnit:
-    """What reductions cost: `reduce_cycles` to the first sum, then `vector_cycles` for each further vector."""
+    """What reductions cost: `reduce_cycles` to the first sum, then further vectors at a rate."""
 
     vector_bytes: int
     reduce_cycles: int
-    vector_cycles: int = 1
+    vectors_per_cycle: float = 1.0
 
 
 class Ranks:
@@ -59,7 +60,7 @@ class Ranks:
         vectors = sum(-(-(end - start) // unit.vector_bytes) for start, end in spans)
         if not vectors:
             return []
-        last = unit.reduce_cycles + (vectors - 1) * unit.vector_cycles
+        last = unit.reduce_cycles + ceil((vectors - 1) / unit.vectors_per_cycle)
         task = self.builder.compute(
             self.chips[rank], VECTOR, unit.reduce_cycles, last, before, rows=vectors, lead_rows=0
         )

@@ -1,7 +1,8 @@
 """How collectives become messages on a packet network: the pattern a library takes, and what its calls cost.
 
 Of the patterns it has, a library takes the one that its own costs make shortest for the size at hand,
-`first + (steps - 1) * step + steps * hop + bytes / bandwidth` with the bytes one chip sends; ties go to the first.
+`first + (steps - 1) * step + steps * hop + bytes / bandwidth` with the bytes one chip sends; ties go to the first. Where
+nodes have islands, only the steps between them cost what the network's do: 2 (nodes - 1) of a ring's, 2 lg nodes of a tree's.
 `mapping.all_reduce` overrules it. Steps and bytes after Thakur, Rabenseifner, Gropp, IJHPCA 2005.
 """
 
@@ -18,7 +19,7 @@ from dcsim.network.lower import Exchange
 from dcsim.network.packet_fabric import on_island
 from dcsim.network.packet_figures import Layers, call_of
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, LINK, SEND, TaskBuilder
-from dcsim.spec.software import PatternCost, PlaceCosts
+from dcsim.spec.software import PatternCost
 
 
 class CallBuilder(TaskBuilder):
@@ -42,9 +43,15 @@ class CallBuilder(TaskBuilder):
 
 
 def packet_exchange(mapping: Mapping, fabric: Fabric, layers: Layers, unit: VectorUnit) -> Exchange:
-    """The Exchange of a library on this fabric. Islands make `direct` go node by node (`hierarchical`)."""
-    chips = mapping.stage_chips[0]
-    asked = mapping.spec.all_reduce
+    """The Exchange of a library among the chips of a mapping's first stage; `mapping.all_reduce` overrules it."""
+    return exchange_among(mapping.stage_chips[0], mapping.spec.all_reduce, fabric, layers, unit)
+
+
+def exchange_among(chips: Sequence[int], asked: str, fabric: Fabric, layers: Layers, unit: VectorUnit) -> Exchange:
+    """The Exchange of a library among `chips`, by the pattern `asked` for or, if that is `auto`, by its own choice.
+
+    Islands make `direct` go node by node (`hierarchical`).
+    """
     levels = levels_of(fabric, chips) if "adapter" in fabric.link_classes and "island" in fabric.link_classes else []
 
     def exchange(builder: TaskBuilder, step: Collective, ranks: Sequence[int], before: Handles) -> Handles:
@@ -59,27 +66,40 @@ def packet_exchange(mapping: Mapping, fabric: Fabric, layers: Layers, unit: Vect
 
 def choose_pattern(step: Collective, chips: Sequence[int], fabric: Fabric, layers: Layers) -> str:
     """The library's quickest pattern for one collective among `chips`, by its own costs."""
-    place = _place(chips, fabric, layers)
+    islands = island_count(chips, fabric)
+    place = layers.software.network if islands > 1 else layers.software.island
     known = [cost for cost in place.patterns if (step.op, cost.pattern) in ALGORITHMS] or [place.patterns[0]]
-    return min(known, key=lambda cost: pattern_time_s(step, len(chips), cost, layers)).pattern
+    return min(known, key=lambda cost: pattern_time_s(step, len(chips), cost, layers, islands)).pattern
 
 
-def _place(chips: Sequence[int], fabric: Fabric, layers: Layers) -> PlaceCosts:
-    """The costs of the slowest pairs: an island's only if all chips share one."""
+def island_count(chips: Sequence[int], fabric: Fabric) -> int:
+    """Islands the chips lie in; a chip without one is its own."""
     import numpy as np
 
-    others = np.asarray(chips)
-    inside = bool(np.all(on_island(fabric, others, np.full(len(others), chips[0]))))
-    return layers.software.island if inside else layers.software.network
+    others, found = np.asarray(chips), 0
+    while len(others):
+        inside = on_island(fabric, others, np.full(len(others), others[0]))
+        inside[0] = True
+        others, found = others[~inside], found + 1
+    return found
 
 
-def pattern_time_s(step: Collective, ranks: int, cost: PatternCost, layers: Layers) -> float:
-    """What the library expects of a pattern: software, one switch of latency a step, and its bytes."""
+def pattern_time_s(step: Collective, ranks: int, cost: PatternCost, layers: Layers, islands: int = 0) -> float:
+    """What the library expects of a pattern: software, one switch of latency a step, and its bytes.
+
+    `islands` are the nodes the ranks lie in (0: each is its own); steps within them pay the island's costs.
+    """
     steps, size_bytes = steps_and_bytes(step.op, cost.pattern, ranks, step.size_bytes)
     figures = layers.figures
     hop_s = 2 * figures.adapter_s + figures.switch_s
     bandwidth = min(link.bandwidth_bytes_per_s for link in figures.links.values())
-    return cost.first_s + (steps - 1) * cost.step_s + steps * hop_s + size_bytes / bandwidth
+    inside = 0
+    if 1 < islands < ranks:
+        inside = max(0, steps - steps_and_bytes(step.op, cost.pattern, islands, step.size_bytes)[0])
+    near = layers.software.island.patterns
+    island = next((other for other in near if other.pattern == cost.pattern), near[0])
+    software_s = cost.first_s + (steps - 1 - inside) * cost.step_s + inside * island.step_s
+    return software_s + steps * hop_s + size_bytes / bandwidth
 
 
 def steps_and_bytes(op: str, pattern: str, ranks: int, size_bytes: int) -> tuple[int, float]:

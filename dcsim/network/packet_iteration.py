@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dcsim.errors import SpecError
 from dcsim.fabric.graph import Fabric
+from dcsim.llm.cost import summed_bytes_per_cycle
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape, build_program
 from dcsim.network.collectives import VectorUnit
@@ -21,6 +22,7 @@ from dcsim.network.packet_fabric import attach
 from dcsim.network.packet_figures import Layers, faults_of, layers_of, place_calls, software_of
 from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, VECTOR, Tasks
 from dcsim.network.timing import IterationTime
+from dcsim.spec.chip import LpuChip, RooflineChip
 from dcsim.spec.network import PacketNetwork
 from dcsim.spec.topology import Topology
 
@@ -142,10 +144,14 @@ def packet_tasks(
     spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, network: PacketNetwork, layers: Layers
 ) -> Tasks:
     """The program's tasks, collectives spelled out as the network's library does, calls told apart by place."""
-    clock_hz = spec.chip.clock_hz
-    unit = VectorUnit(round(network.vector_bytes), round(network.reduce_s * clock_hz))
     program = build_program(spec.llm, mapping, spec.chip, shape)
-    return place_calls(lower(program, packet_exchange(mapping, fabric, layers, unit)), fabric)
+    return place_calls(lower(program, packet_exchange(mapping, fabric, layers, vector_unit(spec.chip, network))), fabric)
+
+
+def vector_unit(chip: LpuChip | RooflineChip, network: PacketNetwork) -> VectorUnit:
+    """What sums cost on a chip whose messages come over `network`."""
+    rate = summed_bytes_per_cycle(chip) / network.vector_bytes
+    return VectorUnit(round(network.vector_bytes), round(network.reduce_s * chip.clock_hz), rate)
 
 
 def occupancy_ps(tasks: Tasks, start_ps: NDArray[np.int64], last_ps: NDArray[np.int64], chip_count: int) -> int:

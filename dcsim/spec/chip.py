@@ -77,6 +77,9 @@ class RooflineChip(_Chip):
     fp16_flop_per_s: Compute = Field(description="Dense 16-bit matrix rate.")
     int8_flop_per_s: Compute = Field(description="Dense 8-bit matrix rate.")
     compute_efficiency: Fraction = Field(gt=0, description="Share of the matrix rate that large products reach.")
+    compute_efficiency_8bit: Fraction | None = Field(
+        default=None, gt=0, description="The same of 8-bit products; none: as of 16-bit ones."
+    )
     kernel_s: Time = Field(description="Fixed cost of one matrix or attention kernel.")
     small_kernel_s: Time = Field(description="Cost of one norm, activation or other small kernel.")
     memory_energy_j: Energy = Field(default=0.0, description="Energy per byte read from memory.")

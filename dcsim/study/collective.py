@@ -7,6 +7,7 @@ from typing import Any
 
 from dcsim.errors import FabricError, SpecError
 from dcsim.fabric.build import build_fabric
+from dcsim.fabric.graph import Fabric
 from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
 from dcsim.network.iteration import scheduled_network
 from dcsim.network.scheduled.figures import figures_of
@@ -18,33 +19,60 @@ from dcsim.spec.topology import Topology
 # Bytes each rank must at least move, over the bytes of the collective: bus bandwidth = algorithm bandwidth x this.
 BUS_FACTOR: dict[str, Callable[[int], float]] = {
     "all_reduce": lambda n: 2 * (n - 1) / n, "reduce_scatter": lambda n: (n - 1) / n, "all_gather": lambda n: (n - 1) / n,
-    "all_to_all": lambda n: (n - 1) / n, "broadcast": lambda n: 1.0,
+    "all_to_all": lambda n: (n - 1) / n, "broadcast": lambda n: 1.0, "send": lambda n: 1.0,
 }
 
 
 def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: str = "auto") -> dict[str, Any]:
-    """Time `op` over `size_bytes` among `ranks` chips on an idle fabric; the schedule is proved.
+    """Time `op` over `size_bytes` among `ranks` chips on an idle fabric; a schedule is proved.
 
-    Raises FabricError if there are too few chips or no such algorithm.
+    On a packet network, `send` is one message from the first of them to the last, and `time_s` the mean over
+    `network.replications`. Raises FabricError if there are too few chips or no such algorithm.
     """
     if op not in BUS_FACTOR:
         raise SpecError(f"unknown collective '{op}'; known: {', '.join(BUS_FACTOR)}")
-    fabric, network = build_fabric(spec.fabric), scheduled_network(spec)
+    fabric = build_fabric(spec.fabric)
     chips = [chip for chip in range(fabric.chip_count) if fabric.chip_active[chip]][:ranks]
     if len(chips) < ranks:
         raise FabricError(f"{ranks} ranks asked for, {len(chips)} chips are active")
-    levels = levels_of(fabric, chips)
+    if spec.network.kind == "packet":
+        result = _packets(spec, fabric, op, size_bytes, chips, algorithm)
+    else:
+        result = _scheduled(spec, fabric, op, size_bytes, chips, algorithm)
+    seconds = float(result["time_s"])
+    rate = size_bytes / seconds if seconds else 0.0
+    return {
+        "op": op, "ranks": ranks, "size_bytes": size_bytes, **result,
+        "algorithm_bandwidth_bytes_per_s": rate, "bus_bandwidth_bytes_per_s": rate * BUS_FACTOR[op](ranks),
+    }
+
+
+def _packets(spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: list[int], algorithm: str) -> dict[str, Any]:
+    import numpy as np
+
+    from dcsim.network.packet_collective import packet_collective
+    from dcsim.network.packet_iteration import packet_network
+
+    done = packet_collective(spec, fabric, op, size_bytes, chips, algorithm, packet_network(spec).replications)
+    seconds = np.array(done.times_s)
+    spread = {f"time_s_p{q}": float(np.percentile(seconds, q)) for q in (50, 99)}
+    return {
+        "algorithm": done.algorithm, "time_s": float(seconds.mean()), "time_s_min": float(seconds.min()), **spread,
+        "time_s_p99_over_min": spread["time_s_p99"] - float(seconds.min()),
+        "time_s_mean_over_min": float(seconds.mean() - seconds.min()), "messages": done.messages, "packets": done.packets,
+    }
+
+
+def _scheduled(spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: list[int], algorithm: str) -> dict[str, Any]:
+    levels, network = levels_of(fabric, chips), scheduled_network(spec)
     builder = TaskBuilder(spec.chip.clock_hz)
     unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
     add_collective(builder, op, chips, size_bytes, [[] for _ in chips], unit, levels, algorithm)
     tasks, figures = builder.build(), figures_of(network, spec.chip.clock_hz)
     compiled = compile_schedule(tasks, fabric, figures)
     prove(compiled, tasks, fabric, figures)
-    seconds = compiled.makespan_cycles / spec.chip.clock_hz
-    rate = size_bytes / seconds if seconds else 0.0
     return {
-        "op": op, "algorithm": choose(op, ranks, levels) if algorithm == "auto" else algorithm, "ranks": ranks,
-        "size_bytes": size_bytes, "time_s": seconds, "cycles": compiled.makespan_cycles,
-        "algorithm_bandwidth_bytes_per_s": rate, "bus_bandwidth_bytes_per_s": rate * BUS_FACTOR[op](ranks),
+        "algorithm": choose(op, len(chips), levels) if algorithm == "auto" else algorithm,
+        "time_s": compiled.makespan_cycles / spec.chip.clock_hz, "cycles": compiled.makespan_cycles,
         "vector_hops": compiled.vector_hops, "messages": int((tasks.size_bytes > 0).sum()),
     }

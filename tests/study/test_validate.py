@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ CLAIMS = {claim.id: claim for claim in read_claims()}
 ROOT = Path(__file__).resolve().parents[2]
 
 # Rows of more than a second or two each: whole fleets, gigabytes of packets, traffic. `make validate` computes them all.
-LONG = {"C1.2", "C2.2", "C4.1", "C7.1", "E6", "P3", "P5", "P7", "V4", "V5", "V8", "V8.1", "V8.2"}
+LONG = {"C1.2", "P15", "P15.1", "P15.2", "P16", "P26", "P28", "P29", "P30", "C2.2", "C4.1", "C7.1", "E6", "P3", "P5", "P7", "V4", "V5", "V8", "V8.1", "V8.2"}
 
 
 @pytest.mark.parametrize(("value", "published", "ratio"), [
@@ -222,3 +223,21 @@ def test_open_ranges_are_written_as_bounds():
     row = {**table.described(claim), "simulated": 3.0, "ratio": 1.0}
     assert row["published"] == [2.0, None]
     assert page.published(row) == "at least 2"
+
+
+def test_larger_packets_change_a_batch_job_little():
+    """Packets taken together, headers with them, so that long prompts are cheap: the stated economy of some rows."""
+    shared = ["mapping.tp=2", "mapping.pp=1", "network.replications=1", "network.buffer=64 MiB"]
+    small, large = (
+        measures.batch_job("dgx-a100", "job_s", batch=32, prompt=128, output=4, llm="llama-2-7b", set=[*shared, *packets]).value
+        for packets in (["network.mtu=16 KiB", "network.header=1 KiB"], ["network.mtu=1 MiB", "network.header=64 KiB"])
+    )
+    assert large == pytest.approx(small, rel=0.01)
+
+
+def test_a_choice_the_source_leaves_open_decides_a_verdict():
+    claim = replace(
+        CLAIMS["E2.2"], published=(700.0, 700.0), unstated={"mapping.weights": ("int8", "fp16")}, ranges=())
+    row = table.compute(claim)
+    assert row["depends_on"] == ["mapping.weights"]
+    assert row["ranges"]["mapping.weights"][1] > 1.9 * row["ranges"]["mapping.weights"][0]

@@ -18,7 +18,7 @@ from dcsim.spec.document import read_document
 
 FOLDER = Path(__file__).resolve().parent.parent / "claims"
 KINDS = ("prediction", "calibration", "structure", "arithmetic")
-_KEYS = {"id", "claim", "source", "kind", "published", "unit", "run", "arguments", "ranges", "missing", "same_as"}
+_KEYS = {"id", "claim", "source", "kind", "published", "unit", "run", "arguments", "ranges", "missing", "same_as", "unstated"}
 
 # Functions that a command of their own computes: its name, and which arguments it takes as options.
 COMMANDS = {
@@ -37,6 +37,7 @@ class Claim:
     """One row to test. `published` is a value, or a range whose ends may be infinite; `run` names the function.
 
     `ranges` names the sections whose figures are moved over their ranges (none in an empty list); None: all sections.
+    `unstated` are choices the source does not state, by argument or dotted setting, with two plausible values.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Claim:
     ranges: tuple[str, ...] | None = None
     missing: str = ""
     same_as: str = ""
+    unstated: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def is_point(self) -> bool:
@@ -95,6 +97,7 @@ def _claim(row: Mapping[str, Any], where: str) -> Claim:
     return Claim(
         str(row["id"]), row["claim"], row["source"], row["kind"], (float(low), float(high)), row["unit"], row["run"],
         row.get("arguments", {}), None if ranges is None else tuple(ranges), row.get("missing", ""), row.get("same_as", ""),
+        {key: tuple(pair) for key, pair in row.get("unstated", {}).items()},
     )
 
 

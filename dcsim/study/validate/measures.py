@@ -193,15 +193,17 @@ def chip_image(topology: str, *, set: Sequence[str] = (), extra: Sequence[str] =
     return answer_of(result, "time_s", "", (), resolved)
 
 
-def chip_product(topology: str, *, rows: int, k: int, n: int, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
-    """Utilisation of one chip's 16-bit peak by a product of [rows x k] with a stored matrix of [k x n]."""
+def chip_product(
+    topology: str, *, rows: int, k: int, n: int, absolute: bool = False, set: Sequence[str] = (), extra: Sequence[str] = (),
+) -> Answer:
+    """Use of one chip's 16-bit peak (or FLOP/s, if `absolute`) by a product of [rows x k] with a stored [k x n]."""
     from dcsim.llm.cost import Work, operation_cost
 
     resolved = load(topology, settings=[*set, *extra])
     chip = resolved.spec.chip
     work = Work("matrix", rows, rows, ((1, rows, k, n),), 2, 2)
     seconds = operation_cost(chip, work).last_cycles / chip.clock_hz
-    return answer_of({"use": work.flop / seconds / peak_flop_per_s(chip)}, "use", "", (), resolved)
+    return answer_of({"use": work.flop / seconds / (1 if absolute else peak_flop_per_s(chip))}, "use", "", (), resolved)
 
 
 def layer(topology: str, part: str, *, batch: int = 1, context: int = 1024, set: Sequence[str] = (),

@@ -78,6 +78,7 @@ def compute(claim: Claim) -> dict[str, Any]:
         name: tuple(_moved(function, claim, setting, answer.held) for setting in pair)
         for name, pair in answer.ends.items() if _is_moved(claim, name)
     }
+    values |= {name: tuple(_otherwise(function, claim, name, value) for value in pair) for name, pair in claim.unstated.items()}
     ratios = {name: (ratio_of(pair[0], claim.published), ratio_of(pair[1], claim.published)) for name, pair in values.items()}
     words, turning = verdict(claim.kind, ratio, ratios)
     return {
@@ -98,6 +99,13 @@ def _moved(function: Callable[..., Answer], claim: Claim, setting: str, held: tu
         return function(**claim.arguments, extra=[*held, setting]).value
     except CapacityError:
         return function(**claim.arguments, extra=[setting]).value
+
+
+def _otherwise(function: Callable[..., Answer], claim: Claim, name: str, value: Any) -> float:
+    """The value under another choice of what the source leaves open: a dotted setting, or arguments joined by `+`."""
+    if "." in name:
+        return function(**{**claim.arguments, "set": [*claim.arguments.get("set", []), f"{name}={value}"]}).value
+    return function(**{**claim.arguments, **dict.fromkeys(name.split("+"), value)}).value
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
