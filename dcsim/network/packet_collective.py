@@ -36,7 +36,7 @@ def packet_collective(
     Raises FabricError for an algorithm the operation does not have.
     """
     network, joined = attach(packet_network(spec), fabric)
-    layers, builder = layers_of(network, joined), TaskBuilder(spec.chip.clock_hz)
+    layers, builder = layers_of(network, joined, spec.node.island), TaskBuilder(spec.chip.clock_hz)
     pattern = algorithm
     if op == "send":
         pattern = "direct"
