@@ -97,3 +97,23 @@ def print_plan(result: dict[str, Any]) -> None:
     out.print(table)
     for line in result["assumes"]:
         out.print(f"assumes: {line}")
+
+
+def print_power(result: dict[str, Any]) -> None:
+    """The parts by load, the meters by level, and how a rack's draw moves in lock step."""
+    from rich.table import Table
+
+    out, loads = console(), result["loads"]
+    out.print(f"{result['llm']} on {result['topology']}, batch {result['batch']}, context {result['context']}; "
+              f"full: {result['micro_batches_full']} micro-batches in every replica")
+    table = Table("", *(load["load"] for load in loads), box=None, pad_edge=False)
+    for name in loads[0]["parts_w"]:
+        table.add_row(name, *(format_power(load["parts_w"][name]) for load in loads))
+    for index, level in enumerate(loads[0]["levels"]):
+        label = f"{level['level']} (1 of {level['count']})" if level["count"] > 1 else level["level"]
+        table.add_row(label, *(format_power(load["levels"][index]["power_w_max"]) for load in loads), style="bold")
+    out.print(table)
+    for load in loads[1:]:
+        out.print(f"lock step, {load['load']}: a rack swings by {format_power(load['rack_swing_w'])} every "
+                  f"{format_time(load['period_s'])}, at most {load['rack_rise_w_per_s'] / 1e6:.4g} W per us")
+    out.print(f"a rack's chips entering a program at once: +{format_power(loads[-1]['rack_start_w'])}")

@@ -18,6 +18,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Example: dcsim topology topologies/8rack.yaml --export 8rack.graphml")(topology)
     app.command(epilog="Example: dcsim iteration topologies/8rack.yaml --batch 1 --context 4096")(iteration)
+    app.command(epilog="Example: dcsim power topologies/8rack.yaml --set power=hall")(power)
     app.command(epilog="Example: dcsim schedule topologies/64chip.yaml --trace timeline.json.gz")(schedule)
     app.command(epilog="Example: dcsim collective topologies/1rack.yaml --op all_reduce --bytes 16KiB --ranks 8")(collective)
 
@@ -61,6 +62,27 @@ def iteration(
         from dcsim.report import print_iteration
 
         print_iteration(result)
+
+
+def power(
+    topology: TopologyPath, batch: Batch = 1, context: Context = 2048, llm: Llm = None, interconnect: Interconnect = None,
+    settings: Settings = None, as_json: Json = False,
+) -> None:
+    """Say where a cluster's power goes, from chips to the site's meter, and how fast a rack's draw swings."""
+    from dcsim.llm.program import Shape
+    from dcsim.spec.load import load
+    from dcsim.study import power as study
+    from dcsim.study.machine import build
+
+    machine = build(load(topology, llm=llm, network=interconnect, settings=settings or []).spec)
+    machine.require_room(Shape(batch, context))
+    result = study.power(machine, Shape(batch, context))
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report_explain import print_power
+
+        print_power(result)
 
 
 def schedule(

@@ -12,6 +12,7 @@ from typing import Any
 import simpy
 
 from dcsim.cluster.arrivals import Users, open_loop, table_requests
+from dcsim.cluster.chain import work_limits
 from dcsim.cluster.events import Environment, call_at
 from dcsim.cluster.faults import Faults
 from dcsim.cluster.flow import KvFlow
@@ -20,7 +21,7 @@ from dcsim.cluster.ledger import Ledger
 from dcsim.cluster.pace import Places
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.rack import Racks, chips_per_rack, work_limits
+from dcsim.cluster.rack import Racks, chips_per_rack
 from dcsim.cluster.replica import Replica
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.routers import Router

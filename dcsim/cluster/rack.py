@@ -1,4 +1,4 @@
-"""Racks: hosts, chips and fans on one supply each, their draw sampled over the run."""
+"""Racks: hosts, chips, fans and a part of the network on one supply each, their draw sampled over the run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.cluster.chain import installed_chips, plant_w
 from dcsim.cluster.rows import PS_PER_S
-from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table
 from dcsim.spec.topology import Topology
@@ -19,16 +19,16 @@ from dcsim.spec.topology import Topology
 class Racks:
     """Wall power of every rack. `chips_in[replica, rack]` says where the replicas' chips stand.
 
-    A rack's fixed draw is that of idle hosts, fans and unused chips; energies of replicas and hosts are what varies.
+    A rack's fixed draw is that of idle hosts, unused chips and what `chain.plant_w` counts; energies of replicas and hosts are what varies.
     Host servers stand in the racks in turn.
     """
 
     def __init__(self, spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> None:
         racks = chips_in.shape[1]
-        installed = np.bincount(fabric.rack_of[: fabric.chip_count], minlength=racks)
+        installed = installed_chips(fabric, racks)
         nodes = -(-installed // spec.node.chips)
         unused = installed - chips_in.sum(axis=0)
-        self._fixed_w = nodes * (spec.host.idle_w + spec.node.fan_w) + unused * spec.chip.power.idle_w
+        self._fixed_w = plant_w(spec, fabric, racks) + nodes * spec.host.idle_w + unused * spec.chip.power.idle_w
         self._efficiency = spec.node.supply_efficiency
         self._replica, self._rack = np.nonzero(chips_in)
         self._share = chips_in[self._replica, self._rack] / chips_in.sum(axis=1)[self._replica]
@@ -65,27 +65,3 @@ def chips_per_rack(fabric: Fabric, replica_chips: Sequence[Sequence[int]]) -> ND
     """[replica, rack] how many of the replica's chips stand in the rack."""
     racks = int(fabric.rack_of.max()) + 1
     return np.array([np.bincount(fabric.rack_of[list(chips)], minlength=racks) for chips in replica_chips])
-
-
-def work_limits(spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> list[float]:
-    """Power each replica's chips may add above waiting so that no rack exceeds its cap, shared by chip count.
-
-    Raises CapacityError where waiting alone exceeds the cap.
-    """
-    cap = spec.power.rack_cap_w
-    if not cap:
-        return [float("inf")] * len(chips_in)
-    per_rack = np.bincount(fabric.rack_of[: fabric.chip_count], minlength=chips_in.shape[1])
-    used = chips_in.sum(axis=0)
-    base = (
-        -(-per_rack // spec.node.chips) * (spec.host.busy_w + spec.node.fan_w)
-        + (per_rack - used) * spec.chip.power.idle_w + used * spec.chip.power.wait_w
-    )
-    room = cap * spec.node.supply_efficiency - base
-    if (room <= 0).any():
-        need = float(base.max() / spec.node.supply_efficiency)
-        raise CapacityError(f"power.rack_cap of {cap:.0f} W: a rack waiting in lock step already draws {need:.0f} W", need, cap)
-    # A replica's work is spread evenly over its chips, so its tightest rack sets its pace.
-    room_per_chip = room / np.maximum(used, 1)
-    return [float(min(room_per_chip[row > 0]) * row.sum()) for row in chips_in]
-

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from dcsim.cluster.chain import work_limits
 from dcsim.cluster.detailed import Detailed
 from dcsim.cluster.faults import fault_rows
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.rack import Racks, chips_per_rack, work_limits
+from dcsim.cluster.rack import Racks, chips_per_rack
 from dcsim.cluster.rows import PS_PER_S
 from dcsim.cluster.setup import ReplicaPower
 from dcsim.fabric.graph import Fabric

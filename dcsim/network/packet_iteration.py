@@ -123,6 +123,17 @@ def _load(
     return background_load(spec, network, fabric, layers.figures, mapping, tasks, alone_s, seed)
 
 
+def packet_spans(
+    spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape
+) -> tuple[Tasks, NDArray[np.float64], NDArray[np.float64]]:
+    """The tasks of one iteration on an idle network, and when each starts and ends, in seconds."""
+    network, joined = attach(packet_network(spec), fabric)
+    layers = layers_of(network, joined, spec.node.island)
+    tasks = packet_tasks(spec, joined, mapping, shape, network, layers)
+    done = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined)).iteration(0)
+    return tasks, done.start_ps * 1e-12, done.last_ps * 1e-12
+
+
 def _kept(iteration: Iteration, tasks: Tasks, chip_count: int) -> tuple[int, int, NDArray[np.int64], int, int, int]:
     """What is kept of one iteration: the rest is too much for many."""
     links = iteration.links

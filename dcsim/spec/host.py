@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dcsim.spec.section import Count, Data, Fraction, Money, Named, Positive, Power, Rate, Section, Time
 
@@ -43,13 +43,28 @@ class NodeSpec(Named):
     island: IslandSpec | None = Field(default=None, description="Its own switches, on packet networks.")
 
 
-class PowerSpec(Section):
+class PowerSpec(Named):
     """The path from wall to chip and its limits."""
 
     rack_cap_w: Power = Field(
         default=0.0, description="Most a rack may draw at the wall; 0: no cap. Chips in lock step slow down together to keep it."
     )
-    pue: float = Field(default=1.0, ge=1.0, description="Site power over rack power.")
+    pdu_cap_w: Power = Field(default=0.0, description="The same at the meter of a PDU, whose losses are in it.")
+    hall_cap_w: Power = Field(default=0.0, description="The same at a hall's UPS.")
+    site_cap_w: Power = Field(default=0.0, description="The same at the site's meter, cooling included.")
+    racks_per_pdu: Positive = Field(default=8, description="Racks one PDU feeds, in order of their numbers.")
+    pdus_per_hall: Positive = Field(default=8, description="PDUs of one hall.")
+    pdu_efficiency: Fraction = Field(default=1.0, gt=0, description="Share of a PDU's power that reaches the racks.")
+    ups_efficiency: Fraction = Field(default=1.0, gt=0, description="Share of a hall's power that reaches the PDUs.")
+    optic_w: Power = Field(default=0.0, description="Draw of one end of an optical cable, here any longer than 3 m.")
+    pue: float = Field(default=1.0, ge=1.0, description="Site power over rack power: cooling, and the losses of PDUs and UPS.")
     sample_s: Time = Field(
         default=1.0, ge=1e-3, le=86_400, description="Interval of the power table's rows: a millisecond to a day."
     )
+
+    @model_validator(mode="after")
+    def _pue_holds_the_losses(self) -> PowerSpec:
+        least = 1 / (self.pdu_efficiency * self.ups_efficiency)
+        if self.pue < least * (1 - 1e-9):
+            raise ValueError(f"pue of {self.pue:g} is less than the losses of PDUs and UPS alone, {least:.3f}")
+        return self

@@ -22,7 +22,7 @@ from dcsim.spec.topology import Topology
 # Sections that may be named, and where their entries live.
 REFERENCES = {
     "chip": "topologies/chips", "node": "topologies/nodes", "host": "topologies/hosts",
-    "network": "topologies/networks", "llm": "workloads/llms", "workload": "workloads",
+    "network": "topologies/networks", "power": "topologies/power", "llm": "workloads/llms", "workload": "workloads",
 }
 _COMMAND_LINE = "--set"
 

@@ -67,10 +67,12 @@ def join(spec: Topology, fabric: Fabric) -> tuple[Topology, Fabric]:
     """On a packet network: the spec with the speed of one adapter, the fabric with switches where chips had none."""
     if spec.network.kind == "scheduled":
         return spec, fabric
-    from dcsim.network.packet_fabric import attach
+    from dcsim.network.packet_fabric import attach, bonded
 
     network, joined = attach(spec.network, fabric)
-    return spec.model_copy(update={"network": network}), joined
+    lanes = bonded(spec.network, network)  # what one link stands for draws power as so many
+    drawn = {"switch_power_w": lanes * network.switch_power_w, "adapter_power_w": lanes * network.adapter_power_w}
+    return spec.model_copy(update={"network": network.model_copy(update=drawn)}), joined
 
 
 def active_nodes(fabric: Fabric) -> list[list[int]]:

@@ -216,3 +216,16 @@ def test_replicas_share_the_load(serve_small):
         result = serve_small(requests, replicas=2, settings=[f"serving.router={router}"])
         counts = np.bincount(rows(result)["replica"])
         assert counts.min() > 0.4 * counts.sum()
+
+
+@pytest.mark.parametrize(("level", "limit_w"), [("pdu", 19_500), ("hall", 20_500), ("site", 25_000)])
+def test_a_cap_at_any_level_slows_all_chips_together_and_holds(serve_small, level, limit_w):
+    """The same traffic with and without; the meter reads the racks and what is lost above them."""
+    chain = ["power.pdu_efficiency=0.98", "power.ups_efficiency=0.95", "power.pue=1.3"]
+    over_racks = {"pdu": 1 / 0.98, "hall": 1 / 0.98 / 0.95, "site": 1.3}[level]
+    requests = random_requests(100, 5, 11)
+    free = serve_small(requests, Line(energy_j=1.0), settings=chain)
+    capped = serve_small(requests, Line(energy_j=1.0), settings=[*chain, f"power.{level}_cap={limit_w} W"])
+    assert free.tables["power"]["power_w"].max() * over_racks > limit_w
+    assert capped.tables["power"]["power_w"].max() * over_racks <= limit_w * (1 + 1e-9)
+    assert np.median(rows(capped)["tpot_s"]) > np.median(rows(free)["tpot_s"])
