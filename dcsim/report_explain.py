@@ -117,3 +117,24 @@ def print_power(result: dict[str, Any]) -> None:
         out.print(f"lock step, {load['load']}: a rack swings by {format_power(load['rack_swing_w'])} every "
                   f"{format_time(load['period_s'])}, at most {load['rack_rise_w_per_s'] / 1e6:.4g} W per us")
     out.print(f"a rack's chips entering a program at once: +{format_power(loads[-1]['rack_start_w'])}")
+
+
+def print_cost(result: dict[str, Any]) -> None:
+    """USD per million tokens on each basis, term by term; the bill; what moves the answer."""
+    from rich.table import Table
+
+    out, bases = console(), result["bases"]
+    out.print(f"{result['run']}, prices {result['prices']}; at the run's load, whatever stood idle included")
+    table = Table("", *bases, box=None, pad_edge=False)
+    for label, key in (
+        ("USD per million tokens", "usd_per_mtoken"), ("USD/h", "usd_per_h"), ("capital, USD", "capital_usd"),
+        ("capital per user's token/s", "usd_per_user_speed"), ("capital per token/s", "usd_per_throughput"),
+    ):
+        table.add_row(label, *(_cell(bases[basis][key]) for basis in bases))
+    for term in dict.fromkeys(term for basis in bases.values() for term in basis["terms"]):
+        table.add_row(f"  {term}", *(_cell(bases[basis]["terms"].get(term)) for basis in bases))
+    out.print(table)
+    for line in bases["buy"]["lines"]:
+        out.print(f"{line['count']:>8,} {line['item']:<14}{line['unit_usd']:>10,.0f} USD  {line['kind']}: {line['source']}")
+    moving = ", ".join(f"{bar['parameter']['name']} {bar['elasticity']:+.2f}" for bar in bases["buy"]["sensitivities"][:5])
+    out.print(f"bought: % of USD per million tokens for 1 % of a figure: {moving}")

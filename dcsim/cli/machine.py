@@ -111,7 +111,7 @@ def schedule(
 
 def collective(
     topology: TopologyPath,
-    op: Annotated[str, typer.Option(help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast or send.")] = "all_reduce",
+    op: Annotated[str, typer.Option(help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, send.")] = "all_reduce",
     size: Annotated[str, typer.Option("--bytes", help="Size with unit, such as 16KiB.")] = "16KiB",
     ranks: Annotated[int, typer.Option(min=2, help="Chips that take part: the first active ones.")] = 8,
     algorithm: Annotated[str, typer.Option(help="auto, direct, ring, tree or hierarchical.")] = "auto",

@@ -1,4 +1,4 @@
-"""Commands that test claims and explain answers: validate, explain, sweep, plan."""
+"""Commands that test claims and explain answers: validate, explain, sweep, plan, cost."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ Speed = Annotated[float, typer.Option(min=0.0, help="Tokens per second each user
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command(epilog="Example: dcsim cost runs/1a2b3c4d5e6f --rent rent-a100")(cost)
     app.command(epilog="Example: dcsim validate --only E1")(validate)
     app.command(epilog="Example: dcsim explain topologies/8rack.yaml --batch 1 --context 4096")(explain)
     app.command(epilog="Example: dcsim sweep topologies/8rack.yaml --set-range mapping.tp=8,16,32 --metric iteration_s")(sweep)
@@ -113,6 +114,25 @@ def sweep(
         from dcsim.report_explain import print_rows
 
         print_rows(shown)
+
+
+def cost(
+    folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
+    prices: Annotated[str, typer.Option(help="Price file, or its name in topologies/prices.")] = "chiplet-cloud",
+    rent: Annotated[str | None, typer.Option(help="Price file of a chip hour, to rent instead; such as rent-a100.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a saved run's tokens cost: chips bought, at what they cost to build, or rented."""
+    from dcsim import records
+    from dcsim.economics.run_cost import run_cost
+
+    result = run_cost(records.open_run(folder or records.last_run(Path("runs"))), prices, rent)
+    if as_json:
+        print_json(result)
+    else:
+        from dcsim.report_explain import print_cost
+
+        print_cost(result)
 
 
 def plan(

@@ -30,7 +30,7 @@ class Level:
 
     def meter_w(self, parts_w: NDArray[np.float64]) -> NDArray[np.float64]:
         """[group] reading of the meters for the parts' draw of each rack."""
-        return np.bincount(self.group_of, parts_w) / self.efficiency
+        return np.asarray(np.bincount(self.group_of, parts_w) / self.efficiency)
 
 
 def levels(spec: Topology, racks: int) -> tuple[Level, ...]:

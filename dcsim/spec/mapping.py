@@ -21,7 +21,9 @@ class MappingSpec(Section):
     replicas: Positive | Literal["auto"] = Field(default=1, description="Copies of the LLM, each on its own chips.")
     chips_max: Count = Field(default=0, description="Most chips one replica may use; 0: all active chips.")
     weights: Precision = Field(default="int8", description="Stored weights.")
-    activations: Precision = Field(default="fp16", description="What enters matrix products; sums and messages have 16 bit at least.")
+    activations: Precision = Field(
+        default="fp16", description="What enters matrix products; sums and messages have 16 bit at least."
+    )
     kv: Precision = Field(default="fp16", description="Stored keys and values.")
     all_reduce: Literal["auto", "direct", "ring", "tree", "hierarchical"] = Field(
         default="auto", description="Message pattern of an all-reduce."

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
 from dcsim import library
 from dcsim.errors import Problem, SpecError
-from dcsim.spec.document import read_document
+from dcsim.spec.document import Document, read_document
 from dcsim.spec.section import Fraction, Named, Section, Time
 
 Entry = TypeVar("Entry", bound=Section)
@@ -58,6 +58,15 @@ def read_jitter(name: str) -> JitterSpec:
     if len(entry.shares) != len(entry.delays_s) or (entry.shares[0], entry.shares[-1]) != (0.0, 1.0) or not ascending:
         raise SpecError(f"jitter '{name}': needs as many ascending delays as shares, which go from 0 to 1")
     return entry
+
+
+def entries_named(network: Any) -> dict[str, Document]:
+    """What a packet network names and is no part of the spec: its library and its jitter, by key, as they were read."""
+    named = {"software": (network.software, SOFTWARE), "jitter": (network.jitter, JITTER)} if network.kind == "packet" else {}
+    return {
+        key: read_document(library.find(name, folder, f"network.{key}"))
+        for key, (name, folder) in named.items() if name != "off"
+    }
 
 
 def _read(name: str, folder: str, kind: type[Entry]) -> Entry:

@@ -10,6 +10,7 @@ from dcsim.llm.program import Shape
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved
 from dcsim.spec.section import Section
+from dcsim.study.explain_entries import entry_figures
 from dcsim.study.machine import Machine, build
 from dcsim.study.validate.ranges import field_name, was_read
 
@@ -64,6 +65,7 @@ def explain(resolved: Resolved, shape: Shape, metric: str = "iteration_s") -> Ex
     machine = build(resolved.spec)
     answer = answers(machine, shape)
     effects = [_effect(machine, resolved, path, shape, answer) for path in sorted(resolved.figures)]
+    effects += _entry_effects(machine, shape)
     effects.sort(key=lambda effect: (-effect.swing(metric), effect.key))
     return Explanation(metric, answer, effects)
 
@@ -88,12 +90,27 @@ def _effect(machine: Machine, resolved: Resolved, path: Path_, shape: Shape, ans
     return Effect(".".join(path), figure.value, figure.kind, figure.source, figure.range, low, high)
 
 
+def _entry_effects(machine: Machine, shape: Shape) -> list[Effect]:
+    """The figures of the library and the jitter that a packet network names."""
+    return [
+        Effect(key, figure.value, figure.kind, figure.source, figure.range, *(
+            _answers_or_none(machine, machine.spec.model_copy(update={"network": network_at(factor)}), shape)
+            for factor in (1 - FRACTION, 1 + FRACTION)
+        ))
+        for key, figure, network_at in entry_figures(machine.spec.network)
+    ]
+
+
 def _answers_at(machine: Machine, path: Path_, factor: float, shape: Shape) -> dict[str, float] | None:
     """The metrics with one figure multiplied by `factor`; None where that means nothing."""
     if not can_move(machine.spec, path):
         return None
+    return _answers_or_none(machine, moved(machine.spec, path, factor), shape)
+
+
+def _answers_or_none(machine: Machine, spec: Any, shape: Shape) -> dict[str, float] | None:
     try:
-        return answers(Machine(moved(machine.spec, path, factor), machine.fabric, machine.mapping), shape)
+        return answers(Machine(spec, machine.fabric, machine.mapping), shape)
     except DcsimError:
         return None
 

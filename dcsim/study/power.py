@@ -34,9 +34,9 @@ class Work:
 
 
 def power(machine: Machine, shape: Shape) -> dict[str, Any]:
-    """The site's draw idle, with one micro-batch alone and with as many as keep all stages busy; by part, by level, and a rack's swings.
+    """The site's draw idle, with one micro-batch alone and with as many as keep all stages busy.
 
-    All replicas carry the same load; hosts count as busy under load.
+    By part, by level, with a rack's swings. All replicas carry the same load; hosts count as busy under load.
     """
     work = _work(machine, shape)
     room = machine.mapping.memory.kv_tokens_max // shape.context // shape.batch

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dcsim import __version__, records
 from dcsim.errors import Problem, SpecError
+from dcsim.spec.document import Document
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
+from dcsim.spec.software import entries_named
 
 Progress = Callable[[int, int], None]  # requests done, requests in all
 
@@ -42,7 +44,7 @@ class Scenario:
         from dcsim.study.serve import serve_scenario
 
         spec = self.resolved.spec.model_dump(mode="json", by_alias=True)
-        folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed)
+        folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed, entries_named(self.resolved.spec.network))
         if out is None and not save:
             tables, summary, meta = self._serve(serve_scenario, seed, progress, None, rounds)
             return records.Run(folder, summary, spec, meta, tables)
@@ -60,7 +62,8 @@ class Scenario:
     ) -> Any:
         tables, summary, meta = serve(self.resolved, seed, progress, rows, rounds)
         summary["digest"] = records.digest(tables, summary)
-        return tables, summary, {"dcsim_version": __version__, "seed": seed, "unread": self.resolved.unread(), **meta}
+        return tables, summary, {"dcsim_version": __version__, "seed": seed, "unread": self.resolved.unread(),
+                                 "prices": _prices(self.resolved), **meta}
 
 
 def load(
@@ -83,7 +86,23 @@ def load(
     return Scenario(resolved)
 
 
-def run_hash(spec: dict[str, Any], seed: int) -> str:
-    """Twelve hex digits that name a run: what it simulates, with which seed, in which version."""
-    text = json.dumps([spec, seed, __version__], sort_keys=True)
+def _prices(resolved: Resolved) -> dict[str, dict[str, str]]:
+    """Kind and source of each figure that the cost of a run rests on, so that a saved run can say so."""
+    known = {path: resolved.figures[path] for path in sorted(resolved.figures) if path[0] in COSTED or path[:2] in COSTED}
+    return {".".join(path): {"kind": figure.kind, "source": figure.source} for path, figure in known.items()}
+
+
+COSTED: frozenset[Any] = frozenset({
+    "node", "host", ("chip", "price"), ("chip", "power"),
+    ("network", "port"), ("network", "switch_power"), ("network", "adapter_power"),
+})
+
+
+def run_hash(spec: dict[str, Any], seed: int, entries: Mapping[str, Document] | None = None) -> str:
+    """Twelve hex digits that name a run: what it simulates, with which seed, in which version.
+
+    `entries` are files that the spec names without holding them.
+    """
+    named = {key: entry.data for key, entry in (entries or {}).items()}
+    text = json.dumps([spec, seed, __version__, *([named] if named else [])], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

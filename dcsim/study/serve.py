@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from dcsim import metrics
 from dcsim.cluster.copies import Copies
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, serve
+from dcsim.economics.bill import count_parts
 from dcsim.llm import mapping as layout
 from dcsim.llm.architecture import block_kinds
 from dcsim.llm.shards import block_kv_elements
@@ -128,5 +130,6 @@ def _meta(machine: Machine, programs: Programs) -> dict[str, Any]:
         "llm": spec.llm.name, "interconnect": spec.network.name, "tp": mapping.tp, "pp": mapping.pp,
         "replicas": mapping.replicas, "chips_used": mapping.tp * mapping.pp * mapping.replicas,
         "chips_active": int(machine.fabric.chip_active.sum()), "kv_tokens": mapping.memory.kv_tokens_max,
+        "parts": asdict(count_parts(machine.fabric, spec.node)),
         "slo_ttft_s": spec.slo.ttft_s, "slo_tpot_s": spec.slo.tpot_s, "shapes_timed": programs.shapes_timed,
     }

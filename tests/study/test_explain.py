@@ -94,3 +94,26 @@ def test_json_and_tornado_show_the_same_bars():
     low = figure.data[0]
     assert low.y[-1] == top["key"]
     assert low.x[-1] == pytest.approx(top["low"]["iteration_s"] / content["answer"]["iteration_s"] - 1)
+
+
+def test_a_librarys_costs_are_listed_and_move_the_answer():
+    effect, result = elasticities("dgx-h100", "network.replications=1")
+    library_keys = [key for key in effect if key.startswith("network.software.")]
+    assert "network.software.island.patterns.0.step" in library_keys
+    # A ring of eight takes 13 later steps in each of two all-reduces a layer; all that time is the library's.
+    step = 160 * 13 * 1.26e-6 / result.answer["iteration_s"]
+    assert effect["network.software.island.patterns.0.step"] == pytest.approx(step, rel=0.02)
+    assert effect["network.software.network.send"] == 0
+
+
+def test_a_changed_library_is_another_run():
+    from dcsim.spec.software import entries_named
+    from dcsim.study.scenario import run_hash
+
+    network = load("dgx-h100").spec.network
+    entries = entries_named(network)
+    assert list(entries) == ["software"]
+    before = run_hash({}, 1, entries)
+    entries["software"].data["island"]["send"] = "9 us"
+    assert run_hash({}, 1, entries) != before
+    assert run_hash({}, 1, entries_named(load("64chip").spec.network)) == run_hash({}, 1)

@@ -53,5 +53,6 @@ def write(claim: Claim, of: str, row: dict[str, Any]) -> None:
 
 
 def _path(claim: Claim, of: str) -> Path:
-    text = json.dumps([of, claim.run, dict(claim.arguments), claim.published, claim.kind, claim.ranges, dict(claim.unstated)], sort_keys=True)
+    asked = [of, claim.run, dict(claim.arguments), claim.published, claim.kind, claim.ranges, dict(claim.unstated)]
+    text = json.dumps(asked, sort_keys=True)
     return FOLDER / f"{claim.id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"

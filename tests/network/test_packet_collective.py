@@ -1,0 +1,66 @@
+"""One collective alone on a packet network: against measurements, closed forms, and the library's choice."""
+
+import pytest
+
+from dcsim.errors import FabricError
+from dcsim.fabric.build import build_fabric
+from dcsim.llm.blocks import Collective
+from dcsim.llm.cost import summed_bytes_per_cycle
+from dcsim.network.packet_exchange import choose_pattern, island_count
+from dcsim.network.packet_figures import layers_of
+from dcsim.spec.load import load
+from dcsim.study.collective import collective
+from dcsim.study.machine import join
+
+ONE = "network.replications=1"
+
+
+def timed(topology, op="all_reduce", size=8, ranks=8, *settings, algorithm="auto"):
+    return collective(load(topology, settings=[ONE, *settings]).spec, op, size, ranks, algorithm)
+
+
+@pytest.mark.parametrize(("ranks", "measured_us"), [(2, 10), (3, 13.8), (4, 16.9), (5, 20.8), (6, 25.2), (7, 29.5), (8, 33.7)])
+def test_small_rings_in_a_node_take_what_was_measured(ranks, measured_us):
+    assert timed("dgx-a100", ranks=ranks)["time_s"] * 1e6 == pytest.approx(measured_us, rel=0.05)
+
+
+def test_calls_across_nodes_take_what_was_measured_and_not_what_the_library_expects():
+    measured = timed("h100x16", size=128, ranks=16)
+    own_model = timed("h100x16", "all_reduce", 128, 16, "network.software=nccl")
+    assert measured["algorithm"] == own_model["algorithm"] == "tree"
+    assert measured["time_s"] == pytest.approx(61.6e-6, rel=0.02)
+    assert own_model["time_s"] < 0.6 * measured["time_s"]
+
+
+def test_a_large_all_reduce_is_bound_by_bytes_over_bandwidth():
+    size = 256_000_000
+    big = ("network.mtu=1 MiB", "network.header=64 KiB", "network.buffer=16 MiB")
+    result = timed("dgx-h100", "all_reduce", size, 8, *big)
+    floor_s = 2 * 7 / 8 * size / (450e9 * 16 / 17)  # payload share of the wire
+    assert floor_s < result["time_s"] < 1.15 * floor_s
+    assert result["algorithm"] == "ring"
+
+
+def test_steps_inside_nodes_do_not_pay_for_the_network():
+    """Else a megabyte over two nodes would go down a tree that sends every byte eight times."""
+    spec, fabric = join(load("a100x16").spec, build_fabric(load("a100x16").spec.fabric))
+    layers = layers_of(spec.network, fabric, spec.node.island)
+    assert island_count(range(16), fabric) == 2
+    assert island_count(range(8), fabric) == 1
+    picked = [choose_pattern(Collective("x", "all_reduce", size, 1), range(16), fabric, layers) for size in (128, 4 << 20)]
+    assert picked == ["tree", "ring"]
+
+
+def test_sums_run_at_the_speed_of_the_chip_not_of_the_networks_vector():
+    """A piece of data may be cut finer without a slower sum."""
+    size = 8 << 20
+    big = ("network.mtu=64 KiB", "network.buffer=16 MiB")
+    coarse, fine = (timed("dgx-h100", "all_reduce", size, 8, *big, f"network.vector={v} B")["time_s"] for v in (320, 16))
+    assert fine == pytest.approx(coarse, rel=0.02)
+    chip = load("dgx-h100").spec.chip
+    assert summed_bytes_per_cycle(chip) * chip.clock_hz == pytest.approx(3.35e12 * 0.85 / 3)
+
+
+def test_an_unknown_algorithm_is_refused():
+    with pytest.raises(FabricError, match="no collective 'all_to_all' by 'tree'"):
+        timed("dgx-a100", "all_to_all", 8, 8, algorithm="tree")
