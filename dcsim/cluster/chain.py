@@ -30,7 +30,8 @@ class Level:
 
     def meter_w(self, parts_w: NDArray[np.float64]) -> NDArray[np.float64]:
         """[group] reading of the meters for the parts' draw of each rack."""
-        return np.asarray(np.bincount(self.group_of, parts_w) / self.efficiency)
+        reading: NDArray[np.float64] = np.bincount(self.group_of, parts_w) / self.efficiency
+        return reading
 
 
 def levels(spec: Topology, racks: int) -> tuple[Level, ...]:
@@ -56,7 +57,8 @@ def plant_w(spec: Topology, fabric: Fabric, racks: int) -> NDArray[np.float64]:
     installed = installed_chips(fabric, racks)
     nodes = -(-installed // spec.node.chips)
     network_w = network_power_w(spec, fabric) * installed / max(1, installed.sum())
-    return nodes * spec.node.fan_w + network_w + optical_ends(fabric, racks) * spec.power.optic_w
+    watts: NDArray[np.float64] = nodes * spec.node.fan_w + network_w + optical_ends(fabric, racks) * spec.power.optic_w
+    return watts
 
 
 def network_power_w(spec: Topology, fabric: Fabric) -> float:

@@ -7,5 +7,6 @@
     judge       ratio, verdict, and which assumed figure would change it
     table       all rows: run, or read from the store
     speeds      the rate-speed frontier of each system
+    pictures    mapping against interconnect, use of weights: studies with their pictures
     page        the rows as text and as docs/VALIDATION.md
 """

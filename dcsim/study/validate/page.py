@@ -171,12 +171,22 @@ def main(folder: str) -> None:
     """Compute what is not stored and write page and picture into `folder`."""
     from pathlib import Path
 
-    from dcsim.study.validate.speeds import frontiers, section
+    from dcsim.study.validate import pictures, speeds
     from dcsim.study.validate.table import validate
 
-    result = validate()
-    Path(folder, "VALIDATION.md").write_text(page(result, section(frontiers())))
-    Path(folder, "validation.svg").write_text(picture(result))
+    result, found, by_mapping = validate(), speeds.frontiers(), pictures.mappings()
+    more = [*speeds.section(found), *pictures.section(by_mapping, pictures.duty())]
+    curves = {
+        name: [(point["tokens_per_s_per_user"], point["tokens_per_s_per_chip"]) for point in points]
+        for name, points in found.items() if points
+    }
+    written = {
+        "VALIDATION.md": page(result, more), "validation.svg": picture(result),
+        "frontier.svg": pictures.lines_svg(curves, "tokens/s per user", "tokens/s per chip"),
+        "mapping.svg": pictures.lines_svg(by_mapping, "chips that share a layer", "tokens/s of one user"),
+    }
+    for name, text in written.items():
+        Path(folder, name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def section(found: dict[str, list[dict[str, Any]]], llm: str = LLM, context: int
         f"{llm} at a context of {context} tokens, each system with the precision its file names. Decoding only, every replica "
         "full; power at the wall with hosts and fans. `dcsim plan SYSTEM --tokens-per-s R --tokens-per-s-per-user S` prints "
         "the same and sizes a fleet.", "",
+        "![tokens/s per chip against tokens/s per user](frontier.svg)", "",
         "| system | tokens/s per user | tokens/s per chip | sequences | J per token |", "|---|---|---|---|---|",
     ]
     for name, points in found.items():
