@@ -19,7 +19,8 @@ from dcsim.spec.topology import Topology
 class Racks:
     """Wall power of every rack. `chips_in[replica, rack]` says where the replicas' chips stand.
 
-    A rack's fixed draw is that of idle hosts, unused chips and what `chain.plant_w` counts; energies of replicas and hosts are what varies.
+    A rack's fixed draw is that of idle hosts, unused chips and what `chain.plant_w` counts; energies of replicas and hosts
+    are what varies.
     Host servers stand in the racks in turn.
     """
 

@@ -66,7 +66,7 @@ def section(by_mapping: Mapping[str, Points], by_concurrency: Sequence[tuple[int
         "- memory plan (E2): `dcsim iteration 8rack --context 4096`, and `dcsim validate --only E2`",
         "- fleet for 25 million tokens/s (V6): `dcsim plan 8rack --tokens-per-s 25e6 --tokens-per-s-per-user 250`; "
         "for Llama-3-8B: `dcsim plan 1rack --tokens-per-s 25e6 --tokens-per-s-per-user 1000`",
-        "- energy at equal speed (V4): `dcsim plan 8rack --tokens-per-s 1e5 --tokens-per-s-per-user 30`, and `dgx-h100` in its place",
+        "- energy at equal speed (V4): `dcsim plan 8rack --tokens-per-s 1e5 --tokens-per-s-per-user 30`; then `dgx-h100`",
         "- power by part, level and moment (E3): `dcsim power 8rack --set power=hall`",
         "- money of a run (E5): `dcsim run 8rack --duration '60 s'`, then `dcsim cost`",
     ]
@@ -96,7 +96,8 @@ def lines_svg(series: Mapping[str, Points], x_label: str, y_label: str) -> str:
     for value in _ticks(xs):
         x = at(value, ys[0])[0]
         parts.append(f'<text x="{x:.1f}" y="{height - bottom + 16}" text-anchor="middle">{value:g}</text>')
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{legend + 10}" y2="{height - bottom}" stroke="#808894" opacity="0.3"/>')
+        ends = f'x1="{x:.1f}" x2="{x:.1f}" y1="{legend + 10}" y2="{height - bottom}"'
+        parts.append(f'<line {ends} stroke="#808894" opacity="0.3"/>')
     for value in _ticks(ys):
         y = at(xs[0], value)[1]
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
