@@ -165,7 +165,8 @@ def print_schedule(result: dict[str, Any]) -> None:
 
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_row("makespan", f"{result['makespan_cycles']:,} cycles, {result['bound_ratio']:.3f} x the bound")
-    grid.add_row("bound", f"critical path {result['critical_cycles']:,}, busiest link {result['busiest_link_cycles']:,} cycles")
+    grid.add_row("bound", f"{result['bound_cycles']:,} cycles (critical path {result['critical_cycles']:,}, busiest link "
+                 f"{result['busiest_link_cycles']:,})")
     grid.add_row("program", f"{result['tasks']:,} tasks, {result['bursts']:,} bursts, {result['vector_hops']:,} vector-hops; "
                  f"busiest link used {_percent(result['link_use_fraction_max'])}")
     grid.add_row("proof", f"{result['conflicts']} conflicts in {format_time(result['prove_s'])}")
@@ -174,7 +175,8 @@ def print_schedule(result: dict[str, Any]) -> None:
     grid.add_row("slack", f"{result['slack_cycles']} cycles a link, {result['slack_cycles_min']} needed by these clocks")
     grid.add_row("bit errors", f"{_number(result['error_replays_per_day'])} iterations replayed a day, "
                  f"{format_time(result['error_replay_s_per_day'])} and {_number(result['error_replay_j_per_day'])} J")
-    grid.add_row("compiled in", format_time(result["compile_s"]))
+    grid.add_row("compiled in", f"{format_time(result['compile_s'])}, {result['pieces_compiled']} different of "
+                 f"{result['pieces']:,} pieces")
     console().print(grid)
 
 

@@ -45,6 +45,34 @@ class Fabric:
         return len(self.link_source)
 
 
+def subgraph(fabric: Fabric, vertices: NDArray[np.integer[Any]]) -> tuple[Fabric, Int]:
+    """The part of `fabric` among `vertices`, which become 0, 1, ... in the order given, and its links there.
+
+    Links come in the order every Fabric has them, so two parts with equal link arrays are wired alike.
+    """
+    place = np.full(fabric.vertex_count, -1, np.int32)
+    place[vertices] = np.arange(len(vertices), dtype=np.int32)
+    begin, end = fabric.first_link[vertices], fabric.first_link[vertices + 1]
+    counts = end - begin
+    leaving = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum(), dtype=np.int32)
+    links = leaving[place[fabric.link_target[leaving]] >= 0]
+    source, target = place[fabric.link_source[links]], place[fabric.link_target[links]]
+    order = np.lexsort((links, target, source))
+    links, source = links[order].astype(np.int32), source[order]
+    position = np.empty(fabric.link_count, np.int32)
+    position[links] = np.arange(len(links), dtype=np.int32)
+    chips = vertices[vertices < fabric.chip_count]
+    return Fabric(
+        kind=fabric.kind, chip_count=len(chips), vertex_count=len(vertices),
+        node_of=fabric.node_of[vertices], rack_of=fabric.rack_of[vertices], group_of=fabric.group_of[vertices],
+        chip_active=fabric.chip_active[chips], link_source=source, link_target=target[order],
+        link_class=fabric.link_class[links], link_length_m=fabric.link_length_m[links],
+        reverse=position[fabric.reverse[links]],
+        first_link=np.searchsorted(source, np.arange(len(vertices) + 1)).astype(np.int32),
+        link_classes=fabric.link_classes,
+    ), links
+
+
 def from_cables(
     kind: str,
     chip_count: int,

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.errors import SpecError
-from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Program, Shape, build_program
 from dcsim.network.collectives import VectorUnit
 from dcsim.network.exchange import exchange_for
-from dcsim.network.lower import lower
+from dcsim.network.lower import Piece, join, pieces_of
+from dcsim.network.scheduled.compose import Composition, compose
 from dcsim.network.scheduled.figures import figures_of
-from dcsim.network.scheduled.schedule import Schedule, compile_schedule
-from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, MESSAGE, PARTS, VECTOR, WAIT, Tasks
+from dcsim.network.scheduled.places import Places
+from dcsim.network.scheduled.schedule import Schedule
+from dcsim.network.tasks import ATTENTION, MATRIX, MESSAGE, PARTS, VECTOR, WAIT, Tasks
 from dcsim.network.timing import IterationTime
 from dcsim.spec.network import ScheduledNetwork
 from dcsim.spec.topology import Topology
@@ -30,17 +31,27 @@ class Compiled:
     program: Program
     tasks: Tasks
     schedule: Schedule
+    time: IterationTime
+    piece_starts: NDArray[np.int64]  # first task of each block and each hop
+    pieces_compiled: int  # how many of these differ
     block_starts: tuple[int, ...]
 
 
-def compile_shape(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> Compiled:
-    """Compile one iteration of `shape` on the first replica's chips for the scheduled network."""
-    network, chip = scheduled_network(spec), spec.chip
-    program = build_program(spec.llm, mapping, chip, shape)
+def compile_shape(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> Compiled:
+    """Compile one iteration of `shape` on the first replica's chips for the scheduled network, spelled out whole."""
+    program, pieces, composition = _compose(spec, places, mapping, shape)
+    tasks, schedule, starts = join(pieces, program.clock_hz), composition.flatten(), composition.task_starts()
+    blocks = tuple(int(start) for start, piece in zip(starts, pieces, strict=True) if not piece.is_hop)
+    return Compiled(program, tasks, schedule, _time(spec, pieces, composition), starts,
+                    composition.kinds, blocks)
+
+
+def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> tuple[Program, list[Piece], Composition]:
+    network = scheduled_network(spec)
+    program = build_program(spec.llm, mapping, spec.chip, shape)
     unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
-    starts: list[int] = []
-    tasks = lower(program, exchange_for(mapping, fabric, unit), starts)
-    return Compiled(program, tasks, compile_schedule(tasks, fabric, figures_of(network, chip.clock_hz)), tuple(starts))
+    pieces = pieces_of(program, exchange_for(mapping, places.fabric, unit))
+    return program, pieces, compose(pieces, places, figures_of(network, spec.chip.clock_hz))
 
 
 def scheduled_network(spec: Topology) -> ScheduledNetwork:
@@ -50,39 +61,26 @@ def scheduled_network(spec: Topology) -> ScheduledNetwork:
     return spec.network
 
 
-def scheduled_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
+def scheduled_time(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> IterationTime:
     """Time of one iteration on the scheduled network: a function of its shape, known before it runs."""
-    return compiled_time(spec, fabric, compile_shape(spec, fabric, mapping, shape))
+    _, pieces, composition = _compose(spec, places, mapping, shape)
+    return _time(spec, pieces, composition)
 
 
-def compiled_time(spec: Topology, fabric: Fabric, compiled: Compiled) -> IterationTime:
-    """What a compiled iteration takes."""
-    clock_hz, schedule = spec.chip.clock_hz, compiled.schedule
+def _time(spec: Topology, pieces: list[Piece], composition: Composition) -> IterationTime:
+    clock_hz = spec.chip.clock_hz
+    templates = {id(piece.template): piece.template for piece in pieces}
+    work_j = {key: work_energy_j(template.tasks, spec) for key, template in templates.items()}
     return IterationTime(
-        cycles_to_ps(schedule.makespan_cycles, clock_hz),
-        cycles_to_ps(occupancy_cycles(compiled.tasks, schedule, fabric.chip_count), clock_hz),
-        work_energy_j(compiled.tasks, spec) + link_energy_j(schedule, spec),
+        cycles_to_ps(composition.makespan_cycles, clock_hz),
+        cycles_to_ps(composition.occupancy_cycles(), clock_hz),
+        sum(work_j[id(piece.template)] for piece in pieces) + link_energy_j(composition.vector_hops, spec),
     )
 
 
 def cycles_to_ps(cycles: int, clock_hz: float) -> int:
     """An absolute cycle count in picoseconds, to the nearest."""
     return round(cycles * 1e12 / clock_hz)
-
-
-def occupancy_cycles(tasks: Tasks, schedule: Schedule, chip_count: int) -> int:
-    """Cycles between the first start and the last output of the chip that is busy longest.
-
-    The next micro-batch may follow that much later; what a stage hands on travels meanwhile.
-    """
-    compute = (tasks.kind == COMPUTE) & (tasks.last_cycles > 0)  # a task without length only joins others
-    chips = tasks.chip[compute]
-    begin = np.full(chip_count, np.iinfo(np.int64).max)
-    end = np.zeros(chip_count, np.int64)
-    np.minimum.at(begin, chips, schedule.start[compute])
-    np.maximum.at(end, chips, schedule.last_out[compute])
-    used = end > 0
-    return int((end - begin)[used].max(initial=0))
 
 
 def work_energy_j(tasks: Tasks, spec: Topology) -> float:
@@ -95,20 +93,20 @@ def work_energy_j(tasks: Tasks, spec: Topology) -> float:
     return float(seconds @ above_w)
 
 
-def link_energy_j(schedule: Schedule, spec: Topology) -> float:
-    """Energy of all vectors on all links."""
+def link_energy_j(vector_hops: int, spec: Topology) -> float:
+    """Energy of that many vectors on one link each."""
     network = scheduled_network(spec)
-    return schedule.vector_hops * network.vector_wire_bytes * network.link_energy_j
+    return vector_hops * network.vector_wire_bytes * network.link_energy_j
 
 
-TimeShape = Callable[[Topology, Fabric, Mapping, Shape], IterationTime]
+TimeShape = Callable[[Topology, Places, Mapping, Shape], IterationTime]
 
 
-def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
+def packet_time(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> IterationTime:
     """Mean time of one iteration on the packet network."""
     from dcsim.network.packet_iteration import packet_time
 
-    return packet_time(spec, fabric, mapping, shape)
+    return packet_time(spec, places.fabric, mapping, shape)
 
 
 # How an iteration is timed, by the network's kind.

@@ -1,7 +1,8 @@
 """From a program to tasks: every operation on every chip, every collective and hop as messages.
 
-Equal blocks are spelled out once, on ranks 0..tp-1, and then set down on each stage's chips by shifting
-indexes, so that an iteration of a hundred thousand tasks takes milliseconds.
+A program is a chain of pieces: blocks, and hops between stages. Equal pieces share one template, spelled out once on
+ranks 0..tp-1; a piece is a template on a stage's chips. `join` sets all pieces down as one list of tasks by shifting
+indexes; the scheduled network compiles templates instead (`scheduled/compose.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.llm.blocks import Block, Collective, Operation
-from dcsim.llm.program import Program, Stage
+from dcsim.llm.program import Program
 from dcsim.network.tasks import ATTENTION, HOP, HOST, MATRIX, SEND, VECTOR, TaskBuilder, Tasks
 
 PART_OF = {"matrix": MATRIX, "attention": ATTENTION, "vector": VECTOR, "host": HOST}
@@ -27,7 +28,7 @@ Handles = list[list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A block on ranks 0..tp-1. A predecessor below 0 stands for what came before the block: -1 - r for the
+    """A piece on ranks 0..tp-1. A predecessor below 0 stands for what came before the piece: -1 - r for the
     results of rank r, -1 - tp - r for the last user of its matrix unit. `outputs` and `units` are the same at
     its end.
     """
@@ -37,32 +38,45 @@ class Template:
     units: Handles
 
 
-def lower(program: Program, exchange: Exchange, block_starts: list[int] | None = None) -> Tasks:
-    """All tasks of one iteration, in topological order; `block_starts` collects each block's first task."""
-    made: dict[int, Template] = {}
-    pieces: list[Tasks] = []
-    state = _State()
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A template at its place: rank r is chips[r], and a message to rank r goes to targets[r] (other chips for a hop)."""
+
+    template: Template
+    chips: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    @property
+    def is_hop(self) -> bool:
+        """Whether it hands results on to another stage."""
+        return self.chips != self.targets
+
+
+def pieces_of(program: Program, exchange: Exchange) -> list[Piece]:
+    """The blocks of all stages and the hops between them, in order; equal pieces share their template."""
+    blocks: dict[int, Template] = {}
+    hops: dict[tuple[int, int, int], Template] = {}
+    pieces: list[Piece] = []
     for stage, after in zip(program.stages, [*program.stages[1:], None], strict=True):
         ranks = len(stage.chips)
-        if not state.outputs:
-            state.outputs, state.units = [[] for _ in range(ranks)], [[] for _ in range(ranks)]
         for block in stage.blocks:
-            if id(block) not in made:
-                made[id(block)] = make_template(block, ranks, program.clock_hz, exchange)
-            if block_starts is not None:
-                block_starts.append(state.count)
-            pieces.append(state.append(made[id(block)], stage.chips, stage.chips))
-        if after is not None:
-            pieces.append(_hop(state, stage, after, program.clock_hz, -(-stage.send_bytes // ranks)))
-        elif program.loop_back_bytes and stage is not program.stages[0]:
-            pieces.append(_hop(state, stage, program.stages[0], program.clock_hz, program.loop_back_bytes))
-    return _join(program.clock_hz, pieces)
+            if id(block) not in blocks:
+                blocks[id(block)] = make_template(block, ranks, program.clock_hz, exchange)
+            pieces.append(Piece(blocks[id(block)], stage.chips, stage.chips))
+        target, size_bytes = after, -(-stage.send_bytes // ranks)
+        if after is None and program.loop_back_bytes and stage is not program.stages[0]:
+            target, size_bytes = program.stages[0], program.loop_back_bytes
+        if target is not None:
+            key = ranks, len(target.chips), size_bytes
+            if key not in hops:
+                hops[key] = make_hop(*key, program.clock_hz)
+            pieces.append(Piece(hops[key], stage.chips, target.chips))
+    return pieces
 
 
-def lower_block(block: Block, chips: Sequence[int], clock_hz: float, exchange: Exchange) -> Tasks:
-    """The tasks of one block alone on `chips`; its first steps wait for nothing."""
-    state = _State([[] for _ in chips], [[] for _ in chips])
-    return state.append(make_template(block, len(chips), clock_hz, exchange), chips, chips)
+def lower(program: Program, exchange: Exchange) -> Tasks:
+    """All tasks of one iteration, in topological order."""
+    return join(pieces_of(program, exchange), program.clock_hz)
 
 
 def make_template(block: Block, ranks: int, clock_hz: float, exchange: Exchange) -> Template:
@@ -103,7 +117,7 @@ def _operation(builder: TaskBuilder, step: Operation, rank: int, before: list[in
     return task
 
 
-def _hop(state: _State, stage: Stage, after: Stage, clock_hz: float, size_bytes: int) -> Tasks:
+def make_hop(ranks: int, ranks_after: int, size_bytes: int, clock_hz: float) -> Template:
     """Shard r sends to shard r of the next stage, where nothing has used the matrix units yet.
 
     Slices to twins and a gathering there, not whole rows to twins: the links between two nodes are shared by
@@ -111,53 +125,49 @@ def _hop(state: _State, stage: Stage, after: Stage, clock_hz: float, size_bytes:
     exceed what the links carry during one hop's latency.
     """
     builder = TaskBuilder(clock_hz)
-    outputs = [
-        [builder.message(r, r, size_bytes, [-1 - r], HOP, SEND)] for r in range(len(stage.chips))
-    ]
-    units: Handles = [[] for _ in after.chips]
-    return state.append(Template(builder.build(), outputs, units), stage.chips, after.chips)
+    outputs = [[builder.message(r, r, size_bytes, [-1 - r], HOP, SEND)] for r in range(ranks)]
+    return Template(builder.build(), outputs, [[] for _ in range(ranks_after)])
 
 
-class _State:
-    """How many tasks there are so far, and the tasks that each rank's results and matrix unit wait for."""
+def join(pieces: Sequence[Piece], clock_hz: float) -> Tasks:
+    """The tasks of all pieces as one set of arrays, each piece after those before it."""
+    parts: list[Tasks] = []
+    outputs: Handles = [[] for _ in pieces[0].chips] if pieces else []
+    units: Handles = [[] for _ in outputs]
+    count = 0
+    for piece in pieces:
+        outside = outputs + units
+        parts.append(_set_down(piece, outside, count))
+        outputs = _shift(piece.template.outputs, outside, count)
+        units = _shift(piece.template.units, outside, count)
+        count += len(piece.template.tasks)
+    return _concatenate(parts, clock_hz)
 
-    def __init__(self, outputs: Handles | None = None, units: Handles | None = None) -> None:
-        self.count = 0
-        self.outputs: Handles = outputs or []
-        self.units: Handles = units or []
 
-    def append(self, template: Template, chips: Sequence[int], targets: Sequence[int]) -> Tasks:
-        """`template` on `chips` (its messages to `targets`) after what came before, with indexes of the
-        whole.
-        """
-        old, outside = template.tasks, self.outputs + self.units
-        before_start, before = _resolve(old, outside, self.count)
-        target_of = np.array([*targets, -1], np.int32)  # index -1: no target
-        tasks = Tasks(
-            old.clock_hz,
-            old.kind,
-            old.part,
-            old.call,
-            np.array(chips, np.int32)[old.chip],
-            target_of[old.target],
-            old.size_bytes,
-            old.first_cycles,
-            old.last_cycles,
-            old.rows,
-            old.lead_rows,
-            before_start,
-            before,
-        )
-        self.outputs = self._shift(template.outputs, outside)
-        self.units = self._shift(template.units, outside)
-        self.count += len(old)
-        return tasks
+def _set_down(piece: Piece, outside: Handles, offset: int) -> Tasks:
+    """A piece's tasks on its chips, with indexes of the whole."""
+    old = piece.template.tasks
+    before_start, before = _resolve(old, outside, offset)
+    target_of = np.array([*piece.targets, -1], np.int32)  # index -1: no target
+    return Tasks(
+        old.clock_hz,
+        old.kind,
+        old.part,
+        old.call,
+        np.array(piece.chips, np.int32)[old.chip],
+        target_of[old.target],
+        old.size_bytes,
+        old.first_cycles,
+        old.last_cycles,
+        old.rows,
+        old.lead_rows,
+        before_start,
+        before,
+    )
 
-    def _shift(self, handles: Handles, outside: Handles) -> Handles:
-        return [
-            [task for h in each for task in ([h + self.count] if h >= 0 else outside[-1 - h])]
-            for each in handles
-        ]
+
+def _shift(handles: Handles, outside: Handles, offset: int) -> Handles:
+    return [[task for h in each for task in ([h + offset] if h >= 0 else outside[-1 - h])] for each in handles]
 
 
 def _resolve(tasks: Tasks, outside: Handles, offset: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -179,9 +189,9 @@ def _resolve(tasks: Tasks, outside: Handles, offset: int) -> tuple[NDArray[np.in
     return ends[tasks.before_start], resolved.astype(np.int32)
 
 
-def _join(clock_hz: float, pieces: list[Tasks]) -> Tasks:
-    """One set of arrays; `before_start` of each piece shifted by the predecessors that came before it."""
-    if not pieces:
+def _concatenate(parts: list[Tasks], clock_hz: float) -> Tasks:
+    """One set of arrays; `before_start` of each part shifted by the predecessors that came before it."""
+    if not parts:
         return TaskBuilder(clock_hz).build()
     names = (
         "kind",
@@ -195,8 +205,8 @@ def _join(clock_hz: float, pieces: list[Tasks]) -> Tasks:
         "rows",
         "lead_rows",
     )
-    columns = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names}
-    shifts = np.cumsum([0, *(len(piece.before) for piece in pieces[:-1])])
-    starts = [piece.before_start[:-1] + shift for piece, shift in zip(pieces, shifts, strict=True)]
-    before = np.concatenate([piece.before for piece in pieces])
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    shifts = np.cumsum([0, *(len(part.before) for part in parts[:-1])])
+    starts = [part.before_start[:-1] + shift for part, shift in zip(parts, shifts, strict=True)]
+    before = np.concatenate([part.before for part in parts])
     return Tasks(clock_hz, before_start=np.concatenate([*starts, [len(before)]]), before=before, **columns)

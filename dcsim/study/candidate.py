@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import compile_shape, compiled_time
+from dcsim.network.iteration import compile_shape
 from dcsim.network.packet_iteration import run_packets
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.spec.network import PacketNetwork
@@ -48,8 +48,8 @@ def time_candidate(
             float(run.energy_j.mean()), packet_waterfall(run), run.packets, run.drops, run.pauses,
             run.background_fraction,
         )
-    compiled = compile_shape(spec, machine.fabric, mapping, shape)
-    time = compiled_time(spec, machine.fabric, compiled)
+    compiled = compile_shape(spec, machine.places, mapping, shape)
+    time = compiled.time
     waterfall = scheduled_waterfall(compiled, figures_of(spec.network, spec.chip.clock_hz))
     return Timed(
         interconnect, None, spec, machine, np.array([time.latency_ps * 1e-12]), time.occupancy_ps * 1e-12, time.energy_j,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import compile_shape, critical_parts, cycles_to_ps, scheduled_network
+from dcsim.network.iteration import Compiled, compile_shape, critical_parts, cycles_to_ps, scheduled_network
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.network.tasks import PARTS
 from dcsim.study.machine import Machine
@@ -18,7 +18,12 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     `energy_j` is what all chips of the replica draw during one iteration alone: waiting, plus its work.
     """
     spec, mapping = machine.spec, machine.mapping
-    time = machine.time(shape)
+    if spec.network.kind == "scheduled":
+        compiled = compile_shape(spec, machine.places, mapping, shape)
+        time, parts_s = compiled.time, breakdown(machine, compiled)
+    else:
+        time = machine.time(shape)
+        parts_s = time.breakdown_s or {}
     latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
     chips = mapping.tp * mapping.pp
     return {
@@ -28,7 +33,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "tokens_per_s_per_user": shape.new_tokens / latency_s, "tokens_per_s": shape.rows / occupancy_s,
         "concurrency": latency_s / occupancy_s * shape.batch,
         "chips_used": chips, "tp": mapping.tp, "pp": mapping.pp, "kv_tokens": mapping.memory.kv_tokens_max,
-        "breakdown_s": time.breakdown_s or breakdown(machine, shape),
+        "breakdown_s": parts_s,
         "energy_j": time.energy_j + chips * spec.chip.power.wait_w * latency_s,
     }
 
@@ -38,10 +43,9 @@ def shape_of(batch: int, context: int, prefill: int) -> Shape:
     return Shape(1, max(context, prefill), prefill) if prefill else Shape(batch, context)
 
 
-def breakdown(machine: Machine, shape: Shape) -> dict[str, float]:
-    """Seconds of the iteration by part, along its critical path; they sum to the iteration."""
+def breakdown(machine: Machine, compiled: Compiled) -> dict[str, float]:
+    """Seconds of a compiled iteration by part, along its critical path; they sum to the iteration."""
     spec = machine.spec
-    compiled = compile_shape(spec, machine.fabric, machine.mapping, shape)
     figures = figures_of(scheduled_network(spec), spec.chip.clock_hz)
     parts = critical_parts(compiled.tasks, compiled.schedule, figures.send_cycles)
     return {name: cycles_to_ps(int(cycles), spec.chip.clock_hz) * 1e-12 for name, cycles in zip(PARTS, parts, strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dcsim.errors import CapacityError
 from dcsim.fabric.build import build_fabric
@@ -10,11 +11,12 @@ from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping, candidates, lay
 from dcsim.llm.program import Shape
 from dcsim.network.iteration import TIMES
+from dcsim.network.scheduled.places import Places
 from dcsim.network.timing import IterationTime
 from dcsim.spec.topology import Topology
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Machine:
     """A built cluster: its fabric and how the LLM is laid over it."""
 
@@ -22,9 +24,14 @@ class Machine:
     fabric: Fabric
     mapping: Mapping
 
+    @cached_property
+    def places(self) -> Places:
+        """Where the pieces of its programs run: found once, for all shapes."""
+        return Places(self.fabric)
+
     def time(self, shape: Shape) -> IterationTime:
         """Time of one iteration of `shape` on the spec's network."""
-        return TIMES[self.spec.network.kind](self.spec, self.fabric, self.mapping, shape)
+        return TIMES[self.spec.network.kind](self.spec, self.places, self.mapping, shape)
 
     def require_room(self, shape: Shape) -> None:
         """Raise CapacityError unless a replica's memory holds the KV of the shape's sequences."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dcsim.llm.program import Shape
 from dcsim.network.iteration import Compiled, compile_shape, link_energy_j, scheduled_network, work_energy_j
 from dcsim.network.scheduled.bit_errors import error_cost
+from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
 from dcsim.network.scheduled.figures import Figures, figures_of
 from dcsim.network.scheduled.proof import prove
@@ -29,7 +30,7 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     spec, fabric, network = machine.spec, machine.fabric, scheduled_network(machine.spec)
     figures = figures_of(network, spec.chip.clock_hz)
     began = perf_counter()
-    compiled = compile_shape(spec, fabric, machine.mapping, shape)
+    compiled = compile_shape(spec, machine.places, machine.mapping, shape)
     compile_s, began = perf_counter() - began, perf_counter()
     proof = prove(compiled.schedule, compiled.tasks, fabric, figures)
     prove_s, began = perf_counter() - began, perf_counter()
@@ -42,8 +43,12 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
         from dcsim.network.scheduled.timeline import write_timeline
 
         write_timeline(trace, compiled.schedule, compiled.tasks, fabric)
+    bound = find_bound(compiled.schedule, compiled.tasks, fabric, figures, compiled.piece_starts)
     return {
         **compiled.schedule.report(),
+        "bound_cycles": bound.cycles, "bound_ratio": compiled.schedule.makespan_cycles / max(1, bound.cycles),
+        "critical_cycles": bound.critical_cycles, "busiest_link_cycles": bound.busiest_link_cycles,
+        "pieces": len(compiled.piece_starts), "pieces_compiled": compiled.pieces_compiled,
         "replay_cycles": perfect.cycles, "replay_drifting_cycles": drifting.cycles, "conflicts": proof.conflicts,
         "slack_cycles": figures.slack_cycles, "slack_cycles_min": slack_needed_cycles(
             compiled.schedule, fabric, clocks, figures.link_cycles),
@@ -69,7 +74,7 @@ def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str,
     spec, mapping, network = machine.spec, machine.mapping, scheduled_network(machine.spec)
     seconds = compiled.schedule.makespan_cycles / figures.clock_hz
     waiting_j = mapping.tp * mapping.pp * spec.chip.power.wait_w * seconds
-    energy = work_energy_j(compiled.tasks, spec) + link_energy_j(compiled.schedule, spec) + waiting_j
+    energy = work_energy_j(compiled.tasks, spec) + link_energy_j(compiled.schedule.vector_hops, spec) + waiting_j
     cost = error_cost(network.error_rate, compiled.schedule.vector_hops, network.vector_wire_bytes, seconds, energy)
     return {f"error_{name}": value for name, value in asdict(cost).items()}
 
@@ -93,6 +98,6 @@ def _slack_needed(machine: Machine, shape: Shape, seed: int, slack: int) -> int:
     network = scheduled_network(machine.spec)
     clock = network.clock.model_copy(update={"slack_cycles": slack})
     spec = machine.spec.model_copy(update={"network": network.model_copy(update={"clock": clock})})
-    compiled = compile_shape(spec, machine.fabric, machine.mapping, shape)
+    compiled = compile_shape(spec, machine.places, machine.mapping, shape)
     clocks = drifting_clocks(machine.fabric, clock, seed, deskew_points(compiled, clock.deskew), compiled.schedule)
     return slack_needed_cycles(compiled.schedule, machine.fabric, clocks, network.link_cycles)

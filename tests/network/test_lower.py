@@ -4,7 +4,7 @@ import numpy as np
 
 from dcsim.llm.blocks import Block, Collective, Operation
 from dcsim.llm.program import Program, Stage
-from dcsim.network.lower import lower, lower_block
+from dcsim.network.lower import lower, pieces_of
 from dcsim.network.tasks import COMPUTE, HOP, LINK, MATRIX, MESSAGE, TaskBuilder, Tasks
 
 
@@ -129,18 +129,19 @@ def test_streaming_never_gives_the_matrix_unit_twice() -> None:
         operation("act", 1, 1, 100, 1, "vector"),
         operation("down", 50, 1, 100, 20),
     )
-    once = lower_block(Block("b", steps), [0], 1e9, direct)
+    once = lower(Program(1e9, (Stage((0,), (Block("b", steps),), 0),), 0), direct)
     assert finish(once) >= 10_000
     blocks = Program(1e9, (Stage((0,), (Block("b", steps),) * 2, 0),), 0)
     assert finish(lower(blocks, direct)) >= 20_000
     assert set(once.part.tolist()) >= {MATRIX}
 
 
-def test_lower_block_waits_for_nothing() -> None:
-    block = Block("b", (operation("a", 7, 4), Collective("all_reduce", "all_reduce", 320, 1)))
-    tasks = lower_block(block, [4, 5, 6, 7], 1e9, direct)
-    assert set(tasks.chip.tolist()) == {4, 5, 6, 7}
-    assert finish(tasks) == 7 + 100 + 10 + 100
+def test_equal_blocks_and_hops_share_their_template() -> None:
+    pieces = pieces_of(two_stages(4, 3), direct)
+    assert [piece.is_hop for piece in pieces] == [False] * 4 + [True] + [False] * 4 + [True]
+    assert len({id(piece.template) for piece in pieces}) == 5  # block, last block, gathering, hop, way back
+    assert pieces[4].chips == pieces[0].chips
+    assert pieces[4].targets == pieces[5].chips
 
 
 def test_loading_the_catalog_entry_whole() -> None:

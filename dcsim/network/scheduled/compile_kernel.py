@@ -18,6 +18,7 @@ from dcsim.network.scheduled.flows_kernel import (
     find_paths,
     grow_flows,
     lacks_flows,
+    lone_path,
     place_flow,
 )
 from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links
@@ -25,57 +26,55 @@ from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks
 Array = NDArray[Any]
 
 # The program: `table` [task, 8] has the columns below (a message's vectors, 0 for compute, in place of its
-# bytes), `before` the predecessors `before_start[t]:before_start[t + 1]` of each task.
-Program = namedtuple("Program", ["table", "before_start", "before"])
+# bytes), `before` the predecessors `before_start[t]:before_start[t + 1]` of each task. A predecessor p below 0 stands
+# for what came before the program: rows `given_start[-1 - p]:given_start[-p]` of `given` [row, 2], its outputs' first
+# and last cycles.
+Program = namedtuple("Program", ["table", "before_start", "before", "given_start", "given"])
 CHIP, TARGET, SIZE, FIRST_CYCLES, LAST_CYCLES, ROWS, LEAD_ROWS = range(7)
 
-# What each task gets, `times` [task, 8]: see Schedule for START, FIRST_OUT and LAST_OUT. READY_LAST is when the
-# last predecessor ends; HOPS a message's distance; IDLE the time of its vectors, had it its paths to itself;
-# WAITING counts unplaced predecessors; CLAIMED is the link it counts on before it is placed, or -1.
-START, FIRST_OUT, LAST_OUT, READY_LAST, HOPS, IDLE, WAITING, CLAIMED = range(8)
+# What each task gets: see Schedule for start, first_out and last_out [task]. `state` [task, 4]: READY_LAST is when the
+# last predecessor ends; WAITING counts unplaced predecessors; CLAIMED is the link it counts on before it is placed, or -1.
+Times = namedtuple("Times", ["start", "first_out", "last_out", "state"])
+READY_LAST, WAITING, CLAIMED = range(3)
 
 FLOWS_PER_MESSAGE = PATHS_MAX * (PATHS_MAX + 1) // 2
 
 
 @njit(cache=True)
-def successors(program: Program) -> tuple[Array, Array]:
+def successors(before_start: Array, before: Array) -> tuple[Array, Array]:
     """Offsets and tasks that wait for each task."""
-    count = len(program.table)
+    count = len(before_start) - 1
     offset = np.zeros(count + 1, np.int64)
-    for other in program.before:
-        offset[other + 1] += 1
+    for other in before:
+        if other >= 0:
+            offset[other + 1] += 1
     offset = np.cumsum(offset)
     place = offset.copy()
-    after = np.empty(len(program.before), np.int32)
+    after = np.empty(offset[count], np.int32)
     for task in range(count):
-        for i in range(program.before_start[task], program.before_start[task + 1]):
-            other = program.before[i]
-            after[place[other]] = task
-            place[other] += 1
+        for i in range(before_start[task], before_start[task + 1]):
+            other = before[i]
+            if other >= 0:
+                after[place[other]] = task
+                place[other] += 1
     return offset, after
 
 
 @njit(cache=True)
-def remaining_cycles(program: Program, ways: Ways, slot: int, offset: Array, after: Array) -> Array:
-    """Cycles from each task's start to the end of the longest chain behind it, links idle."""
-    remaining = np.zeros(len(program.table), np.int64)
-    for task in range(len(program.table) - 1, -1, -1):
+def remaining_cycles(
+    table: Array, column: Array, distance: Array, path_cycles: Array, slot: int, offset: Array, after: Array,
+) -> Array:
+    """Cycles from each task's start to the end of the longest chain behind it, links idle; `path_cycles` [hops]."""
+    remaining = np.zeros(len(table), np.int64)
+    for task in range(len(table) - 1, -1, -1):
         longest = 0
         for i in range(offset[task], offset[task + 1]):
             longest = max(longest, remaining[after[i]])
-        own = program.table[task, LAST_CYCLES]
-        if program.table[task, SIZE] > 0:
-            hops = ways.distance[ways.row[program.table[task, TARGET]], program.table[task, CHIP]]
-            own = _path_cycles(ways, hops) + (program.table[task, SIZE] - 1) * slot
+        own = table[task, LAST_CYCLES]
+        if table[task, SIZE] > 0:
+            own = path_cycles[distance[table[task, CHIP], column[table[task, TARGET]]]] + (table[task, SIZE] - 1) * slot
         remaining[task] = own + longest
     return remaining
-
-
-@njit(cache=True)
-def _path_cycles(ways: Ways, hops: int) -> Any:
-    if hops == 0:
-        return 0
-    return ways.send + ways.receive + hops * ways.hop + (hops - 1) * ways.forward
 
 
 @njit(cache=True)
@@ -107,49 +106,46 @@ def _pop(heap: Array, size: int) -> Any:
 
 
 @njit(cache=True)
-def _release(program: Program, task: int, times: Array) -> None:
-    """A task's start, from the first and last outputs of those before it (the rule of network/tasks.py)."""
+def release(program: Program, task: int, first_out: Array, last_out: Array) -> tuple[int, int]:
+    """A task's start and when its last input is there, from the outputs before it (the rule of network/tasks.py)."""
     start, ready_last = 0, 0
+    rows, lead_rows = program.table[task, ROWS], program.table[task, LEAD_ROWS]
     for i in range(program.before_start[task], program.before_start[task + 1]):
-        first, last = times[program.before[i], FIRST_OUT], times[program.before[i], LAST_OUT]
-        lead = (last - first) * program.table[task, LEAD_ROWS] // program.table[task, ROWS]
-        start = max(start, first + lead)
-        ready_last = max(ready_last, last)
-    times[task, START], times[task, READY_LAST] = start, max(start, ready_last)
+        other = program.before[i]
+        if other >= 0:
+            first, last = first_out[other], last_out[other]
+            start = max(start, first + (last - first) * lead_rows // rows)
+            ready_last = max(ready_last, last)
+        else:
+            for row in range(program.given_start[-1 - other], program.given_start[-other]):
+                first, last = program.given[row, 0], program.given[row, 1]
+                start = max(start, first + (last - first) * lead_rows // rows)
+                ready_last = max(ready_last, last)
+    return start, max(start, ready_last)
 
 
 @njit(cache=True)
 def _ready(start: int, ready_last: int, vectors: int, k: int) -> Any:
     """Cycle at which vector `k` of a message may leave: evenly from start to ready_last."""
-    if vectors == 1:
-        return ready_last
     return start + ((ready_last - start) * k + vectors - 2) // (vectors - 1)
 
 
 @njit(cache=True)
 def _place_message(
-    program: Program, ways: Ways, links: Links, out: Flows, times: Array, task: int,
+    table: Array, ways: Ways, links: Links, out: Flows, task: int, start: int, ready_last: int,
     scratch: tuple[Array, ...],
-) -> None:
-    """Spread a message over paths, place its flows, and set when its first and last vectors are there.
+) -> tuple[int, int]:
+    """Spread a message of several vectors over paths and place its flows; returns when its first and last vectors are there.
 
     Vectors go to the path whose next slot arrives first: while only q paths are open (the others arrive later
     than these can carry), the vectors go round these q, so vectors arrive in their order and each round is q
-    flows. `first_out` is the latest line's start such that no vector arrives after the line.
+    flows. The first is the latest line's start such that no vector arrives after the line.
     """
-    paths, hops, arrival, carried, ends = scratch
-    source, target, vectors = program.table[task, CHIP], program.table[task, TARGET], program.table[task, SIZE]
-    start, ready_last = times[task, START], times[task, READY_LAST]
+    paths, hops, arrival, ends, spot = scratch
+    source, target, vectors = table[task, CHIP], table[task, TARGET], table[task, SIZE]
     slot = links.slot
     ready = _ready(start, ready_last, vectors, 0)
     count = find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival)
-    times[task, HOPS] = ways.distance[ways.row[target], source]
-    if vectors == 1:
-        there = place_flow(ways, links, out, paths[0], hops[0], ready, task, 0, 1, 1, slot)
-        times[task, FIRST_OUT], times[task, LAST_OUT] = there, there
-        times[task, IDLE] = _path_cycles(ways, hops[0])
-        return
-    carried[:count] = 0
     k, last, end_count = 0, 0, 0
     for open_paths in range(1, count + 1):
         take = vectors - k
@@ -158,21 +154,16 @@ def _place_message(
         for p in range(min(open_paths, take)):
             run = (take - p + open_paths - 1) // open_paths
             stride = max(slot, -(-(ready_last - start) * open_paths // (vectors - 1)))
+            stride = -(-stride // ways.stride_unit) * ways.stride_unit
             ready = _ready(start, ready_last, vectors, k + p)
-            there = place_flow(ways, links, out, paths[p], hops[p], ready, task, k + p, open_paths, run, stride)
+            there = place_flow(ways, links, out, paths[p], hops[p], ready, task, k + p, open_paths, run, stride, spot)
             last = max(last, there + (run - 1) * stride)
             ends[end_count, 0], ends[end_count, 1] = k + p, there
             ends[end_count + 1, 0] = k + p + (run - 1) * open_paths
             ends[end_count + 1, 1] = there + (run - 1) * stride
             end_count += 2
-            carried[p] += run
         k += take
-    times[task, LAST_OUT] = last
-    times[task, FIRST_OUT] = _line_start(vectors, last, ends, end_count)
-    for p in range(count):
-        if carried[p] > 0:
-            alone = _path_cycles(ways, hops[p]) + (carried[p] - 1) * slot
-            times[task, IDLE] = max(times[task, IDLE], alone)
+    return _line_start(vectors, last, ends, end_count), last
 
 
 @njit(cache=True)
@@ -188,115 +179,113 @@ def _line_start(vectors: int, last: int, ends: Array, end_count: int) -> Any:
 
 
 @njit(cache=True)
-def _operation_out(program: Program, task: int, start: int, ready_last: int) -> tuple[int, int]:
+def operation_out(table: Array, task: int, start: int, ready_last: int) -> tuple[int, int]:
     """First and last output of a compute operation (the rule of network/tasks.py)."""
-    first = program.table[task, FIRST_CYCLES]
-    return start + first, max(start + program.table[task, LAST_CYCLES], ready_last + first)
+    first = table[task, FIRST_CYCLES]
+    return start + first, max(start + table[task, LAST_CYCLES], ready_last + first)
 
 
 @njit(cache=True)
-def _room(program: Program, ways: Ways, task: int) -> tuple[int, int]:
+def _room(table: Array, ways: Ways, task: int) -> tuple[int, int]:
     """Most flows and bursts placing a task can add."""
-    if program.table[task, SIZE] == 0 or program.table[task, CHIP] == program.table[task, TARGET]:
+    if table[task, SIZE] == 0 or table[task, CHIP] == table[task, TARGET]:
         return 0, 0
-    degree = ways.first_link[program.table[task, CHIP] + 1] - ways.first_link[program.table[task, CHIP]]
-    most_paths = 1 if program.table[task, SIZE] == 1 else min(PATHS_MAX, degree)
+    degree = ways.first_link[table[task, CHIP] + 1] - ways.first_link[table[task, CHIP]]
+    most_paths = 1 if table[task, SIZE] == 1 else min(PATHS_MAX, degree)
     flow_room = most_paths * (most_paths + 1) // 2
-    return flow_room, flow_room * (ways.distance[ways.row[program.table[task, TARGET]], program.table[task, CHIP]] + 1)
+    return flow_room, flow_room * (ways.most_hops + 1)
 
 
 @njit(cache=True)
 def place_all(
     program: Program, ways: Ways, order: Array, rank: Array, offset: Array, after: Array, links: Links, out: Flows,
-    times: Array,
-) -> tuple[Flows, Links]:
-    """Place every task: fills `times` and returns the flows and the links."""
+    times: Times,
+) -> Flows:
+    """Place every task: fills `times` and returns the flows."""
     count = len(program.table)
     scratch = (np.empty((PATHS_MAX, HOPS_MAX), np.int32), np.empty(PATHS_MAX, np.int64),
-               np.empty(PATHS_MAX, np.int64), np.empty(PATHS_MAX, np.int64),
-               np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64))
-    times[:] = 0
-    times[:, WAITING] = np.diff(program.before_start)
-    times[:, CLAIMED] = -1
-    heap, size, cursor = np.empty(count, np.int64), 0, 0
-    for task in range(count):
-        if times[task, WAITING] == 0:
-            _claim(program, ways, links, times, task)
-    while True:
-        # Tasks without predecessors all start at 0, so their order is that of their rank: no heap needed.
-        while cursor < count and times[order[cursor], WAITING] != 0:
+               np.empty(PATHS_MAX, np.int64), np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64),
+               np.empty((HOPS_MAX, 2), np.int64))
+    first, firsts = _without_predecessors(program, ways, order, rank, links, times)
+    heap, size, cursor = np.empty(count - firsts, np.int64), 0, 0
+    while cursor < firsts or size > 0:
+        if size == 0 or (cursor < firsts and first[cursor] < heap[0]):
+            task = order[first[cursor] % count]
             cursor += 1
-        if cursor < count and (size == 0 or heap[0] > cursor):
-            task = order[cursor]
-            cursor += 1
-        elif size > 0:
+        else:
             task = order[_pop(heap, size) % count]
             size -= 1
-        else:
-            break
-        times[task, WAITING] = -1
-        flow_room, burst_room = _room(program, ways, task)
+        flow_room, burst_room = _room(program.table, ways, task)
         if lacks_flows(out, flow_room, burst_room):
             out = grow_flows(out, flow_room, burst_room)
         if lacks_links(links, burst_room):
             links = grow_links(links, burst_room)
-        _place(program, ways, links, out, times, task, scratch)
+        _place(program.table, ways, links, out, times, task, scratch)
         for i in range(offset[task], offset[task + 1]):
             other = after[i]
-            times[other, WAITING] -= 1
-            if times[other, WAITING] == 0:
-                times[other, WAITING] = -2  # in the heap, not among those without predecessors
-                _release(program, other, times)
-                _claim(program, ways, links, times, other)
-                _push(heap, size, times[other, START] * count + rank[other])
+            times.state[other, WAITING] -= 1
+            if times.state[other, WAITING] == 0:
+                _release(program, ways, links, times, other)
+                _push(heap, size, times.start[other] * count + rank[other])
                 size += 1
-    return out, links
+    return out
 
 
 @njit(cache=True)
-def _claim(program: Program, ways: Ways, links: Links, times: Array, task: int) -> None:
-    """Let others know, before a message is placed, which link it is about to take.
+def _without_predecessors(
+    program: Program, ways: Ways, order: Array, rank: Array, links: Links, times: Times,
+) -> tuple[Array, int]:
+    """Counts every task's predecessors within the program; returns the keys of tasks with none, sorted, and how many."""
+    count, firsts, in_order = len(program.table), 0, True
+    first = np.empty(count, np.int64)
+    for task in range(count):
+        waiting = 0
+        for i in range(program.before_start[task], program.before_start[task + 1]):
+            waiting += program.before[i] >= 0
+        times.state[task, WAITING] = waiting
+        if waiting == 0:
+            _release(program, ways, links, times, task)
+    for task in order:
+        if times.state[task, WAITING] == 0:
+            first[firsts] = times.start[task] * count + rank[task]
+            in_order &= firsts == 0 or first[firsts - 1] < first[firsts]
+            firsts += 1
+    return (first if in_order else np.sort(first[:firsts])), firsts
+
+
+@njit(cache=True)
+def _release(program: Program, ways: Ways, links: Links, times: Times, task: int) -> None:
+    """Set when a task may start; a message lets others know which link it is about to take.
 
     Without this the first message of an exchange would spread over links its neighbours need.
     """
+    times.start[task], times.state[task, READY_LAST] = release(program, task, times.first_out, times.last_out)
+    times.state[task, CLAIMED] = -1
     if program.table[task, SIZE] > 1 and program.table[task, CHIP] != program.table[task, TARGET]:
-        times[task, CLAIMED] = claimed_link(ways, task, program.table[task, CHIP], program.table[task, TARGET])
-        links.state[times[task, CLAIMED], CLAIM] += program.table[task, SIZE] * links.slot
+        link = claimed_link(ways, task, program.table[task, CHIP], program.table[task, TARGET])
+        times.state[task, CLAIMED] = link
+        links.state[link, CLAIM] += program.table[task, SIZE] * links.slot
 
 
 @njit(cache=True)
 def _place(
-    program: Program, ways: Ways, links: Links, out: Flows, times: Array, task: int,
+    table: Array, ways: Ways, links: Links, out: Flows, times: Times, task: int,
     scratch: tuple[Array, ...],
 ) -> None:
     """Place one task: an operation needs no link, a message to its own chip no time."""
-    start = times[task, START]
-    if program.table[task, SIZE] == 0:
-        times[task, FIRST_OUT], times[task, LAST_OUT] = _operation_out(program, task, start, times[task, READY_LAST])
-    elif program.table[task, CHIP] == program.table[task, TARGET]:
-        times[task, FIRST_OUT], times[task, LAST_OUT] = start, times[task, READY_LAST]
+    start, ready_last = times.start[task], times.state[task, READY_LAST]
+    if table[task, SIZE] == 0:
+        first, last = operation_out(table, task, start, ready_last)
+    elif table[task, CHIP] == table[task, TARGET]:
+        first, last = start, ready_last
     else:
-        if times[task, CLAIMED] >= 0:
-            links.state[times[task, CLAIMED], CLAIM] -= program.table[task, SIZE] * links.slot
-        _place_message(program, ways, links, out, times, task, scratch)
-
-
-@njit(cache=True)
-def critical_cycles(program: Program, ways: Ways, times: Array) -> Any:
-    """Makespan had every message, on the paths it was given, the links to itself."""
-    alone = np.zeros_like(times)
-    longest = 0
-    for task in range(len(times)):
-        _release(program, task, alone)
-        start, ready_last = alone[task, START], alone[task, READY_LAST]
-        if program.table[task, SIZE] == 0:
-            first, last = _operation_out(program, task, start, ready_last)
-        elif times[task, HOPS] == 0:
-            first, last = start, ready_last
+        if times.state[task, CLAIMED] >= 0:
+            links.state[times.state[task, CLAIMED], CLAIM] -= table[task, SIZE] * links.slot
+        if table[task, SIZE] == 1:
+            paths, _, _, _, spot = scratch
+            hops = lone_path(ways, links, table[task, CHIP], table[task, TARGET], ready_last, paths[0])
+            first = place_flow(ways, links, out, paths[0], hops, ready_last, task, 0, 1, 1, links.slot, spot)
+            last = first
         else:
-            path = _path_cycles(ways, times[task, HOPS])
-            last = max(ready_last + path, start + times[task, IDLE])
-            first = last if program.table[task, SIZE] == 1 else start + path
-        alone[task, FIRST_OUT], alone[task, LAST_OUT] = first, last
-        longest = max(longest, last)
-    return longest
+            first, last = _place_message(table, ways, links, out, task, start, ready_last, scratch)
+    times.first_out[task], times.last_out[task] = first, last

@@ -21,38 +21,46 @@ Array = NDArray[Any]
 HOPS_MAX = 127  # longest path a message may take, in links
 PATHS_MAX = 32  # paths one message may be spread over
 
-# The fabric and the figures a flow needs. `hop` includes the slack; `wait_max` is the longest wait for a link.
+# The fabric and the figures a flow needs. `hop` includes the slack; `wait_max` is the longest wait for a link;
+# `most_hops` the farthest that any message of the program goes; strides are multiples of `stride_unit`.
 Ways = namedtuple("Ways", [
     "first_link", "link_target", "row", "distance",
-    "hop", "forward", "send", "receive", "wait_max", "detours_max",
+    "hop", "forward", "send", "receive", "wait_max", "detours_max", "most_hops", "stride_unit",
 ])
 
-# Growing output: `flows` [flow, 6] with the columns below, `bursts` [burst, 2] link and start, `used` [2].
-Flows = namedtuple("Flows", ["flows", "bursts", "used"])
-TASK, FIRST_VECTOR, VECTOR_STEP, VECTORS, STRIDE, BURSTS_END = range(6)
+# Growing output, for a Schedule: `runs` [flow, 4] and `paces` [flow, 2] with the columns below, the bursts of all flows in
+# order, and how many flows and bursts there are, `used` [2]. Few arrays, as compiled code copies each one's shape a call.
+Flows = namedtuple("Flows", ["runs", "paces", "burst_link", "burst_start", "used"])
+TASK, FIRST_VECTOR, VECTOR_STEP, VECTORS = range(4)
+STRIDE, BURSTS_END = range(2)
 
 
 def make_flows(flow_room: int, burst_room: int) -> Flows:
-    """Empty output."""
-    return Flows(np.empty((flow_room, 6), np.int64), np.empty((burst_room, 2), np.int64), np.zeros(2, np.int64))
+    """Empty output; large arrays come from numpy, which asks for huge pages."""
+    return Flows(np.empty((flow_room, 4), np.int32), np.empty((flow_room, 2), np.int64),
+                 np.empty(burst_room, np.int32), np.empty(burst_room, np.int64), np.zeros(2, np.int64))
 
 
 @njit(cache=True, inline="always")
 def lacks_flows(out: Flows, flow_room: int, burst_room: int) -> Any:
     """Whether that many more flows and bursts might not fit."""
-    return out.used[0] + flow_room > len(out.flows) or out.used[1] + burst_room > len(out.bursts)
+    return out.used[0] + flow_room > len(out.runs) or out.used[1] + burst_room > len(out.burst_link)
 
 
 @njit(cache=True)
 def grow_flows(out: Flows, flow_room: int, burst_room: int) -> Flows:
     """The same output with room for that many more flows and bursts."""
-    return Flows(grown(out.flows, out.used[0], flow_room), grown(out.bursts, out.used[1], burst_room), out.used)
+    flows, bursts = out.used
+    return Flows(
+        grown(out.runs, flows, flow_room), grown(out.paces, flows, flow_room),
+        grown(out.burst_link, bursts, burst_room), grown(out.burst_start, bursts, burst_room), out.used,
+    )
 
 
 @njit(cache=True)
 def claimed_link(ways: Ways, task: int, source: int, target: int) -> Any:
     """The first link a message counts on before it is placed: one of its minimal ones, in turn by task."""
-    table = ways.distance[ways.row[target]]
+    table = ways.distance[:, ways.row[target]]
     wanted = table[source] - 1
     begin, end = ways.first_link[source], ways.first_link[source + 1]
     count = 0
@@ -67,7 +75,7 @@ def claimed_link(ways: Ways, task: int, source: int, target: int) -> Any:
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _next_link(ways: Ways, links: Links, table: Array, vertex: int, cycle: int) -> Any:
     """The minimal link out of `vertex` that is free first; the lowest index of equals."""
     wanted = table[vertex] - 1
@@ -80,10 +88,10 @@ def _next_link(ways: Ways, links: Links, table: Array, vertex: int, cycle: int) 
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _walk(ways: Ways, links: Links, target: int, first: int, cycle: int, path: Array) -> tuple[int, int]:
     """Fill `path` from link `first` to `target`; returns its hops and the cycle a lone vector may arrive."""
-    table = ways.distance[ways.row[target]]
+    table = ways.distance[:, ways.row[target]]
     link, hops = first, 0
     while True:
         path[hops] = link
@@ -97,22 +105,26 @@ def _walk(ways: Ways, links: Links, target: int, first: int, cycle: int, path: A
 
 
 @njit(cache=True)
+def lone_path(ways: Ways, links: Links, source: int, target: int, ready: int, path: Array) -> Any:
+    """The minimal path that is free first, for one vector; fills `path` and returns its hops."""
+    cycle = ready + ways.send
+    first = _next_link(ways, links, ways.distance[:, ways.row[target]], source, cycle)
+    return _walk(ways, links, target, first, cycle, path)[0]
+
+
+@njit(cache=True)
 def find_paths(
     ways: Ways, links: Links, source: int, target: int, ready: int, vectors: int, paths: Array,
     hops: Array, arrival: Array,
 ) -> Any:
-    """Candidate paths for a message, soonest arrival first; returns how many.
+    """Candidate paths for a message of several vectors, soonest arrival first; returns how many.
 
-    One vector takes the minimal path that is free first. More may be spread over all minimal first links, and
+    They may be spread over all minimal first links, and
     over detours if the link time of the whole message exceeds what one more hop costs. Fills `paths`
     [path, hop], `hops` [path] and `arrival` [path], the cycle at which its first vector may be there.
     """
-    table = ways.distance[ways.row[target]]
+    table = ways.distance[:, ways.row[target]]
     cycle = ready + ways.send
-    if vectors == 1:
-        first = _next_link(ways, links, table, source, cycle)
-        hops[0], arrival[0] = _walk(ways, links, target, first, cycle, paths[0])
-        return 1
     count = 0
     most = PATHS_MAX - ways.detours_max
     for extra in range(2):
@@ -144,34 +156,34 @@ def _sort_paths(count: int, paths: Array, hops: Array, arrival: Array) -> None:
 @njit(cache=True)
 def place_flow(
     ways: Ways, links: Links, out: Flows, path: Array, hops: int, ready: int, task: int, first_vector: int,
-    vector_step: int, vectors: int, stride: int,
+    vector_step: int, vectors: int, stride: int, spot: Array,
 ) -> Any:
-    """Give one flow its cycles and write it down; returns the arrival of its first vector.
+    """Give one flow its cycles and write it down; returns the arrival of its first vector. `spot` [hop, 2] is scratch.
 
     Vectors wait in a chip for their next link at most `wait_max` cycles (see `Ways`): when a link is free only
     later than that, the flow leaves the previous chip later. As a link carries one vector a slot, no more than
     wait_max / slot vectors can then ever wait for it.
     """
-    flow, burst = out.used
     step = ways.hop + ways.forward
-    start = out.bursts[burst : burst + hops, 1]
-    start[0] = ready + ways.send
-    h = 0
+    cycle, h, found = ready + ways.send, 0, 0
     while h < hops:
-        start[h] = earliest(links, path[h], start[h], vectors, stride)
-        if h > 0 and start[h] - start[h - 1] - step > ways.wait_max:
+        # What was found for a link holds as long as the flow is there no later: nothing sooner was free.
+        if h >= found or spot[h, 0] < cycle:
+            spot[h, 0], spot[h, 1] = earliest(links, path[h], cycle, vectors, stride)
+            found = max(found, h + 1)
+        if h > 0 and spot[h, 0] - spot[h - 1, 0] - step > ways.wait_max:
             h -= 1
-            start[h] = start[h + 1] - step - ways.wait_max
-            continue
-        h += 1
-        if h < hops:
-            start[h] = start[h - 1] + step
+            cycle = spot[h + 1, 0] - step - ways.wait_max
+        else:
+            cycle = spot[h, 0] + step
+            h += 1
+    flow, burst = out.used
     for h in range(hops):
-        out.bursts[burst + h, 0] = path[h]
-        occupy(links, path[h], start[h], vectors, stride)
-    row = out.flows[flow]
-    row[TASK], row[FIRST_VECTOR], row[VECTOR_STEP], row[VECTORS] = task, first_vector, vector_step, vectors
-    row[STRIDE], row[BURSTS_END] = stride, burst + hops
+        out.burst_link[burst + h], out.burst_start[burst + h] = path[h], spot[h, 0]
+        occupy(links, path[h], spot[h, 0], vectors, stride, spot[h, 1])
+    out.runs[flow, TASK], out.runs[flow, FIRST_VECTOR] = task, first_vector
+    out.runs[flow, VECTOR_STEP], out.runs[flow, VECTORS] = vector_step, vectors
+    out.paces[flow, STRIDE], out.paces[flow, BURSTS_END] = stride, burst + hops
     out.used[0] += 1
     out.used[1] += hops
-    return start[hops - 1] + ways.hop + ways.receive
+    return spot[hops - 1, 0] + ways.hop + ways.receive

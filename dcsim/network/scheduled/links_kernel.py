@@ -45,7 +45,7 @@ def grown(table: Array, used: int, room: int) -> Array:
     """The table, or a copy at least twice as long if `room` more rows than `used` do not fit."""
     if used + room <= len(table):
         return table
-    larger = np.empty((2 * len(table) + room, table.shape[1]), table.dtype)
+    larger = np.empty((2 * len(table) + room,) + table.shape[1:], table.dtype)  # noqa: RUF005 - numba knows no star here
     larger[:used] = table[:used]
     return larger
 
@@ -84,8 +84,8 @@ def _blocks_before(links: Links, link: int, cycle: int) -> Any:
 
 
 @njit(cache=True, inline="always")
-def _after_blocks(links: Links, link: int, cycle: int, width: int) -> Any:
-    """First cycle from `cycle` on at which `width` cycles are clear of blocks."""
+def _after_blocks(links: Links, link: int, cycle: int, width: int) -> tuple[int, int]:
+    """First cycle from `cycle` on at which `width` cycles are clear of blocks, and the pool index of the block behind."""
     at = _blocks_before(links, link, cycle)
     if at > links.state[link, BEGIN]:
         cycle = max(cycle, links.blocks[at - 1, 1])
@@ -93,7 +93,7 @@ def _after_blocks(links: Links, link: int, cycle: int, width: int) -> Any:
     while at < end and links.blocks[at, 0] < cycle + width:
         cycle = max(cycle, links.blocks[at, 1])
         at += 1
-    return cycle
+    return cycle, at
 
 
 @njit(cache=True)
@@ -105,7 +105,12 @@ def _shift_past_comb(
     comb_end = comb_start + (comb_teeth - 1) * comb_period + slot
     if cycle >= comb_end or cycle + (teeth - 1) * period + width <= comb_start:
         return 0
-    for j in range(teeth):
+    # Pieces that end before the comb begins cannot clash; of equal periods the first two that can tell for all.
+    first = max(0, (comb_start - cycle - width) // period)
+    last = min(teeth, (comb_end - cycle) // period + 1)
+    if period == comb_period:
+        last = min(last, first + 3)
+    for j in range(first, last):
         at = cycle + j * period
         i = max(0, (at - slot - comb_start) // comb_period + 1)  # first tooth that ends after `at`
         if i < comb_teeth and comb_start + i * comb_period < at + width:
@@ -116,24 +121,29 @@ def _shift_past_comb(
 
 
 @njit(cache=True, inline="always")
-def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> Any:
-    """First cycle from `cycle` on at which `link` is clear for `vectors` vectors, `stride` apart."""
+def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> tuple[int, int]:
+    """First cycle from `cycle` on at which `link` is clear for `vectors` vectors, `stride` apart.
+
+    Beside it where `occupy` is to put them, as long as nothing else is put on the link; -1 if that is not known.
+    """
     teeth, period, width = _shape(vectors, stride, links.slot)
     if teeth == 1 and links.state[link, COMB] < 0:
         return _after_blocks(links, link, cycle, width)
     for _ in range(BUMPS_MAX):
         begun = cycle
-        for j in range(teeth):
+        end = links.state[link, BEGIN] + links.state[link, COUNT]
+        blocks_end = links.blocks[end - 1, 1] if links.state[link, COUNT] > 0 else cycle
+        for j in range(min(teeth, max(0, (blocks_end - cycle) // period + 1))):
             at = cycle + j * period
-            cycle += _after_blocks(links, link, at, width) - at
+            cycle += _after_blocks(links, link, at, width)[0] - at
         comb = links.state[link, COMB]
         while comb >= 0:
             cycle += _shift_past_comb(cycle, teeth, period, width, links.combs[comb, 0],
                                       links.combs[comb, 1], links.combs[comb, 2], links.slot)
             comb = links.combs[comb, 3]
         if cycle == begun:
-            return cycle
-    return max(cycle, links.state[link, TAIL])
+            return cycle, -1
+    return max(cycle, links.state[link, TAIL]), -1
 
 
 @njit(cache=True, inline="always")
@@ -145,14 +155,14 @@ def _shape(vectors: int, stride: int, slot: int) -> tuple[int, int, int]:
 
 
 @njit(cache=True, inline="always")
-def occupy(links: Links, link: int, start: int, vectors: int, stride: int) -> None:
-    """Take the cycles of a run; the caller has made room (`grow_links`) and asked `earliest`."""
+def occupy(links: Links, link: int, start: int, vectors: int, stride: int, place: int) -> None:
+    """Take the cycles of a run; the caller has made room (`grow_links`) and asked `earliest`, which gave the place."""
     teeth, period, width = _shape(vectors, stride, links.slot)
     end = start + (teeth - 1) * period + width
     links.state[link, TAIL] = max(links.state[link, TAIL], end)
     links.state[link, LOAD] += vectors * links.slot
     if teeth == 1:
-        _insert_block(links, link, start, end)
+        _insert_block(links, link, start, end, _blocks_before(links, link, start) if place < 0 else place)
         return
     comb = links.used[1]
     links.used[1] += 1
@@ -162,9 +172,8 @@ def occupy(links: Links, link: int, start: int, vectors: int, stride: int) -> No
 
 
 @njit(cache=True, inline="always")
-def _insert_block(links: Links, link: int, start: int, end: int) -> None:
-    """Add a block, joining neighbours that leave less than a slot between."""
-    at = _blocks_before(links, link, start)
+def _insert_block(links: Links, link: int, start: int, end: int, at: int) -> None:
+    """Add a block before that at pool index `at`, joining neighbours that leave less than a slot between."""
     last = links.state[link, BEGIN] + links.state[link, COUNT]
     joins_before = at > links.state[link, BEGIN] and start - links.blocks[at - 1, 1] < links.slot
     joins_after = at < last and links.blocks[at, 0] - end < links.slot
@@ -196,3 +205,13 @@ def _move_to_larger(links: Links, link: int) -> Any:
     links.used[0] += room
     links.used[2] = max(links.used[2], room)
     return new - begin
+
+
+@njit(cache=True)
+def take_runs(links: Links, runs: Array) -> Links:
+    """The links with runs [run, 4] (link, start, vectors, stride) on them that were placed elsewhere."""
+    for link, start, vectors, stride in runs:
+        if lacks_links(links, 1):
+            links = grow_links(links, 1)
+        occupy(links, link, start, vectors, stride, -1)
+    return links

@@ -19,9 +19,10 @@ def distances_to(
 ) -> tuple[Array, Array]:
     """Hops from every vertex to each target of the messages `sources[i] -> targets[i]`.
 
-    Returns `row` [vertex], the table's row for a target or -1, and `distance` [row, vertex] int8. A search
-    stops once all sources of its target are reached, so far vertices may stay UNREACHED. Cables run both
-    ways, so outgoing links serve a search from the target.
+    Returns `column` [vertex], a target's column in the table or -1, and `distance` [vertex, column] int8: messages from
+    one chip to one after another then read what lies side by side. A search stops once all sources of its target
+    are reached, so far vertices may stay UNREACHED. Cables run both ways, so outgoing links serve a search from the
+    target.
     """
     vertex_count = len(first_link) - 1
     row = np.full(vertex_count, -1, np.int32)
@@ -51,7 +52,37 @@ def distances_to(
                     wanted[grouped[i]] = r
                     missing += 1
             _search(first_link, link_target, target, r, wanted, missing, queue, distance)
-    return row, distance
+    return row, np.ascontiguousarray(distance.T)
+
+
+@njit(cache=True)
+def vertices_between(
+    first_link: Array, link_target: Array, column: Array, distance: Array, sources: Array, targets: Array, first: Array,
+) -> Array:
+    """The vertices of `first`, then all others on a shortest way sources[i] -> targets[i], in the order they are met."""
+    seen = np.zeros(len(first_link) - 1, np.int32)  # 1 + the last message whose ways were followed from here
+    found, count = np.empty(len(seen), np.int32), len(first)
+    listed = np.zeros(len(seen), np.bool_)
+    found[:count] = first
+    listed[first] = True
+    stack = np.empty(len(seen), np.int32)
+    for i in range(len(sources)):
+        to, size = column[targets[i]], 1
+        stack[0] = sources[i]
+        while size > 0:
+            size -= 1
+            vertex = stack[size]
+            for link in range(first_link[vertex], first_link[vertex + 1]):
+                other = link_target[link]
+                if distance[other, to] == distance[vertex, to] - 1 and seen[other] != i + 1:
+                    seen[other] = i + 1
+                    stack[size] = other
+                    size += 1
+                    if not listed[other]:
+                        listed[other] = True
+                        found[count] = other
+                        count += 1
+    return found[:count].copy()
 
 
 @njit(cache=True)

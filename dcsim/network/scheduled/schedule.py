@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,18 +37,11 @@ class Schedule:
     burst_link: Int32  # [burst]
     burst_start: Int64  # [burst] cycle in which the first vector leaves
     slot_cycles: int
-    critical_cycles: int  # longest chain of tasks, each message alone on the paths it was given
-    busiest_link_cycles: int  # most link time on one link, and the ends any vector on it has to pass
 
     @property
     def makespan_cycles(self) -> int:
         """Epoch to the last output of any task."""
         return int(self.last_out.max(initial=0))
-
-    @property
-    def bound_cycles(self) -> int:
-        """No schedule on these paths ends sooner: the critical path or the busiest link."""
-        return max(self.critical_cycles, self.busiest_link_cycles)
 
     @property
     def hops(self) -> Int64:
@@ -66,20 +59,34 @@ class Schedule:
         return np.bincount(self.burst_link, weights, link_count).astype(np.int64) * self.slot_cycles
 
     def report(self) -> dict[str, float]:
-        """Size and quality in a few numbers; `bound_ratio` is makespan over bound."""
-        makespan, bound = self.makespan_cycles, self.bound_cycles
+        """Size and use in a few numbers."""
+        makespan = self.makespan_cycles
         busy = self.link_cycles(int(self.burst_link.max(initial=-1)) + 1)
         return {
             "makespan_cycles": makespan,
-            "bound_cycles": bound,
-            "bound_ratio": makespan / bound if bound else 1.0,
-            "critical_cycles": self.critical_cycles,
-            "busiest_link_cycles": self.busiest_link_cycles,
             "tasks": len(self.start),
             "bursts": len(self.burst_link),
             "vector_hops": self.vector_hops,
             "link_use_fraction_max": float(busy.max(initial=0)) / makespan if makespan else 0.0,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was placed before a program, in cycles of its epoch.
+
+    A predecessor p below 0 stands for outputs `given[given_start[-1 - p]:given_start[-p]]` (first and last cycle of
+    each). `runs` [run, 4] are vectors already on links: link, start, how many, stride.
+    """
+
+    given_start: Int64
+    given: Int64  # [output, 2]
+    runs: Int64
+
+
+def nothing_before() -> Before:
+    """A program that begins with idle links."""
+    return Before(np.zeros(1, np.int64), np.zeros((0, 2), np.int64), np.zeros((0, 4), np.int64))
 
 
 def message_vectors(tasks: Tasks, figures: Figures) -> Int32:
@@ -88,19 +95,74 @@ def message_vectors(tasks: Tasks, figures: Figures) -> Int32:
     return np.where(tasks.kind == MESSAGE, vectors, 0).astype(np.int32)
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Tasks on a fabric, made ready to be compiled after whatever comes before."""
+
+    fabric: Fabric
+    figures: Figures
+    table: Int64  # [task, 8] columns of compile_kernel.Program
+    before_start: Int64
+    before: Int32
+    column: Int32  # [vertex] and
+    distance: NDArray[np.int8]  # [vertex, column] as paths_kernel.distances_to gives them
+    offset: Int64  # [task + 1] and
+    after: Int32  # the tasks that wait for each task
+    order: Int64  # tasks, those with most work behind them first
+    rank: Int64  # [task] place in that order
+    most_hops: int
+    bursts: int  # on minimal paths
+    long: bool  # whether some message takes a link for longer than one more hop costs
+
+
+def prepare(tasks: Tasks, fabric: Fabric, figures: Figures) -> Problem:
+    """All of a compilation that does not depend on what was before. Raises FabricError when a message cannot reach its target."""
+    from dcsim.network.scheduled import compile_kernel as kernel
+
+    vectors, count = message_vectors(tasks, figures), len(tasks)
+    column, distance, hops = _distances(tasks, fabric, vectors)
+    table = np.zeros((count, 8), np.int64)
+    table[:, 0], table[:, 1], table[:, 2] = tasks.chip, tasks.target, vectors
+    table[:, 3], table[:, 4] = tasks.first_cycles, tasks.last_cycles
+    table[:, 5], table[:, 6] = tasks.rows, tasks.lead_rows
+    offset, after = kernel.successors(tasks.before_start, tasks.before)
+    path_cycles = np.array([figures.path_cycles(h) for h in range(int(hops.max(initial=0)) + 1)], np.int64)
+    remaining = kernel.remaining_cycles(table, column, distance, path_cycles, figures.slot_cycles, offset, after)
+    order = np.argsort(-remaining, kind="stable")
+    rank = np.empty(count, np.int64)
+    rank[order] = np.arange(count)
+    long = int(vectors.max(initial=0)) * figures.slot_cycles > figures.hop_cycles + figures.forward_cycles
+    return Problem(fabric, figures, table, tasks.before_start, tasks.before, column, distance, offset, after, order, rank,
+                   int(hops.max(initial=0)), int(hops.sum(dtype=np.int64)), long)
+
+
 def compile_schedule(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
-    """Give every vector of `tasks` its links and cycles: no conflict, dependencies kept, transit buffers kept.
+    """Give every vector of `tasks` its links and cycles: see `solve`."""
+    return solve(prepare(tasks, fabric, figures), nothing_before())
+
+
+def solve(problem: Problem, before: Before) -> Schedule:
+    """Give every vector its links and cycles: no conflict, dependencies kept, transit buffers kept.
 
     The task that can start first is placed first; of equals the one with most work behind it. Minimal paths are
-    compiled first; where detours could relieve the busiest link, vectors are also spread over them as they arrive
-    soonest, and the shorter schedule is returned. Same input, same bytes. Raises FabricError when a message
-    cannot reach its target.
+    compiled first, vectors leaving as they become ready. Where a message takes a link for longer than one more hop
+    would cost, two things more are tried: to let vectors leave in whole slots, so that streams fit between one
+    another's vectors; and, where detours could relieve the busiest link, to spread vectors over them as they arrive
+    soonest. The shortest schedule is returned. Same input, same bytes.
     """
-    minimal = _compile(tasks, fabric, replace(figures, detours_max=0))
-    if not figures.detours_max or not _detours_relieve(minimal, fabric):
-        return minimal
-    spread = _compile(tasks, fabric, figures)
-    return spread if spread.makespan_cycles < minimal.makespan_cycles else minimal
+    figures, unit = problem.figures, 1
+    best = _place(problem, before, 0, unit)
+    if not problem.long:
+        return best
+    if (best.stride % figures.slot_cycles).any():
+        even = _place(problem, before, 0, figures.slot_cycles)
+        if even.makespan_cycles < best.makespan_cycles:
+            best, unit = even, figures.slot_cycles
+    if figures.detours_max and _detours_relieve(best, problem.fabric):
+        spread = _place(problem, before, figures.detours_max, unit)
+        if spread.makespan_cycles < best.makespan_cycles:
+            best = spread
+    return best
 
 
 def _detours_relieve(schedule: Schedule, fabric: Fabric) -> bool:
@@ -124,55 +186,52 @@ def _lightest(fabric: Fabric, load: Int64, vertex: int) -> dict[int, int]:
     return found
 
 
-def _compile(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
+def _place(problem: Problem, before: Before, detours_max: int, stride_unit: int) -> Schedule:
     from dcsim.network.scheduled import compile_kernel as kernel
     from dcsim.network.scheduled.flows_kernel import Ways, make_flows
-    from dcsim.network.scheduled.links_kernel import LOAD, make_links
+    from dcsim.network.scheduled.links_kernel import make_links, take_runs
 
-    vectors = message_vectors(tasks, figures)
-    row, distance, hops = _distances(tasks, fabric, vectors)
-    ways = Ways(fabric.first_link, fabric.link_target, row, distance, figures.hop_cycles, figures.forward_cycles,
-                figures.send_cycles, figures.receive_cycles, figures.buffer_vectors * figures.slot_cycles,
-                figures.detours_max)
-    table = np.zeros((len(tasks), 8), np.int64)
-    table[:, 0], table[:, 1], table[:, 2] = tasks.chip, tasks.target, vectors
-    table[:, 3], table[:, 4] = tasks.first_cycles, tasks.last_cycles
-    table[:, 5], table[:, 6] = tasks.rows, tasks.lead_rows
-    program = kernel.Program(table, tasks.before_start, tasks.before)
+    figures, fabric, count = problem.figures, problem.fabric, len(problem.table)
     slot = figures.slot_cycles
-    offset, after = kernel.successors(program)
-    remaining = kernel.remaining_cycles(program, ways, slot, offset, after)
-    order = np.argsort(-remaining, kind="stable")
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    times = np.empty((len(tasks), 8), np.int64)
-    out, links = kernel.place_all(program, ways, order, rank, offset, after,
-                                  make_links(fabric.link_count, slot, hops), make_flows(64 + len(tasks), 64 + hops), times)
-    flows, bursts = out.flows[: out.used[0]], out.bursts[: out.used[1]]
-    load = int(links.state[:, LOAD].max(initial=0))
+    ways = Ways(fabric.first_link, fabric.link_target, problem.column, problem.distance, figures.hop_cycles,
+                figures.forward_cycles, figures.send_cycles, figures.receive_cycles, figures.buffer_vectors * slot,
+                detours_max, problem.most_hops, stride_unit)
+    program = kernel.Program(problem.table, problem.before_start, problem.before, before.given_start, before.given)
+    times = kernel.Times(np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64),
+                         np.zeros((count, 4), np.int64))
+    links = make_links(fabric.link_count, slot, problem.bursts)
+    if len(before.runs):
+        links = take_runs(links, before.runs)
+    out = kernel.place_all(program, ways, problem.order, problem.rank, problem.offset, problem.after, links,
+                           make_flows(64 + count, 64 + problem.bursts), times)
+    flows, bursts = out.used.tolist()
+    runs, paces = out.runs[:flows], out.paces[:flows]
     return Schedule(
-        start=times[:, 0].copy(), first_out=times[:, 1].copy(), last_out=times[:, 2].copy(),
-        flow_task=flows[:, 0].astype(np.int32), first_vector=flows[:, 1].astype(np.int32),
-        vector_step=flows[:, 2].astype(np.int32), vectors=flows[:, 3].astype(np.int32),
-        stride=flows[:, 4].copy(), burst_offset=np.concatenate([np.zeros(1, np.int64), flows[:, 5]]),
-        burst_link=bursts[:, 0].astype(np.int32), burst_start=bursts[:, 1].copy(), slot_cycles=slot,
-        critical_cycles=int(kernel.critical_cycles(program, ways, times)),
-        busiest_link_cycles=load - slot + figures.path_cycles(1) if load else 0,
+        start=times.start, first_out=times.first_out, last_out=times.last_out,
+        flow_task=runs[:, 0].copy(), first_vector=runs[:, 1].copy(), vector_step=runs[:, 2].copy(),
+        vectors=runs[:, 3].copy(), stride=paces[:, 0].copy(),
+        burst_offset=np.concatenate([np.zeros(1, np.int64), paces[:, 1]]),
+        burst_link=out.burst_link[:bursts], burst_start=out.burst_start[:bursts], slot_cycles=slot,
     )
 
 
-def _distances(tasks: Tasks, fabric: Fabric, vectors: Int32) -> tuple[Int32, NDArray[np.int8], int]:
-    """Hops to every target of a message, and all messages' hops; raises FabricError when one cannot be reached."""
-    from dcsim.network.scheduled.flows_kernel import HOPS_MAX
+def _distances(tasks: Tasks, fabric: Fabric, vectors: Int32) -> tuple[Int32, NDArray[np.int8], NDArray[np.int8]]:
+    """Hops to every target of a message, and of each message that goes anywhere; FabricError when one cannot be reached."""
     from dcsim.network.scheduled.paths_kernel import distances_to
 
     away = (vectors > 0) & (tasks.chip != tasks.target)
     source, target = tasks.chip[vectors > 0], tasks.target[vectors > 0]
     row, distance = distances_to(fabric.first_link, fabric.link_target, source, target)
-    hops = distance[row[tasks.target[away]], tasks.chip[away]]
+    hops = distance[tasks.chip[away], row[tasks.target[away]]]
+    check_reached(tasks.chip[away], tasks.target[away], hops)
+    return row, distance, hops
+
+
+def check_reached(sources: Int32, targets: Int32, hops: NDArray[np.int8]) -> None:
+    """Raise FabricError unless there is a way sources[i] -> targets[i], `hops[i]` links long, for every i."""
+    from dcsim.network.scheduled.flows_kernel import HOPS_MAX
+
     if len(hops) and hops.max() >= HOPS_MAX:
-        message = int(np.flatnonzero(away)[int(hops.argmax())])
-        raise FabricError(f"no path from chip {tasks.chip[message]} to chip {tasks.target[message]} "
-                          f"for message {message} within {HOPS_MAX} links")
-    return row, distance, int(hops.sum(dtype=np.int64))
+        worst = int(hops.argmax())
+        raise FabricError(f"no path from chip {sources[worst]} to chip {targets[worst]} within {HOPS_MAX} links")
 

@@ -1,150 +1,154 @@
-"""Composition against the whole: composed copies, flattened, pass the checker and the replay; unsound ones do not."""
+"""Pieces compiled once and set down again: sound as a whole, equal to compiling each anew, and never behind it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from schedule_cases import CLOCK_HZ, FIGURES, direct_all_reduce, island, line, one_message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schedule_cases import CLOCK_HZ, FIGURES, island, line
 
-from dcsim.errors import ScheduleError
-from dcsim.fabric.graph import Fabric, from_cables
-from dcsim.network.scheduled.compose import (
-    Block,
-    Copy,
-    check_interval,
-    compose,
-    flatten,
-    interval_cycles,
-    links_between,
-    same_place,
-)
+from dcsim.errors import FabricError
+from dcsim.fabric.dragonfly import lpu_dragonfly
+from dcsim.fabric.graph import Fabric, from_cables, subgraph
+from dcsim.llm.blocks import Block, Collective, Operation
+from dcsim.llm.program import Program, Stage
+from dcsim.network.collectives import VectorUnit, add_collective
+from dcsim.network.lower import Piece, join, pieces_of
+from dcsim.network.scheduled.bound import find_bound
+from dcsim.network.scheduled.compose import Composition, compose
+from dcsim.network.scheduled.places import Places, message_pairs
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
-from dcsim.network.scheduled.schedule import compile_schedule
+from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import TaskBuilder, Tasks
 
-
-def block_of(tasks: Tasks, fabric: Fabric) -> Block:
-    schedule = compile_schedule(tasks, fabric, FIGURES)
-    prove(schedule, tasks, fabric, FIGURES)
-    return Block(schedule, tasks, fabric)
+UNIT = VectorUnit(320, 118)
 
 
-def two_islands() -> Fabric:
-    """Two islands of 8, chips i and 15 - i cabled: the second is the first in another order."""
-    cables = [(8 * i + a, 8 * i + b, "local", 1.0) for i in range(2) for a in range(8) for b in range(a)]
-    return from_cables("islands", 16, [*cables, *((c, 15 - c, "global", 2.0) for c in range(8))])
+def exchange(builder: TaskBuilder, step: Collective, ranks, before):
+    return add_collective(builder, step.op, ranks, step.size_bytes, before, UNIT, (), "direct")
 
 
-def layers(count: int, gap_cycles: int = 0) -> tuple[list[Copy], Fabric]:
-    """One all-reduce compiled on an island, run `count` times on alternating islands."""
-    small, fabric = island(8), two_islands()
-    block = block_of(direct_all_reduce(8, 8 * 320 * 30), small)
-    places = [np.arange(8, dtype=np.int32), np.arange(15, 7, -1, dtype=np.int32)]
-    copies = []
-    for n in range(count):
-        chips = places[n % 2]
-        offset = n * (block.schedule.makespan_cycles + gap_cycles)
-        copies.append(Copy(block, offset, chips, links_between(small, fabric, chips), (n - 1,) if n else ()))
-    return copies, fabric
+def block(ranks: int, rows: int, cycles: int = 40, end: str = "all_reduce") -> Block:
+    product = Operation("product", "matrix", (1200,) * ranks, (1200 + cycles * (rows - 1),) * ranks, rows, rows)
+    streamed = Operation("scale", "vector", (60,) * ranks, (60 + rows,) * ranks, rows, min(1, rows))
+    return Block("block", (product, streamed, Collective(end, end, rows * ranks * 640, rows)))
 
 
-def test_equal_layers_compiled_once_are_a_sound_whole() -> None:
-    copies, fabric = layers(6)
-    whole = compose(copies, fabric, FIGURES)
-    one = copies[0].block.schedule
-    assert whole.makespan_cycles == 6 * one.makespan_cycles
-    assert whole.vector_hops == 6 * one.vector_hops
-    schedule, tasks = flatten(whole)
+def program(stages: list[tuple[int, ...]], layers: int, rows: int, cycles: int = 40) -> Program:
+    ranks = len(stages[0])
+    gather = Block("gather", (Collective("gather", "all_gather", rows * ranks * 640, rows),))
+    middle, last = block(ranks, rows, cycles), block(ranks, rows, cycles, "reduce_scatter")
+    made = []
+    for i, chips in enumerate(stages):
+        blocks = ((gather,) if i and ranks > 1 else ()) + (middle,) * layers + ((last,) if i < len(stages) - 1 else ())
+        made.append(Stage(chips, blocks, rows * ranks * 640 if i < len(stages) - 1 else 0))
+    return Program(CLOCK_HZ, tuple(made), 4)
+
+
+def composed(program: Program, fabric: Fabric) -> tuple[Composition, Schedule, Tasks, list[Piece]]:
+    pieces = pieces_of(program, exchange)
+    whole = compose(pieces, Places(fabric), FIGURES)
+    return whole, whole.flatten(), join(pieces, CLOCK_HZ), pieces
+
+
+def same(a: Schedule, b: Schedule) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in Schedule.__slots__)
+
+
+def nodes(count: int) -> list[tuple[int, ...]]:
+    return [tuple(range(8 * n, 8 * n + 8)) for n in range(count)]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 200])
+def test_composed_pieces_are_proved_replayed_and_equal_to_compiling_each(rows: int) -> None:
+    fabric, asked = lpu_dragonfly(1), program(nodes(6), 3, rows)
+    whole, schedule, tasks, pieces = composed(asked, fabric)
     proof = prove(schedule, tasks, fabric, FIGURES)
-    assert proof.vector_hops == whole.vector_hops
-    assert replay(schedule, tasks, fabric, FIGURES).cycles == whole.makespan_cycles
+    assert proof.vector_hops == whole.vector_hops == schedule.vector_hops
+    assert whole.kinds < len(pieces)
+    assert replay(schedule, tasks, fabric, FIGURES).cycles == schedule.makespan_cycles == whole.makespan_cycles
+    assert same(schedule, compose(pieces, Places(fabric), FIGURES, reuse=False).flatten())
 
 
-def test_copies_on_other_chips_may_run_at_once() -> None:
-    copies, fabric = layers(2)
-    together = [copies[0], replace(copies[1], offset_cycles=0, after=())]
-    assert compose(together, fabric, FIGURES).makespan_cycles == copies[0].block.schedule.makespan_cycles
+def test_equal_layers_are_compiled_once_whatever_their_number() -> None:
+    few, many = (composed(program(nodes(2), layers, 50), lpu_dragonfly(1))[0] for layers in (4, 40))
+    assert few.kinds == many.kinds
+    assert len(many.placed) - len(few.placed) == 72
 
 
-def test_copies_that_share_links_at_once_are_refused() -> None:
-    """Refused at the first cycle two windows share, and the checker agrees that it is no schedule."""
-    copies, fabric = layers(3)
-    again = replace(copies[2], offset_cycles=100, after=())
-    with pytest.raises(ScheduleError, match="two copies use link") as caught:
-        compose([copies[0], again], fabric, FIGURES)
-    assert caught.value.fault == "overlap"
-    apart = compose([copies[0]], fabric, FIGURES)
-    schedule, tasks = flatten(replace(apart, copies=(copies[0], again)))
-    with pytest.raises(ScheduleError) as seen:
-        prove(schedule, tasks, fabric, FIGURES)
-    assert seen.value.fault == "overlap"
+@pytest.mark.parametrize(("rows", "allowed"), [(1, 1.01), (60, 1.02), (400, 1.02)])
+def test_nothing_is_lost_against_compiling_the_whole(rows: int, allowed: float) -> None:
+    """Pieces one after another end no later than one list of all tasks, but for ties broken otherwise."""
+    fabric = lpu_dragonfly(1)
+    _, schedule, tasks, _ = composed(program(nodes(3), 2, rows), fabric)
+    assert schedule.makespan_cycles <= allowed * compile_schedule(tasks, fabric, FIGURES).makespan_cycles
 
 
-def test_a_copy_may_not_start_before_what_it_needs() -> None:
-    copies, fabric = layers(2, gap_cycles=-1)
-    with pytest.raises(ScheduleError) as caught:
-        compose(copies, fabric, FIGURES)
-    assert caught.value.fault == "dependency"
+@pytest.mark.parametrize("cycles", [10, 40, 300])
+def test_a_prompt_chunk_keeps_to_its_bound(cycles: int) -> None:
+    """Links are shared by both halves of an exchange, and the bound knows it."""
+    fabric = lpu_dragonfly(1)
+    whole, schedule, tasks, _ = composed(program(nodes(3), 3, 300, cycles), fabric)
+    bound = find_bound(schedule, tasks, fabric, FIGURES, whole.task_starts())
+    assert bound.cycles <= schedule.makespan_cycles <= 1.15 * bound.cycles
 
 
-def test_a_place_that_is_not_cabled_alike_is_refused() -> None:
-    copies, fabric = layers(1)
-    chips = copies[0].chips.copy()
-    chips[7] = 8  # chip 8 is cabled to chip 7 only
-    links = links_between(copies[0].block.fabric, fabric, chips)
-    with pytest.raises(ScheduleError) as caught:
-        compose([replace(copies[0], chips=chips, links=links)], fabric, FIGURES)
-    assert caught.value.fault == "wrong_link"
-    swapped = copies[0].links.copy()
-    swapped[[0, 1]] = swapped[[1, 0]]
-    with pytest.raises(ScheduleError) as caught:
-        compose([replace(copies[0], links=swapped)], fabric, FIGURES)
-    assert caught.value.fault == "wrong_link"
+def test_the_bound_of_shared_links_adds_up_over_pieces() -> None:
+    """Two chips, one cable: each all-reduce sends half there and half back twice, so every block needs that link time."""
+    fabric, rows = island(2), 500
+    whole, schedule, tasks, _ = composed(program([(0, 1)], 4, rows, 1), fabric)
+    bound = find_bound(schedule, tasks, fabric, FIGURES, whole.task_starts())
+    link = 2 * rows * 2 * FIGURES.slot_cycles  # both halves, 640 B a row: two vectors
+    assert bound.cycles >= 4 * link > bound.critical_cycles
+    assert schedule.makespan_cycles <= 1.15 * bound.cycles
 
 
-def test_parallel_links_are_renamed_in_order() -> None:
-    double = [(0, 1, "local", 1.0), (0, 1, "local", 1.0)]
-    small = from_cables("double", 2, double)
-    large = from_cables("chain", 4, [*double, (2, 3, "local", 1.0), (2, 3, "local", 1.0), (1, 2, "local", 1.0)])
-    links = links_between(small, large, np.array([3, 2], np.int32))
-    assert len(set(links.tolist())) == 4
-    assert (large.link_source[links] == np.array([3, 2])[small.link_source]).all()
-    assert (links_between(small, line(3), np.array([0, 1], np.int32)) == -1).sum() == 2
+def test_occupancy_is_the_longest_stage() -> None:
+    whole, schedule, tasks, _ = composed(program(nodes(2), 2, 20), lpu_dragonfly(1))
+    longest = 0
+    for chip in range(16):
+        work = (tasks.chip == chip) & (tasks.last_cycles > 0)
+        longest = max(longest, int(schedule.last_out[work].max() - schedule.start[work].min()))
+    assert whole.occupancy_cycles() == longest
 
 
-def test_interval_of_one_link_is_its_window() -> None:
-    """10 vectors take 240 cycles of the only link: it may start again every 240 cycles, not every 239."""
-    tasks, fabric = one_message(3200), line(2)
-    block = block_of(tasks, fabric)
-    whole = compose([Copy(block, 0, *same_place(block))], fabric, FIGURES)
-    assert interval_cycles(whole) == 240
-    check_interval(whole, 240)
-    with pytest.raises(ScheduleError, match="every 239 cycles"):
-        check_interval(whole, 239)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.integers(2, 5), st.integers(1, 3), st.integers(1, 60), st.integers(1, 90), st.integers(0, 10_000))
+def test_random_stages_on_random_fabrics_are_sound(ranks: int, stages: int, rows: int, cycles: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    chips = random.permutation(12)
+    ring = [(int(a), int(b), "local", 1.0) for a, b in zip(chips, np.roll(chips, 1), strict=True)]
+    more = [(int(a), int(b), "local", 1.0) for a, b in random.integers(0, 12, (14, 2)) if a != b]
+    fabric = from_cables("random", 12, ring + more)
+    places = random.permutation(12)[: ranks * stages] if ranks * stages <= 12 else np.arange(ranks)
+    laid = [tuple(places[i : i + ranks].tolist()) for i in range(0, len(places), ranks)]
+    whole, schedule, tasks, pieces = composed(program(laid, 2, rows, cycles), fabric)
+    prove(schedule, tasks, fabric, FIGURES)
+    assert same(schedule, compose(pieces, Places(fabric), FIGURES, reuse=False).flatten())
+    bound = find_bound(schedule, tasks, fabric, FIGURES, whole.task_starts())
+    assert bound.cycles <= schedule.makespan_cycles
 
 
-@pytest.mark.parametrize("second", [300, 500, 5000])
-def test_interval_agrees_with_the_checker(second: int) -> None:
-    """Two windows on one link: started again at the interval found, three rounds are a schedule."""
-    tasks, fabric = one_message(3200), line(2)
-    block = block_of(tasks, fabric)
-    place = same_place(block)
-    whole = compose([Copy(block, 0, *place), Copy(block, second, *place)], fabric, FIGURES)
-    interval = interval_cycles(whole)
-    assert interval >= 480
-    check_interval(whole, interval)
-    rounds = [Copy(block, start + n * interval, *place) for n in range(3) for start in (0, second)]
-    schedule, joined = flatten(compose(rounds, fabric, FIGURES))
-    assert prove(schedule, joined, fabric, FIGURES).conflicts == 0
-    with pytest.raises(ScheduleError):
-        check_interval(whole, second)  # the second window of a round falls on the first of the next
+def test_a_place_holds_its_chips_and_all_shortest_ways() -> None:
+    fabric = line(6)
+    pieces = pieces_of(program([(0,), (4,)], 1, 1), exchange)
+    hop = next(piece for piece in pieces if piece.is_hop)
+    place = Places(fabric).of(hop, message_pairs(hop.template.tasks))
+    assert sorted(place.vertices.tolist()) == [0, 1, 2, 3, 4]
+    part, links = subgraph(fabric, place.vertices)
+    assert np.array_equal(place.vertices[part.link_source], fabric.link_source[links])
+    assert np.array_equal(place.vertices[part.link_target], fabric.link_target[links])
+    assert np.array_equal(links[part.reverse], fabric.reverse[links])
+
+
+def test_what_cannot_be_reached_is_refused() -> None:
+    apart = from_cables("apart", 4, [(0, 1, "local", 1.0), (2, 3, "local", 1.0)])
+    with pytest.raises(FabricError, match="no path from chip 1 to chip 2"):
+        composed(program([(1,), (2,)], 1, 1), apart)
 
 
 def test_nothing_composes_to_nothing() -> None:
-    whole = compose([], line(2), FIGURES)
-    assert (whole.makespan_cycles, whole.vector_hops, interval_cycles(whole)) == (0, 0, 1)
-    empty = block_of(TaskBuilder(CLOCK_HZ).build(), line(2))
-    assert compose([Copy(empty, 5, *same_place(empty))], line(2), FIGURES).makespan_cycles == 5
+    whole = compose([], Places(line(2)), FIGURES)
+    assert (whole.makespan_cycles, whole.vector_hops, whole.occupancy_cycles(), len(whole.flatten().start)) == (0, 0, 0, 0)
