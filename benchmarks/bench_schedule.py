@@ -12,12 +12,16 @@ import numpy as np
 
 from dcsim.fabric.dragonfly import lpu_dragonfly
 from dcsim.fabric.graph import Fabric
-from dcsim.network.scheduled.compose import Block, Copy, compose, same_place
-from dcsim.network.scheduled.figures import Figures
+from dcsim.llm.program import Shape
+from dcsim.network.iteration import compile_shape, scheduled_network
+from dcsim.network.scheduled.bound import find_bound
+from dcsim.network.scheduled.figures import Figures, figures_of
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import LINK, MATRIX, MESSAGE, VECTOR, TaskBuilder, Tasks
+from dcsim.spec.load import load
+from dcsim.study.machine import build
 
 CLOCK_HZ = 900e6
 FIGURES = Figures(CLOCK_HZ, 320, 24, 217, 24, 334, 335, 60, 64, 6)
@@ -85,24 +89,32 @@ def measure(tasks: Tasks, fabric: Fabric, replayed: bool) -> dict[str, float]:
         "compile_s": compiled - begun, "prove_s": proved - compiled, "replay_s": ended - proved,
         "compile_vector_hops_per_s": proof.vector_hops / (compiled - begun),
         "prove_vector_hops_per_s": proof.vector_hops / (proved - compiled),
-        "makespan_cycles": cycles, "bound_ratio": schedule.makespan_cycles / max(1, schedule.bound_cycles),
+        "makespan_cycles": cycles,
+        "bound_ratio": schedule.makespan_cycles / max(1, find_bound(schedule, tasks, fabric, FIGURES).cycles),
     }
 
 
-def prefill(layers: int, rows: int, fabric: Fabric) -> dict[str, float]:
-    """A layer compiled, proved and replayed once, then composed `layers` times."""
-    tasks = layer(rows)
+def shape(topology: str, asked: Shape) -> dict[str, float]:
+    """One iteration of a shipped topology: timed alone as a run does, then spelled out whole, proved and replayed."""
+    machine = build(load(topology).spec)
+    spec, fabric = machine.spec, machine.fabric
+    figures = figures_of(scheduled_network(spec), spec.chip.clock_hz)
     for _ in range(2):
         begun = time.perf_counter()
-        schedule = compile_schedule(tasks, fabric, FIGURES)
-        prove(schedule, tasks, fabric, FIGURES)
-        replay(schedule, tasks, fabric, FIGURES)
-        one = Block(schedule, tasks, fabric)
-        place, span = same_place(one), schedule.makespan_cycles
-        whole = compose([Copy(one, n * span, *place) for n in range(layers)], fabric, FIGURES)
+        machine.time(asked)
+        timed = time.perf_counter()
+        compiled = compile_shape(spec, machine.places, machine.mapping, asked)
+        spelled = time.perf_counter()
+        proof = prove(compiled.schedule, compiled.tasks, fabric, figures)
+        proved = time.perf_counter()
+        replay(compiled.schedule, compiled.tasks, fabric, figures)
         ended = time.perf_counter()
-    return {"vector_hops": whole.vector_hops, "total_s": ended - begun,
-            "bound_ratio": span / max(1, schedule.bound_cycles)}
+    bound = find_bound(compiled.schedule, compiled.tasks, fabric, figures, compiled.piece_starts).cycles
+    return {
+        "pieces": len(compiled.piece_starts), "pieces_compiled": compiled.pieces_compiled, "vector_hops": proof.vector_hops,
+        "time_s": timed - begun, "compile_s": spelled - timed, "prove_s": proved - spelled, "replay_s": ended - proved,
+        "total_s": ended - timed, "bound_ratio": compiled.schedule.makespan_cycles / bound,
+    }
 
 
 def main() -> None:
@@ -111,7 +123,9 @@ def main() -> None:
     cases = {
         "block of 8 chips": measure(layer(1), fabric, True),
         "decode, 180 stages": measure(decode(180), fabric, True),
-        "prefill, 512 tokens, 80 layers": prefill(80, 512, fabric),
+        "8rack, decode": shape("8rack", Shape(1, 2048)),
+        "8rack, prompt of 512 tokens": shape("8rack", Shape(1, 512, 512)),
+        "1500chip, decode": shape("1500chip", Shape(1, 2048)),
         f"all-to-all, {CHIPS} chips": measure(all_to_all(CHIPS), fabric, False),
     }
     for name, result in cases.items():
