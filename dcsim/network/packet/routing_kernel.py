@@ -111,7 +111,7 @@ def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
     return chosen
 
 
-@leaf
+@part
 def own_link(s: State, vertex: int, chip: int, draw: int) -> int:
     """The link from a switch to a chip cabled to it; parallel ones by the draw. -1 for none."""
     count = 0

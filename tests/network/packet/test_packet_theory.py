@@ -192,8 +192,9 @@ def test_dragonfly_valiant_is_within_six_percent_of_its_bound(shape, bound, slot
     assert 0.94 * bound <= got <= 1.01 * bound
 
 
-@sizes(slots=(3000, 2000, 1000), slow=(300,))
+@sizes(slots=(3000, 2000, 1000))
 def test_dragonfly_minimal_carries_uniform_traffic(shape, slots):
+    """Queues take about 1000 slots to fill at this load, which 9702 endpoints make too many packets for a test."""
     assert accepted(cached_dragonfly(*shape), slotted(), 0.96, slots) >= 0.95
 
 
