@@ -18,6 +18,7 @@ class Clock(Section):
     jitter_max_cycles: Count = Field(description="Largest deviation of a link's latency from its mean.")
     slack_cycles: Count = Field(description="Cycles a receiver waits beyond the nominal arrival.")
     deskew: Literal["layer", "stage", "iteration"] = Field(description="Program points at which drift is absorbed.")
+    deskew_cycles: Positive = Field(description="By layer, a longer layer absorbs drift this often within, in cycles.")
 
 
 class ScheduledNetwork(Named):

@@ -51,7 +51,7 @@ def power(machine: Machine, shape: Shape) -> dict[str, Any]:
 def _work(machine: Machine, shape: Shape) -> Work:
     spec, time = machine.spec, machine.time(shape)
     if spec.network.kind == "scheduled":
-        compiled = compile_shape(spec, machine.fabric, machine.mapping, shape)
+        compiled = compile_shape(spec, machine.places, machine.mapping, shape)
         tasks, hz = compiled.tasks, spec.chip.clock_hz
         start, last = compiled.schedule.start / hz, compiled.schedule.last_out / hz
     else:

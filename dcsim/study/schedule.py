@@ -18,6 +18,7 @@ from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
 from dcsim.network.scheduled.figures import Figures, figures_of
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
+from dcsim.spec.network import Clock
 from dcsim.study.machine import Machine
 
 
@@ -36,7 +37,7 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     prove_s, began = perf_counter() - began, perf_counter()
     perfect = replay(compiled.schedule, compiled.tasks, fabric, figures)
     replay_s = perf_counter() - began
-    points = deskew_points(compiled, network.clock.deskew)
+    points = deskew_points(compiled, network.clock)
     clocks = drifting_clocks(fabric, network.clock, seed, points, compiled.schedule)
     drifting = replay(compiled.schedule, compiled.tasks, fabric, figures, clocks)
     if trace is not None:
@@ -58,15 +59,20 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     }
 
 
-def deskew_points(compiled: Compiled, deskew: str) -> NDArray[np.int64]:
-    """Program cycles at which all chips absorb drift: where each block, or each stage, begins; none for "iteration"."""
-    starts = [int(compiled.schedule.start[task]) for task in compiled.block_starts if task < len(compiled.schedule.start)]
-    if deskew == "iteration":
-        starts = []
-    elif deskew == "stage":
+def deskew_points(compiled: Compiled, clock: Clock) -> NDArray[np.int64]:
+    """Program cycles at which all chips absorb drift: where each stage begins; or each block, and every `deskew_cycles`
+    within a longer one; none for "iteration".
+    """
+    starts = np.array([compiled.schedule.start[t] for t in compiled.block_starts if t < len(compiled.schedule.start)], np.int64)
+    if clock.deskew == "iteration":
+        starts = starts[:0]
+    elif clock.deskew == "stage":
         counts = np.cumsum([0, *(len(stage.blocks) for stage in compiled.program.stages)])[:-1]
-        starts = [starts[i] for i in counts if i < len(starts)]
-    return np.unique(np.array([s for s in starts if s > 0], np.int64))
+        starts = starts[counts[counts < len(starts)]]
+    else:
+        ends = np.append(starts[1:], compiled.schedule.makespan_cycles)
+        starts = np.concatenate([np.arange(s, max(e, s + 1), clock.deskew_cycles) for s, e in zip(starts, ends, strict=True)])
+    return np.unique(starts[starts > 0])
 
 
 def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str, float]:
@@ -99,5 +105,5 @@ def _slack_needed(machine: Machine, shape: Shape, seed: int, slack: int) -> int:
     clock = network.clock.model_copy(update={"slack_cycles": slack})
     spec = machine.spec.model_copy(update={"network": network.model_copy(update={"clock": clock})})
     compiled = compile_shape(spec, machine.places, machine.mapping, shape)
-    clocks = drifting_clocks(machine.fabric, clock, seed, deskew_points(compiled, clock.deskew), compiled.schedule)
+    clocks = drifting_clocks(machine.fabric, clock, seed, deskew_points(compiled, clock), compiled.schedule)
     return slack_needed_cycles(compiled.schedule, machine.fabric, clocks, network.link_cycles)

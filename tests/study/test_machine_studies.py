@@ -7,6 +7,9 @@ import pytest
 
 from dcsim.errors import FabricError, ScheduleError, SpecError
 from dcsim.llm.program import Shape
+from dcsim.network.iteration import compile_shape, scheduled_network
+from dcsim.network.scheduled.bound import find_bound
+from dcsim.network.scheduled.figures import figures_of
 from dcsim.spec.load import load
 from dcsim.study.collective import collective
 from dcsim.study.iteration import iteration, shape_of
@@ -129,6 +132,22 @@ def test_the_smallest_safe_slack_is_safe_and_smallest():
     schedule(machine("64chip", f"clock.slack_cycles={slack}"), DECODE)
     with pytest.raises(ScheduleError, match=r"late on link \d+: read in cycle \d+"):
         schedule(machine("64chip", f"clock.slack_cycles={slack - 1}"), DECODE)
+
+
+def test_a_prompt_through_a_large_llm_keeps_to_its_bound():
+    big = machine("8rack")
+    compiled = compile_shape(big.spec, big.places, big.mapping, Shape(1, 512, 512))
+    figures = figures_of(scheduled_network(big.spec), big.spec.chip.clock_hz)
+    bound = find_bound(compiled.schedule, compiled.tasks, big.fabric, figures, compiled.piece_starts)
+    assert bound.cycles <= compiled.schedule.makespan_cycles <= 1.15 * bound.cycles
+
+
+def test_long_layers_of_a_prompt_absorb_drift_within_them():
+    prompt = Shape(1, 512, 512)
+    result = schedule(machine(), prompt)
+    assert result["replay_drifting_cycles"] == result["makespan_cycles"]
+    with pytest.raises(ScheduleError, match="vector late"):
+        schedule(machine("64chip", "clock.deskew_cycles=10_000_000"), prompt)
 
 
 def test_drift_that_is_not_absorbed_fails_loudly():

@@ -32,7 +32,7 @@ from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder
 from dcsim.spec.network import Clock, ScheduledNetwork
 
-CLOCK = Clock(drift="100 ppm", exchange_cycles=256, jitter_cycles=3, jitter_max_cycles=11, slack_cycles=24,
+CLOCK = Clock(drift="100 ppm", exchange_cycles=256, jitter_cycles=3, jitter_max_cycles=11, slack_cycles=24, deskew_cycles=20_000,
               deskew="layer")
 
 
