@@ -134,8 +134,9 @@ def test_the_smallest_safe_slack_is_safe_and_smallest():
         schedule(machine("64chip", f"clock.slack_cycles={slack - 1}"), DECODE)
 
 
-def test_a_prompt_through_a_large_llm_keeps_to_its_bound():
-    big = machine("8rack")
+@pytest.mark.parametrize("name", ["64chip", "8rack"])
+def test_a_prompt_keeps_to_its_bound(name):
+    big = machine(name)
     compiled = compile_shape(big.spec, big.places, big.mapping, Shape(1, 512, 512))
     figures = figures_of(scheduled_network(big.spec), big.spec.chip.clock_hz)
     bound = find_bound(compiled.schedule, compiled.tasks, big.fabric, figures, compiled.piece_starts)
