@@ -152,12 +152,11 @@ def test_send_and_receive_of_16_kb_inside_an_h100_node():
     assert 6.0 < engine.iteration().finish_ps * 1e-6 < 7.0
 
 
-@pytest.mark.parametrize(("nodes", "model_us"), [(2, 25.2), (3, 25.2)])
-def test_all_reduce_of_128_bytes_on_h100_nodes_is_nccls_model_not_the_measurement(nodes, model_us):
-    """NCCL's model, tree LL: 6.8 + 2 (7 x 0.6 + 1 x 5.0) = 25.2 us on 2 or 3 nodes of 8; measured: 61.6 us.
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_calibrated_all_reduce_of_128_bytes_on_h100_nodes_is_the_measurement_not_nccls_model(nodes):
+    """Measured on 2 and 3 nodes of 8: 61.6 us, to which the hops across nodes are fitted.
 
-    The library's constants are its own model's, so the model is met (a binomial tree has as many steps inside a node as
-    its chain of 7 is long in time, within 12 %) and the measurement is not, by more than a factor of two.
+    NCCL's own model, tree LL, says 6.8 + 2 (7 x 0.6 + 1 x 5.0) = 25.2 us for both.
     """
     spec = load("h100x16", settings=[f"fabric.endpoints={8 * nodes}"]).spec
     fabric = build_fabric(spec.fabric)
@@ -169,5 +168,5 @@ def test_all_reduce_of_128_bytes_on_h100_nodes_is_nccls_model_not_the_measuremen
     exchange(builder, Collective("x", "all_reduce", 128, 1), chips, [[] for _ in chips])
     engine = Engine(fabric, layers.figures, place_calls(builder.build(), fabric), software_of(layers))
     time_us = engine.iteration().finish_ps * 1e-6
-    assert time_us == pytest.approx(model_us, rel=0.12)
-    assert time_us < 61.6 / 2
+    assert time_us == pytest.approx(61.6, rel=0.02)
+    assert time_us > 2 * 25.2
