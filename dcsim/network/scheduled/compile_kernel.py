@@ -131,6 +131,20 @@ def _ready(start: int, ready_last: int, vectors: int, k: int) -> Any:
 
 
 @njit(cache=True)
+def _stride(ways: Ways, slot: int, span: int, open_paths: int, vectors: int) -> Any:
+    """Cycles between vectors on each of so many paths, of a message whose vectors are ready over `span` cycles.
+
+    In step, the nearest to that: a smaller stride starts later, to end when the last vector is ready, a larger one ends later.
+    """
+    pace = max(slot, ways.spread // vectors, -(-span * open_paths // (vectors - 1)))
+    if ways.step == 1:
+        return pace
+    if 2 * pace > ways.step:
+        return max(1, (2 * pace + ways.step - 1) // (2 * ways.step)) * ways.step
+    return ways.step // min((2 * ways.step + pace) // (2 * pace), ways.step // slot)
+
+
+@njit(cache=True)
 def _place_message(
     table: Array, ways: Ways, links: Links, out: Flows, task: int, start: int, ready_last: int,
     scratch: tuple[Array, ...],
@@ -139,13 +153,16 @@ def _place_message(
 
     Vectors go to the path whose next slot arrives first: while only q paths are open (the others arrive later
     than these can carry), the vectors go round these q, so vectors arrive in their order and each round is q
-    flows. The first is the latest line's start such that no vector arrives after the line.
+    flows. A stream in step that leaves room for others takes one path. The first is the latest line's start such
+    that no vector arrives after the line.
     """
     paths, hops, arrival, ends, spot = scratch
     source, target, vectors = table[task, CHIP], table[task, TARGET], table[task, SIZE]
     slot = links.slot
     ready = _ready(start, ready_last, vectors, 0)
     count = find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival)
+    if ways.step > 1 and _stride(ways, slot, ready_last - start, 1, vectors) >= 2 * slot:
+        count = 1
     k, last, end_count = 0, 0, 0
     for open_paths in range(1, count + 1):
         take = vectors - k
@@ -153,9 +170,9 @@ def _place_message(
             take = min(take, open_paths * ((arrival[open_paths] - arrival[open_paths - 1]) // slot))
         for p in range(min(open_paths, take)):
             run = (take - p + open_paths - 1) // open_paths
-            stride = max(slot, -(-(ready_last - start) * open_paths // (vectors - 1)))
-            stride = -(-stride // ways.stride_unit) * ways.stride_unit
-            ready = _ready(start, ready_last, vectors, k + p)
+            stride = _stride(ways, slot, ready_last - start, open_paths, vectors)
+            ready = max(_ready(start, ready_last, vectors, k + p),
+                        _ready(start, ready_last, vectors, k + p + (run - 1) * open_paths) - (run - 1) * stride)
             there = place_flow(ways, links, out, paths[p], hops[p], ready, task, k + p, open_paths, run, stride, spot)
             last = max(last, there + (run - 1) * stride)
             ends[end_count, 0], ends[end_count, 1] = k + p, there

@@ -22,10 +22,11 @@ HOPS_MAX = 127  # longest path a message may take, in links
 PATHS_MAX = 32  # paths one message may be spread over
 
 # The fabric and the figures a flow needs. `hop` includes the slack; `wait_max` is the longest wait for a link;
-# `most_hops` the farthest that any message of the program goes; strides are multiples of `stride_unit`.
+# `most_hops` the farthest that any message of the program goes. Strides are `step` times or divided by a whole number, and
+# a stream takes at least `spread` cycles; 1 and 0: streams go as they come.
 Ways = namedtuple("Ways", [
     "first_link", "link_target", "row", "distance",
-    "hop", "forward", "send", "receive", "wait_max", "detours_max", "most_hops", "stride_unit",
+    "hop", "forward", "send", "receive", "wait_max", "detours_max", "most_hops", "step", "spread",
 ])
 
 # Growing output, for a Schedule: `runs` [flow, 4] and `paces` [flow, 2] with the columns below, the bursts of all flows in

@@ -22,6 +22,7 @@ FIRST_ROOM = 4  # blocks a link gets room for at its first use
 # Few arrays with named columns, and small functions inlined: compiled code counts references per array and call.
 Links = namedtuple("Links", [
     "slot",  # cycles of one vector
+    "in_step",  # whether combs are put so that more of them fit, rather than as soon as can be
     "state",  # [link, 8] the columns below
     "blocks",  # [pool, 2] start and end of blocks, a link's own in one sorted piece
     "combs",  # [comb, 4] start, teeth, period, next older comb of the link or -1
@@ -32,12 +33,12 @@ Links = namedtuple("Links", [
 BEGIN, COUNT, ROOM, COMB, TAIL, CLAIM, LOAD = range(7)
 
 
-def make_links(link_count: int, slot: int, bursts: int) -> Links:
+def make_links(link_count: int, slot: int, bursts: int, in_step: bool) -> Links:
     """Idle links with room for about `bursts` bursts; large arrays come from numpy, which asks for huge pages."""
     state = np.zeros((link_count, 8), np.int64)
     state[:, COMB] = -1
     blocks = np.empty((64 + bursts, 2), np.int64)
-    return Links(slot, state, blocks, np.empty((64, 4), np.int64), np.array([0, 0, FIRST_ROOM]))
+    return Links(slot, in_step, state, blocks, np.empty((64, 4), np.int64), np.array([0, 0, FIRST_ROOM]))
 
 
 @njit(cache=True)
@@ -60,7 +61,7 @@ def lacks_links(links: Links, bursts: int) -> Any:
 def grow_links(links: Links, bursts: int) -> Links:
     """The same links with room for `bursts` more bursts, wherever they go."""
     room = bursts * 2 * links.used[2]
-    return Links(links.slot, links.state, grown(links.blocks, links.used[0], room),
+    return Links(links.slot, links.in_step, links.state, grown(links.blocks, links.used[0], room),
                  grown(links.combs, links.used[1], bursts), links.used)
 
 
@@ -108,8 +109,10 @@ def _shift_past_comb(
     # Pieces that end before the comb begins cannot clash; of equal periods the first two that can tell for all.
     first = max(0, (comb_start - cycle - width) // period)
     last = min(teeth, (comb_end - cycle) // period + 1)
-    if period == comb_period:
+    if period % comb_period == 0:
         last = min(last, first + 3)
+    elif comb_period % period == 0:
+        last = min(last, first + comb_period // period + 2)
     for j in range(first, last):
         at = cycle + j * period
         i = max(0, (at - slot - comb_start) // comb_period + 1)  # first tooth that ends after `at`
@@ -118,6 +121,52 @@ def _shift_past_comb(
                 return comb_end - cycle  # nothing fits between its teeth
             return comb_start + i * comb_period + slot - at
     return 0
+
+
+@njit(cache=True)
+def _clear(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
+    """Whether a comb may start at `cycle`."""
+    comb = links.state[link, COMB]
+    while comb >= 0:
+        if _shift_past_comb(cycle, teeth, period, links.slot, links.combs[comb, 0], links.combs[comb, 1],
+                            links.combs[comb, 2], links.slot) > 0:
+            return False
+        comb = links.combs[comb, 3]
+    if links.state[link, COUNT] > 0:
+        blocks_end = links.blocks[links.state[link, BEGIN] + links.state[link, COUNT] - 1, 1]
+        for j in range(min(teeth, max(0, (blocks_end - cycle) // period + 1))):
+            at = cycle + j * period
+            if _after_blocks(links, link, at, links.slot)[0] > at:
+                return False
+    return True
+
+
+@njit(cache=True)
+def _beside_comb(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
+    """Where a comb finds room in step with the one last put on the link, within its period from `cycle` on; or -1.
+
+    Its period is halved until slots just fit, and the parts are tried in such an order that those still free
+    make combs of as short a period as can be: the half first, then quarters.
+    """
+    comb = links.state[link, COMB]
+    while comb >= 0 and links.combs[comb, 0] + (links.combs[comb, 1] - 1) * links.combs[comb, 2] + links.slot <= cycle:
+        comb = links.combs[comb, 3]
+    if comb < 0 or max(links.combs[comb, 2], period) % min(links.combs[comb, 2], period) > 0:
+        return -1
+    start, parts = links.combs[comb, 0], 1
+    while period >= 2 * parts * links.slot:
+        parts *= 2
+    part = 0
+    for _ in range(parts):
+        at = cycle + (start + part * period // parts - cycle) % period
+        if _clear(links, link, at, teeth, period):
+            return at
+        bit = parts // 2  # the next part in order of the mirrored number
+        while bit > 0 and part & bit:
+            part ^= bit
+            bit //= 2
+        part |= bit
+    return -1
 
 
 @njit(cache=True, inline="always")
@@ -129,6 +178,10 @@ def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> 
     teeth, period, width = _shape(vectors, stride, links.slot)
     if teeth == 1 and links.state[link, COMB] < 0:
         return _after_blocks(links, link, cycle, width)
+    if teeth > 1 and links.in_step:
+        beside = _beside_comb(links, link, cycle, teeth, period)
+        if beside >= 0:
+            return beside, -1
     for _ in range(BUMPS_MAX):
         begun = cycle
         end = links.state[link, BEGIN] + links.state[link, COUNT]

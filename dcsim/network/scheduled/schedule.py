@@ -13,6 +13,7 @@ from dcsim.network.scheduled.figures import Figures
 from dcsim.network.tasks import MESSAGE, Tasks
 
 LATER_PART = 16  # results that begin sooner may end later by no more than this part of the program
+IN_STEP_PART = 32  # what streams in step may be later, for the room they leave
 
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
@@ -148,25 +149,58 @@ def solve(problem: Problem, before: Before) -> Schedule:
 
     The task that can start first is placed first; of equals the one with most work behind it. Minimal paths are
     compiled first, vectors leaving as they become ready. Where a message takes a link for longer than one more hop
-    would cost, two things more are tried: to let vectors leave every whole slot, or every second one, so that streams
-    fit between one another's vectors, kept if it is less late; and, where detours could relieve the busiest link, to
-    spread vectors over them as they arrive soonest, kept if it is shorter. Same input, same bytes.
+    would cost, more is tried: other paces (see `_paces`), and, where detours could relieve the busiest link, to spread
+    vectors over them as they arrive soonest, kept if that is shorter. Same input, same bytes.
     """
-    figures, unit = problem.figures, 1
-    best = _place(problem, before, 0, unit)
+    figures, chosen = problem.figures, AS_READY
+    best = as_ready = _place(problem, before, 0, chosen)
     if not problem.long:
         return best
-    for slots in (1, 2):
-        if (best.stride % (slots * figures.slot_cycles)).any():
-            even = _place(problem, before, 0, slots * figures.slot_cycles)
-            later = even.makespan_cycles - best.makespan_cycles
-            if later * LATER_PART <= best.makespan_cycles and _lateness(problem, even) < _lateness(problem, best):
-                best, unit = even, slots * figures.slot_cycles
+    tried = {pace: _place(problem, before, 0, pace) for pace in _paces(problem, before, as_ready)}
+    in_time = {pace: schedule for pace, schedule in tried.items()
+               if (schedule.makespan_cycles - as_ready.makespan_cycles) * LATER_PART <= as_ready.makespan_cycles}
+    lateness = {pace: _lateness(problem, schedule) for pace, schedule in ({AS_READY: as_ready} | in_time).items()}
+    least = min(lateness.values())
+    in_step = [pace for pace, late in lateness.items() if pace.in_step and (late - least) * IN_STEP_PART <= late]
+    chosen = min(in_step or lateness, key=lambda pace: lateness[pace])
+    best = in_time.get(chosen, as_ready)
     if figures.detours_max and _detours_relieve(best, problem.fabric):
-        spread = _place(problem, before, figures.detours_max, unit)
+        spread = _place(problem, before, figures.detours_max, chosen)
         if spread.makespan_cycles < best.makespan_cycles:
             best = spread
     return best
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How streams leave: strides are `step` cycles times or divided by a whole number, and a stream takes `spread` or more."""
+
+    step: int
+    spread: int
+
+    @property
+    def in_step(self) -> bool:
+        """Whether streams of one another's rhythm leave room for more such, and so for later pieces."""
+        return self.step > 1 and not self.spread
+
+
+AS_READY = Pace(1, 0)
+
+
+def _paces(problem: Problem, before: Before, as_ready: Schedule) -> list[Pace]:
+    """Paces by which more streams may fit on a link than when each leaves as it becomes ready.
+
+    In step with the streams that are there already, in step with the slowest of its own, or all spread over the time
+    that the busiest link needs for them.
+    """
+    slot = problem.figures.slot_cycles
+    runs = before.runs[before.runs[:, 3] >= 2 * slot]
+    strides, which = np.unique(runs[:, 3], return_inverse=True)
+    steps = [int(strides[np.bincount(which, runs[:, 2]).argmax()])] if len(strides) else []
+    steps.append(int(as_ready.stride.max(initial=0)))
+    paces = [Pace(step, 0) for step in dict.fromkeys(steps) if step >= 2 * slot]
+    busiest = int(as_ready.link_cycles(problem.fabric.link_count).max(initial=0))
+    return [*paces, Pace(slot, busiest)] if busiest else paces
 
 
 def _lateness(problem: Problem, schedule: Schedule) -> int:
@@ -196,7 +230,7 @@ def _lightest(fabric: Fabric, load: Int64, vertex: int) -> dict[int, int]:
     return found
 
 
-def _place(problem: Problem, before: Before, detours_max: int, stride_unit: int) -> Schedule:
+def _place(problem: Problem, before: Before, detours_max: int, pace: Pace) -> Schedule:
     from dcsim.network.scheduled import compile_kernel as kernel
     from dcsim.network.scheduled.flows_kernel import Ways, make_flows
     from dcsim.network.scheduled.links_kernel import make_links, take_runs
@@ -205,11 +239,11 @@ def _place(problem: Problem, before: Before, detours_max: int, stride_unit: int)
     slot = figures.slot_cycles
     ways = Ways(fabric.first_link, fabric.link_target, problem.column, problem.distance, figures.hop_cycles,
                 figures.forward_cycles, figures.send_cycles, figures.receive_cycles, figures.buffer_vectors * slot,
-                detours_max, problem.most_hops, stride_unit)
+                detours_max, problem.most_hops, pace.step, pace.spread)
     program = kernel.Program(problem.table, problem.before_start, problem.before, before.given_start, before.given)
     times = kernel.Times(np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64),
                          np.zeros((count, 4), np.int64))
-    links = make_links(fabric.link_count, slot, problem.bursts)
+    links = make_links(fabric.link_count, slot, problem.bursts, pace.in_step)
     if len(before.runs):
         links = take_runs(links, before.runs)
     out = kernel.place_all(program, ways, problem.order, problem.rank, problem.offset, problem.after, links,

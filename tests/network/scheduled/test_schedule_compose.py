@@ -12,16 +12,21 @@ from dcsim.errors import FabricError
 from dcsim.fabric.dragonfly import lpu_dragonfly
 from dcsim.fabric.graph import Fabric, from_cables, subgraph
 from dcsim.llm.blocks import Block, Collective, Operation
-from dcsim.llm.program import Program, Stage
+from dcsim.llm.program import Program, Shape, Stage
 from dcsim.network.collectives import VectorUnit, add_collective
+from dcsim.network.iteration import compile_shape, scheduled_network
 from dcsim.network.lower import Piece, join, pieces_of
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.compose import Composition, compose
+from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.links_kernel import earliest, make_links, occupy
 from dcsim.network.scheduled.places import Places, message_pairs
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import TaskBuilder, Tasks
+from dcsim.spec.load import load
+from dcsim.study.machine import build
 
 UNIT = VectorUnit(320, 118)
 
@@ -93,6 +98,37 @@ def test_a_prompt_chunk_keeps_to_its_bound(cycles: int) -> None:
     whole, schedule, tasks, _ = composed(program(nodes(3), 3, 300, cycles), fabric)
     bound = find_bound(schedule, tasks, fabric, FIGURES, whole.task_starts())
     assert bound.cycles <= schedule.makespan_cycles <= 1.15 * bound.cycles
+
+
+@pytest.mark.parametrize(("topology", "shape"), [
+    ("8rack", Shape(1, 512, 512)), ("64chip", Shape(1, 512, 512)), ("1500chip", Shape(8, 2048)), ("1500chip", Shape(1, 128, 128)),
+], ids=str)
+def test_shipped_mappings_keep_to_their_bound(topology: str, shape: Shape) -> None:
+    """Also where a stage spans two nodes, so that all its exchanges share the few cables between them."""
+    machine = build(load(topology).spec)
+    spec = machine.spec
+    figures = figures_of(scheduled_network(spec), spec.chip.clock_hz)
+    whole = compile_shape(spec, machine.places, machine.mapping, shape)
+    prove(whole.schedule, whole.tasks, machine.fabric, figures)
+    bound = find_bound(whole.schedule, whole.tasks, machine.fabric, figures, whole.piece_starts)
+    assert bound.cycles <= whole.schedule.makespan_cycles <= 1.15 * bound.cycles
+
+
+def test_streams_in_step_leave_room_for_a_faster_one() -> None:
+    """Of a link with room for five vectors in 122 cycles two streams take one each; a stream of two in 122 still fits.
+
+    One after another as soon as they can, the two lie so that no vector fits in both halves of the 122 cycles.
+    """
+    starts = {}
+    for in_step in (True, False):
+        links, found = make_links(1, 24, 8, in_step), []
+        for cycle, vectors, stride in ((0, 1000, 122), (26, 1000, 122), (50, 2000, 61)):
+            start, place = earliest(links, 0, cycle, vectors, stride)
+            occupy(links, 0, start, vectors, stride, place)
+            found.append(start)
+        starts[in_step] = found
+    assert starts[True][2] < 3 * 122
+    assert starts[False][2] >= 999 * 122
 
 
 def test_the_bound_of_shared_links_adds_up_over_pieces() -> None:
