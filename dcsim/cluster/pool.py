@@ -94,8 +94,9 @@ class Pool:
     def tables(self) -> tuple[dict[str, Table], float]:
         """The run's requests, gaps and limits tables at its end, and the mean number of requests in the system."""
         end = self.end_ps
-        pool_kernel.settle(self._s, end)
-        self._take_sums()
+        if self._s.now[c.CLOSED] < self._s.now[c.KNOWN]:
+            pool_kernel.settle(self._s, end)
+            self._take_sums()
         s = self._s
         self._write(s.requests[: s.now[c.KNOWN] - s.now[c.BASE]], int(s.now[c.BASE]))
         used = s.gaps[s.gaps[:, 1] > 0].tolist()

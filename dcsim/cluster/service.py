@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import chain
 
 from dcsim.cluster.chain import work_limits
-from dcsim.cluster.detailed import Detailed
 from dcsim.cluster.faults import fault_rows
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
@@ -55,6 +54,8 @@ def serve(
         if first is None or (first.session < 0).all():
             return _serve_plain(spec, fabric, placement, programs, blocks, names, rows, skip, progress)
         traffic = blocks
+    from dcsim.cluster.detailed import Detailed
+
     run = Detailed(
         spec, fabric, placement, programs, traffic, names, priorities, rows, skip=skip, seed=seed,
         record_rounds=record_rounds, progress=progress,
