@@ -3,7 +3,6 @@
 Iteration times are made up (linear in batch, context and new tokens), so only the service zoom is measured.
 """
 
-import resource
 import sys
 import tempfile
 import time
@@ -73,4 +72,3 @@ def stream(requests: int = 5_000_000) -> None:
     """Serve five million requests, rows to a file."""
     with tempfile.TemporaryDirectory() as folder:
         run(requests, 45, replicas=4, folder=folder)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
-import time
+import sys
 from dataclasses import dataclass
 
 
@@ -28,16 +29,25 @@ def command(arguments: list[str], runs: int = 5, warmup: int = 1) -> Usage:
     return Usage(*(statistics.median(column) for column in zip(*samples, strict=True)))
 
 
-def _once(arguments: list[str]) -> tuple[float, float, float]:
-    start = time.perf_counter()
+# A process starts with the peak memory of the one that made it, so a small process makes the one that is measured.
+_MEASURE = """
+import json, os, subprocess, sys, time
+begun = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+process.returncode = 0
+wall_s = time.perf_counter() - begun
+print(json.dumps([status, wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
+"""
+
+
+def _once(arguments: list[str]) -> list[float]:
     usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen(arguments, env=usual, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
+    measuring = [sys.executable, "-S", "-c", _MEASURE, *arguments]
+    status, *figures = json.loads(subprocess.run(measuring, env=usual, stdout=subprocess.PIPE, check=True).stdout)
     if status:
         raise RuntimeError(f"{arguments} ended with status {status}")
-    process.returncode = 0
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return figures
 
 
 def row(name: str, value: str, target: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ SCHEMA_VERSION = 1
 
 Targets = Mapping[str, tuple[float, float]]  # class -> (TTFT, TPOT) in seconds
 
+_NUMBER = re.compile(r"\d[\d,.]*")
 _CLASS_COLUMNS = ("status", "ttft_s", "tpot_s", "e2e_s")
 
 # Student's t, 97.5th percentile for 1, 2, ... 30 degrees of freedom, and its limit (the normal distribution's).
@@ -158,6 +160,21 @@ def class_table(requests: Table, *, targets: Targets, elapsed_s: float, warmup_s
     return {
         "klass": np.array(columns[0], "U"), "metric": np.array(columns[1], "U"), "value": np.array(columns[2], float)
     }
+
+
+def reasons(requests: Table) -> list[dict[str, Any]]:
+    """Why requests were rejected or failed, the most frequent first.
+
+    Each has its `status`, the first such `reason`, how many `requests` differ from it in numbers only, and whether none does.
+    """
+    lost = np.flatnonzero(np.isin(requests["status"], (REJECTED, FAILED)))
+    kinds: dict[tuple[str, str], dict[str, Any]] = {}
+    for status, reason in zip(requests["status"][lost].tolist(), requests["reason"][lost].tolist(), strict=True):
+        first = {"status": status, "reason": reason, "requests": 0, "alike": True}
+        kind = kinds.setdefault((status, _NUMBER.sub("", reason)), first)
+        kind["requests"] += 1
+        kind["alike"] &= reason == kind["reason"]
+    return sorted(kinds.values(), key=lambda kind: -int(kind["requests"]))
 
 
 def _per(amount: float, base: float) -> float | None:

@@ -71,8 +71,10 @@ def print_run(run: Run) -> None:
 
 
 def _only_if_there(run: Run) -> list[tuple[str, str]]:
-    """Lines about faults and about KV between separate pools, where there are any."""
-    s, copies, rows = run.summary, run.meta.get("kv_copies"), []
+    """Lines about requests lost, about faults and about KV between separate pools, where there are any."""
+    s, copies = run.summary, run.meta.get("kv_copies")
+    rows = [(why["status"], f"{why['requests']:,}{'' if why['alike'] else ', the first'}: {why['reason']}")
+            for why in run.meta.get("reasons", [])]
     if copies:
         rows.append(("KV between pools", f"{format_bytes(copies['sent_bytes'])} over {copies['links']} links; the busiest, a "
                      f"{copies['busiest_class']} one, is held {_percent(copies['busiest_fraction'])} of the time"))
@@ -244,6 +246,8 @@ def print_workload(result: dict[str, Any]) -> None:
     top = max(counts, default=0)
     bars = "".join(" \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"[-(-8 * count // top) if top else 0] for count in counts)
     out.print(f"{bars}  up to {_number(top / interval_s)} requests/s over {format_time(interval_s)}")
+    if result["failed_rows"]:
+        out.print(f"left out: {_count(result['failed_rows'], 'row')} of failed requests")
     grid = Table(box=None, show_header=False, pad_edge=False)
     peak = _number(result["peak_over_mean"])
     grid.add_row("rate", f"{_number(result['rate_per_s'])} requests/s, busiest second {peak} x the mean")

@@ -67,6 +67,12 @@ class Booking:
         self._book_came(now, "fault")
         self.begin(0, "fault")
 
+    def end(self, now: int, since: int, prompts: int, decoding: int, decodes: bool) -> None:
+        """The run ends now, in the midst of a round that began at `since` or, with none under way, of waiting."""
+        self.idle(now, since)
+        self._limits["prefill"] += prompts * (now - since)
+        self._limits["iteration_latency" if decodes else "prefill"] += decoding * (now - since)
+
     def copied(self, begun: int, now: int) -> None:
         """A request's KV came from another replica; from now on it waits for the round's end."""
         self.copy_ended(begun, now)

@@ -74,6 +74,8 @@ class Detailed:
         for replica in self.replicas:
             replica.close_out()
             self._down_ps -= max(0, replica.down_until - env.now)
+        for host in self.hosts:
+            host.close_out()
         tables = ledger.tables()
         tables |= {"power": self.racks.table(), "faults": self.faults.table()}
         if self.copies:
@@ -142,11 +144,12 @@ class Detailed:
         readers = serving.prefill_replicas
         if readers >= len(chips):
             raise CapacityError(
-                f"serving.prefill_replicas of {readers} leaves none of {len(chips)} replicas to decode",
+                f"serving.prefill_replicas of {readers} leaves none of {len(chips)} to decode; mapping.replicas sets how many",
                 readers + 1, len(chips),
             )
-        self._router = Router(serving.router, readers or len(chips))
-        self._decode_router = Router(serving.router, len(chips) - readers)
+        rule = serving.router if len(chips) > 1 else "least_loaded"  # a choice among one has no effect, and shall say so
+        self._router = Router(rule, readers or len(chips))
+        self._decode_router = Router(rule, len(chips) - readers)
         return [
             Replica(
                 env, i, setup, ReplicaPower(power.idle_w * len(of), power.wait_w * len(of), work_w[i]),

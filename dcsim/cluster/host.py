@@ -71,6 +71,10 @@ class HostServer:
         self._free_at = [now] * self._cores
         return lost
 
+    def close_out(self) -> None:
+        """The run ends now: the rest of the stay of requests inside never happens."""
+        self._ledger.limits["host"] -= sum(request.ready_ps - self._env.now for request in self._inside.values())
+
     def _hand_over(self, request: Request, ready: int) -> None:
         if request.ready_ps == ready and request.index in self._inside:  # else a fault has taken it
             del self._inside[request.index]

@@ -217,6 +217,7 @@ def _new_state(
 ) -> c.State:
     serving, host, contexts = spec.serving, spec.host, len(programs.contexts)
     fixed = _fixed(spec, programs, kv_tokens, skip)
+    fixed[c.IN_TURN] = len(powers) > 1 and serving.router == "round_robin"
     now = np.zeros(c.NOW_ENTRIES, np.int64)
     now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
     replicas = np.zeros((len(powers), c.REPLICA_COLUMNS), np.int64)
@@ -248,7 +249,7 @@ def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> ND
     fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = kv_tokens, serving.sequences_max, serving.queue_max
     fixed[c.CHUNK] = programs.chunk_tokens
     fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
-    fixed[c.BATCHING], fixed[c.IN_TURN] = _BATCHING[serving.batching], serving.router == "round_robin"
+    fixed[c.BATCHING] = _BATCHING[serving.batching]
     fixed[c.SWITCH] = to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0
     fixed[c.REPLY], fixed[c.SKIP] = bus_ps + detokenise_ps, skip
     fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)

@@ -78,7 +78,7 @@ def _sample(s: State) -> None:
 
 @njit(cache=True)
 def settle(s: State, at: int) -> None:
-    """Book the whole rounds that have passed by `at`, and bring open requests' tokens up to date."""
+    """The run ends at `at`: bring open requests' tokens, and what their time went to, up to date."""
     for k in range(len(s.replicas)):
         rep = s.replicas[k]
         if rep[c.RUNNING]:
@@ -88,9 +88,16 @@ def settle(s: State, at: int) -> None:
                 came_sum, rep[c.CAME_SUM] = rep[c.CAME_SUM], 0
                 end_rounds(s, k, rounds, rep[c.SINCE] + rep[c.LEAD] + rounds * rep[c.LENGTH])
                 rep[c.CAME], rep[c.CAME_SUM] = came, came_sum
+        since = at - rep[c.SINCE]
+        s.limits[rep[c.WHY]] += rep[c.BLOCKED] * since
+        s.limits[c.L_PREFILL] += rep[c.PROMPTS] * since
+        s.limits[c.L_LATENCY if rep[c.DECODES] else c.L_PREFILL] += rep[c.COUNT] * since
+        book_came(s, rep, at)
         for place in range(rep[c.COUNT]):
             request = s.requests[s.sequences[k, place, 1] - s.now[c.BASE]]
             request[c.GIVEN] += rep[c.STEP] - request[c.JOINED]
+    for place in range(s.now[c.READY_COUNT]):
+        s.limits[c.L_HOST] -= s.ready[place, 0] - at
 
 
 @njit(cache=True)

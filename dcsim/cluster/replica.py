@@ -173,8 +173,13 @@ class Replica:
         return self._energy_j + self._draw_w * (now - self._draw_since) / 1e12
 
     def close_out(self) -> None:
-        """The run ends now: bring the tokens given to open requests up to date."""
+        """The run ends now: bring the tokens given to open requests, and what their time went to, up to date."""
+        now = self._env.now
         self.settle()
+        self._booking.end(now, self._since, len(self._prompts), self._decoding.count, self._decodes)
+        for request in self._copying.values():
+            if request.replica == self.index:
+                self._booking.copy_ended(request.queued_ps, now)
         self._decoding.clear()
         if self._decoding.together:
             self._ledger.count_gap(0, self._decoding.together)

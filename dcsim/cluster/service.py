@@ -15,7 +15,6 @@ from dcsim.cluster.rows import PS_PER_S
 from dcsim.cluster.setup import ReplicaPower
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table, TableWriter
-from dcsim.spec.faults import FaultsSpec
 from dcsim.spec.topology import Topology
 from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
@@ -69,7 +68,7 @@ def is_plain(spec: Topology, programs: Programs, priorities: tuple[int, ...]) ->
     serving = spec.serving
     special = (
         serving.speculation or serving.prefill_replicas or serving.patience_s or serving.timeout_s or programs.drawn
-        or len(set(priorities)) > 1 or spec.faults != FaultsSpec()
+        or len(set(priorities)) > 1 or spec.faults.any
     )
     return not special
 

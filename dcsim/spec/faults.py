@@ -46,3 +46,8 @@ class FaultsSpec(Section):
     in_flight: Literal["replay", "fail"] = Field(
         default="replay", description="Requests whose KV is lost: read again with the answer so far, or failed."
     )
+
+    @property
+    def any(self) -> bool:
+        """Whether anything can fail."""
+        return bool(self.events or self.chip_mtbf_s or self.node_mtbf_s or self.host_mtbf_s or self.link_mtbf_s)

@@ -46,6 +46,9 @@ class TraceSpec(Section):
         default=0.0, ge=0, description="Leave out the rows before this time from the first row."
     )
     window_s: Time = Field(default=0.0, ge=0, description="Length of the part to use; 0: to the end.")
+    unsorted: Literal["error", "sort"] = Field(
+        default="error", description="A row that arrives before the row above it: broken, or moved, whole, to its place."
+    )
 
     @model_validator(mode="after")
     def _columns_go_with_format(self) -> TraceSpec:

@@ -65,7 +65,10 @@ def serve_on(
         elapsed_s=result.elapsed_s, concurrency_mean=result.concurrency_mean, seed=seed,
         warmup_s=spec.serving.warmup_s, availability_fraction=result.availability, targets=_targets(spec),
     )
-    return result.tables, summary, _meta(machine, programs) | _copies_meta(result.tables, result.elapsed_s)
+    meta = _meta(machine, programs) | _copies_meta(result.tables, result.elapsed_s)
+    if summary["requests_rejected"] or summary["requests_failed"]:
+        meta["reasons"] = metrics.reasons(result.tables["requests"])
+    return result.tables, summary, meta
 
 
 def _traffic(spec: Topology, seed: int) -> tuple[Iterator[Requests] | ClosedLoop, int]:

@@ -11,6 +11,7 @@ from dcsim.errors import WorkloadError
 from dcsim.spec.load import load
 from dcsim.workload.describe import describe
 from dcsim.workload.generate import make_requests
+from dcsim.workload.traces import find_trace, read_trace
 
 BINS = 60  # of the rate over time
 
@@ -18,16 +19,19 @@ BINS = 60  # of the rate over time
 def workload(name: str, seed: int = 1, settings: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
     """Rate, burstiness and lengths of the workload `name` (file or library entry), and its rate over time.
 
+    `failed_rows` are those of its trace that count as failed requests and are left out.
     `settings` hold `workload.KEY=VALUE` texts. Raises WorkloadError for a closed loop, whose arrivals depend on who serves.
     """
     spec = load("node", workload=name, settings=settings).spec.workload
     if spec.kind == "closed":
         raise WorkloadError(f"{name}: users of a closed loop ask when they are answered; `dcsim run` shows their rate")
     requests = make_requests(spec, seed)
+    traced = spec.kind in ("replay", "bootstrap")
+    failed = read_trace(find_trace(spec.trace.file), spec.trace).dropped if traced else 0
     counts, edges = np.histogram(requests.arrival_s, BINS)
     plain = describe(requests).as_dict()
     finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in plain.items()}
     return {
-        "name": spec.name, "kind": spec.kind, "seed": seed, **finite,
+        "name": spec.name, "kind": spec.kind, "seed": seed, **finite, "failed_rows": failed,
         "rate_over_time": {"interval_s": float(edges[1] - edges[0]), "requests": counts.tolist()},
     }

@@ -59,6 +59,15 @@ def arrivals_of(cells: list[Any], columns: TraceColumns, first_row: int, bad: Ba
     return np.where(wrong, 0, values)
 
 
+def require_order(arrival_ns: NDArray[np.int64], before_ns: int | None, column: str, first_row: int, bad: BadRows) -> int:
+    """Note rows that arrive before the row above them, which for the first is at `before_ns`; returns the last row's time."""
+    above = np.concatenate([[arrival_ns[0] if before_ns is None else before_ns], arrival_ns[:-1]])
+    for i in np.flatnonzero(arrival_ns < above):
+        earlier_s = (above[i] - arrival_ns[i]) / 1e9
+        bad.add(first_row + int(i), f"column '{column}': {earlier_s:g} s before the row above; sort the file, or `unsorted: sort`")
+    return int(arrival_ns[-1])
+
+
 def _times(cells: list[Any], factor: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     values = np.rint(_numbers(cells) * factor)
     wrong = ~(np.abs(values) < 2.0**62)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from dcsim import library
 from dcsim.errors import WorkloadError
 from dcsim.spec.workload import TraceColumns, TraceSpec
-from dcsim.workload.trace_values import BadRows, arrivals_of, tokens_of
+from dcsim.workload.trace_values import BadRows, arrivals_of, require_order, tokens_of
 
 BLOCK_ROWS = 100_000  # rows held as text at once
 _AZURE = {"arrival": "TIMESTAMP", "arrival_unit": "date", "prompt_tokens": "ContextTokens",
@@ -71,17 +71,20 @@ def find_trace(name: str) -> Path:
 
 
 def read_trace(path: Path, spec: TraceSpec) -> Trace:
-    """Read the part of `path` that `spec` asks for; an unsorted file's rows are sorted whole, ties in order.
+    """Read the part of `path` that `spec` asks for. Where unsorted rows may be sorted they are moved whole, ties in order.
 
     Raises WorkloadError naming up to ten broken rows at once: file, row, column, value.
     """
     bad = BadRows(path)
     blocks: list[tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]] = []
     dropped = first_row = 0
+    latest_ns = None
     for header, columns in _read_blocks(path):
         names = _columns(path, header, spec)
         cells = {name: columns[_index(path, header, name)] for name in _used(names)}
         arrival_ns = arrivals_of(cells[names.arrival], names, first_row, bad)
+        if spec.unsorted == "error" and not bad.problems:  # a broken cell has no time
+            latest_ns = require_order(arrival_ns, latest_ns, names.arrival, first_row, bad)
         prompt = tokens_of(cells[names.prompt_tokens], names.prompt_tokens, 1, first_row, bad)
         least = 0 if names.failed == "drop" else 1
         output = tokens_of(cells[names.output_tokens], names.output_tokens, least, first_row, bad)

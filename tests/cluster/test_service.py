@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from small_cluster import Line, make_table, random_requests
 
 from dcsim import metrics, records
+from dcsim.cluster.programs import Programs
+from dcsim.cluster.service import Placement, is_plain, serve
 from dcsim.errors import CapacityError
+from dcsim.fabric.build import build_fabric
+from dcsim.spec.load import load
 
 
 def rows(result):
@@ -41,6 +45,8 @@ def test_i10_every_way_to_simulate_gives_the_same_rows(
         "serving.context_buckets=[128, 256, 512, 900, 1100, 2048]",
     ]}
     reference = serve_small(requests, skip=False, compiled=False, **setup)
+    booked_s = reference.tables["limits"]["request_s"].sum()
+    assert booked_s == pytest.approx(reference.concurrency_mean * reference.elapsed_s, rel=1e-9)
     for compiled, skip in ((False, True), (True, False), (True, True)):
         result = serve_small(requests, compiled=compiled, skip=skip, **setup)
         same_rows(reference, result)
@@ -48,6 +54,29 @@ def test_i10_every_way_to_simulate_gives_the_same_rows(
         assert result.concurrency_mean == reference.concurrency_mean
         for name, column in reference.tables["power"].items():
             np.testing.assert_allclose(result.tables["power"][name], column, rtol=2e-3, err_msg=name)
+
+
+def test_what_is_asked_decides_whether_the_compiled_pool_serves():
+    """Not what a run before has looked at, and not keys that nothing could use."""
+    resolved = load("8rack", settings=["faults.detect=2 s", "serving.router=round_robin"])
+    spec, programs = resolved.spec, Programs(resolved.spec.serving, Line())
+    assert spec.faults.repair_s > 0
+    assert is_plain(spec, programs, (0,))
+    assert not is_plain(load("8rack", settings=["faults.link_mtbf=1 h"]).spec, programs, (0,))
+    assert not is_plain(spec, programs, (0, 1))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_keys_that_could_not_matter_are_reported(compiled):
+    """One replica leaves a router nothing to choose, and without faults nobody waits for a spare."""
+    for replicas in (2, 1):
+        resolved = load("8rack", settings=["faults.detect=2 s", "serving.router=round_robin"])
+        programs = Programs(resolved.spec.serving, Line())
+        chips = tuple(tuple(range(64 * i, 64 * i + 64)) for i in range(replicas))
+        spec, placement = resolved.spec, Placement(chips, 100_000)
+        serve(spec, build_fabric(spec.fabric), placement, programs, make_table([0.0], [5], [2]), compiled=compiled)
+        found = [key.split(": ")[1] for key in resolved.unread() if "faults" in key or "router" in key]
+        assert found == ["faults.detect", "serving.router"][:3 - replicas]
 
 
 def test_a_request_alone_takes_what_arithmetic_says(serve_small):

@@ -116,11 +116,15 @@ def test_offsets_are_taken_off(tmp_path):
     check(read(path))
 
 
-def test_rows_are_sorted_whole(tmp_path):
+def test_unsorted_rows_are_named_or_sorted_whole(tmp_path, monkeypatch):
     path = tmp_path / "unsorted.csv"
     lines = VIDUR.splitlines()
     path.write_text("\n".join([lines[0], lines[3], lines[1], lines[2]]))
-    check(read(path))
+    check(read(path, unsorted="sort"))
+    for rows_at_once in (100, 1):  # within a block, and from one to the next
+        monkeypatch.setattr("dcsim.workload.traces.BLOCK_ROWS", rows_at_once)
+        with pytest.raises(WorkloadError, match=r"unsorted.csv: row 2: column 'arrived_at': 1.5 s before the row above; .*`unsorted: sort`$"):
+            read(path)
 
 
 def test_broken_rows_are_named(tmp_path):
