@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.records import FAILED, FINISHED, IN_FLIGHT, REJECTED, Table
+from dcsim.records import FAILED, FINISHED, REJECTED, STATUSES, Table, blocks
 
 SCHEMA_VERSION = 1
 
 Targets = Mapping[str, tuple[float, float]]  # class -> (TTFT, TPOT) in seconds
 
+_QUANTILES = (50, 90, 99)
+_BIN_SHIFT = 44
+_BINS = 1 << 63 - _BIN_SHIFT
 _NUMBER = re.compile(r"\d[\d,.]*")
-_CLASS_COLUMNS = ("status", "ttft_s", "tpot_s", "e2e_s")
+_LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
 
 # Student's t, 97.5th percentile for 1, 2, ... 30 degrees of freedom, and its limit (the normal distribution's).
 _T95 = (
@@ -77,9 +82,68 @@ METRICS: tuple[Metric, ...] = (
 UNIT = {metric.name: metric.unit for metric in METRICS}
 
 
-def _percentile(values: NDArray[Any], q: float) -> float | None:
-    values = values[~np.isnan(values)]
-    return float(np.percentile(values, q)) if len(values) else None
+def percentiles(passes: Callable[[], Iterable[Table]], columns: Sequence[str]) -> dict[str, float | None]:
+    """`{column}_p{q}` for the quantiles of each column's numbers, none of them negative, as numpy has them; NaN is left out.
+
+    `passes()` goes through blocks of rows. One block is taken whole; more take two passes, and memory for neither: the first
+    counts numbers that begin with the same bits, which says where those of the wanted ranks are, and the second gathers these.
+    """
+    first = list(islice(passes(), 2))
+    if len(first) < 2:
+        values = {name: _known(first[0][name]) if first else np.empty(0) for name in columns}
+        return {
+            f"{name}_p{q}": float(np.percentile(values[name], q)) if len(values[name]) else None
+            for name in columns for q in _QUANTILES
+        }
+    counts = {name: np.zeros(_BINS, np.int64) for name in columns}
+    for block in passes():
+        for name in columns:
+            counts[name] += np.bincount(_bins(_known(block[name])), minlength=_BINS)
+    wanted = {name: _wanted(np.cumsum(count)) for name, count in counts.items()}
+    gathered: dict[str, list[NDArray[Any]]] = {name: [] for name in columns}
+    for block in passes():
+        for name in columns:
+            values_here = _known(block[name])
+            gathered[name].append(values_here[wanted[name][_bins(values_here)]])
+    result: dict[str, float | None] = {}
+    for name in columns:
+        ordered, total = np.sort(np.concatenate(gathered[name])), np.cumsum(counts[name])
+        left_out = np.cumsum(np.where(wanted[name], 0, counts[name]))  # numbers up to each bin that were not gathered
+        for q in _QUANTILES:
+            low, high, share = _ranks(int(total[-1]), q)
+            ends = [float(ordered[r - left_out[np.searchsorted(total, r, side="right")]]) for r in (low, high) if total[-1]]
+            result[f"{name}_p{q}"] = _between(ends[0], ends[1], share) if ends else None
+    return result
+
+
+def _known(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.abs(np.asarray(values[~np.isnan(values)], np.float64))  # there may be a -0
+
+
+def _bins(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The leading bits of numbers that are not negative grow with them; a bin's numbers differ by 0.4 % at most."""
+    return values.view(np.int64) >> _BIN_SHIFT
+
+
+def _wanted(total: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which bins hold a rank that some quantile needs, given the numbers up to each bin."""
+    wanted = np.zeros(_BINS, np.bool_)
+    n = int(total[-1])
+    if n:
+        ranks = [rank for q in _QUANTILES for rank in _ranks(n, q)[:2]]
+        wanted[np.searchsorted(total, ranks, side="right")] = True
+    return wanted
+
+
+def _ranks(n: int, q: int) -> tuple[int, int, float]:
+    """The two ranks around the quantile of n numbers, and how far it lies between them."""
+    place = (n - 1) * (q / 100)
+    low = max(0, int(place))
+    return low, max(0, min(low + 1, n - 1)), place - low
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share  # as numpy rounds it
 
 
 def weighted_percentile(values: NDArray[Any], counts: NDArray[Any], q: float) -> float | None:
@@ -127,33 +191,59 @@ def _goodness(requests: Table, slo_ttft_s: float, slo_tpot_s: float, targets: Ta
     return meets_slo(requests, ttft, tpot)
 
 
-def _latencies(requests: Table) -> dict[str, float | None]:
-    """Percentiles over finished requests."""
-    finished = requests["status"] == FINISHED
-    result: dict[str, float | None] = {}
-    for column, quantiles in (("ttft_s", (50, 90, 99)), ("tpot_s", (50, 90, 99)), ("e2e_s", (50, 90, 99))):
-        values = requests[column][finished]
-        result |= {f"{column}_p{q}": _percentile(values, q) for q in quantiles}
-    return result
+def _latencies(requests: Table, warmup_s: float, klass: str = "") -> dict[str, float | None]:
+    """Percentiles over finished requests that count, of one class or of all."""
+    return percentiles(partial(_finished, requests, warmup_s, klass), _LATENCIES)
 
 
-def _counts(status: NDArray[Any]) -> dict[str, int]:
-    counts = {"requests_in": len(status)}
-    return counts | {f"requests_{name}": int(np.sum(status == name)) for name in (FINISHED, REJECTED, FAILED, IN_FLIGHT)}
+def _finished(requests: Table, warmup_s: float, klass: str) -> Iterator[Table]:
+    """Their latencies. Only requests that finished have a time to their last token."""
+    others = [*(["arrival_s"] if warmup_s else []), *(["klass"] if klass else [])]
+    for block in blocks(requests, (*_LATENCIES, *others)):
+        own = measured(block, warmup_s)
+        keep = ~np.isnan(own["e2e_s"])
+        if klass:
+            keep &= own["klass"] == klass
+        yield {name: own[name][keep] for name in _LATENCIES}
 
 
-def class_table(requests: Table, *, targets: Targets, elapsed_s: float, warmup_s: float = 0.0) -> Table:
-    """The metrics that mean something for one class, a row each; empty where there is only one class."""
-    counted = measured(requests, warmup_s)
-    klass = counted["klass"]
-    names = np.unique(klass).tolist()
+def _count(
+    requests: Table, slo_ttft_s: float, slo_tpot_s: float, targets: Targets, warmup_s: float, klass: str = ""
+) -> dict[str, int]:
+    """Counts of requests of one class or of all, by status and of those that count, and sums of their tokens."""
+    sums = ("tokens_out", "reused_tokens", "prompt_tokens")
+    total = dict.fromkeys((*STATUSES, "replayed", *sums, "counted", "good", "lost"), 0)
+    others = [*(["arrival_s"] if warmup_s else []), *(["klass"] if klass or targets else [])]
+    for block in blocks(requests, ("status", "reason", "replays", "ttft_s", "tpot_s", *sums, *others)):
+        own = block if not klass else {name: block[name][block["klass"] == klass] for name in block}
+        for name in STATUSES:
+            total[name] += int(np.sum(own["status"] == name))
+        total["replayed"] += int(np.sum(own["replays"] > 0))
+        for name in sums:
+            total[name] += int(own[name].sum())
+        counted = measured(own, warmup_s)
+        is_good = _goodness(counted, slo_ttft_s, slo_tpot_s, targets)
+        total["counted"] += len(is_good)
+        total["good"] += int(np.sum(is_good))
+        total["lost"] += int(np.sum(~is_good & _hit_by_fault(counted)))
+    return total
+
+
+def _by_status(total: Mapping[str, int]) -> dict[str, int]:
+    return {"requests_in": sum(total[name] for name in STATUSES)} | {f"requests_{name}": total[name] for name in STATUSES}
+
+
+def class_table(
+    requests: Table, names: Sequence[str], *, targets: Targets, elapsed_s: float, warmup_s: float = 0.0
+) -> Table:
+    """The metrics that mean something for one class, a row each, of the classes called `names`; empty for fewer than two."""
     rows: list[tuple[str, str, float]] = []
     for name in names if len(names) > 1 else ():
-        own = {column: counted[column][klass == name] for column in (*_CLASS_COLUMNS, "klass")}
         ttft_s, tpot_s = targets.get(name, (np.inf, np.inf))
-        good = int(meets_slo(own, ttft_s, tpot_s).sum())
-        values = _counts(own["status"]) | _latencies(own) | {
-            "goodput_requests_per_s": _per(good, elapsed_s - warmup_s), "slo_met_fraction": _per(good, len(own["status"])),
+        total = _count(requests, ttft_s, tpot_s, {}, warmup_s, name)
+        values = _by_status(total) | _latencies(requests, warmup_s, name) | {
+            "goodput_requests_per_s": _per(total["good"], elapsed_s - warmup_s),
+            "slo_met_fraction": _per(total["good"], total["counted"]),
         }
         rows += [(name, metric, np.nan if value is None else float(value)) for metric, value in values.items()]
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[], [], []]
@@ -167,13 +257,14 @@ def reasons(requests: Table) -> list[dict[str, Any]]:
 
     Each has its `status`, the first such `reason`, how many `requests` differ from it in numbers only, and whether none does.
     """
-    lost = np.flatnonzero(np.isin(requests["status"], (REJECTED, FAILED)))
     kinds: dict[tuple[str, str], dict[str, Any]] = {}
-    for status, reason in zip(requests["status"][lost].tolist(), requests["reason"][lost].tolist(), strict=True):
-        first = {"status": status, "reason": reason, "requests": 0, "alike": True}
-        kind = kinds.setdefault((status, _NUMBER.sub("", reason)), first)
-        kind["requests"] += 1
-        kind["alike"] &= reason == kind["reason"]
+    for block in blocks(requests, ("status", "reason")):
+        lost = np.flatnonzero(np.isin(block["status"], (REJECTED, FAILED)))
+        for status, reason in zip(block["status"][lost].tolist(), block["reason"][lost].tolist(), strict=True):
+            first = {"status": status, "reason": reason, "requests": 0, "alike": True}
+            kind = kinds.setdefault((status, _NUMBER.sub("", reason)), first)
+            kind["requests"] += 1
+            kind["alike"] &= reason == kind["reason"]
     return sorted(kinds.values(), key=lambda kind: -int(kind["requests"]))
 
 
@@ -208,30 +299,27 @@ def summarise(
     goodput and SLOs are of the others, and their time starts there. `targets` are (TTFT, TPOT) of classes with their own.
     """
     requests, gaps, limits = tables["requests"], tables["gaps"], tables["limits"]
-    result: dict[str, Any] = dict(_counts(requests["status"]))
-    counted, counted_s = measured(requests, warmup_s), elapsed_s - warmup_s
-    result["requests_replayed"] = int(np.sum(requests["replays"] > 0))
-    result |= _latencies(counted)
-    for q in (50, 90, 99):
+    total, counted_s = _count(requests, slo_ttft_s, slo_tpot_s, targets or {}, warmup_s), elapsed_s - warmup_s
+    tokens = total["tokens_out"]
+    result: dict[str, Any] = dict(_by_status(total))
+    result["requests_replayed"] = total["replayed"]
+    result |= _latencies(requests, warmup_s)
+    for q in _QUANTILES:
         result[f"itl_s_p{q}"] = weighted_percentile(gaps["gap_s"], gaps["count"], q)
     tpot = result["tpot_s_p50"]
     result["tokens_per_s_per_user_p50"] = 1 / tpot if tpot else None
-    tokens = int(np.sum(requests["tokens_out"]))
     result["output_tokens_per_s"] = tokens / elapsed_s if elapsed_s else 0.0
-    is_good = _goodness(counted, slo_ttft_s, slo_tpot_s, targets or {})
-    good = int(np.sum(is_good))
-    lost = int(np.sum(~is_good & _hit_by_fault(counted)))
-    result["goodput_requests_per_s"] = good / counted_s if counted_s > 0 else 0.0
-    result["slo_met_fraction"] = _per(good, len(is_good))
-    result["goodput_lost_requests_per_s"] = lost / counted_s if counted_s > 0 else 0.0
+    result["goodput_requests_per_s"] = total["good"] / counted_s if counted_s > 0 else 0.0
+    result["slo_met_fraction"] = _per(total["good"], total["counted"])
+    result["goodput_lost_requests_per_s"] = total["lost"] / counted_s if counted_s > 0 else 0.0
     result["availability_fraction"] = availability_fraction
-    result["reused_prompt_fraction"] = _per(int(requests["reused_tokens"].sum()), int(requests["prompt_tokens"].sum()))
+    result["reused_prompt_fraction"] = _per(total["reused_tokens"], total["prompt_tokens"])
     result["concurrency_mean"] = concurrency_mean
     result |= _power_metrics(tables["power"], pue, elapsed_s, tokens)
-    total = float(np.sum(limits["request_s"]))
-    top = int(np.argmax(limits["request_s"])) if total > 0 else -1
+    limit_s = float(np.sum(limits["request_s"]))
+    top = int(np.argmax(limits["request_s"])) if limit_s > 0 else -1
     result["limited_by"] = str(limits["resource"][top]) if top >= 0 else None
-    result["limited_by_fraction"] = float(limits["request_s"][top]) / total if top >= 0 else None
+    result["limited_by_fraction"] = float(limits["request_s"][top]) / limit_s if top >= 0 else None
     return {**result, "elapsed_s": elapsed_s, "seed": seed, "schema_version": SCHEMA_VERSION}
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from dcsim.errors import RunStoreError
 
 Table = Mapping[str, NDArray[Any]]  # column name -> values
 
-_HASHED_ROWS = 65_536
+_BLOCK_ROWS = 65_536
 
 FINISHED, REJECTED, FAILED, IN_FLIGHT = "finished", "rejected", "failed", "in_flight"
 STATUSES = (FINISHED, REJECTED, FAILED, IN_FLIGHT)
@@ -144,17 +144,26 @@ class StoredTable(Mapping[str, NDArray[Any]]):
         self._columns = {column.name: column for column in TABLES[name]}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
+        parts = [block[name] for block in self.blocks((name,))]
+        return np.concatenate(parts) if parts else np.empty(0, self._columns[name].dtype)
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Table]:
+        """The columns called `names`, as many rows at a time as were written at once."""
         import pyarrow.parquet as pq
 
-        column = self._columns[name]
-        is_text = column.dtype == "str"
-        with pq.ParquetFile(self.path, read_dictionary=[name] if is_text else None) as file:
-            chunks = file.read(columns=[name]).column(0).chunks
-        if is_text:  # a few texts, many rows
+        texts = [name for name in names if self._columns[name].dtype == "str"]
+        with pq.ParquetFile(self.path, read_dictionary=texts) as file:
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group, columns=list(names))
+                yield {name: self._values(name, rows.column(name).chunks) for name in names}
+
+    def _values(self, name: str, chunks: Any) -> NDArray[Any]:
+        dtype = self._columns[name].dtype
+        if dtype == "str":  # a few texts, many rows
             parts = [np.array([t.as_py() for t in c.dictionary], "U")[_numbers(c.indices, "int32")] for c in chunks]
         else:
-            parts = [_numbers(chunk, column.dtype) for chunk in chunks]
-        return np.concatenate(parts) if parts else np.empty(0, column.dtype)
+            parts = [_numbers(chunk, dtype) for chunk in chunks]
+        return np.concatenate(parts) if parts else np.empty(0, dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -163,17 +172,26 @@ class StoredTable(Mapping[str, NDArray[Any]]):
         return len(self._columns)
 
 
+def blocks(table: Table, names: Sequence[str]) -> Iterator[Table]:
+    """The columns called `names`, some rows at a time: what goes through a long table needs no memory for all of it."""
+    if isinstance(table, StoredTable):
+        yield from table.blocks(names)
+        return
+    for start in range(0, len(table[names[0]]), _BLOCK_ROWS):
+        yield {name: table[name][start : start + _BLOCK_ROWS] for name in names}
+
+
 def digest(tables: Mapping[str, Table], summary: Mapping[str, Any]) -> str:
     """SHA-256 (first 16 hex digits) of the request rows and the summary, independent of process and hash seed."""
     sha = hashlib.sha256()
     for column in TABLES["requests"]:
-        values = tables["requests"][column.name]
         sha.update(column.name.encode() + b"\0")
-        if column.dtype != "str":
-            sha.update(np.ascontiguousarray(values).data)
-            continue
-        for start in range(0, len(values), _HASHED_ROWS):  # piece by piece: texts take much memory at once
-            sha.update("".join(f"{text}\x1f" for text in values[start : start + _HASHED_ROWS].tolist()).encode())
+        for block in blocks(tables["requests"], (column.name,)):
+            values = block[column.name]
+            if column.dtype == "str":
+                sha.update("".join(f"{text}\x1f" for text in values.tolist()).encode())
+            else:
+                sha.update(np.ascontiguousarray(values).data)
     sha.update(json.dumps(dict(summary), sort_keys=True).encode())
     return sha.hexdigest()[:16]
 
@@ -201,6 +219,7 @@ def write_run(
 ) -> None:
     """Write a run folder beside its place, then move it there in one step; an older run of that name is replaced.
 
+    A table that is in a file already is moved there, and is not to be used after.
     Whatever goes wrong, Ctrl-C included, the older run stays and nothing else is left behind.
     """
     check_writable(folder)
@@ -210,7 +229,10 @@ def write_run(
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         for name, table in tables.items():
-            _write_parquet(work / f"{name}.parquet", name, table)
+            if isinstance(table, StoredTable):
+                shutil.move(table.path, work / f"{name}.parquet")
+            else:
+                _write_parquet(work / f"{name}.parquet", name, table)
         for name, content in (("spec", spec), ("summary", summary), ("meta", meta)):
             (work / f"{name}.json").write_text(json.dumps(dict(content), indent=2, sort_keys=name != "summary") + "\n")
         work.chmod(0o755)

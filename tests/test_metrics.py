@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcsim import metrics
@@ -106,6 +106,21 @@ def test_percentiles_are_numpys_over_finished_requests(values):
     summary = summarise(tables(table))
     for name, q in (("ttft_s_p50", 50), ("ttft_s_p90", 90), ("tpot_s_p99", 99), ("e2e_s_p99", 99)):
         assert summary[name] == pytest.approx(np.percentile(values, q), rel=1e-12)
+
+
+NUMBERS = st.sampled_from([0.0, -0.0, 1e-9, 0.5, 0.501, 0.6, 2.0, NAN]) | st.floats(0, 1e9)
+
+
+@given(st.lists(NUMBERS, max_size=60), st.integers(1, 30))
+@settings(deadline=None)
+def test_percentiles_in_two_passes_are_numpys_to_the_last_bit(values, rows):
+    """However the rows are cut into blocks."""
+    column = np.array(values, float)
+    cut = [{"x": column[start : start + rows]} for start in range(0, len(column), rows)]
+    known = column[~np.isnan(column)]
+    for q in (50, 90, 99):
+        expected = float(np.percentile(known, q)) if len(known) else None
+        assert metrics.percentiles(lambda: cut, ["x"])[f"x_p{q}"] == expected
 
 
 @given(

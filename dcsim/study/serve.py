@@ -58,7 +58,8 @@ def serve_on(
         record_rounds=rounds,
     )
     result.tables["classes"] = metrics.class_table(
-        result.tables["requests"], targets=_targets(spec), elapsed_s=result.elapsed_s, warmup_s=spec.serving.warmup_s
+        result.tables["requests"], [entry.name for entry in spec.workload.classes], targets=_targets(spec),
+        elapsed_s=result.elapsed_s, warmup_s=spec.serving.warmup_s,
     )
     summary = metrics.summarise(
         result.tables, slo_ttft_s=spec.slo.ttft_s, slo_tpot_s=spec.slo.tpot_s, pue=spec.power.pue,

@@ -63,8 +63,8 @@ def require_order(arrival_ns: NDArray[np.int64], before_ns: int | None, column: 
     """Note rows that arrive before the row above them, which for the first is at `before_ns`; returns the last row's time."""
     above = np.concatenate([[arrival_ns[0] if before_ns is None else before_ns], arrival_ns[:-1]])
     for i in np.flatnonzero(arrival_ns < above):
-        earlier_s = (above[i] - arrival_ns[i]) / 1e9
-        bad.add(first_row + int(i), f"column '{column}': {earlier_s:g} s before the row above; sort the file, or `unsorted: sort`")
+        what = f"column '{column}': {(above[i] - arrival_ns[i]) / 1e9:g} s before the row above"
+        bad.add(first_row + int(i), f"{what}; sort the file, or `unsorted: sort`")
     return int(arrival_ns[-1])
 
 

@@ -144,7 +144,7 @@ def test_classes_have_their_own_metrics_and_targets(serve_small):
     table = replace(table, klass=(np.arange(100) % 2).astype(np.int16), class_names=("chat", "batch"))
     result = serve_small(table)
     targets = {"chat": (1.0, 0.01), "batch": (1e-9, 0.01)}
-    found = metrics.class_table(rows(result), targets=targets, elapsed_s=result.elapsed_s)
+    found = metrics.class_table(rows(result), table.class_names, targets=targets, elapsed_s=result.elapsed_s)
     values = {(k, m): v for k, m, v in zip(*(found[c].tolist() for c in ("klass", "metric", "value")), strict=True)}
     assert values["chat", "requests_in"] == 50
     assert values["chat", "slo_met_fraction"] == 1

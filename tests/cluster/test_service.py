@@ -128,8 +128,8 @@ def test_littles_law_on_the_rows(serve_small):
 
 def test_every_moment_of_a_request_is_booked_once(serve_small):
     """What limits says, summed, is the time of all finished requests."""
-    for load in (5, 80, 400):
-        result = serve_small(random_requests(300, load, 7), kv_tokens=20_000)
+    for rate in (5, 80, 400):
+        result = serve_small(random_requests(300, rate, 7), kv_tokens=20_000)
         assert result.tables["limits"]["request_s"].sum() == pytest.approx(rows(result)["e2e_s"].sum(), rel=1e-9)
 
 

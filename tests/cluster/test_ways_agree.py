@@ -46,8 +46,9 @@ def draw_case(number):
         f"serving.router={pick(['least_loaded', 'round_robin', 'session'])}",
         f"serving.prefill_replicas={pick([0, 0, 1])}", f"serving.patience={pick(['0 s', '300 ms'])}",
         f"serving.timeout={pick(['0 s', '2 s'])}", "serving.draw_block=5", "serving.host_servers=9",
-        f"power.rack_cap={pick(['0 W', '19 kW'])}", f"faults.in_flight={pick(['replay', 'fail'])}", f"faults.repair={pick(['1500 ms', '1 h'])}",
-        f"serving.drain={pick(['600 s', '200 ms'])}", "faults.detect=100 ms", f"faults.events=[{pick([faults, ''])}]", f"faults.chip_mtbf={pick(['0 s', '200 s'])}",
+        f"power.rack_cap={pick(['0 W', '19 kW'])}", f"faults.in_flight={pick(['replay', 'fail'])}",
+        f"faults.repair={pick(['1500 ms', '1 h'])}", f"serving.drain={pick(['600 s', '200 ms'])}", "faults.detect=100 ms",
+        f"faults.events=[{pick([faults, ''])}]", f"faults.chip_mtbf={pick(['0 s', '200 s'])}",
         "workload.classes=[{name: a, share: 1}, {name: b, share: 1, priority: 2}]",
     ]
     if random.random() < 0.4:

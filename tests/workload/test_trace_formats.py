@@ -123,7 +123,7 @@ def test_unsorted_rows_are_named_or_sorted_whole(tmp_path, monkeypatch):
     check(read(path, unsorted="sort"))
     for rows_at_once in (100, 1):  # within a block, and from one to the next
         monkeypatch.setattr("dcsim.workload.traces.BLOCK_ROWS", rows_at_once)
-        with pytest.raises(WorkloadError, match=r"unsorted.csv: row 2: column 'arrived_at': 1.5 s before the row above; .*`unsorted: sort`$"):
+        with pytest.raises(WorkloadError, match=r"row 2: column 'arrived_at': 1.5 s before the row above; .*`unsorted: sort`$"):
             read(path)
 
 
