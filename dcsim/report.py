@@ -68,6 +68,23 @@ def print_run(run: Run) -> None:
     for row in rows:
         grid.add_row(*row)
     out.print(grid)
+    if len(run.spec["workload"]["classes"]) > 1:
+        out.print(_classes(run))
+
+
+def _classes(run: Run) -> Any:
+    """Each class of requests on a line."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    for name in ("finished", "of", "p99 TTFT", "p99 TPOT", "met its SLO"):
+        table.add_column(name, justify="right")
+    for name, rows in run.table("classes").groupby("klass", sort=False):
+        s = {metric: None if value != value else value for metric, value in zip(rows["metric"], rows["value"], strict=True)}
+        table.add_row(str(name), f"{s['requests_finished']:,.0f}", f"{s['requests_in']:,.0f}", _time(s["ttft_s_p99"]),
+                      _time(s["tpot_s_p99"]), _percent(s["slo_met_fraction"]))
+    return table
 
 
 def _only_if_there(run: Run) -> list[tuple[str, str]]:

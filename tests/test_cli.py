@@ -242,6 +242,29 @@ def test_a_run_that_fails_leaves_no_runs_folder(main, tmp_path):
     assert everything_in(tmp_path) == []
 
 
+def test_losses_say_why_and_classes_have_a_line_each(main, tmp_path):
+    (tmp_path / "w.yaml").write_text(
+        "kind: replay\ntrace: azure-2023-conv\nduration: 20 s\nrate_scale: 400\n"
+        "classes: [{name: gold, share: 1, priority: 1}, {name: bronze, share: 3}]\n"
+    )
+    settings = ("--set", "serving.timeout=300 ms", "--set", "serving.queue_max=40")
+    code, out, _ = main("run", "64chip", "--workload", "w.yaml", *settings)
+    assert code == 0
+    table = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}
+    summary = json.loads(next((tmp_path / "runs").glob("*/summary.json")).read_text())
+    for status, reason in (("failed", "timed out: not finished within 0.3 s"), ("rejected", "replica 0: queue of 40 full")):
+        assert summary[f"requests_{status}"] > 0
+        assert " ".join(table[status]) == f"{status} {summary[f'requests_{status}']:,}: {reason}"
+    finished, came = (sum(int(table[name][i].replace(",", "")) for name in ("gold", "bronze")) for i in (1, 2))
+    assert (finished, came) == (summary["requests_finished"], summary["requests_in"])
+
+
+def test_reasons_that_differ_in_numbers_only_are_one(main):
+    code, out, _ = main("run", "64chip", "--duration", "60 s", "--set", "serving.context_buckets=[1024]")
+    assert code == 0
+    assert re.search(r"^rejected +\d+, the first: context of \d+ tokens exceeds the largest compiled, 1024", out, re.M)
+
+
 def _screen(master, until, seconds):
     """What appears on a terminal until `until` is seen."""
     seen, end = b"", time.monotonic() + seconds

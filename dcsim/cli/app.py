@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from dcsim.cli import compare, machine, serving, validate
-from dcsim.cli.interrupt import careful_interrupts
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
+from dcsim.interrupt import careful_interrupts
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,

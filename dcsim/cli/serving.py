@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: dcsim capacity topologies/8rack.yaml --set slo.ttft='1 s'")(capacity)
     app.command(epilog="Example: dcsim repeat topologies/8rack.yaml --seeds 5 --workload day --duration '1 h'")(repeat)
     app.command(epilog="Example: dcsim workload workloads/chat.yaml --figure chat.html")(workload)
-    app.command(epilog="Example: dcsim export --form perfetto --first 0 --count 500 --out trace.json")(export)
+    app.command(epilog="Example: dcsim export --format perfetto --first 0 --count 500 --out trace.json")(export)
     app.command(epilog="Example: dcsim dashboard --port 8050")(dashboard)
     app.command(epilog="Example: dcsim init my-cluster")(init)
 
@@ -115,7 +115,7 @@ def workload(
 def export(
     out: Annotated[Path, typer.Option(help="File to write.")],
     folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
-    form: Annotated[str, typer.Option(help="vllm: its serving benchmark's result file; perfetto: a timeline.")] = "vllm",
+    form: Annotated[str, typer.Option("--format", help="vllm: its serving benchmark's result file; perfetto: a timeline.")] = "vllm",
     first: Annotated[int, typer.Option(min=0, help="Timeline: the first request shown.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="Timeline: how many requests are shown.")] = 10_000,
 ) -> None:
@@ -133,7 +133,7 @@ def export(
     timeline = partial(forms.timeline, first=first, count=count)
     writers: dict[str, Callable[..., Any]] = {"vllm": forms.vllm_result, "perfetto": timeline}
     if form not in writers:
-        raise SpecError(f"--form: '{form}' is not known; use {' or '.join(writers)}")
+        raise SpecError(f"--format: '{form}' is not known; use {' or '.join(writers)}")
     run_folder = folder or records.last_run(Path("runs"))
     run = records.open_run(run_folder)
     total = run.summary["requests_in"]

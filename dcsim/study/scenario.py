@@ -12,6 +12,7 @@ from typing import Any
 
 from dcsim import __version__, records
 from dcsim.errors import Problem, SpecError
+from dcsim.interrupt import careful_interrupts
 from dcsim.spec.document import Document
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
@@ -46,12 +47,13 @@ class Scenario:
         spec = self.resolved.spec.model_dump(mode="json", by_alias=True)
         folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed, entries_named(self.resolved.spec.network))
         if out is None and not save:
-            tables, summary, meta = self._serve(serve_scenario, seed, progress, None, rounds)
+            with careful_interrupts():
+                tables, summary, meta = self._serve(serve_scenario, seed, progress, None, rounds)
             return records.Run(folder, summary, spec, meta, tables)
         records.check_writable(folder)
         # Rows go to a file near the run's folder as requests end, so that memory holds only those in flight.
         place = next(parent for parent in folder.resolve().parents if parent.is_dir())
-        with tempfile.TemporaryDirectory(prefix=".rows-", dir=place) as work:
+        with careful_interrupts(), tempfile.TemporaryDirectory(prefix=".rows-", dir=place) as work:
             rows = records.TableWriter("requests", Path(work) / "requests.parquet")
             tables, summary, meta = self._serve(serve_scenario, seed, progress, rows, rounds)
             records.write_run(folder, tables, summary, spec, meta)

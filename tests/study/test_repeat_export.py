@@ -24,11 +24,11 @@ def test_means_and_intervals_come_from_the_single_runs():
 
 def test_a_run_is_exported(tmp_path):
     assert dcsim("run", "64chip", "--duration", "20 s", cwd=tmp_path)[0] == 0
-    assert dcsim("export", "--form", "vllm", "--out", "v.json", cwd=tmp_path)[0] == 0
+    assert dcsim("export", "--format", "vllm", "--out", "v.json", cwd=tmp_path)[0] == 0
     assert json.loads((tmp_path / "v.json").read_text())["completed"] > 0
-    assert dcsim("export", "--form", "perfetto", "--out", "p.json", cwd=tmp_path)[0] == 0
+    assert dcsim("export", "--format", "perfetto", "--out", "p.json", cwd=tmp_path)[0] == 0
     assert json.loads((tmp_path / "p.json").read_text())["traceEvents"]
-    code, _, err = dcsim("export", "--form", "csv", "--out", "c.csv", cwd=tmp_path)
+    code, _, err = dcsim("export", "--format", "csv", "--out", "c.csv", cwd=tmp_path)
     assert (code, "use vllm or perfetto" in err) == (2, True)
     code, _, err = dcsim("export", "--out", "no/such/place.json", cwd=tmp_path)
     assert (code, "cannot be written" in err) == (2, True)
@@ -42,7 +42,7 @@ def test_rounds_kept_by_a_run_are_in_its_timeline(tmp_path):
         assert code == 0
         digests.append(json.loads(out)["digest"])
     assert digests[0] == digests[1]
-    code, _, err = dcsim("export", "run", "--form", "perfetto", "--count", "3", "--out", "p.json", cwd=tmp_path)
+    code, _, err = dcsim("export", "run", "--format", "perfetto", "--count", "3", "--out", "p.json", cwd=tmp_path)
     assert (code, "requests 0 to 2 of" in err) == (0, True)
     spans = [event for event in json.loads((tmp_path / "p.json").read_text())["traceEvents"] if event["ph"] == "X"]
     rounds = [span for span in spans if span["tid"] == 0]

@@ -7,6 +7,7 @@ import pytest
 
 from dcsim.errors import WorkloadError
 from dcsim.spec.workload import ReplayWorkload, TraceSpec
+from dcsim.study.workload import workload
 from dcsim.workload.generate import make_requests
 from dcsim.workload.traces import find_trace, read_trace
 
@@ -76,6 +77,13 @@ def test_known_formats(tmp_path, name, text, ending, dropped, packed):
         trace = read(path, format=asked)
         check(trace)
         assert trace.dropped == dropped
+
+
+def test_failed_rows_left_out_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trace.csv").write_text(BURSTGPT)
+    (tmp_path / "own.yaml").write_text("kind: replay\ntrace: trace.csv\n")
+    assert workload("own.yaml")["failed_rows"] == 1
 
 
 def test_generic_columns(tmp_path):

@@ -8,6 +8,7 @@ waits and tries again a moment later.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,8 +18,11 @@ _RETRY_S = 0.005
 
 @contextmanager
 def careful_interrupts() -> Iterator[None]:
-    """Within the block Ctrl-C raises KeyboardInterrupt, but only where Python code of our own runs."""
-    if not hasattr(signal, "setitimer"):  # not a POSIX system: leave Ctrl-C as it is
+    """Within the block Ctrl-C raises KeyboardInterrupt, but only where Python code of our own runs.
+
+    Changes nothing where somebody else looks after these signals, off the main thread, and on systems without timers.
+    """
+    if not _is_ours():
         yield
         return
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGALRM)}
@@ -28,6 +32,13 @@ def careful_interrupts() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_ours() -> bool:
+    return (
+        hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    )
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:

@@ -1,0 +1,48 @@
+"""Ctrl-C from Python, as a notebook sends it: the run ends with KeyboardInterrupt, and the next one is as if it had not been."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+import dcsim
+from dcsim.interrupt import careful_interrupts
+
+
+def test_a_run_may_be_interrupted_and_the_next_is_whole():
+    short = dcsim.load("64chip", duration="20 s")
+    digest = short.run().summary["digest"]
+    endless = dcsim.load("64chip", workload="million", set=["workload.requests=100000000"])
+    for wait_s in (0.3, 0.7):
+        timer = threading.Timer(wait_s, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            endless.run()
+        timer.join()
+        assert short.run().summary["digest"] == digest
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handlers_of_others_and_other_threads_are_left_alone():
+    def handlers():
+        return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
+
+    seen = []
+
+    def look():
+        with careful_interrupts():
+            seen.append(handlers())
+
+    before = handlers()
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    own = signal.signal(signal.SIGALRM, lambda *_: None)
+    look()
+    signal.signal(signal.SIGALRM, own)
+    assert seen[0] == before
+    assert seen[1][0] is signal.default_int_handler
+    look()
+    assert seen[2][0] is not signal.default_int_handler
+    assert handlers() == before
