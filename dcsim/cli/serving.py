@@ -115,7 +115,7 @@ def workload(
 def export(
     out: Annotated[Path, typer.Option(help="File to write.")],
     folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
-    form: Annotated[str, typer.Option("--format", help="vllm: its serving benchmark's result file; perfetto: a timeline.")] = "vllm",
+    form: Annotated[str, typer.Option("--format", help="vllm: its benchmark's result file; perfetto: a timeline.")] = "vllm",
     first: Annotated[int, typer.Option(min=0, help="Timeline: the first request shown.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="Timeline: how many requests are shown.")] = 10_000,
 ) -> None:
