@@ -26,11 +26,14 @@ def iteration(shape):
     return IterationTime(int(us * 1e6), int(us * 1e6) // 60, 20.0 * shape.batch * shape.new_tokens)
 
 
-def run(requests, rate_per_s, replicas=1, folder=None, **options):
-    """CPU seconds, rows and rounds' tokens of one run of Azure's lengths on 512 chips."""
-    spec = load("8rack", workload="million", settings=[
-        f"workload.requests={requests}", f"workload.mean={rate_per_s} requests/s"
-    ]).spec
+MILLION, SESSIONS = ("million", "workload.mean={} requests/s"), ("sessions", "workload.rate_scale={}")
+
+
+def run(requests, rate, replicas=1, folder=None, workload=MILLION, **options):
+    """CPU seconds, rows and rounds' tokens of one run of Azure's lengths, or of sessions, on 512 chips."""
+    name, rate_key = workload
+    settings = [f"workload.requests={requests}", "workload.duration=0 s", rate_key.format(rate)]
+    spec = load("8rack", workload=name, settings=settings).spec
     fabric = build_fabric(spec.fabric)
     active = np.flatnonzero(fabric.chip_active).tolist()
     size = len(active) // replicas
@@ -56,6 +59,8 @@ def main() -> None:
         name = f"{requests:,} requests, 1 replica, rows written"
         row(name, f"{cpu_s:.2f} s {cpu_s / requests * 1e6:.1f} us each", "20 s for 1 M")
     row("cost of a request, 10 k to 1 M", f"{costs[1_000_000] / costs[10_000]:.2f} x", "1.3 x")
+    cpu_s, _ = run(100_000, 4, workload=SESSIONS)
+    row("100,000 requests of sessions, prefixes reused", f"{cpu_s * 10:.1f} us each", "20 us")
     one, many = (run(200_000, 40, replicas)[0] for replicas in (1, 64))
     row("cost of a request, 1 to 64 replicas", f"{many / one:.2f} x", "1.3 x")
     for name, compiled in (("compiled", True), ("in full", False)):

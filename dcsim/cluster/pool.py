@@ -1,4 +1,4 @@
-"""The plain case, fast: hosts, router and replicas of an undisturbed open loop in one compiled state.
+"""The plain case, fast: hosts, router and replicas of an undisturbed open loop in one compiled state (`service.is_plain`).
 
 The caller moves the clock; between two calls the pool runs every event by itself. It gives the rows, gaps, limits
 and energies that `host` and `replica` give (a test), at a tenth of the time.
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.cluster import pool_kernel
+from dcsim.cluster import kept_kernel, pool_kernel
 from dcsim.cluster import pool_layout as c
 from dcsim.cluster.ledger import LIMITS
 from dcsim.cluster.programs import Programs, Round
@@ -27,6 +27,7 @@ from dcsim.spec.topology import Topology
 from dcsim.workload.requests import Requests
 
 _BATCHING = {"continuous": c.CONTINUOUS, "prefill_first": c.PREFILL_FIRST, "static": c.STATIC}
+_ROUTERS = {"least_loaded": c.LEAST_LOADED, "round_robin": c.ROUND_ROBIN, "session": c.BY_SESSION}
 _SAMPLES = 64  # of power, between two returns of the kernel
 _STATUS = np.array([IN_FLIGHT, FINISHED, REJECTED], "U9")  # by the kernel's numbers
 
@@ -39,12 +40,14 @@ class Pool:
 
     def __init__(
         self, spec: Topology, programs: Programs, kv_tokens: int, powers: Sequence[ReplicaPower], racks: Racks,
-        blocks: Iterator[Requests], class_names: tuple[str, ...], rows: TableWriter, *, skip: bool,
+        blocks: Iterator[Requests], class_names: tuple[str, ...], priorities: tuple[int, ...], rows: TableWriter, *, skip: bool,
     ) -> None:
         self._spec, self._programs, self._racks, self._blocks, self._rows = spec, programs, racks, blocks, rows
         self._class_names = np.array(class_names)
         self._shapes: dict[Shape | None, int] = {}
-        self._s = _new_state(spec, programs, kv_tokens, powers, skip)
+        levels = sorted(set(priorities), reverse=True)
+        self._level_of = np.array([levels.index(priority) for priority in priorities], np.int64)  # by class
+        self._s = _new_state(spec, programs, kv_tokens, powers, len(levels), skip)
         self._limits = dict.fromkeys(LIMITS, 0)
         self.ended, self.end_ps = False, 0
         self._area = self._last_arrival = 0
@@ -127,6 +130,8 @@ class Pool:
             s.chunk_j[bucket] = round_.energy_j
         elif need == c.NEED_GAPS:
             self._grow_gaps()
+        elif need == c.NEED_TIDY:
+            self._tidy_kept()
         elif need == c.NEED_SAMPLES:
             self._hand_over_samples()
         elif need == c.NEED_ARRIVALS:
@@ -156,6 +161,21 @@ class Pool:
         for gap, times in old[old[:, 1] > 0].tolist():
             count_gap(self._s, gap, times)
 
+    def _tidy_kept(self) -> None:
+        """Forget turns that were taken or dropped; more room where one replica keeps so many that little would be won."""
+        s, old = self._s, self._s.kept
+        turns = []
+        for rep, ring in zip(s.replicas, old, strict=True):
+            entries = ring[np.arange(rep[c.KEPT_FIRST], rep[c.KEPT_NEXT]) % len(ring)]
+            turns.append(entries[entries[:, 1] > 0])
+        size = len(old[0])
+        ring, table = _no_turns(len(old), 2 * size if max(map(len, turns)) > size // 4 else size)
+        self._s = s._replace(kept=ring, kept_at=table)
+        s.replicas[:, [c.KEPT_FIRST, c.KEPT_NEXT, c.KEPT_TOTAL, c.KEPT_KNOWN]] = 0
+        for k, left in enumerate(turns):
+            kept_kernel.refill(self._s, k, left)
+        s.now[c.TIGHT] = 0
+
     def _next_block(self) -> None:
         """Write the rows of requests before the first open one, and put the next block of arrivals behind the rest."""
         s, now = self._s, self._s.now
@@ -163,13 +183,12 @@ class Pool:
         if block is None:
             now[c.MORE] = 0
             return
-        assert (block.session < 0).all(), "sessions are not plain"
         held = s.requests[: now[c.KNOWN] - now[c.BASE]]
         ended = held[:, c.STATUS] != c.OPEN
         done = int(ended.argmin()) if not ended.all() else len(held)
         if done:
             self._write(held[:done], int(now[c.BASE]))
-        requests = np.concatenate([held[done:], _columns(block)])
+        requests = np.concatenate([held[done:], _columns(block, self._level_of)])
         ready = np.zeros((len(requests), 2), np.int64)
         ready[: now[c.READY_COUNT]] = s.ready[: now[c.READY_COUNT]]
         self._s = s._replace(requests=requests, ready=ready)
@@ -180,10 +199,9 @@ class Pool:
 
     def _write(self, requests: NDArray[np.int64], first: int) -> None:
         count = len(requests)
-        zero = np.zeros(count, np.int64)
         columns = [np.arange(first, first + count)]
         columns += [requests[:, column] for column in (c.PROMPT, c.OUTPUT, c.GIVEN)]
-        columns += [zero, zero, requests[:, c.HOST], requests[:, c.REPLICA]]
+        columns += [requests[:, c.REUSED], np.zeros(count, np.int64), requests[:, c.HOST], requests[:, c.REPLICA]]
         times = requests[:, [c.ARRIVAL, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]].T
         reason = np.array([self._reason(row) for row in requests], "U") if requests[:, c.REASON].any() else np.full(count, "")
         self._rows.write(request_rows(
@@ -203,26 +221,29 @@ class Pool:
         return f"replica {request[c.NEXT]}: queue of {self._spec.serving.queue_max} full"
 
 
-def _columns(block: Requests) -> NDArray[np.int64]:
+def _columns(block: Requests, level_of: NDArray[np.int64]) -> NDArray[np.int64]:
     """The kernel's rows of a block of requests that have not come yet."""
     rows = np.zeros((len(block), c.REQUEST_COLUMNS), np.int64)
     rows[:, [c.HOST, c.REPLICA, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]] = UNSET
     rows[:, c.ARRIVAL] = np.rint(block.arrival_s * PS_PER_S)
     rows[:, c.PROMPT], rows[:, c.OUTPUT], rows[:, c.KLASS] = block.prompt_tokens, block.output_tokens, block.klass
+    rows[:, c.LEVEL], rows[:, c.SESSION], rows[:, c.PREFIX] = level_of[block.klass], block.session, block.prefix_tokens
     return rows
 
 
 def _new_state(
-    spec: Topology, programs: Programs, kv_tokens: int, powers: Sequence[ReplicaPower], skip: bool
+    spec: Topology, programs: Programs, kv_tokens: int, powers: Sequence[ReplicaPower], levels: int, skip: bool
 ) -> c.State:
     serving, host, contexts = spec.serving, spec.host, len(programs.contexts)
     fixed = _fixed(spec, programs, kv_tokens, skip)
-    fixed[c.IN_TURN] = len(powers) > 1 and serving.router == "round_robin"
+    if len(powers) > 1:  # a choice among one has no effect, and shall say so
+        fixed[c.ROUTER] = _ROUTERS[serving.router]
     now = np.zeros(c.NOW_ENTRIES, np.int64)
     now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
     replicas = np.zeros((len(powers), c.REPLICA_COLUMNS), np.int64)
     replicas[:, c.WAKE], replicas[:, c.KV_FREE], replicas[:, c.WHY] = c.NEVER, kv_tokens, c.L_KV
-    replicas[:, [c.WAIT_HEAD, c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
+    replicas[:, [c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
+    kept, kept_at = _no_turns(len(powers), max(1024, 1 << (4 * serving.sequences_max).bit_length()))
     power = np.zeros((len(powers), c.POWER_COLUMNS))
     power[:, c.DRAW] = power[:, c.IDLE_W] = [p.idle_w for p in powers]
     power[:, c.WAIT_W] = [p.wait_w for p in powers]
@@ -233,6 +254,7 @@ def _new_state(
 
     return c.State(
         now=now, fixed=fixed, requests=zeros(0, c.REQUEST_COLUMNS), replicas=replicas, power=power,
+        waiting=np.full((len(powers), levels, 2), c.NONE, np.int64), kept=kept, kept_at=kept_at,
         sequences=zeros(len(powers), serving.sequences_max, 2), in_bucket=zeros(len(powers), contexts),
         cores=zeros(serving.host_servers, host.cores), starts=zeros(serving.host_servers, host.queue_max + 1),
         hosts=zeros(serving.host_servers, 3), ready=zeros(0, 2), contexts=np.array(programs.contexts, np.int64),
@@ -242,6 +264,11 @@ def _new_state(
     )
 
 
+def _no_turns(replicas: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A ring of `size` places for each replica, a power of two, and the table beside it."""
+    return np.zeros((replicas, size, 2), np.int64), np.full((replicas, 2 * size, 2), c.NONE, np.int64)
+
+
 def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> NDArray[np.int64]:
     serving, host = spec.serving, spec.host
     bus_ps, detokenise_ps = to_ps(host.bus_s), to_ps(host.detokenise_token_s)
@@ -249,7 +276,7 @@ def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> ND
     fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = kv_tokens, serving.sequences_max, serving.queue_max
     fixed[c.CHUNK] = programs.chunk_tokens
     fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
-    fixed[c.BATCHING] = _BATCHING[serving.batching]
+    fixed[c.BATCHING], fixed[c.REUSE] = _BATCHING[serving.batching], serving.prefix_reuse
     fixed[c.SWITCH] = to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0
     fixed[c.REPLY], fixed[c.SKIP] = bus_ps + detokenise_ps, skip
     fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)

@@ -13,6 +13,7 @@ from numba import njit
 
 from dcsim.cluster import pool_layout as c
 from dcsim.cluster.heap_kernel import pop, push
+from dcsim.cluster.kept_kernel import make_room, take_kept
 from dcsim.cluster.pool_layout import State
 from dcsim.cluster.rounds_kernel import begin, book_came, change_in_system, close, end_rounds, energy_to
 
@@ -29,6 +30,8 @@ def advance(s: State, until: int, idle: bool) -> int:
             return c.NEED_GAPS
         if now[c.AREA] > c.SUM_MAX:
             return c.NEED_SUMS
+        if now[c.TIGHT]:
+            return c.NEED_TIDY
         if now[c.NEXT_ARRIVAL] == now[c.KNOWN] and now[c.MORE]:
             return c.NEED_ARRIVALS
         arrival = c.NEVER
@@ -52,7 +55,7 @@ def advance(s: State, until: int, idle: bool) -> int:
             request = s.ready[0, 1]
             pop(s.ready, now[c.READY_COUNT])
             now[c.READY_COUNT] -= 1
-            _submit(s, _route(s), request)
+            _submit(s, _route(s, request), request)
         elif arrival == time:
             _accept(s, now[c.NEXT_ARRIVAL])
             now[c.NEXT_ARRIVAL] += 1
@@ -110,11 +113,14 @@ def _first_to_wake(replicas: Any) -> int:
 
 
 @njit(cache=True)
-def _route(s: State) -> int:
-    """The next replica in turn, or the first of those with the fewest requests."""
-    if s.fixed[c.IN_TURN]:
+def _route(s: State, index: int) -> int:
+    """The next replica in turn, the session's, or the first of those with the fewest requests."""
+    if s.fixed[c.ROUTER] == c.ROUND_ROBIN:
         s.now[c.TURN] = (s.now[c.TURN] + 1) % len(s.replicas)
         return int(s.now[c.TURN])
+    session = s.requests[index - s.now[c.BASE], c.SESSION]
+    if s.fixed[c.ROUTER] == c.BY_SESSION and session >= 0:
+        return int(session % len(s.replicas))
     best = 0
     for k in range(1, len(s.replicas)):
         if s.replicas[k, c.LOAD] < s.replicas[best, c.LOAD]:
@@ -170,7 +176,7 @@ def _submit(s: State, k: int, index: int) -> None:
         return
     request[c.REPLICA] = k
     rep[c.LOAD] += 1
-    _append(s, rep, c.WAIT_HEAD, c.WAIT_TAIL, index)
+    _append(s, s.waiting[k, request[c.LEVEL]], c.HEAD, c.TAIL, index)
     rep[c.WAITING] += 1
     rep[c.CAME] += 1
     rep[c.CAME_SUM] += now
@@ -193,7 +199,7 @@ def _wake(s: State, k: int) -> int:
     else:
         s.limits[rep[c.WHY]] += rep[c.BLOCKED] * (now - rep[c.SINCE])
         book_came(s, rep, now)
-    _admit(s, rep, now)
+    _admit(s, k, now)
     rep[c.SINCE] = now
     rep[c.BLOCKED] = rep[c.WAITING]
     full = rep[c.PROMPTS] + rep[c.COUNT] >= s.fixed[c.SEQUENCES_MAX]
@@ -206,30 +212,38 @@ def _wake(s: State, k: int) -> int:
 
 
 @njit(cache=True)
-def _admit(s: State, rep: Any, now: int) -> None:
-    """See `replica.Replica._admit`."""
+def _admit(s: State, k: int, now: int) -> None:
+    """See `replica.Replica._admit` and `kv.KvRoom.take`."""
+    rep, waiting = s.replicas[k], s.waiting[k]
     if s.fixed[c.BATCHING] == c.STATIC and rep[c.PROMPTS] + rep[c.COUNT]:
         return
+    level = 0
     while rep[c.WAITING] and rep[c.PROMPTS] + rep[c.COUNT] < s.fixed[c.SEQUENCES_MAX]:
-        index = rep[c.WAIT_HEAD]
+        while waiting[level, c.HEAD] == c.NONE:
+            level += 1
+        index = waiting[level, c.HEAD]
         request = s.requests[index - s.now[c.BASE]]
         tokens = request[c.PROMPT] + request[c.OUTPUT]
         if tokens > rep[c.KV_FREE]:
             return
-        rep[c.WAIT_HEAD] = request[c.NEXT]
+        waiting[level, c.HEAD] = request[c.NEXT]
         rep[c.WAITING] -= 1
+        if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
+            kept = take_kept(s, k, request[c.SESSION])
+            request[c.READ] = request[c.REUSED] = min(kept, request[c.PREFIX], request[c.PROMPT] - 1)
         rep[c.KV_FREE] -= tokens
+        make_room(s, k)
         request[c.ADMITTED] = now
         _append(s, rep, c.PROMPT_HEAD, c.PROMPT_TAIL, index)
         rep[c.PROMPTS] += 1
 
 
 @njit(cache=True)
-def _append(s: State, rep: Any, head: int, tail: int, index: int) -> None:
+def _append(s: State, ends: Any, head: int, tail: int, index: int) -> None:
     """Put a request at the end of a list linked through NEXT; an empty list has head NONE."""
     s.requests[index - s.now[c.BASE], c.NEXT] = c.NONE
-    if rep[head] == c.NONE:
-        rep[head] = index
+    if ends[head] == c.NONE:
+        ends[head] = index
     else:
-        s.requests[rep[tail] - s.now[c.BASE], c.NEXT] = index
-    rep[tail] = index
+        s.requests[ends[tail] - s.now[c.BASE], c.NEXT] = index
+    ends[tail] = index

@@ -9,34 +9,38 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Columns of `requests`, one row a request. GIVEN is at joining until the request ends.
+# Columns of `requests`, one row a request. GIVEN is at joining until the request ends; LEVEL 0 is served first.
 (ARRIVAL, PROMPT, OUTPUT, KLASS, HOST, REPLICA, READY, ADMITTED, FIRST, FINISHED, GIVEN, READ, MADE, LATE, JOINED,
- BUCKET, END, NEXT, STATUS, REASON) = range(20)
-REQUEST_COLUMNS = 20
+ BUCKET, END, NEXT, STATUS, REASON, LEVEL, SESSION, PREFIX, REUSED) = range(24)
+REQUEST_COLUMNS = 24
 OPEN, FINISHED_STATUS, REJECTED_STATUS = range(3)
 HOST_FULL, NO_ROOM, TOO_LONG, QUEUE_FULL = range(1, 5)  # REASON
 
-# Columns of `replicas`. Waiting requests and prompts are lists linked through NEXT.
+# Columns of `replicas`. Waiting requests and prompts are lists linked through NEXT. KEPT_FIRST and KEPT_NEXT count all turns
+# ever kept: the first that may still be there, and the next; KEPT_KNOWN are slots taken in the table.
 (WAKE, SINCE, ROUNDS, LENGTH, LEAD, LATENCY, OCCUPANCY, ALONE, DECODES, RUNNING, STEP, COUNT, TOP, LATES, KV_FREE,
- WAIT_HEAD, WAIT_TAIL, WAITING, PROMPT_HEAD, PROMPT_TAIL, PROMPTS, BLOCKED, WHY, CAME, CAME_SUM, PROGRAM, DRAW_SINCE,
- LOAD) = range(28)
-REPLICA_COLUMNS = 28
+ WAITING, PROMPT_HEAD, PROMPT_TAIL, PROMPTS, BLOCKED, WHY, CAME, CAME_SUM, PROGRAM, DRAW_SINCE, LOAD, KEPT_FIRST,
+ KEPT_NEXT, KEPT_TOTAL, KEPT_KNOWN) = range(30)
+REPLICA_COLUMNS = 30
+HEAD, TAIL = range(2)  # columns of `waiting`
 ENERGY, DRAW, ROUND_ENERGY, WORK_MAX, IDLE_W, WAIT_W = range(6)  # columns of `power`
 POWER_COLUMNS = 6
 
 # Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits.
 (NOW, NEXT_ARRIVAL, KNOWN, MORE, BASE, IN_SYSTEM, AREA, CHANGED, CLOSED, LAST_CLOSE, READY_COUNT, GAPS_USED, NEXT_HOST,
- TURN, NEED_COUNT, NEED_BUCKET, NEXT_SAMPLE, SAMPLES) = range(18)
-NOW_ENTRIES = 18
+ TURN, NEED_COUNT, NEED_BUCKET, NEXT_SAMPLE, SAMPLES, TIGHT) = range(19)
+NOW_ENTRIES = 19
 
 # Entries of `fixed`.
-(KV, SEQUENCES_MAX, QUEUE_MAX, HOST_QUEUE_MAX, CHUNK, PREFILL_MAX, BATCHING, IN_TURN, SWITCH, REPLY, SKIP, REQUEST_PS,
- TOKENISE_PS, BUS_PS, BUS_TOKEN_PS, DETOKENISE_PS, SAMPLE_PS) = range(17)
-FIXED_ENTRIES = 17
+(KV, SEQUENCES_MAX, QUEUE_MAX, HOST_QUEUE_MAX, CHUNK, PREFILL_MAX, BATCHING, ROUTER, REUSE, SWITCH, REPLY, SKIP, REQUEST_PS,
+ TOKENISE_PS, BUS_PS, BUS_TOKEN_PS, DETOKENISE_PS, SAMPLE_PS) = range(18)
+FIXED_ENTRIES = 18
+LEAST_LOADED, ROUND_ROBIN, BY_SESSION = range(3)  # ROUTER
 CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
 FIRST_PLACE, WAITERS, CORE_TIME = range(3)  # columns of `hosts`
 
-REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS = range(7)  # what `advance` returns
+# What `advance` returns.
+REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY = range(8)
 SUM_MAX = 2**60  # of AREA, which no limit outgrows by much
 NEVER = np.iinfo(np.int64).max
 NONE = -1
@@ -53,6 +57,9 @@ class State(NamedTuple):
     requests: Any  # [index - BASE, column]
     replicas: Any  # [replica, column]
     power: Any  # [replica, column] joules and watts
+    waiting: Any  # [replica, level, 2] the lists of requests that wait for admission
+    kept: Any  # [replica, place, 2] ring of (session, tokens) of ended turns
+    kept_at: Any  # [replica, slot, 2] hash table of (session, count at KEPT_NEXT when it was kept); count NONE: free
     sequences: Any  # [replica, place, 2] heap of (step of next change, request) of decoding sequences
     in_bucket: Any  # [replica, compiled context] sequences that need it
     cores: Any  # [host, core] when each is free

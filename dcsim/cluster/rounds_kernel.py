@@ -9,6 +9,7 @@ from numba import njit
 
 from dcsim.cluster import pool_layout as c
 from dcsim.cluster.heap_kernel import pop, push
+from dcsim.cluster.kept_kernel import keep, make_room
 from dcsim.cluster.pool_layout import State
 
 
@@ -133,7 +134,7 @@ def _end_sequences(s: State, k: int, now: int) -> None:
             while rep[c.TOP] and not in_bucket[rep[c.TOP]]:
                 rep[c.TOP] -= 1
             request[c.GIVEN] = request[c.OUTPUT]
-            _finish(s, rep, request, now)
+            _finish(s, k, request, now)
         else:
             _enter(s, k, index)
 
@@ -167,7 +168,7 @@ def _end_prompts(s: State, k: int, now: int) -> None:
             rep[c.PROMPTS] -= 1
             request[c.FIRST], request[c.GIVEN], request[c.MADE] = now + s.fixed[c.REPLY], 1, now
             if request[c.OUTPUT] == 1:
-                _finish(s, rep, request, now)
+                _finish(s, k, request, now)
             else:
                 request[c.JOINED], request[c.END] = rep[c.STEP], rep[c.STEP] + request[c.OUTPUT] - 1
                 _enter(s, k, index)
@@ -175,9 +176,14 @@ def _end_prompts(s: State, k: int, now: int) -> None:
 
 
 @njit(cache=True)
-def _finish(s: State, rep: Any, request: Any, now: int) -> None:
-    rep[c.KV_FREE] += request[c.PROMPT] + request[c.OUTPUT]
+def _finish(s: State, k: int, request: Any, now: int) -> None:
+    """See `replica.Replica._finish` and `kv.KvRoom.give_back`."""
+    rep, tokens = s.replicas[k], request[c.PROMPT] + request[c.OUTPUT]
+    rep[c.KV_FREE] += tokens
     rep[c.LOAD] -= 1
+    if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
+        keep(s, k, request[c.SESSION], tokens - 1)
+        make_room(s, k)
     request[c.FINISHED] = now + s.fixed[c.REPLY]
     s.limits[c.L_HOST] += s.fixed[c.REPLY]
     s.now[c.AREA] += s.fixed[c.REPLY]

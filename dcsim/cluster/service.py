@@ -48,11 +48,8 @@ def serve(
     """
     rows = rows or TableWriter("requests")
     traffic, names, priorities = _classes(spec, requests)
-    if compiled and not record_rounds and not isinstance(traffic, ClosedLoop) and is_plain(spec, programs, priorities):
-        first, blocks = _peek(traffic)
-        if first is None or (first.session < 0).all():
-            return _serve_plain(spec, fabric, placement, programs, blocks, names, rows, skip, progress)
-        traffic = blocks
+    if compiled and not record_rounds and not isinstance(traffic, ClosedLoop) and is_plain(spec, programs):
+        return _serve_plain(spec, fabric, placement, programs, traffic, names, priorities, rows, skip, progress)
     from dcsim.cluster.detailed import Detailed
 
     run = Detailed(
@@ -63,19 +60,19 @@ def serve(
     return ServiceResult(tables, end / PS_PER_S, concurrency, availability)
 
 
-def is_plain(spec: Topology, programs: Programs, priorities: tuple[int, ...]) -> bool:
-    """Whether nothing asked for is beyond `pool` (sessions and closed loops apart)."""
+def is_plain(spec: Topology, programs: Programs) -> bool:
+    """Whether nothing asked for is beyond `pool` (closed loops apart)."""
     serving = spec.serving
     special = (
         serving.speculation or serving.prefill_replicas or serving.patience_s or serving.timeout_s or programs.drawn
-        or len(set(priorities)) > 1 or spec.faults.any
+        or spec.faults.any
     )
     return not special
 
 
 def _serve_plain(
     spec: Topology, fabric: Fabric, placement: Placement, programs: Programs, blocks: Iterator[Requests],
-    names: tuple[str, ...], rows: TableWriter, skip: bool, progress: Callable[[int], None] | None,
+    names: tuple[str, ...], priorities: tuple[int, ...], rows: TableWriter, skip: bool, progress: Callable[[int], None] | None,
 ) -> ServiceResult:
     """The compiled pool, from one block of arrivals or samples of power to the next."""
     from dcsim.cluster.pool import Pool
@@ -87,7 +84,7 @@ def _serve_plain(
         for of, work_w in zip(chips, work_limits(spec, fabric, chips_in), strict=True)
     ]
     racks = Racks(spec, fabric, chips_in)
-    pool = Pool(spec, programs, placement.kv_tokens, powers, racks, blocks, names, rows, skip=skip)
+    pool = Pool(spec, programs, placement.kv_tokens, powers, racks, blocks, names, priorities, rows, skip=skip)
     while not pool.ended:
         pool.advance()
         if progress:
@@ -107,8 +104,3 @@ def _classes(spec: Topology, traffic: Traffic) -> tuple[Iterator[Requests] | Clo
         return iter(()), ("default",), (0,)
     priority = {entry.name: entry.priority for entry in spec.workload.classes}
     return chain([first], blocks), first.class_names, tuple(priority.get(name, 0) for name in first.class_names)
-
-
-def _peek(blocks: Iterator[Requests]) -> tuple[Requests | None, Iterator[Requests]]:
-    first = next(blocks, None)
-    return first, blocks if first is None else chain([first], blocks)

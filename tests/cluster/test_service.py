@@ -1,10 +1,13 @@
 """The service zoom: rows agree with the reference loop, with queueing laws, and with what each part must do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_cluster import Line, make_table, random_requests
+from test_ways_agree import with_sessions
 
 from dcsim import metrics, records
 from dcsim.cluster.programs import Programs
@@ -26,21 +29,26 @@ def same_rows(a, b):
             np.testing.assert_array_equal(column, b.tables[table][name], err_msg=name)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), rate=st.floats(0.5, 500), replicas=st.sampled_from([1, 2, 4]),
     kv_tokens=st.integers(900, 20_000), slots=st.integers(1, 64), prefill=st.sampled_from([1, 256, 4096]),
     batching=st.sampled_from(["continuous", "prefill_first", "static"]), cap=st.sampled_from(["0 W", "19 kW"]),
-    router=st.sampled_from(["least_loaded", "round_robin"]), queue=st.sampled_from([2, 1000]), drain=st.sampled_from([0.1, 600]),
+    router=st.sampled_from(["least_loaded", "round_robin", "session"]), queue=st.sampled_from([2, 1000]),
+    drain=st.sampled_from([0.1, 600]), talkative=st.booleans(), reuse=st.booleans(),
 )
 def test_i10_every_way_to_simulate_gives_the_same_rows(
-    serve_small, seed, count, rate, replicas, kv_tokens, slots, prefill, batching, cap, router, queue, drain
+    serve_small, seed, count, rate, replicas, kv_tokens, slots, prefill, batching, cap, router, queue, drain, talkative, reuse
 ):
     """Compiled or in full, round by round or skipping: rows, gaps, limits and power agree."""
     requests = random_requests(count, rate, seed, output=40)
+    if talkative:
+        requests = with_sessions(requests, np.random.default_rng(seed), ("a", "b", "c"))
     setup = {"kv_tokens": kv_tokens, "replicas": replicas, "settings": [
         f"serving.sequences_max={slots}", f"serving.prefill_tokens_max={prefill}", "serving.batch_buckets=[1, 4]",
         f"serving.batching={batching}", f"power.rack_cap={cap}", f"serving.router={router}", f"serving.queue_max={queue}",
+        f"serving.prefix_reuse={str(reuse).lower()}",
+        "workload.classes=[{name: a, share: 1}, {name: b, share: 1, priority: 2}, {name: c, share: 1, priority: -1}]",
         f"host.queue_max={queue}", "serving.host_servers=3", "host.cores=1", f"serving.drain={drain} s",
         "serving.context_buckets=[128, 256, 512, 900, 1100, 2048]",
     ]}
@@ -56,14 +64,28 @@ def test_i10_every_way_to_simulate_gives_the_same_rows(
             np.testing.assert_allclose(result.tables["power"][name], column, rtol=2e-3, err_msg=name)
 
 
+@pytest.mark.parametrize("kv_tokens", [2_000, 12_000, 500_000])
+def test_i10_the_compiled_pool_finds_what_sessions_left(serve_small, kv_tokens):
+    """Thousands of conversations, dropped soon, late and never."""
+    random = np.random.default_rng(kv_tokens)
+    count = 12_000
+    session = random.integers(0, 4000, count).astype(np.int32) + np.arange(count, dtype=np.int32) // 4
+    table = make_table(np.cumsum(random.exponential(0.01, count)), random.integers(30, 90, count), random.integers(1, 12, count))
+    table = replace(table, session=session, prefix_tokens=table.prompt_tokens - random.integers(0, 20, count).astype(np.int32))
+    setup = {"kv_tokens": kv_tokens, "replicas": 2, "settings": ["serving.router=session", "serving.sequences_max=16"]}
+    reference, compiled = (serve_small(table, compiled=compiled, **setup) for compiled in (False, True))
+    same_rows(reference, compiled)
+    found = (rows(compiled)["reused_tokens"] > 0).mean()
+    assert {2_000: 0.01, 12_000: 0.08, 500_000: 0.5}[kv_tokens] < found < {2_000: 0.05, 12_000: 0.2, 500_000: 0.6}[kv_tokens]
+
+
 def test_what_is_asked_decides_whether_the_compiled_pool_serves():
     """Not what a run before has looked at, and not keys that nothing could use."""
     resolved = load("8rack", settings=["faults.detect=2 s", "serving.router=round_robin"])
     spec, programs = resolved.spec, Programs(resolved.spec.serving, Line())
     assert spec.faults.repair_s > 0
-    assert is_plain(spec, programs, (0,))
-    assert not is_plain(load("8rack", settings=["faults.link_mtbf=1 h"]).spec, programs, (0,))
-    assert not is_plain(spec, programs, (0, 1))
+    assert is_plain(spec, programs)
+    assert not is_plain(load("8rack", settings=["faults.link_mtbf=1 h"]).spec, programs)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
