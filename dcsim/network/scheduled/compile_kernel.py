@@ -21,7 +21,7 @@ from dcsim.network.scheduled.flows_kernel import (
     lone_path,
     place_flow,
 )
-from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links
+from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links, uncounted
 
 Array = NDArray[Any]
 
@@ -77,7 +77,7 @@ def remaining_cycles(
     return remaining
 
 
-@njit(cache=True)
+@uncounted
 def _push(heap: Array, size: int, key: int) -> None:
     at = size
     while at > 0 and heap[(at - 1) // 2] > key:
@@ -86,10 +86,10 @@ def _push(heap: Array, size: int, key: int) -> None:
     heap[at] = key
 
 
-@njit(cache=True)
-def _pop(heap: Array, size: int) -> Any:
-    """The smallest key; the caller lowers its size by one."""
-    top, last = heap[0], heap[size - 1]
+@uncounted
+def _pop(heap: Array, size: int) -> None:
+    """Drop the smallest key, the first; the caller lowers its size by one."""
+    last = heap[size - 1]
     at = 0
     while True:
         child = 2 * at + 1
@@ -102,10 +102,9 @@ def _pop(heap: Array, size: int) -> Any:
         heap[at] = heap[child]
         at = child
     heap[at] = last
-    return top
 
 
-@njit(cache=True)
+@uncounted
 def release(program: Program, task: int, first_out: Array, last_out: Array) -> tuple[int, int]:
     """A task's start and when its last input is there, from the outputs before it (the rule of network/tasks.py)."""
     start, ready_last = 0, 0
@@ -124,13 +123,13 @@ def release(program: Program, task: int, first_out: Array, last_out: Array) -> t
     return start, max(start, ready_last)
 
 
-@njit(cache=True)
+@uncounted
 def _ready(start: int, ready_last: int, vectors: int, k: int) -> Any:
     """Cycle at which vector `k` of a message may leave: evenly from start to ready_last."""
     return start + ((ready_last - start) * k + vectors - 2) // (vectors - 1)
 
 
-@njit(cache=True)
+@uncounted
 def _stride(ways: Ways, slot: int, span: int, open_paths: int, vectors: int) -> Any:
     """Cycles between vectors on each of so many paths, of a message whose vectors are ready over `span` cycles.
 
@@ -144,7 +143,7 @@ def _stride(ways: Ways, slot: int, span: int, open_paths: int, vectors: int) -> 
     return ways.step // min((2 * ways.step + pace) // (2 * pace), ways.step // slot)
 
 
-@njit(cache=True)
+@uncounted
 def _place_message(
     table: Array, ways: Ways, links: Links, out: Flows, task: int, start: int, ready_last: int,
     scratch: tuple[Array, ...],
@@ -183,7 +182,7 @@ def _place_message(
     return _line_start(vectors, last, ends, end_count), last
 
 
-@njit(cache=True)
+@uncounted
 def _line_start(vectors: int, last: int, ends: Array, end_count: int) -> Any:
     """Smallest F such that vector k is there by F + (last - F) k / (vectors - 1), for the ends of all flows."""
     first = 0
@@ -195,14 +194,14 @@ def _line_start(vectors: int, last: int, ends: Array, end_count: int) -> Any:
     return first
 
 
-@njit(cache=True)
+@uncounted
 def operation_out(table: Array, task: int, start: int, ready_last: int) -> tuple[int, int]:
     """First and last output of a compute operation (the rule of network/tasks.py)."""
     first = table[task, FIRST_CYCLES]
     return start + first, max(start + table[task, LAST_CYCLES], ready_last + first)
 
 
-@njit(cache=True)
+@uncounted
 def _room(table: Array, ways: Ways, task: int) -> tuple[int, int]:
     """Most flows and bursts placing a task can add."""
     if table[task, SIZE] == 0 or table[task, CHIP] == table[task, TARGET]:
@@ -223,20 +222,42 @@ def place_all(
     scratch = (np.empty((PATHS_MAX, HOPS_MAX), np.int32), np.empty(PATHS_MAX, np.int64),
                np.empty(PATHS_MAX, np.int64), np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64),
                np.empty((HOPS_MAX, 2), np.int64))
-    first, firsts = _without_predecessors(program, ways, order, rank, links, times)
-    heap, size, cursor = np.empty(count - firsts, np.int64), 0, 0
-    while cursor < firsts or size > 0:
-        if size == 0 or (cursor < firsts and first[cursor] < heap[0]):
-            task = order[first[cursor] % count]
-            cursor += 1
-        else:
-            task = order[_pop(heap, size) % count]
-            size -= 1
+    first = _without_predecessors(program, ways, order, rank, links, times)
+    heap, at = np.empty(count - len(first), np.int64), np.zeros(2, np.int64)
+    while True:
+        task = _place_on(program, ways, order, rank, offset, after, links, out, times, first, heap, at, scratch)
+        if task < 0:
+            return out
         flow_room, burst_room = _room(program.table, ways, task)
         if lacks_flows(out, flow_room, burst_room):
             out = grow_flows(out, flow_room, burst_room)
         if lacks_links(links, burst_room):
             links = grow_links(links, burst_room)
+
+
+@uncounted
+def _place_on(
+    program: Program, ways: Ways, order: Array, rank: Array, offset: Array, after: Array, links: Links, out: Flows,
+    times: Times, first: Array, heap: Array, at: Array, scratch: tuple[Array, ...],
+) -> Any:
+    """Place tasks until one may not find room in `links` or `out`: returns it, or -1 when all are placed.
+
+    `at` [2] is where it goes on: how many of `first`, which have no predecessors, are placed, and the heap's size.
+    """
+    count = len(program.table)
+    cursor, size = at
+    task = -1
+    while cursor < len(first) or size > 0:
+        early = size == 0 or (cursor < len(first) and first[cursor] < heap[0])
+        task = order[(first[cursor] if early else heap[0]) % count]
+        flow_room, burst_room = _room(program.table, ways, task)
+        if lacks_flows(out, flow_room, burst_room) or lacks_links(links, burst_room):
+            break
+        if early:
+            cursor += 1
+        else:
+            _pop(heap, size)
+            size -= 1
         _place(program.table, ways, links, out, times, task, scratch)
         for i in range(offset[task], offset[task + 1]):
             other = after[i]
@@ -245,14 +266,16 @@ def place_all(
                 _release(program, ways, links, times, other)
                 _push(heap, size, times.start[other] * count + rank[other])
                 size += 1
-    return out
+        task = -1
+    at[0], at[1] = cursor, size
+    return task
 
 
 @njit(cache=True)
 def _without_predecessors(
     program: Program, ways: Ways, order: Array, rank: Array, links: Links, times: Times,
-) -> tuple[Array, int]:
-    """Counts every task's predecessors within the program; returns the keys of tasks with none, sorted, and how many."""
+) -> Array:
+    """Counts every task's predecessors within the program; returns the keys of tasks with none, sorted."""
     count, firsts, in_order = len(program.table), 0, True
     first = np.empty(count, np.int64)
     for task in range(count):
@@ -267,10 +290,10 @@ def _without_predecessors(
             first[firsts] = times.start[task] * count + rank[task]
             in_order &= firsts == 0 or first[firsts - 1] < first[firsts]
             firsts += 1
-    return (first if in_order else np.sort(first[:firsts])), firsts
+    return first[:firsts] if in_order else np.sort(first[:firsts])
 
 
-@njit(cache=True)
+@uncounted
 def _release(program: Program, ways: Ways, links: Links, times: Times, task: int) -> None:
     """Set when a task may start; a message lets others know which link it is about to take.
 
@@ -284,7 +307,7 @@ def _release(program: Program, ways: Ways, links: Links, times: Times, task: int
         links.state[link, CLAIM] += program.table[task, SIZE] * links.slot
 
 
-@njit(cache=True)
+@uncounted
 def _place(
     table: Array, ways: Ways, links: Links, out: Flows, times: Times, task: int,
     scratch: tuple[Array, ...],

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, Links, earliest, grown, occupy
+from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, Links, earliest, grown, occupy, uncounted
 
 Array = NDArray[Any]
 
@@ -58,7 +58,7 @@ def grow_flows(out: Flows, flow_room: int, burst_room: int) -> Flows:
     )
 
 
-@njit(cache=True)
+@uncounted
 def claimed_link(ways: Ways, task: int, source: int, target: int) -> Any:
     """The first link a message counts on before it is placed: one of its minimal ones, in turn by task."""
     table = ways.distance[:, ways.row[target]]
@@ -105,7 +105,7 @@ def _walk(ways: Ways, links: Links, target: int, first: int, cycle: int, path: A
         link = _next_link(ways, links, table, vertex, cycle)
 
 
-@njit(cache=True)
+@uncounted
 def lone_path(ways: Ways, links: Links, source: int, target: int, ready: int, path: Array) -> Any:
     """The minimal path that is free first, for one vector; fills `path` and returns its hops."""
     cycle = ready + ways.send
@@ -113,7 +113,7 @@ def lone_path(ways: Ways, links: Links, source: int, target: int, ready: int, pa
     return _walk(ways, links, target, first, cycle, path)[0]
 
 
-@njit(cache=True)
+@uncounted
 def find_paths(
     ways: Ways, links: Links, source: int, target: int, ready: int, vectors: int, paths: Array,
     hops: Array, arrival: Array,
@@ -141,7 +141,7 @@ def find_paths(
     return count
 
 
-@njit(cache=True)
+@uncounted
 def _sort_paths(count: int, paths: Array, hops: Array, arrival: Array) -> None:
     """Insertion sort by arrival; equals keep their order."""
     for i in range(1, count):
@@ -154,7 +154,7 @@ def _sort_paths(count: int, paths: Array, hops: Array, arrival: Array) -> None:
             j -= 1
 
 
-@njit(cache=True)
+@uncounted
 def place_flow(
     ways: Ways, links: Links, out: Flows, path: Array, hops: int, ready: int, task: int, first_vector: int,
     vector_step: int, vectors: int, stride: int, spot: Array,

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+# Compiled without counting who uses an array, for functions that make none: each call costs two atomic counts an array else.
+uncounted = njit(cache=True, _nrt=False)
+
 BUMPS_MAX = 64  # tries to fit between others before going behind them all
 FIRST_ROOM = 4  # blocks a link gets room for at its first use
 
@@ -29,8 +32,8 @@ Links = namedtuple("Links", [
     "used",  # [3] pool entries and combs given out; largest room of a link
 ])
 # Where a link's blocks stand in the pool, how many there are, how many fit; its newest comb or -1; end of
-# everything on it; cycles that released but unplaced messages are about to take; cycles taken.
-BEGIN, COUNT, ROOM, COMB, TAIL, CLAIM, LOAD = range(7)
+# everything on it; cycles that released but unplaced messages are about to take; free entries before BEGIN.
+BEGIN, COUNT, ROOM, COMB, TAIL, CLAIM, FRONT = range(7)
 
 
 def make_links(link_count: int, slot: int, bursts: int, in_step: bool) -> Links:
@@ -70,8 +73,12 @@ def _blocks_before(links: Links, link: int, cycle: int) -> Any:
     """Pool index behind the last block of `link` that starts at `cycle` or before."""
     begin = links.state[link, BEGIN]
     end = begin + links.state[link, COUNT]
-    if begin == end or links.blocks[begin, 0] > cycle:
+    if begin == end or cycle >= links.state[link, TAIL]:
+        return end
+    if links.blocks[begin, 0] > cycle:
         return begin
+    if begin + 1 == end or links.blocks[begin + 1, 0] > cycle:
+        return begin + 1
     if links.blocks[end - 1, 0] <= cycle:
         return end
     # Blocks are spread evenly enough to guess the place: fewer far reads than a binary search.
@@ -97,7 +104,7 @@ def _after_blocks(links: Links, link: int, cycle: int, width: int) -> tuple[int,
     return cycle, at
 
 
-@njit(cache=True)
+@uncounted
 def _shift_past_comb(
     cycle: int, teeth: int, period: int, width: int, comb_start: int, comb_teeth: int, comb_period: int,
     slot: int,
@@ -123,7 +130,7 @@ def _shift_past_comb(
     return 0
 
 
-@njit(cache=True)
+@uncounted
 def _clear(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
     """Whether a comb may start at `cycle`."""
     comb = links.state[link, COMB]
@@ -141,7 +148,7 @@ def _clear(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
     return True
 
 
-@njit(cache=True)
+@uncounted
 def _beside_comb(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
     """Where a comb finds room in step with the one last put on the link, within its period from `cycle` on; or -1.
 
@@ -213,7 +220,6 @@ def occupy(links: Links, link: int, start: int, vectors: int, stride: int, place
     teeth, period, width = _shape(vectors, stride, links.slot)
     end = start + (teeth - 1) * period + width
     links.state[link, TAIL] = max(links.state[link, TAIL], end)
-    links.state[link, LOAD] += vectors * links.slot
     if teeth == 1:
         _insert_block(links, link, start, end, _blocks_before(links, link, start) if place < 0 else place)
         return
@@ -226,37 +232,64 @@ def occupy(links: Links, link: int, start: int, vectors: int, stride: int, place
 
 @njit(cache=True, inline="always")
 def _insert_block(links: Links, link: int, start: int, end: int, at: int) -> None:
-    """Add a block before that at pool index `at`, joining neighbours that leave less than a slot between."""
-    last = links.state[link, BEGIN] + links.state[link, COUNT]
-    joins_before = at > links.state[link, BEGIN] and start - links.blocks[at - 1, 1] < links.slot
+    """Add a block before that at pool index `at`, joining neighbours that leave less than a slot between.
+
+    The shorter side moves: where all want the earliest room of a link, blocks come and go at its front.
+    """
+    begin, count = links.state[link, BEGIN], links.state[link, COUNT]
+    last = begin + count
+    joins_before = at > begin and start - links.blocks[at - 1, 1] < links.slot
     joins_after = at < last and links.blocks[at, 0] - end < links.slot
     if joins_before and joins_after:
-        links.blocks[at - 1, 1] = links.blocks[at, 1]
-        for i in range(at, last - 1):
-            links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i + 1, 0], links.blocks[i + 1, 1]
+        if 2 * (at - begin) < count:
+            links.blocks[at, 0] = links.blocks[at - 1, 0]
+            for i in range(at - 1, begin, -1):
+                links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i - 1, 0], links.blocks[i - 1, 1]
+            _move_begin(links, link, 1)
+        else:
+            links.blocks[at - 1, 1] = links.blocks[at, 1]
+            for i in range(at, last - 1):
+                links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i + 1, 0], links.blocks[i + 1, 1]
         links.state[link, COUNT] -= 1
     elif joins_before:
         links.blocks[at - 1, 1] = end
     elif joins_after:
         links.blocks[at, 0] = start
     else:
-        if links.state[link, COUNT] == links.state[link, ROOM]:
-            at += _move_to_larger(links, link)
-        for i in range(links.state[link, BEGIN] + links.state[link, COUNT], at, -1):
-            links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i - 1, 0], links.blocks[i - 1, 1]
+        if links.state[link, FRONT] > 0 and 2 * (at - begin) < count:
+            for i in range(begin, at):
+                links.blocks[i - 1, 0], links.blocks[i - 1, 1] = links.blocks[i, 0], links.blocks[i, 1]
+            at -= 1
+            _move_begin(links, link, -1)
+        else:
+            if count == links.state[link, ROOM]:
+                at += _move_to_larger(links, link)
+            for i in range(links.state[link, BEGIN] + count, at, -1):
+                links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i - 1, 0], links.blocks[i - 1, 1]
         links.blocks[at, 0], links.blocks[at, 1] = start, end
         links.state[link, COUNT] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
+def _move_begin(links: Links, link: int, by: int) -> None:
+    links.state[link, BEGIN] += by
+    links.state[link, FRONT] += by
+    links.state[link, ROOM] -= by
+
+
+@uncounted
 def _move_to_larger(links: Links, link: int) -> Any:
-    """Give a link twice the room, at the pool's end; returns how far its blocks moved."""
-    count, begin, new = links.state[link, COUNT], links.state[link, BEGIN], links.used[0]
-    room = max(FIRST_ROOM, 2 * count)
-    links.blocks[new : new + count] = links.blocks[begin : begin + count]
-    links.state[link, BEGIN], links.state[link, ROOM] = new, room
-    links.used[0] += room
-    links.used[2] = max(links.used[2], room)
+    """Give a link as much room again as it uses, its own freed in front or else the pool's end; returns how far its blocks moved."""
+    count, begin, front = links.state[link, COUNT], links.state[link, BEGIN], links.state[link, FRONT]
+    if front >= max(FIRST_ROOM, count):
+        new, room = begin - front, count + front
+    else:
+        new, room = links.used[0], max(FIRST_ROOM, 2 * count)
+        links.used[0] += room
+        links.used[2] = max(links.used[2], room)
+    for i in range(count):
+        links.blocks[new + i, 0], links.blocks[new + i, 1] = links.blocks[begin + i, 0], links.blocks[begin + i, 1]
+    links.state[link, BEGIN], links.state[link, ROOM], links.state[link, FRONT] = new, room, 0
     return new - begin
 
 

@@ -19,6 +19,8 @@ Found = tuple[Any, Any, Any, Any]
 # Columns of the figures handed in.
 SLOT, LINK, SLACK_CYCLES, SEND, RECEIVE, FORWARD, BUFFER = range(7)
 
+SPANS_MAX = 16  # spans of a slot for each vector of a link, up to which spans are looked at rather than sorted starts
+
 
 @njit(cache=True)
 def check_tasks(
@@ -183,16 +185,41 @@ def check_slots(
     for link in range(len(offset) - 1):
         begin, end = offset[link], offset[link + 1]
         if single[link]:
-            ordered = np.sort(starts[begin:end])
-            for i in range(1, len(ordered)):
-                if ordered[i] - ordered[i - 1] < slot:
-                    return OVERLAP, -1, link, ordered[i]
+            cycle = _first_too_close(starts[begin:end], slot) if end > begin + 1 else -1
+            if cycle >= 0:
+                return OVERLAP, -1, link, cycle
         else:
             order = np.argsort(starts[begin:end], kind="mergesort") + begin
             cycle = _first_overlap(order, starts, flow_of, vectors, stride, slot)
             if cycle >= 0:
                 return OVERLAP, -1, link, cycle
     return NONE, -1, -1, -1
+
+
+@njit(cache=True)
+def _first_too_close(starts: Array, slot: int) -> Any:
+    """A cycle at which a vector leaves less than a slot behind another, or -1; each leaves alone.
+
+    Where the link is busy, the cycles are cut in spans of a slot: two in one span are too close, else only those in spans
+    side by side can be.
+    """
+    begin, end = starts.min(), starts.max()
+    if (end - begin) // slot > SPANS_MAX * len(starts):
+        ordered = np.sort(starts)
+        for i in range(1, len(ordered)):
+            if ordered[i] - ordered[i - 1] < slot:
+                return ordered[i]
+        return -1
+    within = np.full((end - begin) // slot + 2, -1, np.int64)  # [span] when its vector leaves, counted from `begin`
+    for start in starts:
+        span, at = (start - begin) // slot, start - begin
+        if within[span] >= 0:
+            return start
+        within[span] = at
+    for span in range(1, len(within)):
+        if within[span] >= 0 and within[span - 1] >= 0 and within[span] - within[span - 1] < slot:
+            return begin + within[span]
+    return -1
 
 
 @njit(cache=True)
