@@ -29,6 +29,7 @@ Outputs = tuple[tuple[int, int], ...]
 
 
 FAR = 1 << 62  # cycles no program takes
+NO_RUNS = np.zeros((0, 4), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,10 @@ class Composition:
         return sum(p.compiled.schedule.vector_hops for p in self.placed)
 
     def occupancy_cycles(self) -> int:
-        """Cycles between the first start and the last output of the chip that is busy longest.
+        """Cycles after which the next micro-batch may follow: no chip, nor any link, has more to do for one.
 
-        The next micro-batch may follow that much later; what a stage hands on travels meanwhile.
+        A chip is held from its first start to its last output; a link only while vectors leave on it, as what a stage hands on
+        travels over links that other stages use at other times.
         """
         if not self.placed:
             return 0
@@ -87,7 +89,10 @@ class Composition:
         begin, end = np.full(len(chips), FAR), np.zeros(len(chips), np.int64)
         np.minimum.at(begin, which, np.concatenate([p.compiled.chips_begin + p.begin for p in self.placed]))
         np.maximum.at(end, which, np.concatenate([p.compiled.chips_end + p.begin for p in self.placed]))
-        return int((end - begin).max(initial=0))
+        vectors = np.bincount(np.concatenate([p.place.links[p.compiled.runs[:, 0]] for p in self.placed]),
+                              np.concatenate([p.compiled.runs[:, 2] for p in self.placed]))
+        slot = self.placed[0].compiled.schedule.slot_cycles
+        return max(int((end - begin).max(initial=0)), int(vectors.max(initial=0)) * slot)
 
     def task_starts(self) -> Int64:
         """[piece] index of its first task in the whole."""
@@ -154,16 +159,19 @@ def compose(pieces: Sequence[Piece], places: Places, figures: Figures, reuse: bo
 
 def _runs_left(live: list[Placed], places: Places, place: Place, begin: int) -> Int64:
     """[run, 4] vectors of earlier pieces on the place's links after `begin`, in its numbers and its time, in order."""
-    found = [np.zeros((0, 4), np.int64)]
-    if not live:
-        return found[0]
+    found = []
     for p in live:
-        left = np.flatnonzero(p.compiled.runs_end > begin - p.begin)
-        runs = p.compiled.runs[left]
-        runs[:, 0] = places.shared_links(p.place, place)[runs[:, 0]]
-        runs[:, 1] += p.begin - begin
-        found.append(runs[runs[:, 0] >= 0])
-    runs = np.concatenate(found)
+        runs = p.compiled.runs[p.compiled.runs_end > begin - p.begin]
+        links = places.shared_links(p.place, place)[runs[:, 0]]
+        here = links >= 0
+        if here.any():
+            runs = runs[here]
+            runs[:, 0] = links[here]
+            runs[:, 1] += p.begin - begin
+            found.append(runs)
+    if not found:
+        return NO_RUNS
+    runs = np.concatenate(found) if len(found) > 1 else found[0]
     return np.ascontiguousarray(runs[np.lexsort((runs[:, 1], runs[:, 0]))])
 
 

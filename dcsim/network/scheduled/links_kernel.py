@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 # Compiled without counting who uses an array, for functions that make none: each call costs two atomic counts an array else.
-uncounted = njit(cache=True, _nrt=False)
+_UNCOUNTED: dict[str, Any] = {"cache": True, "_nrt": False}
+uncounted: Any = njit(**_UNCOUNTED)
 
 BUMPS_MAX = 64  # tries to fit between others before going behind them all
 FIRST_ROOM = 4  # blocks a link gets room for at its first use
@@ -279,7 +280,7 @@ def _move_begin(links: Links, link: int, by: int) -> None:
 
 @uncounted
 def _move_to_larger(links: Links, link: int) -> Any:
-    """Give a link as much room again as it uses, its own freed in front or else the pool's end; returns how far its blocks moved."""
+    """Give a link twice the room, its own freed in front or at the pool's end; returns how far its blocks moved."""
     count, begin, front = links.state[link, COUNT], links.state[link, BEGIN], links.state[link, FRONT]
     if front >= max(FIRST_ROOM, count):
         new, room = begin - front, count + front

@@ -150,6 +150,14 @@ def test_occupancy_is_the_longest_stage() -> None:
     assert whole.occupancy_cycles() == longest
 
 
+def test_a_link_busier_than_any_chip_spaces_micro_batches() -> None:
+    """Two chips that hardly work, 1,000 vectors from one to the other."""
+    work = Block("work", (Operation("product", "matrix", (10,), (10,), 1, 1),))
+    asked = Program(CLOCK_HZ, (Stage((0,), (work,), 320_000), Stage((1,), (work,), 0)), 0)
+    whole, _, _, _ = composed(asked, line(2))
+    assert whole.occupancy_cycles() == 1000 * FIGURES.slot_cycles
+
+
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.integers(2, 5), st.integers(1, 3), st.integers(1, 60), st.integers(1, 90), st.integers(0, 10_000))
 def test_random_stages_on_random_fabrics_are_sound(ranks: int, stages: int, rows: int, cycles: int, seed: int) -> None:
