@@ -260,7 +260,7 @@ def _place_on(
             size -= 1
         _place(program.table, ways, links, out, times, task, scratch)
         for i in range(offset[task], offset[task + 1]):
-            other = after[i]
+            other = np.int64(after[i])
             times.state[other, WAITING] -= 1
             if times.state[other, WAITING] == 0:
                 _release(program, ways, links, times, other)
