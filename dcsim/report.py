@@ -42,7 +42,7 @@ def print_run(run: Run) -> None:
     out = console()
     out.print(f"{run.spec['name']}: {meta['llm']} on {meta['chips_used']} of {meta['chips_active']} chips "
               f"(tp {meta['tp']}, pp {meta['pp']}, {_count(meta['replicas'], 'replica')}), {meta['interconnect']}")
-    out.print(f"{s['requests_in']:,} requests in {format_time(s['elapsed_s'])}: {s['requests_finished']:,} finished, "
+    out.print(f"{_count(s['requests_in'], 'request')} in {format_time(s['elapsed_s'])}: {s['requests_finished']:,} finished, "
               f"{s['requests_rejected']:,} rejected, {s['requests_failed']:,} failed, {s['requests_in_flight']:,} in flight")
     table = Table(box=None, pad_edge=False)
     table.add_column("")
@@ -103,7 +103,7 @@ def _only_if_there(run: Run) -> list[tuple[str, str]]:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _limit(summary: dict[str, Any]) -> str:

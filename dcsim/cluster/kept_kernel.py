@@ -1,7 +1,8 @@
 """What ended turns of sessions left in each replica's KV, compiled: the rules of `kv.KvRoom` over arrays.
 
-A replica's kept turns stand in a ring in the order they ended, those taken out since with 0 tokens; a hash table finds a
-session's place. `s.now[TIGHT]` asks the caller to tidy both before they are full.
+The first third of a replica's places (`s.kept[k]`) is a ring of (session, tokens) in the order the turns ended, those taken
+out since with 0 tokens. The rest is a hash table of (session, its number among all turns ever kept), NONE where it is free.
+`now[TIGHT]` asks the caller to tidy both before they are full.
 """
 
 from __future__ import annotations
@@ -11,60 +12,58 @@ from typing import Any
 from numba import njit
 
 from dcsim.cluster import pool_layout as c
-from dcsim.cluster.pool_layout import State
 
 
 @njit(cache=True)
-def take_kept(s: State, k: int, session: int) -> int:
+def take_kept(rep: Any, places: Any, session: int) -> int:
     """Take out what the session left; returns its tokens, 0 if there are none."""
-    rep, ring = s.replicas[k], s.kept[k]
-    place = s.kept_at[k, _slot(s.kept_at[k], session), 1]
-    if place < rep[c.KEPT_FIRST]:
+    size = len(places) // 3
+    number = places[_slot(places, size, session), 1]
+    if number < rep[c.KEPT_FIRST]:
         return 0
-    entry = ring[place % len(ring)]
-    tokens, entry[1] = entry[1], 0
+    tokens, places[number % size, 1] = places[number % size, 1], 0
     rep[c.KEPT_TOTAL] -= tokens
     return int(tokens)
 
 
 @njit(cache=True)
-def keep(s: State, k: int, session: int, tokens: int) -> None:
+def keep(now: Any, rep: Any, places: Any, session: int, tokens: int) -> None:
     """Keep an ended turn in place of the session's last one."""
-    take_kept(s, k, session)
-    rep, ring, table = s.replicas[k], s.kept[k], s.kept_at[k]
-    place = rep[c.KEPT_NEXT]
-    ring[place % len(ring), 0], ring[place % len(ring), 1] = session, tokens
+    take_kept(rep, places, session)
+    size, number = len(places) // 3, rep[c.KEPT_NEXT]
+    places[number % size, 0], places[number % size, 1] = session, tokens
     rep[c.KEPT_NEXT] += 1
     rep[c.KEPT_TOTAL] += tokens
-    slot = _slot(table, session)
-    if table[slot, 1] == c.NONE:
+    slot = _slot(places, size, session)
+    if places[slot, 1] == c.NONE:
         rep[c.KEPT_KNOWN] += 1
-    table[slot, 0], table[slot, 1] = session, place
+    places[slot, 0], places[slot, 1] = session, number
     # Before the caller has tidied up, a round may end for every sequence there is room for.
-    if 2 * (place - rep[c.KEPT_FIRST]) > len(ring) or 2 * rep[c.KEPT_KNOWN] > len(ring):
-        s.now[c.TIGHT] = 1
+    if 2 * (number - rep[c.KEPT_FIRST]) > size or 2 * rep[c.KEPT_KNOWN] > size:
+        now[c.TIGHT] = 1
+    make_room(rep, places)
 
 
 @njit(cache=True)
-def make_room(s: State, k: int) -> None:
+def make_room(rep: Any, places: Any) -> None:
     """Drop kept turns, the one that ended longest ago first, until they fit into the free room."""
-    rep, ring = s.replicas[k], s.kept[k]
+    size = len(places) // 3
     while rep[c.KEPT_TOTAL] > rep[c.KV_FREE]:
-        rep[c.KEPT_TOTAL] -= ring[rep[c.KEPT_FIRST] % len(ring), 1]
+        rep[c.KEPT_TOTAL] -= places[rep[c.KEPT_FIRST] % size, 1]
         rep[c.KEPT_FIRST] += 1
 
 
 @njit(cache=True)
-def refill(s: State, k: int, turns: Any) -> None:
-    """Keep `turns` [place, (session, tokens)] in a replica whose ring and table are empty."""
+def refill(now: Any, rep: Any, places: Any, turns: Any) -> None:
+    """Keep `turns` [place, (session, tokens)] in a replica that keeps none."""
     for place in range(len(turns)):
-        keep(s, k, turns[place, 0], turns[place, 1])
+        keep(now, rep, places, turns[place, 0], turns[place, 1])
 
 
 @njit(cache=True)
-def _slot(table: Any, session: int) -> int:
-    """Where the table has the session, or else the free slot it would take."""
-    slot = (session * 0x2545F4914F6CDD1D >> 20) & (len(table) - 1)
-    while table[slot, 1] != c.NONE and table[slot, 0] != session:
-        slot = (slot + 1) & (len(table) - 1)
-    return int(slot)
+def _slot(places: Any, size: int, session: int) -> int:
+    """The place where the table has the session, or else the free one it would take."""
+    slot = (session * 0x2545F4914F6CDD1D >> 20) & (2 * size - 1)
+    while places[size + slot, 1] != c.NONE and places[size + slot, 0] != session:
+        slot = (slot + 1) & (2 * size - 1)
+    return int(size + slot)

@@ -163,17 +163,15 @@ class Pool:
 
     def _tidy_kept(self) -> None:
         """Forget turns that were taken or dropped; more room where one replica keeps so many that little would be won."""
-        s, old = self._s, self._s.kept
+        s, size = self._s, len(self._s.kept[0]) // 3
         turns = []
-        for rep, ring in zip(s.replicas, old, strict=True):
-            entries = ring[np.arange(rep[c.KEPT_FIRST], rep[c.KEPT_NEXT]) % len(ring)]
+        for rep, places in zip(s.replicas, s.kept, strict=True):
+            entries = places[np.arange(rep[c.KEPT_FIRST], rep[c.KEPT_NEXT]) % size]
             turns.append(entries[entries[:, 1] > 0])
-        size = len(old[0])
-        ring, table = _no_turns(len(old), 2 * size if max(map(len, turns)) > size // 4 else size)
-        self._s = s._replace(kept=ring, kept_at=table)
+        self._s = s._replace(kept=_no_turns(len(s.replicas), 2 * size if max(map(len, turns)) > size // 4 else size))
         s.replicas[:, [c.KEPT_FIRST, c.KEPT_NEXT, c.KEPT_TOTAL, c.KEPT_KNOWN]] = 0
         for k, left in enumerate(turns):
-            kept_kernel.refill(self._s, k, left)
+            kept_kernel.refill(s.now, s.replicas[k], self._s.kept[k], left)
         s.now[c.TIGHT] = 0
 
     def _next_block(self) -> None:
@@ -240,10 +238,10 @@ def _new_state(
         fixed[c.ROUTER] = _ROUTERS[serving.router]
     now = np.zeros(c.NOW_ENTRIES, np.int64)
     now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
-    replicas = np.zeros((len(powers), c.REPLICA_COLUMNS), np.int64)
+    replicas = np.zeros((len(powers), c.WAITING_ENDS + 2 * levels), np.int64)
+    replicas[:, c.WAITING_ENDS :] = c.NONE
     replicas[:, c.WAKE], replicas[:, c.KV_FREE], replicas[:, c.WHY] = c.NEVER, kv_tokens, c.L_KV
     replicas[:, [c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
-    kept, kept_at = _no_turns(len(powers), max(1024, 1 << (4 * serving.sequences_max).bit_length()))
     power = np.zeros((len(powers), c.POWER_COLUMNS))
     power[:, c.DRAW] = power[:, c.IDLE_W] = [p.idle_w for p in powers]
     power[:, c.WAIT_W] = [p.wait_w for p in powers]
@@ -254,7 +252,7 @@ def _new_state(
 
     return c.State(
         now=now, fixed=fixed, requests=zeros(0, c.REQUEST_COLUMNS), replicas=replicas, power=power,
-        waiting=np.full((len(powers), levels, 2), c.NONE, np.int64), kept=kept, kept_at=kept_at,
+        kept=_no_turns(len(powers), max(1024, 1 << (4 * serving.sequences_max).bit_length())),
         sequences=zeros(len(powers), serving.sequences_max, 2), in_bucket=zeros(len(powers), contexts),
         cores=zeros(serving.host_servers, host.cores), starts=zeros(serving.host_servers, host.queue_max + 1),
         hosts=zeros(serving.host_servers, 3), ready=zeros(0, 2), contexts=np.array(programs.contexts, np.int64),
@@ -264,9 +262,11 @@ def _new_state(
     )
 
 
-def _no_turns(replicas: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A ring of `size` places for each replica, a power of two, and the table beside it."""
-    return np.zeros((replicas, size, 2), np.int64), np.full((replicas, 2 * size, 2), c.NONE, np.int64)
+def _no_turns(replicas: int, size: int) -> NDArray[np.int64]:
+    """Empty rings of `size` places, a power of two, with their tables."""
+    kept = np.full((replicas, 3 * size, 2), c.NONE, np.int64)
+    kept[:, :size] = 0
+    return kept
 
 
 def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> NDArray[np.int64]:

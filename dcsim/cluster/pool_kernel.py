@@ -176,7 +176,8 @@ def _submit(s: State, k: int, index: int) -> None:
         return
     request[c.REPLICA] = k
     rep[c.LOAD] += 1
-    _append(s, s.waiting[k, request[c.LEVEL]], c.HEAD, c.TAIL, index)
+    ends = c.WAITING_ENDS + 2 * request[c.LEVEL]
+    _append(s, rep, ends, ends + 1, index)
     rep[c.WAITING] += 1
     rep[c.CAME] += 1
     rep[c.CAME_SUM] += now
@@ -214,36 +215,36 @@ def _wake(s: State, k: int) -> int:
 @njit(cache=True)
 def _admit(s: State, k: int, now: int) -> None:
     """See `replica.Replica._admit` and `kv.KvRoom.take`."""
-    rep, waiting = s.replicas[k], s.waiting[k]
+    rep, head = s.replicas[k], c.WAITING_ENDS
     if s.fixed[c.BATCHING] == c.STATIC and rep[c.PROMPTS] + rep[c.COUNT]:
         return
-    level = 0
     while rep[c.WAITING] and rep[c.PROMPTS] + rep[c.COUNT] < s.fixed[c.SEQUENCES_MAX]:
-        while waiting[level, c.HEAD] == c.NONE:
-            level += 1
-        index = waiting[level, c.HEAD]
+        while rep[head] == c.NONE:
+            head += 2
+        index = rep[head]
         request = s.requests[index - s.now[c.BASE]]
         tokens = request[c.PROMPT] + request[c.OUTPUT]
         if tokens > rep[c.KV_FREE]:
             return
-        waiting[level, c.HEAD] = request[c.NEXT]
+        rep[head] = request[c.NEXT]
         rep[c.WAITING] -= 1
         if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
-            kept = take_kept(s, k, request[c.SESSION])
+            kept = take_kept(rep, s.kept[k], request[c.SESSION])
             request[c.READ] = request[c.REUSED] = min(kept, request[c.PREFIX], request[c.PROMPT] - 1)
         rep[c.KV_FREE] -= tokens
-        make_room(s, k)
+        if rep[c.KEPT_TOTAL] > rep[c.KV_FREE]:
+            make_room(rep, s.kept[k])
         request[c.ADMITTED] = now
         _append(s, rep, c.PROMPT_HEAD, c.PROMPT_TAIL, index)
         rep[c.PROMPTS] += 1
 
 
 @njit(cache=True)
-def _append(s: State, ends: Any, head: int, tail: int, index: int) -> None:
+def _append(s: State, rep: Any, head: int, tail: int, index: int) -> None:
     """Put a request at the end of a list linked through NEXT; an empty list has head NONE."""
     s.requests[index - s.now[c.BASE], c.NEXT] = c.NONE
-    if ends[head] == c.NONE:
-        ends[head] = index
+    if rep[head] == c.NONE:
+        rep[head] = index
     else:
-        s.requests[ends[tail] - s.now[c.BASE], c.NEXT] = index
-    ends[tail] = index
+        s.requests[rep[tail] - s.now[c.BASE], c.NEXT] = index
+    rep[tail] = index

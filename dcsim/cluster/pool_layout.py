@@ -16,13 +16,12 @@ REQUEST_COLUMNS = 24
 OPEN, FINISHED_STATUS, REJECTED_STATUS = range(3)
 HOST_FULL, NO_ROOM, TOO_LONG, QUEUE_FULL = range(1, 5)  # REASON
 
-# Columns of `replicas`. Waiting requests and prompts are lists linked through NEXT. KEPT_FIRST and KEPT_NEXT count all turns
-# ever kept: the first that may still be there, and the next; KEPT_KNOWN are slots taken in the table.
+# Columns of `replicas`. Waiting requests, from WAITING_ENDS on two columns a level (head and tail), and prompts are lists linked
+# through NEXT. KEPT_FIRST and KEPT_NEXT count all turns ever kept: the first that may still be there, and the next; KEPT_KNOWN
+# are slots taken in the table.
 (WAKE, SINCE, ROUNDS, LENGTH, LEAD, LATENCY, OCCUPANCY, ALONE, DECODES, RUNNING, STEP, COUNT, TOP, LATES, KV_FREE,
  WAITING, PROMPT_HEAD, PROMPT_TAIL, PROMPTS, BLOCKED, WHY, CAME, CAME_SUM, PROGRAM, DRAW_SINCE, LOAD, KEPT_FIRST,
- KEPT_NEXT, KEPT_TOTAL, KEPT_KNOWN) = range(30)
-REPLICA_COLUMNS = 30
-HEAD, TAIL = range(2)  # columns of `waiting`
+ KEPT_NEXT, KEPT_TOTAL, KEPT_KNOWN, WAITING_ENDS) = range(31)
 ENERGY, DRAW, ROUND_ENERGY, WORK_MAX, IDLE_W, WAIT_W = range(6)  # columns of `power`
 POWER_COLUMNS = 6
 
@@ -50,16 +49,17 @@ L_HOST, L_KV, L_SLOTS, L_BATCH, L_PREFILL, L_PIPELINE, L_POWER, L_LATENCY, L_SWI
 
 
 class State(NamedTuple):
-    """int64 arrays, but for energies and powers; the first index is the replica or host where one is named."""
+    """int64 arrays, but for energies and powers; the first index is the replica or host where one is named.
+
+    Every call within the kernel copies what describes them, so few long arrays are faster than many.
+    """
 
     now: Any  # [NOW_ENTRIES]
     fixed: Any  # [FIXED_ENTRIES]
     requests: Any  # [index - BASE, column]
     replicas: Any  # [replica, column]
     power: Any  # [replica, column] joules and watts
-    waiting: Any  # [replica, level, 2] the lists of requests that wait for admission
-    kept: Any  # [replica, place, 2] ring of (session, tokens) of ended turns
-    kept_at: Any  # [replica, slot, 2] hash table of (session, count at KEPT_NEXT when it was kept); count NONE: free
+    kept: Any  # [replica, place, 2] see `kept_kernel`
     sequences: Any  # [replica, place, 2] heap of (step of next change, request) of decoding sequences
     in_bucket: Any  # [replica, compiled context] sequences that need it
     cores: Any  # [host, core] when each is free

@@ -9,7 +9,7 @@ from numba import njit
 
 from dcsim.cluster import pool_layout as c
 from dcsim.cluster.heap_kernel import pop, push
-from dcsim.cluster.kept_kernel import keep, make_room
+from dcsim.cluster.kept_kernel import keep
 from dcsim.cluster.pool_layout import State
 
 
@@ -182,8 +182,7 @@ def _finish(s: State, k: int, request: Any, now: int) -> None:
     rep[c.KV_FREE] += tokens
     rep[c.LOAD] -= 1
     if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
-        keep(s, k, request[c.SESSION], tokens - 1)
-        make_room(s, k)
+        keep(s.now, rep, s.kept[k], request[c.SESSION], tokens - 1)
     request[c.FINISHED] = now + s.fixed[c.REPLY]
     s.limits[c.L_HOST] += s.fixed[c.REPLY]
     s.now[c.AREA] += s.fixed[c.REPLY]
