@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.llm.blocks import Block, Collective, Operation
 from dcsim.llm.program import Program
-from dcsim.network.tasks import ATTENTION, HOP, HOST, MATRIX, SEND, VECTOR, TaskBuilder, Tasks
+from dcsim.network.tasks import ATTENTION, HOP, HOST, MATRIX, SEND, TASK_COLUMNS, VECTOR, TaskBuilder, Tasks
 
 PART_OF = {"matrix": MATRIX, "attention": ATTENTION, "vector": VECTOR, "host": HOST}
 
@@ -30,12 +31,13 @@ Handles = list[list[int]]
 class Template:
     """A piece on ranks 0..tp-1. A predecessor below 0 stands for what came before the piece: -1 - r for the
     results of rank r, -1 - tp - r for the last user of its matrix unit. `outputs` and `units` are the same at
-    its end.
+    its end. Templates of one `digest` are equal.
     """
 
     tasks: Tasks
     outputs: Handles
     units: Handles
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def make_template(block: Block, ranks: int, clock_hz: float, exchange: Exchange)
         else:
             for r in range(ranks):
                 outputs[r] = [_operation(builder, step, r, outputs[r], units)]
-    return Template(builder.build(), outputs, units)
+    return _template(builder, outputs, units)
 
 
 def _operation(builder: TaskBuilder, step: Operation, rank: int, before: list[int], units: Handles) -> int:
@@ -126,7 +128,15 @@ def make_hop(ranks: int, ranks_after: int, size_bytes: int, clock_hz: float) -> 
     """
     builder = TaskBuilder(clock_hz)
     outputs = [[builder.message(r, r, size_bytes, [-1 - r], HOP, SEND)] for r in range(ranks)]
-    return Template(builder.build(), outputs, [[] for _ in range(ranks_after)])
+    return _template(builder, outputs, [[] for _ in range(ranks_after)])
+
+
+def _template(builder: TaskBuilder, outputs: Handles, units: Handles) -> Template:
+    tasks = builder.build()
+    digest = blake2b(repr((tasks.clock_hz, outputs, units)).encode(), digest_size=16)
+    for name in TASK_COLUMNS:
+        digest.update(getattr(tasks, name))
+    return Template(tasks, outputs, units, digest.digest())
 
 
 def join(pieces: Sequence[Piece], clock_hz: float) -> Tasks:
@@ -193,18 +203,7 @@ def _concatenate(parts: list[Tasks], clock_hz: float) -> Tasks:
     """One set of arrays; `before_start` of each part shifted by the predecessors that came before it."""
     if not parts:
         return TaskBuilder(clock_hz).build()
-    names = (
-        "kind",
-        "part",
-        "call",
-        "chip",
-        "target",
-        "size_bytes",
-        "first_cycles",
-        "last_cycles",
-        "rows",
-        "lead_rows",
-    )
+    names = [name for name in TASK_COLUMNS if not name.startswith("before")]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     shifts = np.cumsum([0, *(len(part.before) for part in parts[:-1])])
     starts = [part.before_start[:-1] + shift for part, shift in zip(parts, shifts, strict=True)]

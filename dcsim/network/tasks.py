@@ -17,7 +17,7 @@ predecessors p (each with first and last output times; for a message: first and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,9 @@ class Tasks:
 
     def __len__(self) -> int:
         return len(self.kind)
+
+
+TASK_COLUMNS = tuple(field.name for field in fields(Tasks) if field.name != "clock_hz")
 
 
 class TaskBuilder:

@@ -1,4 +1,4 @@
-"""One iteration compiled piece by piece, equal pieces once.
+"""One iteration compiled piece by piece, equal pieces once, in this iteration or an earlier one on the same fabric.
 
 A piece (a block, or a hop between stages) is compiled on its place's part of the fabric and in cycles of its own. Its
 schedule follows from four things: its template, how its place is wired, when the outputs it waits for are there, and
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dcsim.network.lower import Piece, Template
 from dcsim.network.scheduled.figures import Figures
-from dcsim.network.scheduled.places import Place, Places, message_pairs
+from dcsim.network.scheduled.places import Kept, Place, Places, message_pairs
 from dcsim.network.scheduled.schedule import Before, Problem, Schedule, prepare, solve
 from dcsim.network.tasks import COMPUTE
 
@@ -48,6 +48,11 @@ class Compiled:
     chips: Int64  # place's chips that work ...
     chips_begin: Int64  # ... when each begins
     chips_end: Int64  # ... and ends
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
+        return 3 * self.runs.nbytes + 4 * self.schedule.start.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,32 +134,43 @@ class Composition:
 
 
 def compose(pieces: Sequence[Piece], places: Places, figures: Figures, reuse: bool = True) -> Composition:
-    """Compile `pieces` one after another, each equal one once (or, without `reuse`, every one anew: the same result)."""
-    known: dict[tuple[int, int, tuple[Outputs, ...], bytes], Compiled] = {}
-    pairs: dict[int, Int32] = {}
-    problems: dict[tuple[int, int], Problem] = {}
+    """Compile `pieces` one after another, each equal one once (or, without `reuse`, every one anew: the same result).
+
+    What was compiled is kept with the places: a longer context or another chunk changes blocks but few hops and gathers.
+    """
+    kept, kinds = places.kept if reuse else Kept(0), set()
+    pairs: dict[bytes, Int32] = {}
     placed: list[Placed] = []
     live: list[Placed] = []  # pieces with vectors still to come
     before: tuple[Outputs, ...] = tuple(() for _ in pieces[0].chips) * 2 if pieces else ()
-    begin = compiled_count = 0
+    begin = 0
     for piece in pieces:
-        template = id(piece.template)
+        template = piece.template.digest
         if template not in pairs:
             pairs[template] = message_pairs(piece.template.tasks)
         place = places.of(piece, pairs[template])
         live = [p for p in live if p.begin + p.compiled.links_end > begin]
         runs = _runs_left(live, places, place, begin)
-        kind = template, place.wiring
-        if kind not in problems:
-            problems[kind] = prepare(place.tasks(piece.template.tasks), place.fabric, figures)
-        key = (*kind, before, runs.tobytes())
-        if not reuse or key not in known:
-            known[key] = _compile(piece.template, problems[kind], before, runs)
-            compiled_count += 1
-        placed.append(Placed(known[key], place, begin))
+        key = template, place.wiring, figures, before, runs.tobytes()
+        kinds.add(key)
+        compiled = kept.get(key)
+        if compiled is None:
+            compiled = _compile(piece.template, _problem(piece, place, figures, kept), before, runs)
+            kept.put(key, compiled, compiled.size_bytes)
+        placed.append(Placed(compiled, place, begin))
         live.append(placed[-1])
-        before, begin = known[key].after, begin + known[key].after_begin
-    return Composition(tuple(placed), compiled_count)
+        before, begin = compiled.after, begin + compiled.after_begin
+    return Composition(tuple(placed), len(kinds))
+
+
+def _problem(piece: Piece, place: Place, figures: Figures, kept: Kept) -> Problem:
+    """A template at places of one wiring, made ready once."""
+    key = piece.template.digest, place.wiring, figures
+    problem: Problem | None = kept.get(key)
+    if problem is None:
+        problem = prepare(place.tasks(piece.template.tasks), place.fabric, figures)
+        kept.put(key, problem, problem.table.nbytes + problem.distance.nbytes)
+    return problem
 
 
 def _runs_left(live: list[Placed], places: Places, place: Place, begin: int) -> Int64:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +45,40 @@ class Place:
         return np.where(self.links[at] == links, at, -1).astype(np.int32)
 
 
+class Kept:
+    """What was made for a place, by a key of all it follows from; forgotten when it takes too much memory."""
+
+    def __init__(self, bytes_max: int = 64 << 20) -> None:
+        self.bytes_max, self._bytes = bytes_max, 0
+        self._items: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable) -> Any:
+        """What was put there, or None."""
+        return self._items.get(key)
+
+    def put(self, key: Hashable, item: Any, size_bytes: int) -> None:
+        """Keep `item`; what was kept before goes when all together would take more than `bytes_max`."""
+        if size_bytes > self.bytes_max:
+            return
+        if self._bytes + size_bytes > self.bytes_max:
+            self._items.clear()
+            self._bytes = 0
+        self._items[key] = item
+        self._bytes += size_bytes
+
+
 class Places:
-    """The places of one fabric, each made once: a piece's chips and all there is on the shortest ways of its messages."""
+    """The places of one fabric, each made once: a piece's chips and all there is on the shortest ways of its messages.
+
+    `kept` are compiled pieces, for other iterations on the same fabric.
+    """
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
         self._places: dict[tuple[tuple[int, ...], tuple[int, ...], bytes], Place] = {}
         self._shared: dict[tuple[int, int], Int32] = {}
         self._wirings: dict[tuple[bytes, ...], int] = {}
+        self.kept = Kept()
 
     def of(self, piece: Piece, pairs: Int32) -> Place:
         """Where `piece`, with messages between these ranks, runs. Raises FabricError when one cannot reach its target."""

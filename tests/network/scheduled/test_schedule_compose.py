@@ -20,7 +20,7 @@ from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.compose import Composition, compose
 from dcsim.network.scheduled.figures import figures_of
 from dcsim.network.scheduled.links_kernel import earliest, make_links, occupy
-from dcsim.network.scheduled.places import Places, message_pairs
+from dcsim.network.scheduled.places import Kept, Places, message_pairs
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
@@ -75,6 +75,29 @@ def test_composed_pieces_are_proved_replayed_and_equal_to_compiling_each(rows: i
     assert whole.kinds < len(pieces)
     assert replay(schedule, tasks, fabric, FIGURES).cycles == schedule.makespan_cycles == whole.makespan_cycles
     assert same(schedule, compose(pieces, Places(fabric), FIGURES, reuse=False).flatten())
+
+
+@pytest.mark.parametrize("rows", [1, 60])
+def test_pieces_kept_from_another_iteration_change_nothing(rows: int) -> None:
+    """The second program differs in its blocks only, so hops and gathers are those of the first."""
+    fabric, laid = lpu_dragonfly(1), nodes(4)
+    places = Places(fabric)
+    compose(pieces_of(program(laid, 2, rows, 40), exchange), places, FIGURES)
+    pieces = pieces_of(program(laid, 2, rows, 55), exchange)
+    whole, fresh = compose(pieces, places, FIGURES), compose(pieces, Places(fabric), FIGURES)
+    assert same(whole.flatten(), fresh.flatten())
+    assert whole.kinds == fresh.kinds
+
+
+def test_what_is_kept_is_bounded() -> None:
+    kept = Kept(100)
+    kept.put("a", 1, 60)
+    kept.put("b", 2, 30)
+    assert (kept.get("a"), kept.get("b")) == (1, 2)
+    kept.put("c", 3, 20)
+    assert (kept.get("a"), kept.get("c")) == (None, 3)
+    kept.put("d", 4, 101)
+    assert (kept.get("c"), kept.get("d")) == (3, None)
 
 
 def test_equal_layers_are_compiled_once_whatever_their_number() -> None:
