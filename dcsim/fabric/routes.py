@@ -1,4 +1,4 @@
-"""Routes: hops, minimal paths, detours and next hops, with links down where a mask says so.
+"""Routes: hops, minimal paths and next hops, with links down where a mask says so.
 
 Chips forward only in a fabric without switches; elsewhere a chip is an end. `up` [link] is False for links that
 are down; None means all are up.
@@ -59,35 +59,12 @@ def hop_totals(fabric: Fabric, up: Up = None) -> HopTotals:
 
 def minimal_paths(fabric: Fabric, source: int, target: int, paths_max: int = 64, up: Up = None) -> list[Path]:
     """Up to `paths_max` shortest paths, in the order of their link indexes. FabricError when there is none."""
-    distance = _reach(fabric, source, target, up)
-    return _take(_paths(fabric, source, target, int(distance[source]), distance, _up(fabric, up)), paths_max)
-
-
-def candidate_paths(
-    fabric: Fabric,
-    source: int,
-    target: int,
-    detours_max: int,
-    paths_max: int = 64,
-    extra_hops_max: int = 2,
-    up: Up = None,
-) -> list[Path]:
-    """Up to `paths_max` minimal paths, then up to `detours_max` others, shorter ones first.
-
-    Detours have one hop more, then two, to `extra_hops_max`, and visit no vertex twice. The order is that of
-    the link indexes.
-    """
-    distance = _reach(fabric, source, target, up)
-    usable, shortest = _up(fabric, up), int(distance[source])
-    found = _take(_paths(fabric, source, target, shortest, distance, usable), paths_max)
-    room = detours_max
-    for extra in range(1, extra_hops_max + 1):
-        if source == target or not room:
-            break
-        detours = _take(_paths(fabric, source, target, shortest + extra, distance, usable), room)
-        found += detours
-        room -= len(detours)
-    return found
+    distance = distances_to(fabric, target, up)
+    if distance[source] < 0:
+        raise FabricError(f"no way from chip {source} to chip {target}")
+    open_to = _up(fabric, up) & (forwards(fabric) | (np.arange(fabric.vertex_count) == target))[fabric.link_target]
+    paths = _paths(fabric, source, target, distance, open_to)
+    return [path for path, _ in zip(paths, range(paths_max), strict=False)]
 
 
 def next_hops(fabric: Fabric, target: int, up: Up = None) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -108,38 +85,15 @@ def _up(fabric: Fabric, up: Up) -> NDArray[np.bool_]:
     return np.ones(fabric.link_count, np.bool_) if up is None else up
 
 
-def _reach(fabric: Fabric, source: int, target: int, up: Up) -> NDArray[np.int16]:
-    distance = distances_to(fabric, target, up)
-    if distance[source] < 0:
-        raise FabricError(f"no way from chip {source} to chip {target}")
-    return distance
-
-
-def _take(paths: Iterator[Path], most: int) -> list[Path]:
-    return [path for path, _ in zip(paths, range(most), strict=False)]
-
-
 def _paths(
-    fabric: Fabric, source: int, target: int, hops: int, distance: NDArray[np.int16], up: NDArray[np.bool_]
+    fabric: Fabric, vertex: int, target: int, distance: NDArray[np.int16], open_to: NDArray[np.bool_]
 ) -> Iterator[Path]:
-    """All paths of exactly `hops` links that visit no vertex twice, in the order of their links."""
-    passes = forwards(fabric)
-    visited = {source}
-    path: list[int] = []
-
-    def extend(vertex: int, left: int) -> Iterator[Path]:
-        if vertex == target:
-            if left == 0:
-                yield tuple(path)
-            return
-        for link in range(int(fabric.first_link[vertex]), int(fabric.first_link[vertex + 1])):
-            other = int(fabric.link_target[link])
-            enters = up[link] and other not in visited and (other == target or passes[other])
-            if enters and 0 <= distance[other] < left:
-                visited.add(other)
-                path.append(link)
-                yield from extend(other, left - 1)
-                path.pop()
-                visited.remove(other)
-
-    return extend(source, hops)
+    """All shortest paths over links that may be taken, in the order of their links."""
+    if vertex == target:
+        yield ()
+        return
+    for link in range(int(fabric.first_link[vertex]), int(fabric.first_link[vertex + 1])):
+        other = int(fabric.link_target[link])
+        if open_to[link] and distance[other] == distance[vertex] - 1:
+            for rest in _paths(fabric, other, target, distance, open_to):
+                yield (link, *rest)
