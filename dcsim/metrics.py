@@ -167,9 +167,10 @@ def energy_j(power: Table, pue: float) -> float:
 
 
 def site_power_w(power: Table, pue: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Times, interval lengths and site power of each sample (racks summed)."""
-    times, first, inverse = np.unique(power["time_s"], return_index=True, return_inverse=True)
-    return times, power["interval_s"][first], np.bincount(inverse, weights=power["power_w"]) * pue
+    """Times, interval lengths and site power of each sample (racks summed), from rows in order of time."""
+    times, length = np.asarray(power["time_s"]), np.asarray(power["interval_s"])
+    begins = np.diff(times, prepend=-np.inf) > 0
+    return times[begins], length[begins], np.bincount(np.cumsum(begins) - 1, weights=power["power_w"]) * pue
 
 
 def measured(requests: Table, warmup_s: float) -> Table:
