@@ -140,8 +140,9 @@ class StoredTable(Mapping[str, NDArray[Any]]):
     """A table in a Parquet file: each look at a column reads it anew, so memory holds what is in use."""
 
     def __init__(self, name: str, path: Path) -> None:
-        self.path = path
+        self._path = path
         self._columns = {column.name: column for column in TABLES[name]}
+        self._file: Any = None  # opened when first read
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         parts = [block[name] for block in self.blocks((name,))]
@@ -149,13 +150,20 @@ class StoredTable(Mapping[str, NDArray[Any]]):
 
     def blocks(self, names: Sequence[str]) -> Iterator[Table]:
         """The columns called `names`, as many rows at a time as were written at once."""
-        import pyarrow.parquet as pq
+        if self._file is None:
+            import pyarrow.parquet as pq
 
-        texts = [name for name in names if self._columns[name].dtype == "str"]
-        with pq.ParquetFile(self.path, read_dictionary=texts) as file:
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group, columns=list(names))
-                yield {name: self._values(name, rows.column(name).chunks) for name in names}
+            texts = [column.name for column in self._columns.values() if column.dtype == "str"]
+            self._file = pq.ParquetFile(self._path, read_dictionary=texts)
+        for group in range(self._file.num_row_groups):
+            rows = self._file.read_row_group(group, columns=list(names))
+            yield {name: self._values(name, rows.column(name).chunks) for name in names}
+
+    def move(self, path: Path) -> None:
+        """Move the file to `path`; the table is not to be used after."""
+        if self._file is not None:
+            self._file.close()
+        shutil.move(self._path, path)
 
     def _values(self, name: str, chunks: Any) -> NDArray[Any]:
         dtype = self._columns[name].dtype
@@ -230,7 +238,7 @@ def write_run(
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         for name, table in tables.items():
             if isinstance(table, StoredTable):
-                shutil.move(table.path, work / f"{name}.parquet")
+                table.move(work / f"{name}.parquet")
             else:
                 _write_parquet(work / f"{name}.parquet", name, table)
         for name, content in (("spec", spec), ("summary", summary), ("meta", meta)):

@@ -61,6 +61,7 @@ def print_run(run: Run) -> None:
         ("site power", f"{format_power(s['power_w_mean'] or 0)} mean, {format_power(s['power_w_max'] or 0)} max"),
         ("energy", f"{_number(s['energy_j_per_token'])} J per output token at that concurrency"),
         ("limited by", _limit(s)),
+        *_token_way(run),
         *_only_if_there(run),
         ("digest", f"{s['digest']} (seed {s['seed']})"),
     ]
@@ -85,6 +86,15 @@ def _classes(run: Run) -> Any:
         table.add_row(str(name), f"{s['requests_finished']:,.0f}", f"{s['requests_in']:,.0f}", _time(s["ttft_s_p99"]),
                       _time(s["tpot_s_p99"]), _percent(s["slo_met_fraction"]))
     return table
+
+
+def _token_way(run: Run) -> list[tuple[str, str]]:
+    """Where a lone token's time goes, if that is what limits."""
+    fractions = run.meta.get("token_fractions", {})
+    if run.summary["limited_by"] != "iteration_latency" or not fractions:
+        return []
+    largest = sorted(fractions, key=lambda part: -float(fractions[part]))[:4]
+    return [("one token's way", ", ".join(f"{part} {_percent(fractions[part])}" for part in largest))]
 
 
 def _only_if_there(run: Run) -> list[tuple[str, str]]:

@@ -242,6 +242,18 @@ def test_a_run_that_fails_leaves_no_runs_folder(main, tmp_path):
     assert everything_in(tmp_path) == []
 
 
+def test_where_nothing_waits_a_token_s_way_is_taken_apart(short_run, main):
+    """The run's shares are those of the iteration it names, and a network's own parts where packets move."""
+    folder, _, _ = short_run
+    shares = json.loads(next((folder / "runs").glob("*/meta.json")).read_text())["token_fractions"]
+    result = json.loads(main("iteration", "64chip", "--context", "512", "--json")[1])
+    for part, seconds in result["breakdown_s"].items():
+        assert shares[part] == pytest.approx(seconds / result["iteration_s"], rel=1e-6)
+    assert sum(shares.values()) == pytest.approx(1)
+    out = main("run", "64chip", "--duration", "2 s", "--interconnect", "infiniband-ndr", "--set", "network.replications=20")[1]
+    assert re.search(r"^one token's way +compute \d\S* %, switch \S+ %, \w+ \S+ %, \w+ \S+ % *$", out, re.M)
+
+
 def test_losses_say_why_and_classes_have_a_line_each(main, tmp_path):
     (tmp_path / "w.yaml").write_text(
         "kind: replay\ntrace: azure-2023-conv\nduration: 20 s\nrate_scale: 400\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -12,18 +12,22 @@ from numpy.typing import NDArray
 
 from dcsim import metrics
 from dcsim.cluster.copies import Copies
-from dcsim.cluster.programs import Programs
+from dcsim.cluster.programs import Programs, Times
 from dcsim.cluster.service import Placement, serve
 from dcsim.economics.bill import count_parts
 from dcsim.llm import mapping as layout
 from dcsim.llm.architecture import block_kinds
+from dcsim.llm.program import Shape
 from dcsim.llm.shards import block_kv_elements
+from dcsim.network.iteration import compile_shape
+from dcsim.network.timing import IterationTime
 from dcsim.network.wires import wires_of
 from dcsim.records import Table, TableWriter
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.load import Resolved
 from dcsim.spec.mapping import BYTES
 from dcsim.spec.topology import Topology
+from dcsim.study.iteration import breakdown
 from dcsim.study.machine import Machine, build
 from dcsim.workload.closed import ClosedLoop, make_closed_loop
 from dcsim.workload.generate import iterate_requests
@@ -43,7 +47,29 @@ def serve_scenario(
     """
     spec = resolved.spec
     machine = build(spec)
-    return serve_on(machine, Programs(spec.serving, machine.times), spec, seed, progress, rows, rounds)
+    parts: dict[str, float] = {}
+    tables, summary, meta = serve_on(machine, Programs(spec.serving, _timing(machine, parts)), spec, seed, progress, rows, rounds)
+    return tables, summary, meta | {"token_fractions": parts}
+
+
+def _timing(machine: Machine, parts: dict[str, float]) -> Callable[[Shape], Times]:
+    """Times shapes. Of the first, a lone sequence's next token, the share of each part goes to `parts`."""
+
+    def time(shape: Shape) -> Times:
+        if parts:
+            return machine.times(shape)
+        if machine.spec.network.kind == "scheduled":
+            compiled = compile_shape(machine.spec, machine.places, machine.mapping, shape)
+            drawn: tuple[IterationTime, ...] = (compiled.time,)
+            seconds = breakdown(machine, compiled)
+        else:
+            times = machine.times(shape)
+            drawn = (times,) if isinstance(times, IterationTime) else times
+            seconds = {name: sum(one.breakdown_s[name] for one in drawn) for name in drawn[0].breakdown_s}
+        parts.update({name: value / sum(seconds.values()) for name, value in seconds.items()})
+        return drawn
+
+    return time
 
 
 def serve_on(
