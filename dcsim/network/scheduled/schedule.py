@@ -246,8 +246,9 @@ def _place(problem: Problem, before: Before, detours_max: int, pace: Pace) -> Sc
     links = make_links(fabric.link_count, slot, problem.bursts, pace.in_step)
     if len(before.runs):
         links = take_runs(links, before.runs)
+    room = problem.bursts + problem.bursts // 16  # some go a longer way; growing would copy it all
     out = kernel.place_all(program, ways, problem.order, problem.rank, problem.offset, problem.after, links,
-                           make_flows(64 + count, 64 + problem.bursts), times)
+                           make_flows(64 + count, 64 + room), times)
     flows, bursts = out.used.tolist()
     runs, paces = out.runs[:flows], out.paces[:flows]
     return Schedule(
