@@ -26,24 +26,21 @@ from dcsim.spec.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One shape's program, its tasks on chips and their schedule; `block_starts` are the first tasks of its blocks."""
+    """One shape's program, its tasks on chips and their schedule."""
 
     program: Program
     tasks: Tasks
     schedule: Schedule
     time: IterationTime
-    piece_starts: NDArray[np.int64]  # first task of each block and each hop
+    piece_starts: NDArray[np.int64]  # first task of each block
     pieces_compiled: int  # how many of these differ
-    block_starts: tuple[int, ...]
 
 
 def compile_shape(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> Compiled:
     """Compile one iteration of `shape` on the first replica's chips for the scheduled network, spelled out whole."""
     program, pieces, composition = _compose(spec, places, mapping, shape)
     tasks, schedule, starts = join(pieces, program.clock_hz), composition.flatten(), composition.task_starts()
-    blocks = tuple(int(start) for start, piece in zip(starts, pieces, strict=True) if not piece.is_hop)
-    return Compiled(program, tasks, schedule, _time(spec, pieces, composition), starts,
-                    composition.kinds, blocks)
+    return Compiled(program, tasks, schedule, _time(spec, pieces, composition), starts, composition.kinds)
 
 
 def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> tuple[Program, list[Piece], Composition]:

@@ -1,7 +1,7 @@
 """From a program to tasks: every operation on every chip, every collective and hop as messages.
 
-A program is a chain of pieces: blocks, and hops between stages. Equal pieces share one template, spelled out once on
-ranks 0..tp-1; a piece is a template on a stage's chips. `join` sets all pieces down as one list of tasks by shifting
+A program is a chain of pieces: blocks, a stage's last with the hop to the next stage. Equal pieces share one template, spelled
+out once on ranks 0..tp-1; a piece is a template on a stage's chips. `join` sets all pieces down as one list of tasks by shifting
 indexes; the scheduled network compiles templates instead (`scheduled/compose.py`).
 """
 
@@ -42,37 +42,31 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A template at its place: rank r is chips[r], and a message to rank r goes to targets[r] (other chips for a hop)."""
+    """A template at its place: rank r is chips[r], and a message to rank r goes to targets[r].
+
+    Ranks from tp on are those of the next stage, to which the last piece of a stage hands its results.
+    """
 
     template: Template
     chips: tuple[int, ...]
     targets: tuple[int, ...]
 
-    @property
-    def is_hop(self) -> bool:
-        """Whether it hands results on to another stage."""
-        return self.chips != self.targets
-
 
 def pieces_of(program: Program, exchange: Exchange) -> list[Piece]:
-    """The blocks of all stages and the hops between them, in order; equal pieces share their template."""
-    blocks: dict[int, Template] = {}
-    hops: dict[tuple[int, int, int], Template] = {}
+    """The blocks of all stages in order, a stage's last with the hop to the next; equal pieces share their template."""
+    known: dict[tuple[int, int, int], Template] = {}
     pieces: list[Piece] = []
     for stage, after in zip(program.stages, [*program.stages[1:], None], strict=True):
-        ranks = len(stage.chips)
-        for block in stage.blocks:
-            if id(block) not in blocks:
-                blocks[id(block)] = make_template(block, ranks, program.clock_hz, exchange)
-            pieces.append(Piece(blocks[id(block)], stage.chips, stage.chips))
-        target, size_bytes = after, -(-stage.send_bytes // ranks)
+        target, size_bytes = after, -(-stage.send_bytes // len(stage.chips))
         if after is None and program.loop_back_bytes and stage is not program.stages[0]:
             target, size_bytes = program.stages[0], program.loop_back_bytes
-        if target is not None:
-            key = ranks, len(target.chips), size_bytes
-            if key not in hops:
-                hops[key] = make_hop(*key, program.clock_hz)
-            pieces.append(Piece(hops[key], stage.chips, target.chips))
+        onward = target.chips if target else ()
+        for i, block in enumerate(stage.blocks, 1):
+            hop, hop_bytes = (onward, size_bytes) if i == len(stage.blocks) else ((), 0)
+            key = id(block), len(hop), hop_bytes
+            if key not in known:
+                known[key] = make_template(block, len(stage.chips), program.clock_hz, exchange, len(hop), hop_bytes)
+            pieces.append(Piece(known[key], stage.chips, stage.chips + hop))
     return pieces
 
 
@@ -81,8 +75,15 @@ def lower(program: Program, exchange: Exchange) -> Tasks:
     return join(pieces_of(program, exchange), program.clock_hz)
 
 
-def make_template(block: Block, ranks: int, clock_hz: float, exchange: Exchange) -> Template:
-    """Spell out `block` on ranks 0..ranks-1."""
+def make_template(
+    block: Block, ranks: int, clock_hz: float, exchange: Exchange, ranks_after: int = 0, hop_bytes: int = 0
+) -> Template:
+    """Spell out `block` on ranks 0..ranks-1, and the hop to `ranks_after` ranks of the next stage if there is one.
+
+    Shard r sends to shard r of the next stage, where nothing has used the matrix units yet. Slices to twins and a
+    gathering there, not whole rows to twins: the links between two nodes are shared by all shards of a stage, so sending
+    every byte once is faster than sending it tp times, as soon as rows exceed what the links carry during one hop's latency.
+    """
     builder = TaskBuilder(clock_hz)
     outputs: Handles = [[-1 - r] for r in range(ranks)]
     units: Handles = [[-1 - ranks - r] for r in range(ranks)]
@@ -92,7 +93,14 @@ def make_template(block: Block, ranks: int, clock_hz: float, exchange: Exchange)
         else:
             for r in range(ranks):
                 outputs[r] = [_operation(builder, step, r, outputs[r], units)]
-    return _template(builder, outputs, units)
+    if ranks_after:
+        outputs = [[builder.message(r, ranks + r, hop_bytes, outputs[r], HOP, SEND)] for r in range(ranks)]
+        units = [[] for _ in range(ranks_after)]
+    tasks = builder.build()
+    digest = blake2b(repr((tasks.clock_hz, outputs, units)).encode(), digest_size=16)
+    for name in TASK_COLUMNS:
+        digest.update(getattr(tasks, name))
+    return Template(tasks, outputs, units, digest.digest())
 
 
 def _operation(builder: TaskBuilder, step: Operation, rank: int, before: list[int], units: Handles) -> int:
@@ -117,26 +125,6 @@ def _operation(builder: TaskBuilder, step: Operation, rank: int, before: list[in
     if uses_unit:
         units[rank] = [task]
     return task
-
-
-def make_hop(ranks: int, ranks_after: int, size_bytes: int, clock_hz: float) -> Template:
-    """Shard r sends to shard r of the next stage, where nothing has used the matrix units yet.
-
-    Slices to twins and a gathering there, not whole rows to twins: the links between two nodes are shared by
-    all shards of a stage, so sending every byte once is faster than sending it tp times, as soon as rows
-    exceed what the links carry during one hop's latency.
-    """
-    builder = TaskBuilder(clock_hz)
-    outputs = [[builder.message(r, r, size_bytes, [-1 - r], HOP, SEND)] for r in range(ranks)]
-    return _template(builder, outputs, [[] for _ in range(ranks_after)])
-
-
-def _template(builder: TaskBuilder, outputs: Handles, units: Handles) -> Template:
-    tasks = builder.build()
-    digest = blake2b(repr((tasks.clock_hz, outputs, units)).encode(), digest_size=16)
-    for name in TASK_COLUMNS:
-        digest.update(getattr(tasks, name))
-    return Template(tasks, outputs, units, digest.digest())
 
 
 def join(pieces: Sequence[Piece], clock_hz: float) -> Tasks:

@@ -63,7 +63,7 @@ def deskew_points(compiled: Compiled, clock: Clock) -> NDArray[np.int64]:
     """Program cycles at which all chips absorb drift: where each stage begins; or each block, and every `deskew_cycles`
     within a longer one; none for "iteration".
     """
-    starts = np.array([compiled.schedule.start[t] for t in compiled.block_starts if t < len(compiled.schedule.start)], np.int64)
+    starts = np.array([compiled.schedule.start[t] for t in compiled.piece_starts if t < len(compiled.schedule.start)], np.int64)
     if clock.deskew == "iteration":
         starts = starts[:0]
     elif clock.deskew == "stage":

@@ -138,10 +138,11 @@ def test_streaming_never_gives_the_matrix_unit_twice() -> None:
 
 def test_equal_blocks_and_hops_share_their_template() -> None:
     pieces = pieces_of(two_stages(4, 3), direct)
-    assert [piece.is_hop for piece in pieces] == [False] * 4 + [True] + [False] * 4 + [True]
-    assert len({id(piece.template) for piece in pieces}) == 5  # block, last block, gathering, hop, way back
-    assert pieces[4].chips == pieces[0].chips
-    assert pieces[4].targets == pieces[5].chips
+    assert [piece.targets != piece.chips for piece in pieces] == [False] * 3 + [True] + [False] * 3 + [True]
+    assert len({id(piece.template) for piece in pieces}) == 4  # block, last block, gathering, block and way back
+    assert pieces[3].chips == pieces[0].chips
+    assert pieces[3].targets == pieces[3].chips + pieces[4].chips
+    assert pieces[-1].targets == pieces[-1].chips + pieces[0].chips
 
 
 def test_loading_the_catalog_entry_whole() -> None:

@@ -1,9 +1,9 @@
 """One iteration compiled piece by piece, equal pieces once, in this iteration or an earlier one on the same fabric.
 
-A piece (a block, or a hop between stages) is compiled on its place's part of the fabric and in cycles of its own. Its
-schedule follows from four things: its template, how its place is wired, when the outputs it waits for are there, and
-which vectors of earlier pieces are still to come on its links. A later piece that finds the same four gets the same
-schedule, at another time and on other chips. Streams run on across pieces, so nothing is lost to barriers; and that
+A piece (a block, a stage's last with the hop to the next) is compiled on its place's part of the fabric and in cycles of
+its own. Its schedule follows from four things: its template, how its place is wired, when the outputs it waits for are
+there, and which vectors of earlier pieces are still to come on its links. A later piece that finds the same four gets the
+same schedule, at another time and on other chips. Streams run on across pieces, so nothing is lost to barriers; and that
 the whole is sound needs no argument: it is one schedule, proved as any other.
 """
 
@@ -136,7 +136,7 @@ class Composition:
 def compose(pieces: Sequence[Piece], places: Places, figures: Figures, reuse: bool = True) -> Composition:
     """Compile `pieces` one after another, each equal one once (or, without `reuse`, every one anew: the same result).
 
-    What was compiled is kept with the places: a longer context or another chunk changes blocks but few hops and gathers.
+    What was compiled is kept with the places: a longer context changes what attends, and little else.
     """
     kept, kinds = places.kept if reuse else Kept(0), set()
     pairs: dict[bytes, Int32] = {}

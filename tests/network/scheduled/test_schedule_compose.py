@@ -79,7 +79,7 @@ def test_composed_pieces_are_proved_replayed_and_equal_to_compiling_each(rows: i
 
 @pytest.mark.parametrize("rows", [1, 60])
 def test_pieces_kept_from_another_iteration_change_nothing(rows: int) -> None:
-    """The second program differs in its blocks only, so hops and gathers are those of the first."""
+    """The second program differs in its blocks only, so gathers are those of the first."""
     fabric, laid = lpu_dragonfly(1), nodes(4)
     places = Places(fabric)
     compose(pieces_of(program(laid, 2, rows, 40), exchange), places, FIGURES)
@@ -201,8 +201,9 @@ def test_random_stages_on_random_fabrics_are_sound(ranks: int, stages: int, rows
 def test_a_place_holds_its_chips_and_all_shortest_ways() -> None:
     fabric = line(6)
     pieces = pieces_of(program([(0,), (4,)], 1, 1), exchange)
-    hop = next(piece for piece in pieces if piece.is_hop)
-    place = Places(fabric).of(hop, message_pairs(hop.template.tasks))
+    last = pieces[1]
+    assert last.targets == (0, 4)
+    place = Places(fabric).of(last, message_pairs(last.template.tasks))
     assert sorted(place.vertices.tolist()) == [0, 1, 2, 3, 4]
     part, links = subgraph(fabric, place.vertices)
     assert np.array_equal(place.vertices[part.link_source], fabric.link_source[links])
