@@ -1,8 +1,8 @@
 """Speed of the packet engine on one core: packet-hops (one data packet on one directed link) a second.
 
-Run `python benchmarks/bench_packet.py [case ...]`; without a case all run. Each figure is the best of a few runs
-with a warm cache, in processor time, and covers setting an iteration up, simulating it and reporting it. The target
-stands beside it.
+Run `python -m benchmarks packet` for all cases, `python -m benchmarks.bench_packet CASE ...` for some. Each figure is
+the best of a few runs with a warm cache, in processor time, and covers setting an iteration up, simulating it and
+reporting it. The target stands beside it. Each case runs in a process of its own, so that one's memory is not another's.
 """
 
 from __future__ import annotations
@@ -150,6 +150,13 @@ CASES = {
     "memory": memory,
     "start": start,
 }
+
+
+def main() -> None:
+    """Every case, each in a fresh process: what one leaves in memory and caches is not the next one's."""
+    for case in CASES:
+        subprocess.run([sys.executable, "-m", "benchmarks.bench_packet", case], check=True)
+
 
 if __name__ == "__main__":
     for case in sys.argv[1:] or CASES:
