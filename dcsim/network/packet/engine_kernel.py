@@ -12,7 +12,7 @@ import numpy as np
 from dcsim.network.packet.compile_kernel import entry, fetch, leaf, part
 from dcsim.network.packet.link_kernel import DROPPED, GRANTED, grant, next_held, offer
 from dcsim.network.packet.progress_kernel import arrive, begin_root, spread
-from dcsim.network.packet.queue_kernel import PENDING, peek, pop, push
+from dcsim.network.packet.queue_kernel import CURSOR, PENDING, peek, pop, push
 from dcsim.network.packet.routing_kernel import choose_detour, next_link
 from dcsim.network.packet.sender_kernel import call_adapter, cut_rate, drop_from_list, evict, resend, serve, start_message
 from dcsim.network.packet.state import (
@@ -31,7 +31,7 @@ from dcsim.network.packet.state import (
 )
 
 FINISHED, STUCK, CUT_OFF, CHANNELS_SHORT = range(4)
-AHEAD = 12  # events between asking for memory and reading it
+AHEAD = 8  # events between asking for memory and reading it
 LINE = 64  # bytes of a cache line
 NOWHERE, UNREACHABLE, NO_CHANNEL = -1, -2, -3  # in place of a link
 
@@ -196,26 +196,56 @@ def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int
 def _fetch_coming(s: State) -> None:
     """Bring what coming events will touch into the processor's cache, in three steps that need each other's memory.
 
-    A hop touches a dozen cache lines all over memory; waiting for each in turn would take most of the time.
+    A hop touches a dozen cache lines all over memory; waiting for each in turn would take most of the time. The first
+    event of a bucket looks at all those that later ones cannot.
     """
-    lossless = s.rules[0].slots > 0
-    place, packet = peek(s.wheel, 3 * AHEAD)
-    if 0 <= packet < len(s.packets) and place < len(s.links):
-        fetch(s.packets, packet, 0)
-        fetch(s.links, place, 0)
-    place, packet = peek(s.wheel, 2 * AHEAD)
-    if 0 <= packet < len(s.packets) and place < len(s.links):
-        routes = s.set_of[s.tally[0].epoch, s.links[place].target]
-        fetch(routes, s.column[s.packets[packet].target], 0)
-        if lossless:
-            fetch(s.queues, place * s.rules[0].channels + s.packets[packet].channel, 0)
-    place, packet = peek(s.wheel, AHEAD)
-    if 0 <= packet < len(s.packets) and place < len(s.links):
-        if lossless:
-            queue = place * s.rules[0].channels + s.packets[packet].channel
+    fresh = s.wheel.at[CURSOR] == 1
+    for ahead in range(0 if fresh else 3 * AHEAD, 3 * AHEAD + 1):
+        place, item = peek(s.wheel, ahead)
+        if 0 <= place < len(s.links):
+            fetch(s.links, place, 0)
+            if item < len(s.packets):
+                fetch(s.packets, item, 0)
+            else:
+                fetch(s.links, place, 2 * LINE)
+    for ahead in range(0 if fresh else 2 * AHEAD, 2 * AHEAD + 1):
+        place, item = peek(s.wheel, ahead)
+        if 0 <= place < len(s.links):
+            _fetch_second(s, place, item)
+    for ahead in range(0 if fresh else AHEAD, AHEAD + 1):
+        place, item = peek(s.wheel, ahead)
+        if 0 <= place < len(s.links):
+            _fetch_third(s, place, item)
+
+
+@leaf
+def _fetch_second(s: State, place: int, item: int) -> None:
+    """Of a packet the routing table and the credits; of an adapter the message in turn."""
+    if item < len(s.packets):
+        fetch(s.set_of[s.tally[0].epoch, s.links[place].target], s.column[s.packets[item].target], 0)
+        if s.rules[0].slots > 0:
+            fetch(s.queues, place * s.rules[0].channels + s.packets[item].channel, 0)
+    elif s.links[place].flow_first >= 0:
+        fetch(s.tasks, s.links[place].flow_first, 0)
+        fetch(s.tasks, s.links[place].flow_first, LINE)
+
+
+@leaf
+def _fetch_third(s: State, place: int, item: int) -> None:
+    """Of a packet the buffer it leaves and the link it takes; of an adapter the packet in turn."""
+    if item < len(s.packets):
+        if s.rules[0].slots > 0:
+            queue = place * s.rules[0].channels + s.packets[item].channel
             fetch(s.ring[queue], s.queues[queue].released & (s.ring.shape[1] - 1), 0)
         if s.rules[0].routing < ADAPTIVE and len(s.faults) == 0:
-            _route_ahead(s, place, packet)
+            _route_ahead(s, place, item)
+    elif s.links[place].flow_first >= 0:
+        message = s.links[place].flow_first
+        packet = s.tasks[message].first_packet + s.tasks[message].sent
+        if packet < len(s.packets):
+            fetch(s.packets, packet, 0)
+            fetch(s.ready, packet, 0)
+            fetch(s.links, place, LINE)
 
 
 @leaf

@@ -142,20 +142,13 @@ def _pop_far(far: Any, count: int) -> None:
 
 @part
 def _sort(keys: Any, counts: Any, count: int) -> None:
-    """Sort keys[0, :count]: by insertion when few, else digit by digit (radix), by way of keys[1]."""
-    if count > SHORT:
-        differ = 0
-        for i in range(1, count):
-            differ |= keys[0, i] ^ keys[0, 0]
-        source, shift = 0, 0
-        while differ >> shift:
-            if (differ >> shift) & (DIGIT - 1):
-                _sort_digit(keys[source], keys[1 - source], counts, count, shift)
-                source = 1 - source
-            shift += 8
-        if source == 1:
-            for i in range(count):
-                keys[0, i] = keys[1, i]
+    """Sort keys[0, :count] by way of keys[1].
+
+    Keys are dealt by the first bits in which they differ, a crowd of those by the next in which it does, and what is
+    then nearly in order is put so by insertion. Where crowds remain, all are sorted digit by digit (radix).
+    """
+    if count > SHORT and _deal(keys, counts, 0, count) > SHORT and _deal_crowds(keys, counts, count) > SHORT:
+        _sort_digits(keys, counts, count)
         return
     for i in range(1, count):
         key = keys[0, i]
@@ -166,22 +159,73 @@ def _sort(keys: Any, counts: Any, count: int) -> None:
         keys[0, j + 1] = key
 
 
-@leaf
-def _sort_digit(keys: Any, to: Any, counts: Any, count: int, shift: int) -> None:
-    """Order keys[:count] by one digit into `to`, equal digits staying in order."""
+@part
+def _deal(keys: Any, counts: Any, begin: int, end: int) -> int:
+    """Order keys[0, begin:end] by the first 8 bits from where they differ; returns the most that share all of those."""
+    differ = 0
+    for i in range(begin + 1, end):
+        differ |= keys[0, i] ^ keys[0, begin]
+    shift = 0
+    while differ >> shift >= DIGIT:
+        shift += 1
+    for i in range(begin, end):
+        keys[1, i] = keys[0, i]
+    return int(_sort_digit(keys[1, begin:end], keys[0, begin:end], counts, end - begin, shift))
+
+
+@part
+def _deal_crowds(keys: Any, counts: Any, count: int) -> int:
+    """Deal again each run of more than SHORT keys that the first dealing left together; returns the most left then."""
+    differ = 0
+    for i in range(1, count):
+        differ |= keys[0, i] ^ keys[0, 0]
+    shift = 0
+    while differ >> shift >= DIGIT:
+        shift += 1
+    most, begin = 0, 0
+    for end in range(1, count + 1):
+        if end == count or keys[0, end] >> shift != keys[0, begin] >> shift:
+            if end - begin > SHORT:
+                most = max(most, _deal(keys, counts, begin, end))
+            begin = end
+    return most
+
+
+@part
+def _sort_digits(keys: Any, counts: Any, count: int) -> None:
+    """Sort keys[0, :count] digit by digit."""
+    differ = 0
+    for i in range(1, count):
+        differ |= keys[0, i] ^ keys[0, 0]
+    source, shift = 0, 0
+    while differ >> shift:
+        if (differ >> shift) & (DIGIT - 1):
+            _sort_digit(keys[source], keys[1 - source], counts, count, shift)
+            source = 1 - source
+        shift += 8
+    if source == 1:
+        for i in range(count):
+            keys[0, i] = keys[1, i]
+
+
+@part
+def _sort_digit(keys: Any, to: Any, counts: Any, count: int, shift: int) -> int:
+    """Order keys[:count] by one digit into `to`, equal digits staying in order; returns the most that share one."""
     for digit in range(DIGIT):
         counts[SCALARS + digit] = 0
     for i in range(count):
         counts[SCALARS + ((keys[i] >> shift) & (DIGIT - 1))] += 1
-    before = 0
+    before, most = 0, 0
     for digit in range(DIGIT):
         here = counts[SCALARS + digit]
+        most = max(most, here)
         counts[SCALARS + digit] = before
         before += here
     for i in range(count):
         digit = SCALARS + ((keys[i] >> shift) & (DIGIT - 1))
         to[counts[digit]] = keys[i]
         counts[digit] += 1
+    return int(most)
 
 
 @part

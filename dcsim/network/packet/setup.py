@@ -19,7 +19,7 @@ ROUTING = {"minimal": state.MINIMAL, "ecmp": state.MINIMAL, "spray": state.SPRAY
            "valiant": state.VALIANT, "ugal": state.UGAL}
 FLOW_CONTROL = ("none", "credits", "pause", "drop")
 PS = 1e12
-EVENTS_A_BUCKET = 256
+EVENTS_A_BUCKET, LEAST_WIDTH_PS = 1024, 256.0
 
 
 def ps(seconds: float) -> int:
@@ -208,13 +208,16 @@ def make_faults(fabric: Fabric, faults: tuple[Fault, ...], speed: Any) -> tuple[
 
 
 def fit_wheel(work: Work, rules: Any, links: Any, faults: int) -> Wheel:
-    """A wheel with room for every event that can be pending, its buckets about EVENTS_A_BUCKET events wide."""
+    """A wheel with room for every event that can be pending, its buckets at most EVENTS_A_BUCKET events wide.
+
+    Wide buckets let the loop see far ahead; beyond a sixteenth of a packet's time their events need more sorting.
+    """
     tasks, count, channels = len(work.tasks), len(links), int(rules["channels"][0])
     lossy = 2 * work.packets if np.any(links["buffer_ps"] >= 0) else 0
     capacity = work.packets + lossy + count * (1 + channels) + 2 * tasks + 2 * work.pairs + faults + 64
     packet = int(rules["mtu"][0] + rules["header"][0])
     serial_ps = packet * float(np.min(links["fs_per_byte"], initial=1 << 40)) / 1000
-    width = int(max(64.0, EVENTS_A_BUCKET * serial_ps / max(1, min(count, work.packets))))
+    width = int(max(LEAST_WIDTH_PS, min(EVENTS_A_BUCKET * serial_ps / max(1, min(count, work.packets)), serial_ps / 16)))
     items = work.packets + 1 + channels + max(tasks, faults, work.pairs)
     return make_wheel(capacity, count + state.PLACES, items, width)
 
