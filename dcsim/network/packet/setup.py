@@ -236,7 +236,7 @@ def build_state(
     slots, resume = slots_and_resume(figures, channels, links)
     rules = make_rules(figures, channels, slots, resume, routes.first_group)
     work = make_work(tasks, release_s, figures.mtu_bytes)
-    return State(
+    return state.in_one_block(State(
         wheel=fit_wheel(work, rules, links, len(fault_table)), rules=rules, tally=np.zeros(1, state.TALLY), links=links,
         queues=make_queues(len(links) * channels), ring=make_ring(len(links) * channels, slots),
         vertices=make_vertices(fabric), column=routes.column, home=home_links(fabric), set_of=routes.set_of,
@@ -246,4 +246,4 @@ def build_state(
         tasks=work.tasks, spans=work.spans, before=work.before, after=work.after, roots=work.roots,
         stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
         pairs=make_pairs(work.pairs), faults=fault_table,
-    )
+    ))
