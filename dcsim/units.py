@@ -73,11 +73,9 @@ def parse_quantity(value: object, dimension: str) -> float:
 
 
 def _scaled(value: float, steps: list[tuple[float, str]], digits: int) -> str:
-    for factor, unit in steps:
-        if abs(value) >= factor * 0.9995:
-            return f"{value / factor:.{digits}g} {unit}"
-    factor, unit = steps[-1]
-    return f"{value / factor:.{digits}g} {unit}"
+    factor, unit = next((step for step in steps if abs(value) >= step[0] * 0.9995), steps[-1])
+    number = f"{value / factor:.{digits}g}"
+    return f"{float(number):.0f} {unit}" if "e+" in number else f"{number} {unit}"
 
 
 def format_time(value_s: float, digits: int = 4) -> str:

@@ -47,15 +47,18 @@ def users(
 
 
 def ideal_network(spec: Topology) -> Topology:
-    """`spec` on a network that takes no time but for its cables."""
-    network = packet_network(spec).model_copy(update={
+    """`spec` on a network that takes no time but for its cables; data leaves vector by vector, as on chips' own links."""
+    given, island = packet_network(spec), spec.node.island
+    network = given.model_copy(update={
         "name": "ideal", "fairness": "pcie", "pcie_bytes_per_s": NO_LIMIT_BYTES_PER_S,
         "bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S, "adapter_s": 0.0, "switch_s": 0.0, "header_bytes": 0.0,
-        "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S, "software": "none", "jitter": "off", "load_fraction": 0.0,
-        "background": Background(),
-        "faults": (), "replications": 1,
+        "mtu_bytes": given.vector_bytes, "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S, "software": "none", "jitter": "off",
+        "load_fraction": 0.0, "background": Background(), "faults": (), "replications": 1,
     })
-    return spec.model_copy(update={"network": network})
+    if island is None:
+        return spec.model_copy(update={"network": network})
+    free = island.model_copy(update={"bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S, "adapter_s": 0.0, "switch_s": 0.0})
+    return spec.model_copy(update={"network": network, "node": spec.node.model_copy(update={"island": free})})
 
 
 def _machine(spec: Topology, like: Machine) -> Machine:

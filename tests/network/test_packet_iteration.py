@@ -196,6 +196,7 @@ LAYERS = {  # what switches a layer off, and the parts it is booked under
     "switches": (("adapter=0", "switch=0", "adapter_messages=1e15 messages/s"), ("switch",)),
     "hosts": (('jitter="off"',), ("jitter", "slowest", "queueing")),
     "other traffic": (("load_fraction=0",), ("queueing", "slowest")),
+    "bytes": (("chip_port=1e15 B/s",), ("serialisation", "queueing", "slowest", "jitter")),
 }
 
 
@@ -209,11 +210,21 @@ def test_each_layer_switched_off_alone_saves_what_its_parts_say(machine, layer):
     lost = sum(part(full, name) - part(without, name) for name in parts)
     interval = half_width(full.latency_ps) + half_width(without.latency_ps)
     assert saved == pytest.approx(lost, abs=interval)
-    assert saved > 3 * interval or layer == "other traffic"
+    assert saved > 3 * interval or layer in ("other traffic", "bytes")
     for name in set(PARTS) - {*parts, "slowest", "queueing", "jitter"}:
         assert part(full, name) == pytest.approx(part(without, name), abs=interval), name
     if layer in ("software", "switches"):
         assert part(without, parts[0]) == 0  # so the part is the whole of what was saved
+
+
+def test_bytes_that_take_no_time_save_serialisation_and_the_queues_they_make(machine):
+    """On an idle network, to a thousandth: of waiting, what is left is the adapters' message rate."""
+    full, free = times(machine, count=1), times(machine, "chip_port=1e15 B/s", count=1)
+    lost = sum(part(full, name) - part(free, name) for name in ("serialisation", "queueing", "slowest"))
+    assert full.latency_ps[0] - free.latency_ps[0] == pytest.approx(lost, rel=0.002)
+    assert part(free, "serialisation") < 1e-3 * part(full, "serialisation")
+    started = times(machine, "chip_port=1e15 B/s", "adapter_messages=1e15 messages/s", count=1)
+    assert part(started, "queueing") + part(started, "slowest") < 0.01 * part(free, "queueing")
 
 
 def test_cables_of_no_length_save_what_wire_says(machine):

@@ -226,6 +226,19 @@ def test_ugal_does_not_collapse_past_saturation(shape, slots):
     assert near > 0.4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("buffer_slots", "slots"), [(64, 8000), (512, 5000)])
+def test_ugal_offered_twice_what_fits_settles_near_its_bound(buffer_slots, slots):
+    """1056 endpoints: large buffers take thousands of slots to fill (.39 is accepted in the first 400), then a plateau."""
+    fabric = cached_dragonfly(4, 8, 4)
+    flows = traffic.stream(fabric.chip_count, 1.0, SLOT_S, slots, 1, seed=3, groups=groups_of(fabric))
+    done = Engine(fabric, slotted("ugal", "credits", buffer_bytes=buffer_slots), flows).iteration().last_ps / 1000
+    third, last = (np.count_nonzero((done > a * slots) & (done <= b * slots)) / (fabric.chip_count * slots / 6)
+                   for a, b in ((4 / 6, 5 / 6), (5 / 6, 1)))
+    assert min(third, last) >= 0.92 * 0.5156
+    assert last == pytest.approx(third, rel=0.03)
+
+
 def test_permutation_on_a_fat_tree_never_beats_its_links():
     fabric = fat_tree(4)
     flows = traffic.permutation(16, 1 << 18, 1)
