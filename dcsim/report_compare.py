@@ -36,6 +36,7 @@ def print_compare(result: dict[str, Any]) -> None:
     out.print(_times(rows))
     out.print(_waterfall(rows))
     out.print(_plant(rows))
+    out.print("network's: share of p99 beyond an ideal network, which takes no time but for its cables", soft_wrap=True)
     if result["fairness"]:
         out.print(f"fairness {result['fairness']}: {FAIRNESS[result['fairness']]}; prices: {result['prices']}", soft_wrap=True)
     _print_correlation(out, rows)
@@ -71,11 +72,12 @@ def _label(row: dict[str, Any]) -> str:
 def _times(rows: list[dict[str, Any]]) -> Any:
     counted = [name for name in ("drops", "pauses") if any(row[name] for row in rows)]
     disturbed = ["busiest link"] if any(row["background_fraction_max"] for row in rows) else []
-    table = _table("interconnect, library", "iteration", "+-", "p99", "p99.9", "tokens/s/user", "x first", *counted, *disturbed)
+    columns = ("iteration", "+-", "p99", "network's", "p99.9", "tokens/s/user", "x first", *counted, *disturbed)
+    table = _table("interconnect, library", *columns)
     for row in rows:
         table.add_row(
             _label(row), format_time(row["iteration_s_mean"]), format_time(row["iteration_s_interval"], 2),
-            format_time(row["iteration_s_p99"]), format_time(row["iteration_s_p999"]),
+            format_time(row["iteration_s_p99"]), _share(row["network_p99_fraction"]), format_time(row["iteration_s_p999"]),
             f"{row['tokens_per_s_per_user']:,.1f}", f"{row['slower_than_first_ratio']:.3f}",
             *(f"{row[name]:,}" for name in counted), *(_share(row["background_fraction_max"]) for _ in disturbed),
         )

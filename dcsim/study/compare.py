@@ -21,7 +21,7 @@ from dcsim.spec.network import PacketNetwork
 from dcsim.study.candidate import Timed, time_candidate
 from dcsim.study.machine import Machine, build
 from dcsim.study.plant import PRICES, plant
-from dcsim.study.users import users
+from dcsim.study.users import ideal_base, ideal_time_s, users
 
 SOFTWARE = ("none", "verbs", "nccl")
 BLOCKS = 10  # successive iterations are correlated; means of blocks of them much less
@@ -56,12 +56,15 @@ def compare(
     first = done[0]
     packet = [timed.spec.network for timed in done if isinstance(timed.spec.network, PacketNetwork)]
     prices = next((network.prices for network in packet), PRICES)
+    base, machines = ideal_base(topology, llm, settings), {id(timed.machine): timed.machine for timed in done}
+    ideal_s = {key: ideal_time_s(base, one, shape) for key, one in machines.items()}
     result = {
         "topology": topology, "llm": first.spec.llm.name, "batch": shape.batch, "context": shape.context,
         "new_tokens": shape.new_tokens, "tp": first.machine.mapping.tp, "pp": first.machine.mapping.pp,
         "chips_used": first.machine.mapping.tp * first.machine.mapping.pp, "mapping": "own" if own_mapping else "same",
         "fairness": next((network.fairness for network in packet), None), "prices": prices,
-        "seed": seed, "candidates": [row(timed, first, shape, prices) for timed in done], "identical": identical(done),
+        "seed": seed, "identical": identical(done),
+        "candidates": [row(timed, first, shape, prices, ideal_s[id(timed.machine)]) for timed in done],
     }
     if serve is not None:
         result["users"] = users(done, topology, llm, settings, serve, seed, progress)
@@ -92,8 +95,11 @@ def _without_network(settings: Sequence[str]) -> list[str]:
     return [setting for setting in settings if not setting.startswith("network.")]
 
 
-def row(timed: Timed, first: Timed, shape: Shape, prices: str) -> dict[str, Any]:
-    """One candidate as flat numbers, with the gap to the first split into parts (they sum to it)."""
+def row(timed: Timed, first: Timed, shape: Shape, prices: str, ideal_s: float) -> dict[str, Any]:
+    """One candidate as flat numbers, with the gap to the first split into parts (they sum to it).
+
+    `ideal_s` is the iteration's time on a network that takes no time but for its cables.
+    """
     latency = timed.latency_s
     mean_s = float(latency.mean())
     p50, p99, p999 = (float(np.quantile(latency, q)) for q in (0.5, 0.99, 0.999))
@@ -105,7 +111,7 @@ def row(timed: Timed, first: Timed, shape: Shape, prices: str) -> dict[str, Any]
         "correlation_next": correlation(latency),
         "tokens_per_s_per_user": shape.new_tokens / mean_s, "tokens_per_s": shape.rows / timed.occupancy_s,
         "slower_than_first_ratio": mean_s / float(first.latency_s.mean()),
-        "waterfall_s": timed.waterfall_s,
+        "network_p99_fraction": 1 - ideal_s / p99, "waterfall_s": timed.waterfall_s,
         "gap_s": {part: timed.waterfall_s[part] - first.waterfall_s[part] for part in timed.waterfall_s},
         "tp": mapping.tp, "pp": mapping.pp,
         "energy_j": timed.energy_j + mapping.tp * mapping.pp * wait_w * mean_s,

@@ -1,7 +1,8 @@
 """What an interconnect does to users: its share of the slowest requests' times, and what holding the SLO takes.
 
 Both ask the service zoom's questions of each candidate. The network's share of a percentile is what it loses to an
-ideal network, whose adapters, switches and bytes take no time (cables do). Headroom is how many times the chips,
+ideal network, whose adapters, switches and bytes take no time (cables do, and packets wait until they are full, which
+a schedule's vectors need not: its share may come out a little below nothing). Headroom is how many times the chips,
 cables and watts a candidate needs to give users the first candidate's tokens per second inside the SLO on time per
 token, from one replica's best steady state.
 """
@@ -13,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from dcsim.cluster.programs import Programs
-from dcsim.network.packet_iteration import packet_network
+from dcsim.llm.program import Shape
+from dcsim.network.packet_iteration import packet_network, run_packets
 from dcsim.spec.load import load
 from dcsim.spec.network import Background
 from dcsim.spec.topology import Topology
@@ -31,8 +33,7 @@ def users(
     progress: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Serve `duration` of the topology's workload on each candidate: p99 of TTFT and TPOT and the network's share."""
-    own = [setting for setting in settings if not setting.startswith("network.")]
-    base = load(topology, llm=llm, network=IDEAL_BASE, settings=[*own, f"workload.duration={duration}"]).spec
+    base = ideal_base(topology, llm, [*settings, f"workload.duration={duration}"])
     first = done[0].machine
     ideal = _served(_machine(ideal_network(base), first), base, seed)
     rows = []
@@ -46,14 +47,25 @@ def users(
     return _headroom(rows)
 
 
+def ideal_base(topology: str, llm: str | None, settings: Sequence[str]) -> Topology:
+    """The topology on the network that is then made ideal."""
+    own = [setting for setting in settings if not setting.startswith("network.")]
+    return load(topology, llm=llm, network=IDEAL_BASE, settings=own).spec
+
+
+def ideal_time_s(base: Topology, machine: Machine, shape: Shape) -> float:
+    """One iteration of `shape` with `machine`'s mapping on the ideal network."""
+    return float(run_packets(ideal_network(base), machine.fabric, machine.mapping, shape, 1).latency_ps[0]) * 1e-12
+
+
 def ideal_network(spec: Topology) -> Topology:
-    """`spec` on a network that takes no time but for its cables; data leaves vector by vector, as on chips' own links."""
-    given, island = packet_network(spec), spec.node.island
-    network = given.model_copy(update={
+    """`spec` on a network that takes no time but for its cables."""
+    island = spec.node.island
+    network = packet_network(spec).model_copy(update={
         "name": "ideal", "fairness": "pcie", "pcie_bytes_per_s": NO_LIMIT_BYTES_PER_S,
         "bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S, "adapter_s": 0.0, "switch_s": 0.0, "header_bytes": 0.0,
-        "mtu_bytes": given.vector_bytes, "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S, "software": "none", "jitter": "off",
-        "load_fraction": 0.0, "background": Background(), "faults": (), "replications": 1,
+        "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S, "software": "none", "jitter": "off", "load_fraction": 0.0,
+        "background": Background(), "faults": (), "replications": 1,
     })
     if island is None:
         return spec.model_copy(update={"network": network})

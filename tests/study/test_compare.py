@@ -42,6 +42,21 @@ def test_waterfalls_sum_to_the_mean_and_gaps_to_the_gap(result):
         assert row["iteration_s_p50"] <= row["iteration_s_p99"] <= row["iteration_s_p999"]
 
 
+def test_the_networks_share_is_what_an_ideal_network_saves(result):
+    """Compute and cables are left: what a row takes beyond them, to a hundredth of its time."""
+    shares = [row["network_p99_fraction"] for row in result["candidates"]]
+    assert 0 < shares[0] < shares[1] < shares[2] < shares[3] < 1
+    for row in result["candidates"][1:3]:
+        kept_s = row["waterfall_s"]["compute"] + row["waterfall_s"]["wire"]
+        assert row["network_p99_fraction"] == pytest.approx(1 - kept_s / row["iteration_s_p99"], abs=0.01)
+
+
+def test_an_island_is_ideal_too():
+    row = compare("dgx-h100", ["infiniband-ndr"], SHAPE, packet_settings=FEW)["candidates"][0]
+    ends_s = sum(row["waterfall_s"][part] for part in ("switch", "serialisation", "queueing", "slowest"))
+    assert row["network_p99_fraction"] == pytest.approx(ends_s / row["iteration_s_p99"], rel=0.1)
+
+
 def test_libraries_cost_what_their_part_says_and_the_wire_stays(result):
     none, verbs, nccl = result["candidates"][1:4]
     added_s = verbs["iteration_s_mean"] - none["iteration_s_mean"]
