@@ -13,9 +13,9 @@ from dcsim.spec.load import load
 FABRIC = leaf_spine(16, 8, 4)
 
 
-def run(name, flows, *settings):
+def run(name, flows, *settings, cross_load=None):
     network = load("64chip", network=name, settings=[f"network.{s}" for s in settings]).spec.network
-    return Engine(FABRIC, figures_of(network, FABRIC), flows).iteration()
+    return Engine(FABRIC, figures_of(network, FABRIC), flows, cross_load=cross_load).iteration()
 
 
 @pytest.mark.parametrize(("name", "ack_bytes", "ack_packets"), [("roce-400g", 86, 8), ("ethernet-100g", 84, 2)])
@@ -36,6 +36,18 @@ def test_acknowledging_every_packet_costs_more():
     each, few = (run("roce-400g", flows, f"ack_packets={count}") for count in (1, 8))
     assert each.links.ack_bytes.sum() > 5 * few.links.ack_bytes.sum()
     assert each.finish_ps > few.finish_ps
+
+
+def test_small_acknowledgements_leave_cross_traffic_where_it_is():
+    """Cross traffic that passed before an acknowledgement does not queue behind it."""
+    source = np.tile([0, 1], 200)
+    release = np.repeat(np.arange(200) * 1e-4, 2) + np.where(source == 1, 1e-6, 0.0)
+    flows = traffic.Flows(source, 1 - source, np.full(400, 64), release)  # a message goes back right after one came
+    busy = np.full(FABRIC.link_count, 0.5)
+    without, answered = (run("infiniband-ndr", flows, f"ack={size} B", cross_load=busy) for size in (0, 1))
+    assert answered.links.ack_bytes.sum() > 0
+    took = [(one.last_ps - one.start_ps).mean() for one in (without, answered)]
+    assert took[1] == pytest.approx(took[0], rel=0.01)
 
 
 def test_going_back_sends_more_again_than_selective_repeat():

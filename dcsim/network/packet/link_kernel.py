@@ -171,6 +171,8 @@ def _acknowledge(s: State, link: int, packet: int, message: int, now: int) -> No
     begin, count = s.tasks[message].first_packet, s.tasks[message].packets
     if (packet - begin + 1) % s.rules[0].ack_packets == 0 or packet - begin + 1 == count:
         back = s.links[link].reverse
+        if s.links[back].background > 0.0:
+            advance_cross_traffic(s.rules, s.links, back, now)
         serial = (s.rules[0].ack_bytes * s.links[back].fs_per_byte + 500) // 1000
         s.links[back].free = max(now, s.links[back].free) + serial
         s.links[back].busy += serial
