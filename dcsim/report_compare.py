@@ -33,9 +33,10 @@ def print_compare(result: dict[str, Any]) -> None:
     out.print(f"{result['llm']} on {result['chips_used']} chips (tp {result['tp']}, pp {result['pp']}; mapping: "
               f"{result['mapping']}), {what} at context {result['context']}")
     rows = result["candidates"]
-    out.print(_times(rows))
-    out.print(_waterfall(rows))
-    out.print(_plant(rows))
+    for table in (_times(rows), _waterfall(rows), _plant(rows)):
+        _print_table(out, table)
+    for line in _incidents(rows):
+        out.print(line, soft_wrap=True)
     out.print("network's: share of p99 beyond an ideal network, which takes no time but for its cables", soft_wrap=True)
     if result["fairness"]:
         out.print(f"fairness {result['fairness']}: {FAIRNESS[result['fairness']]}; prices: {result['prices']}", soft_wrap=True)
@@ -43,7 +44,7 @@ def print_compare(result: dict[str, Any]) -> None:
     for reason in result["identical"]:
         out.print(reason)
     if "users" in result:
-        out.print(_users(result["users"]))
+        _print_table(out, _users(result["users"]))
 
 
 def _print_correlation(out: Any, rows: list[dict[str, Any]]) -> None:
@@ -65,23 +66,37 @@ def _table(*columns: str) -> Any:
     return table
 
 
+def _print_table(out: Any, table: Any) -> None:
+    """Print a table; where it is too wide, with one space between its columns."""
+    if out.measure(table, options=out.options.update(width=10 * out.width)).maximum > out.width:
+        table.padding = (0, 1, 0, 0)
+    out.print(table)
+
+
 def _label(row: dict[str, Any]) -> str:
     return f"{row['interconnect']} {row['software']}" if row["software"] else str(row["interconnect"])
 
 
 def _times(rows: list[dict[str, Any]]) -> Any:
-    counted = [name for name in ("drops", "pauses") if any(row[name] for row in rows)]
-    disturbed = ["busiest link"] if any(row["background_fraction_max"] for row in rows) else []
-    columns = ("iteration", "+-", "p99", "network's", "p99.9", "tokens/s/user", "x first", *counted, *disturbed)
-    table = _table("interconnect, library", *columns)
+    table = _table("interconnect, library", "iteration", "+-", "p99", "network's", "p99.9", "tokens/s/user", "x first")
     for row in rows:
         table.add_row(
             _label(row), format_time(row["iteration_s_mean"]), format_time(row["iteration_s_interval"], 2),
             format_time(row["iteration_s_p99"]), _share(row["network_p99_fraction"]), format_time(row["iteration_s_p999"]),
             f"{row['tokens_per_s_per_user']:,.1f}", f"{row['slower_than_first_ratio']:.3f}",
-            *(f"{row[name]:,}" for name in counted), *(_share(row["background_fraction_max"]) for _ in disturbed),
         )
     return table
+
+
+def _incidents(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each of drops, pauses and other traffic, if there are any, with the rows that have them."""
+    lines = []
+    for name in ("drops", "pauses"):
+        counted = [f"{_label(row)} {row[name]:,}" for row in rows if row[name]]
+        lines += [f"{name}: {', '.join(counted)}"] if counted else []
+    key = "background_fraction_max"
+    shared = dict.fromkeys(f"{row['interconnect']} {_share(row[key])}" for row in rows if row[key])
+    return [*lines, f"other traffic on the busiest link: {', '.join(shared)}"] if shared else lines
 
 
 def _waterfall(rows: list[dict[str, Any]]) -> Any:
@@ -147,7 +162,7 @@ def print_scale(result: dict[str, Any]) -> None:
             format_time(row["iteration_s_mean"]), format_time(row["iteration_s_p99"]),
             f"{row['tokens_per_s_per_user']:,.1f}", f"{row['slower_than_first_ratio']:.3f}",
         )
-    console().print(table)
+    _print_table(console(), table)
     for chips in result["no_llm_fits"]:
         console().print(f"{chips:,} chips: none of the LLMs fits")
 

@@ -272,6 +272,18 @@ def test_commands_print_json_and_tables(capsys):
     assert keys <= set(found)
 
 
+def test_tables_fit_their_hundred_columns(capsys):
+    """Jitter adds a column to the waterfall; drops, pauses and other traffic are lines of their own."""
+    from dcsim.cli.app import app
+
+    disturbed = ["--jitter", "host", "--load", "0.3", "--replications", "2", "--interconnect", "scheduled,infiniband-ndr"]
+    app(["compare", "64chip", *disturbed], standalone_mode=False)
+    app(["scale", "8rack", "--sizes", "64", *disturbed], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert "other traffic on the busiest link: infiniband-ndr 30.0 %" in printed
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+
+
 def test_the_pictures_show_every_candidate(result):
     from dcsim.figures import scale as draw
     from dcsim.figures import waterfall

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
 from dcsim.network.packet.compile_kernel import leaf, part
+from dcsim.network.packet.cross_kernel import advance_cross_traffic, mix
 from dcsim.network.packet.state import ADAPTIVE, SPRAY, STRAIGHT, UGAL, VALIANT, State
 
 CROSSING = 1024  # leaving a node or a group outweighs any number of links inside
 FAR = 1 << 28
-
-
-@leaf
-def mix(a: int, b: int, c: int) -> Any:
-    """A well mixed non-negative integer of three (splitmix64's finalizer): a random draw that needs no state."""
-    x = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b) * np.uint64(0xD1B54A32D192ED03) + np.uint64(c)
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return np.int64(x >> np.uint64(2))
 
 
 @njit(cache=True)
@@ -91,7 +79,9 @@ def _find_set(sets: Any, own: int, end: int) -> int:
 
 @leaf
 def backlog_ps(s: State, link: int, now: int) -> int:
-    """Work queued at a link, ps, packets held back for lack of credit included."""
+    """Work queued at a link, ps, packets held back for lack of credit and cross traffic included."""
+    if s.links[link].background > 0.0:
+        advance_cross_traffic(s.rules, s.links, link, now)
     return int(max(0, s.links[link].free - now) + s.links[link].waiting_ps)
 
 

@@ -309,6 +309,22 @@ def test_iterations_carry_their_cross_traffic_on():
     assert abs(off) < 0.15
 
 
+def test_adaptive_routing_sees_cross_traffic_that_came_since_the_last_packet():
+    """One of two ways is busy nine tenths of the time; lone packets, 100 us apart, take the idle one while it is."""
+    fabric = fat_tree(4)
+    first = int(fabric.link_target[fabric.first_link[0]])
+    up = next(link for link in range(fabric.first_link[first], fabric.first_link[first + 1]) if fabric.link_target[link] >= 16)
+    load = np.zeros(fabric.link_count)
+    load[up] = 0.9
+    flows = traffic.Flows(np.zeros(500, int), np.full(500, 15), np.full(500, 100), np.arange(500) * 1e-4)
+
+    def share(routing):
+        return Engine(fabric, infiniband(routing=routing), flows, cross_load=load).iteration().links.packets[up] / 500
+
+    assert share("spray") == pytest.approx(0.5, abs=0.07)
+    assert share("adaptive") < 0.1
+
+
 def test_messages_must_have_two_ends():
     with pytest.raises(FabricError, match="two different chips"):
         Engine(star(2), infiniband(), traffic.Flows([0], [0], [1], [0.0]))
