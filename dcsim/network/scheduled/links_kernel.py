@@ -177,6 +177,24 @@ def _beside_comb(links: Links, link: int, cycle: int, teeth: int, period: int) -
     return -1
 
 
+@uncounted
+def _behind_combs(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
+    """Where a comb finds room in step once one of those on the link is over, the soonest first; or -1."""
+    while True:
+        over, comb = -1, links.state[link, COMB]
+        while comb >= 0:
+            end = links.combs[comb, 0] + (links.combs[comb, 1] - 1) * links.combs[comb, 2] + links.slot
+            if end > cycle and (over < 0 or end < over):
+                over = end
+            comb = links.combs[comb, 3]
+        if over < 0:
+            return -1
+        beside = _beside_comb(links, link, over, teeth, period)
+        if beside >= 0:
+            return beside
+        cycle = over
+
+
 @njit(cache=True, inline="always")
 def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> tuple[int, int]:
     """First cycle from `cycle` on at which `link` is clear for `vectors` vectors, `stride` apart.
@@ -204,6 +222,10 @@ def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> 
             comb = links.combs[comb, 3]
         if cycle == begun:
             return cycle, -1
+    if teeth > 1 and links.in_step:
+        beside = _behind_combs(links, link, cycle, teeth, period)
+        if beside >= 0:
+            return beside, -1
     return max(cycle, links.state[link, TAIL]), -1
 
 
