@@ -135,7 +135,7 @@ def _stride(ways: Ways, slot: int, span: int, open_paths: int, vectors: int) -> 
 
     In step, the nearest to that: a smaller stride starts later, to end when the last vector is ready, a larger one ends later.
     """
-    pace = max(slot, ways.spread // vectors, -(-span * open_paths // (vectors - 1)))
+    pace = max(slot, -(-(ways.spread // vectors) // slot) * slot, -(-span * open_paths // (vectors - 1)))
     if ways.step == 1:
         return pace
     if 2 * pace > ways.step:
