@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.report import console
+from dcsim.spec.software import read_jitter
 from dcsim.units import format_bytes, format_power, format_time
 
 PART_MEANING = {
@@ -40,6 +41,8 @@ def print_compare(result: dict[str, Any]) -> None:
     out.print("network's: share of p99 beyond an ideal network, which takes no time but for its cables", soft_wrap=True)
     if result["fairness"]:
         out.print(f"fairness {result['fairness']}: {FAIRNESS[result['fairness']]}; prices: {result['prices']}", soft_wrap=True)
+    if result["jitter"] not in (None, "off"):
+        out.print(f"jitter {result['jitter']}: {read_jitter(result['jitter']).description}", soft_wrap=True)
     _print_correlation(out, rows)
     for reason in result["identical"]:
         out.print(reason)

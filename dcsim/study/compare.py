@@ -63,6 +63,7 @@ def compare(
         "new_tokens": shape.new_tokens, "tp": first.machine.mapping.tp, "pp": first.machine.mapping.pp,
         "chips_used": first.machine.mapping.tp * first.machine.mapping.pp, "mapping": "own" if own_mapping else "same",
         "fairness": next((network.fairness for network in packet), None), "prices": prices,
+        "jitter": next((network.jitter for network in packet), None),
         "seed": seed, "identical": identical(done),
         "candidates": [row(timed, first, shape, prices, ideal_s[id(timed.machine)]) for timed in done],
     }

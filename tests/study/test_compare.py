@@ -281,6 +281,7 @@ def test_tables_fit_their_hundred_columns(capsys):
     app(["scale", "8rack", "--sizes", "64", *disturbed], standalone_mode=False)
     printed = capsys.readouterr().out
     assert "other traffic on the busiest link: infiniband-ndr 30.0 %" in printed
+    assert "jitter host: Excess over the minimum" in printed
     assert "\N{HORIZONTAL ELLIPSIS}" not in printed
 
 

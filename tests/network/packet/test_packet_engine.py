@@ -197,9 +197,11 @@ def random_networks(draw):
     return from_cables("random", chips, cables, vertex_count=chips + switches), flows
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(random_networks(), st.sampled_from([infiniband(buffer_bytes=1), roce(buffer_bytes=1), ethernet(buffer_bytes=8192),
-                                           infiniband(routing="adaptive"), infiniband(input_fifo=True)]))
+                                           infiniband(routing="adaptive"), infiniband(input_fifo=True),
+                                           infiniband(routing="adaptive", ack_bytes=30, cut_through=False),
+                                           roce(routing="spray", ack_bytes=86, ack_packets=4)]))
 def test_random_fabrics_deliver_everything(network, figures):
     fabric, flows = network
     iteration = Engine(fabric, figures, flows).iteration()

@@ -103,6 +103,19 @@ def test_random_sizes_wait_as_in_an_m_m_1_queue():
     assert iteration.parts_ps[:, 6].mean() / 1e6 == pytest.approx(load / (1 - load), rel=0.06)
 
 
+def test_mixed_sizes_wait_as_in_an_m_g_1_queue():
+    """One packet in five is nine times as long: mean wait lambda E[S^2] / (2 (1 - rho))."""
+    random = np.random.default_rng(9)
+    count, rate = 200_000, 0.6 / 2.6  # packets a microsecond; mean service 1 + 0.2 x 8 = 2.6 us
+    size = np.where(random.random(count) < 0.2, 9000, 1000)
+    release = np.cumsum(random.exponential(1 / rate, count)) * 1e-6
+    flows = traffic.Flows(np.zeros(count, int), np.ones(count, int), size, release)
+    figures = Figures({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1 << 20)
+    iteration = Engine(line(switches=1), figures, flows).iteration()
+    expected_us = rate * (0.8 * 1 + 0.2 * 81) / (2 * (1 - 0.6))
+    assert iteration.parts_ps[:, 6].mean() / 1e6 == pytest.approx(expected_us, rel=0.05)
+
+
 def test_cross_traffic_delays_as_an_m_d_1_queue():
     """A rare probe among Poisson cross traffic of load rho waits rho s / (2 (1 - rho)) on the way in and out."""
     count, load = 30_000, 0.5
