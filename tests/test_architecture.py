@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lower floors never import higher ones.
 FLOORS = {
-    "errors": 0, "units": 0, "interrupt": 0,
+    "errors": 0, "units": 0, "interrupt": 0, "uncounted": 0,
     "library": 1,
     "spec": 2, "records": 2,
     "fabric": 3, "workload": 3, "llm": 3,

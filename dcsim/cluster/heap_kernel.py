@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from dcsim.uncounted import uncounted
 
 
-@njit(cache=True)
+@uncounted
 def push(heap: Any, count: int, key: int, value: int) -> None:
     """Add (key, value) to a heap of `count` pairs, the smallest pair first."""
     place = count
@@ -20,7 +20,7 @@ def push(heap: Any, count: int, key: int, value: int) -> None:
     heap[place, 0], heap[place, 1] = key, value
 
 
-@njit(cache=True)
+@uncounted
 def pop(heap: Any, count: int) -> None:
     """Take the first pair off a heap of `count` pairs."""
     last = count - 1

@@ -240,7 +240,9 @@ def _new_state(
     now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
     replicas = np.zeros((len(powers), c.WAITING_ENDS + 2 * levels), np.int64)
     replicas[:, c.WAITING_ENDS :] = c.NONE
-    replicas[:, c.WAKE], replicas[:, c.KV_FREE], replicas[:, c.WHY] = c.NEVER, kv_tokens, c.L_KV
+    replicas[:, c.KV_FREE], replicas[:, c.WHY] = kv_tokens, c.L_KV
+    looked_at = np.zeros((2, len(powers)), np.int64)
+    looked_at[c.WAKE] = c.NEVER
     replicas[:, [c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
     power = np.zeros((len(powers), c.POWER_COLUMNS))
     power[:, c.DRAW] = power[:, c.IDLE_W] = [p.idle_w for p in powers]
@@ -251,7 +253,7 @@ def _new_state(
         return np.zeros(shape, np.int64)
 
     return c.State(
-        now=now, fixed=fixed, requests=zeros(0, c.REQUEST_COLUMNS), replicas=replicas, power=power,
+        now=now, fixed=fixed, requests=zeros(0, c.REQUEST_COLUMNS), replicas=replicas, looked_at=looked_at, power=power,
         kept=_no_turns(len(powers), max(1024, 1 << (4 * serving.sequences_max).bit_length())),
         sequences=zeros(len(powers), serving.sequences_max, 2), in_bucket=zeros(len(powers), contexts),
         cores=zeros(serving.host_servers, host.cores), starts=zeros(serving.host_servers, host.queue_max + 1),

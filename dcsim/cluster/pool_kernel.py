@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from dcsim.cluster import pool_layout as c
 from dcsim.cluster.heap_kernel import pop, push
 from dcsim.cluster.kept_kernel import make_room, take_kept
 from dcsim.cluster.pool_layout import State
 from dcsim.cluster.rounds_kernel import begin, book_came, change_in_system, close, end_rounds, energy_to
+from dcsim.uncounted import uncounted
 
 
-@njit(cache=True)
+@uncounted
 def advance(s: State, until: int, idle: bool) -> int:
     """Run all events up to `until`, and with `idle` the time after the last one, taking samples of energy on the way.
 
@@ -38,8 +37,8 @@ def advance(s: State, until: int, idle: bool) -> int:
         if now[c.NEXT_ARRIVAL] < now[c.KNOWN]:
             arrival = s.requests[now[c.NEXT_ARRIVAL] - now[c.BASE], c.ARRIVAL]
         ready = s.ready[0, 0] if now[c.READY_COUNT] else c.NEVER
-        replica = _first_to_wake(s.replicas)
-        wake = s.replicas[replica, c.WAKE]
+        replica = _least(s.looked_at[c.WAKE])
+        wake = s.looked_at[c.WAKE, replica]
         time = min(arrival, ready, wake)
         if time == c.NEVER and not idle:
             return c.REACHED
@@ -65,7 +64,7 @@ def advance(s: State, until: int, idle: bool) -> int:
                 return need
 
 
-@njit(cache=True)
+@uncounted
 def _sample(s: State) -> None:
     """Note what has been drawn by the end of a sample, now that all events up to then have run."""
     now = s.now
@@ -79,7 +78,7 @@ def _sample(s: State) -> None:
     now[c.NEXT_SAMPLE] += s.fixed[c.SAMPLE_PS]
 
 
-@njit(cache=True)
+@uncounted
 def settle(s: State, at: int) -> None:
     """The run ends at `at`: bring open requests' tokens, and what their time went to, up to date."""
     for k in range(len(s.replicas)):
@@ -103,16 +102,17 @@ def settle(s: State, at: int) -> None:
         s.limits[c.L_HOST] -= s.ready[place, 0] - at
 
 
-@njit(cache=True)
-def _first_to_wake(replicas: Any) -> int:
-    first = 0
-    for k in range(1, len(replicas)):
-        if replicas[k, c.WAKE] < replicas[first, c.WAKE]:
-            first = k
-    return first
+@uncounted
+def _least(values: Any) -> int:
+    """The first place of the least value."""
+    least = 0
+    for k in range(1, len(values)):
+        if values[k] < values[least]:
+            least = k
+    return least
 
 
-@njit(cache=True)
+@uncounted
 def _route(s: State, index: int) -> int:
     """The next replica in turn, the session's, or the first of those with the fewest requests."""
     if s.fixed[c.ROUTER] == c.ROUND_ROBIN:
@@ -121,14 +121,10 @@ def _route(s: State, index: int) -> int:
     session = s.requests[index - s.now[c.BASE], c.SESSION]
     if s.fixed[c.ROUTER] == c.BY_SESSION and session >= 0:
         return int(session % len(s.replicas))
-    best = 0
-    for k in range(1, len(s.replicas)):
-        if s.replicas[k, c.LOAD] < s.replicas[best, c.LOAD]:
-            best = k
-    return best
+    return _least(s.looked_at[c.LOAD])
 
 
-@njit(cache=True)
+@uncounted
 def _accept(s: State, index: int) -> None:
     """See `host.HostServer.accept`."""
     now, fixed, request = s.now, s.fixed, s.requests[index - s.now[c.BASE]]
@@ -158,7 +154,7 @@ def _accept(s: State, index: int) -> None:
     now[c.READY_COUNT] += 1
 
 
-@njit(cache=True)
+@uncounted
 def _submit(s: State, k: int, index: int) -> None:
     """See `replica.Replica.submit`."""
     request, rep, fixed, now = s.requests[index - s.now[c.BASE]], s.replicas[k], s.fixed, s.now[c.NOW]
@@ -175,22 +171,22 @@ def _submit(s: State, k: int, index: int) -> None:
         close(s, request, now, c.REJECTED_STATUS, reason)
         return
     request[c.REPLICA] = k
-    rep[c.LOAD] += 1
+    s.looked_at[c.LOAD, k] += 1
     ends = c.WAITING_ENDS + 2 * request[c.LEVEL]
     _append(s, rep, ends, ends + 1, index)
     rep[c.WAITING] += 1
     rep[c.CAME] += 1
     rep[c.CAME_SUM] += now
     if not rep[c.RUNNING]:
-        rep[c.WAKE] = min(rep[c.WAKE], now)
+        s.looked_at[c.WAKE, k] = min(s.looked_at[c.WAKE, k], now)
     elif rep[c.ROUNDS] > 1:
         rounds = max(0, (now - rep[c.SINCE] - 1 - rep[c.LEAD]) // rep[c.LENGTH]) + 1
         if rounds < rep[c.ROUNDS]:
             rep[c.ROUNDS] = rounds
-            rep[c.WAKE] = rep[c.SINCE] + rep[c.LEAD] + rounds * rep[c.LENGTH]
+            s.looked_at[c.WAKE, k] = rep[c.SINCE] + rep[c.LEAD] + rounds * rep[c.LENGTH]
 
 
-@njit(cache=True)
+@uncounted
 def _wake(s: State, k: int) -> int:
     """End the rounds under way and begin the next; returns what is needed for it, or 0."""
     rep, now = s.replicas[k], s.now[c.NOW]
@@ -206,13 +202,13 @@ def _wake(s: State, k: int) -> int:
     full = rep[c.PROMPTS] + rep[c.COUNT] >= s.fixed[c.SEQUENCES_MAX]
     rep[c.WHY] = c.L_SLOTS if full else c.L_BATCH if s.fixed[c.BATCHING] == c.STATIC else c.L_KV
     if not (rep[c.PROMPTS] or rep[c.COUNT]):
-        rep[c.WAKE] = c.NEVER
+        s.looked_at[c.WAKE, k] = c.NEVER
         energy_to(s.power[k], rep, now, s.power[k, c.IDLE_W])
         return 0
     return begin(s, k)
 
 
-@njit(cache=True)
+@uncounted
 def _admit(s: State, k: int, now: int) -> None:
     """See `replica.Replica._admit` and `kv.KvRoom.take`."""
     rep, head = s.replicas[k], c.WAITING_ENDS
@@ -239,7 +235,7 @@ def _admit(s: State, k: int, now: int) -> None:
         rep[c.PROMPTS] += 1
 
 
-@njit(cache=True)
+@uncounted
 def _append(s: State, rep: Any, head: int, tail: int, index: int) -> None:
     """Put a request at the end of a list linked through NEXT; an empty list has head NONE."""
     s.requests[index - s.now[c.BASE], c.NEXT] = c.NONE

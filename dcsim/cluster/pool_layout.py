@@ -19,9 +19,10 @@ HOST_FULL, NO_ROOM, TOO_LONG, QUEUE_FULL = range(1, 5)  # REASON
 # Columns of `replicas`. Waiting requests, from WAITING_ENDS on two columns a level (head and tail), and prompts are lists linked
 # through NEXT. KEPT_FIRST and KEPT_NEXT count all turns ever kept: the first that may still be there, and the next; KEPT_KNOWN
 # are slots taken in the table.
-(WAKE, SINCE, ROUNDS, LENGTH, LEAD, LATENCY, OCCUPANCY, ALONE, DECODES, RUNNING, STEP, COUNT, TOP, LATES, KV_FREE,
- WAITING, PROMPT_HEAD, PROMPT_TAIL, PROMPTS, BLOCKED, WHY, CAME, CAME_SUM, PROGRAM, DRAW_SINCE, LOAD, KEPT_FIRST,
- KEPT_NEXT, KEPT_TOTAL, KEPT_KNOWN, WAITING_ENDS) = range(31)
+(SINCE, ROUNDS, LENGTH, LEAD, LATENCY, OCCUPANCY, ALONE, DECODES, RUNNING, STEP, COUNT, TOP, LATES, KV_FREE,
+ WAITING, PROMPT_HEAD, PROMPT_TAIL, PROMPTS, BLOCKED, WHY, CAME, CAME_SUM, PROGRAM, DRAW_SINCE, KEPT_FIRST,
+ KEPT_NEXT, KEPT_TOTAL, KEPT_KNOWN, WAITING_ENDS) = range(29)
+WAKE, LOAD = range(2)  # rows of `looked_at`
 ENERGY, DRAW, ROUND_ENERGY, WORK_MAX, IDLE_W, WAIT_W = range(6)  # columns of `power`
 POWER_COLUMNS = 6
 
@@ -58,6 +59,7 @@ class State(NamedTuple):
     fixed: Any  # [FIXED_ENTRIES]
     requests: Any  # [index - BASE, column]
     replicas: Any  # [replica, column]
+    looked_at: Any  # [row, replica] what all replicas are searched by, side by side: when each wakes, requests it has
     power: Any  # [replica, column] joules and watts
     kept: Any  # [replica, place, 2] see `kept_kernel`
     sequences: Any  # [replica, place, 2] heap of (step of next change, request) of decoding sequences

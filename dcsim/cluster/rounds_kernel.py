@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from dcsim.cluster import pool_layout as c
 from dcsim.cluster.heap_kernel import pop, push
 from dcsim.cluster.kept_kernel import keep
 from dcsim.cluster.pool_layout import State
+from dcsim.uncounted import uncounted
 
 
-@njit(cache=True)
+@uncounted
 def begin(s: State, k: int) -> int:
     """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
     rep, fixed, power = s.replicas[k], s.fixed, s.power[k]
     latency = occupancy = alone = switches = 0
     energy, program = 0.0, rep[c.PROGRAM]
     decodes = rep[c.COUNT] > 0 and (fixed[c.BATCHING] == c.CONTINUOUS or not rep[c.PROMPTS])
-    rep[c.WAKE] = rep[c.SINCE]  # should something be missing, the round begins again
+    s.looked_at[c.WAKE, k] = rep[c.SINCE]  # should something be missing, the round begins again
     if decodes:
         known = s.decode[rep[c.COUNT], rep[c.TOP]]
         if not known[0]:
@@ -58,11 +58,11 @@ def begin(s: State, k: int) -> int:
     power[c.ROUND_ENERGY] = energy
     span = lead + rounds * length
     energy_to(power, rep, rep[c.SINCE], power[c.WAIT_W] + energy * rounds / (span / 1e12))
-    rep[c.WAKE] = rep[c.SINCE] + span
+    s.looked_at[c.WAKE, k] = rep[c.SINCE] + span
     return 0
 
 
-@njit(cache=True)
+@uncounted
 def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
     """See `replica.Replica._end`."""
     rep, power, since = s.replicas[k], s.power[k], s.replicas[k, c.SINCE]
@@ -79,7 +79,7 @@ def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
         _end_prompts(s, k, now)
 
 
-@njit(cache=True)
+@uncounted
 def count_gap(s: State, gap: int, times: int) -> None:
     """`times` tokens followed their predecessors after `gap`."""
     table = s.gaps
@@ -92,7 +92,7 @@ def count_gap(s: State, gap: int, times: int) -> None:
     table[place, 1] += times
 
 
-@njit(cache=True)
+@uncounted
 def _count_gaps(s: State, k: int, rounds: int, since: int) -> None:
     rep = s.replicas[k]
     first = rep[c.LEAD] + rep[c.LENGTH]
@@ -109,7 +109,7 @@ def _count_gaps(s: State, k: int, rounds: int, since: int) -> None:
         count_gap(s, rep[c.LENGTH], rep[c.COUNT] * (rounds - 1))
 
 
-@njit(cache=True)
+@uncounted
 def _mark_late(s: State, k: int, since: int) -> None:
     """Decoding stood still since then: the next token's gap is longer than a round."""
     rep = s.replicas[k]
@@ -120,7 +120,7 @@ def _mark_late(s: State, k: int, since: int) -> None:
             rep[c.LATES] += 1
 
 
-@njit(cache=True)
+@uncounted
 def _end_sequences(s: State, k: int, now: int) -> None:
     """See `decoding.Decoding.advance`."""
     rep, heap, in_bucket = s.replicas[k], s.sequences[k], s.in_bucket[k]
@@ -139,7 +139,7 @@ def _end_sequences(s: State, k: int, now: int) -> None:
             _enter(s, k, index)
 
 
-@njit(cache=True)
+@uncounted
 def _enter(s: State, k: int, index: int) -> None:
     """Count a sequence under the compiled context it needs now, and note its next change."""
     rep, request, contexts = s.replicas[k], s.requests[index - s.now[c.BASE]], s.contexts
@@ -152,7 +152,7 @@ def _enter(s: State, k: int, index: int) -> None:
     rep[c.COUNT] += 1
 
 
-@njit(cache=True)
+@uncounted
 def _end_prompts(s: State, k: int, now: int) -> None:
     """Count what the round has read, as `_begin` chose it, and give first tokens."""
     rep, chunk, budget = s.replicas[k], s.fixed[c.CHUNK], s.fixed[c.PREFILL_MAX]
@@ -175,12 +175,12 @@ def _end_prompts(s: State, k: int, now: int) -> None:
         index = following
 
 
-@njit(cache=True)
+@uncounted
 def _finish(s: State, k: int, request: Any, now: int) -> None:
     """See `replica.Replica._finish` and `kv.KvRoom.give_back`."""
     rep, tokens = s.replicas[k], request[c.PROMPT] + request[c.OUTPUT]
     rep[c.KV_FREE] += tokens
-    rep[c.LOAD] -= 1
+    s.looked_at[c.LOAD, k] -= 1
     if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
         keep(s.now, rep, s.kept[k], request[c.SESSION], tokens - 1)
     request[c.FINISHED] = now + s.fixed[c.REPLY]
@@ -189,7 +189,7 @@ def _finish(s: State, k: int, request: Any, now: int) -> None:
     close(s, request, now, c.FINISHED_STATUS, 0)
 
 
-@njit(cache=True)
+@uncounted
 def close(s: State, request: Any, now: int, status: int, reason: int) -> None:
     request[c.STATUS], request[c.REASON] = status, reason
     change_in_system(s, now, -1)
@@ -197,7 +197,7 @@ def close(s: State, request: Any, now: int, status: int, reason: int) -> None:
     s.now[c.LAST_CLOSE] = now
 
 
-@njit(cache=True)
+@uncounted
 def change_in_system(s: State, time: int, change: int) -> None:
     now = s.now
     now[c.AREA] += now[c.IN_SYSTEM] * (time - now[c.CHANGED])
@@ -205,20 +205,20 @@ def change_in_system(s: State, time: int, change: int) -> None:
     now[c.CHANGED] = time
 
 
-@njit(cache=True)
+@uncounted
 def energy_to(power: Any, rep: Any, now: int, watts: float) -> None:
     power[c.ENERGY] += power[c.DRAW] * (now - rep[c.DRAW_SINCE]) / 1e12
     power[c.DRAW] = watts
     rep[c.DRAW_SINCE] = now
 
 
-@njit(cache=True)
+@uncounted
 def book_came(s: State, rep: Any, now: int) -> None:
     s.limits[c.L_LATENCY] += rep[c.CAME] * now - rep[c.CAME_SUM]
     rep[c.CAME] = rep[c.CAME_SUM] = 0
 
 
-@njit(cache=True)
+@uncounted
 def _book_rounds(s: State, rep: Any, rounds: int, now: int) -> None:
     """See `booking.Booking.rounds`."""
     limits, span, length, decoding = s.limits, now - rep[c.SINCE], rep[c.LENGTH], rep[c.COUNT]

@@ -21,7 +21,8 @@ from dcsim.network.scheduled.flows_kernel import (
     lone_path,
     place_flow,
 )
-from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links, uncounted
+from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links
+from dcsim.uncounted import uncounted
 
 Array = NDArray[Any]
 
@@ -260,7 +261,7 @@ def _place_on(
             size -= 1
         _place(program.table, ways, links, out, times, task, scratch)
         for i in range(offset[task], offset[task + 1]):
-            other = np.int64(after[i])
+            other = int(after[i])
             times.state[other, WAITING] -= 1
             if times.state[other, WAITING] == 0:
                 _release(program, ways, links, times, other)

@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, Links, earliest, grown, occupy, uncounted
+from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, Links, earliest, grown, occupy
+from dcsim.uncounted import uncounted
 
 Array = NDArray[Any]
 

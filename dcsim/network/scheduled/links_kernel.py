@@ -14,11 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from dcsim.uncounted import uncounted
 
-# Compiled without counting who uses an array, for functions that make none: each call costs two atomic counts an array else.
-_UNCOUNTED: dict[str, Any] = {"cache": True, "_nrt": False}
-uncounted: Any = njit(**_UNCOUNTED)
+Array = NDArray[Any]
 
 BUMPS_MAX = 64  # tries to fit between others before going behind them all
 FIRST_ROOM = 4  # blocks a link gets room for at its first use
