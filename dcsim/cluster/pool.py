@@ -181,6 +181,8 @@ class Pool:
         if block is None:
             now[c.MORE] = 0
             return
+        if (block.session >= 0).any():
+            s.fixed[c.REUSE] = self._spec.serving.prefix_reuse
         held = s.requests[: now[c.KNOWN] - now[c.BASE]]
         ended = held[:, c.STATUS] != c.OPEN
         done = int(ended.argmin()) if not ended.all() else len(held)
@@ -278,7 +280,7 @@ def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> ND
     fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = kv_tokens, serving.sequences_max, serving.queue_max
     fixed[c.CHUNK] = programs.chunk_tokens
     fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
-    fixed[c.BATCHING], fixed[c.REUSE] = _BATCHING[serving.batching], serving.prefix_reuse
+    fixed[c.BATCHING] = _BATCHING[serving.batching]
     fixed[c.SWITCH] = to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0
     fixed[c.REPLY], fixed[c.SKIP] = bus_ps + detokenise_ps, skip
     fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)

@@ -101,6 +101,16 @@ def test_keys_that_could_not_matter_are_reported(compiled):
         assert found == ["faults.detect", "serving.router"][:3 - replicas]
 
 
+def test_prefix_reuse_matters_to_sessions_only():
+    for session, found in ((-1, ["serving.prefix_reuse"]), (3, [])):
+        resolved = load("8rack", settings=["serving.prefix_reuse=false"])
+        table = replace(make_table([0.0], [5], [2]), session=np.array([session], np.int32))
+        placement = Placement((tuple(range(64)),), 1000)
+        programs = Programs(resolved.spec.serving, Line())
+        serve(resolved.spec, build_fabric(resolved.spec.fabric), placement, programs, table)
+        assert [key.split(": ")[1] for key in resolved.unread() if "reuse" in key] == found
+
+
 def test_a_request_alone_takes_what_arithmetic_says(serve_small):
     """Host work, one round of ten prompt chunks, then a round a token."""
     result = serve_small(make_table([1.0], [1200], [5]))
