@@ -197,7 +197,7 @@ def test_at_most_ten_broken_rows_are_named(tmp_path):
         ("empty.csv", b"", "holds no requests"),
         ("header.csv", b"arrived_at,num_prefill_tokens,num_decode_tokens\n", "holds no requests"),
         ("fake.csv.gz", b"arrived_at,num_prefill_tokens\n", "cannot be read"),
-        ("cut.csv.gz", gzip.compress(VIDUR.encode())[:-12], "cannot be read"),
+        ("cut.csv.gz", gzip.compress(VIDUR.encode(), mtime=0)[:-12], "cannot be read"),
         ("fake.parquet", b"not parquet", "cannot be read"),
         ("trace.xlsx", b"", "a trace is a .csv"),
         ("latin.csv", b"arrived_at,num_prefill_tokens,num_decode_tokens\n\xff,1,1\n", "cannot be read"),
