@@ -12,6 +12,7 @@ from dcsim.network.packet.state import ADAPTIVE, SPRAY, STRAIGHT, UGAL, VALIANT,
 
 CROSSING = 1024  # leaving a node or a group outweighs any number of links inside
 FAR = 1 << 28
+FOREVER = 1 << 62  # ps
 
 
 @njit(cache=True)
@@ -89,10 +90,9 @@ def backlog_ps(s: State, link: int, now: int) -> int:
 def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
     """One link of a set: by the draw, or the one with the shortest queue (ties by the draw)."""
     begin, count = index + 1, s.sets[index]
-    chosen = int(s.sets[begin + draw % count])
+    chosen, least = int(s.sets[begin + draw % count]), FOREVER
     if rule < ADAPTIVE:
         return chosen
-    least = backlog_ps(s, chosen, now)
     for i in range(count):
         link = int(s.sets[begin + (draw + i) % count])
         work = backlog_ps(s, link, now)
