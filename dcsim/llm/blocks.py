@@ -309,7 +309,15 @@ def _feed_forward(plan: Plan, rows: int) -> list[Step]:
 
 
 def _parallel_layer(plan: Plan, rows: int) -> list[Step]:
-    """Attention and feed-forward share the norm, one product in, one product out and one all-reduce."""
+    """Attention and feed-forward share the norm, one product in, one product out and one all-reduce.
+
+    Unless the mapping says that the library does not join them: then each works as in a serial layer, and their
+    results are summed over the shards together or apart.
+    """
+    if plan.spec.parallel_layer != "joined":
+        apart = plan.spec.parallel_layer == "apart"
+        between = _exchange(plan, "all_reduce", rows * _row_bytes(plan)) if apart else []
+        return [*_attention(plan, rows), *between, *_feed_forward(plan, rows)]
     d, ff = plan.llm.d_model, plan.shards.ff
     up = [arch.up_columns(plan.llm, n) for n in ff]
     inward = [a + b for a, b in zip(_query_key_value_columns(plan), up, strict=True)]

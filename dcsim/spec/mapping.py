@@ -28,3 +28,8 @@ class MappingSpec(Section):
     all_reduce: Literal["auto", "direct", "ring", "tree", "hierarchical"] = Field(
         default="auto", description="Message pattern of an all-reduce."
     )
+    parallel_layer: Literal["joined", "summed", "apart"] = Field(
+        default="joined",
+        description="Attention and feed-forward that share an input: one product in and one out (joined), norms and products "
+        "of their own and one all-reduce (summed), or an all-reduce each (apart).",
+    )

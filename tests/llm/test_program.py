@@ -85,6 +85,20 @@ def test_collectives_of_a_layer(catalog) -> None:
     assert not collectives(program_of(catalog, "llama-2-7b", 1, 60, Shape(1, 512)))
 
 
+def test_a_library_may_compute_a_parallel_layer_apart_or_sum_it_once(catalog) -> None:
+    """The same arithmetic in more operations; apart there are as many all-reduces as in a serial layer."""
+    def told(mode: str) -> tuple[int, int, int]:
+        program = program_of(catalog, "falcon-180b", 29, 51, Shape(1, 512), parallel_layer=mode)
+        ops = [op for op in operations(program) if op.part == "matrix"]
+        return sum(sum(op.flop) for op in ops), len(ops), sum(c.op != "all_gather" for c in collectives(program))
+
+    layers = catalog.llm("falcon-180b").layers
+    joined, summed, apart = told("joined"), told("summed"), told("apart")
+    assert joined[0] == summed[0] == apart[0]
+    assert summed[1] == apart[1] == joined[1] + 2 * layers
+    assert (joined[2], summed[2], apart[2]) == (layers, layers, 2 * layers)
+
+
 def test_doubling_tp_halves_matrix_streaming(catalog) -> None:
     chip = catalog.lpu(fixed_cycles=0, reserve_fraction=0.0)
 

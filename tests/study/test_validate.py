@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Rows of more than a second or two each: whole fleets, gigabytes of packets, traffic. `make validate` computes them all.
 LONG = {
-    "C1.2", "P15", "P15.1", "P15.2", "P16", "P20", "P21", "P22", "P23", "P24", "P25", "P26", "P27", "P28", "P29", "P30",
+    "C1.2", "P15", "P15.1", "P15.2", "P16", "P20", "P21", "P22", "P23", "P24", "P25", "P26", "P27", "P28", "P29", "P30", "P31", "P32",
     "C2.2", "C4.1", "P2", "P6", "C7.1", "E6", "P3", "P5", "P7", "V4", "V5", "V8", "V8.1", "V8.2",
 }
 
@@ -167,6 +167,16 @@ def test_a_batch_of_one_prompt_and_one_token_is_its_reading_alone():
     assert job.value == job.also["prefill_s"] == pytest.approx(one.value, rel=1e-12)
     longer = measures.batch_job("64chip", "job_s", batch=1, prompt=128, output=3, also=("token_s",))
     assert longer.value == pytest.approx(job.value + 2 * longer.also["token_s"])
+
+
+def test_a_host_in_front_of_a_batch_job_adds_its_work_and_the_bus():
+    settings = ["host.request=3 ms", "host.tokenise_token=10 us", "host.detokenise_token=0", "host.bus=5 us"]
+    alone, behind = (
+        measures.batch_job("64chip", "job_s", batch=1, prompt=128, output=2, host=host, set=settings, also=("host_s",))
+        for host in (False, True)
+    )
+    assert alone.also["host_s"] == 0
+    assert behind.value - alone.value == pytest.approx(behind.also["host_s"]) == pytest.approx(3e-3 + 1.28e-3 + 10e-6, rel=1e-4)
 
 
 def test_rows_are_kept_and_read_again(tmp_path, monkeypatch):

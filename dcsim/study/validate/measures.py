@@ -9,6 +9,7 @@ from typing import Any
 from dcsim.errors import CapacityError, FabricError, SpecError
 from dcsim.llm.program import Shape
 from dcsim.spec.chip import LpuChip
+from dcsim.spec.host import HostSpec
 from dcsim.spec.load import Resolved, load
 from dcsim.study.machine import Machine, build
 from dcsim.study.validate.ranges import ranged_figures
@@ -73,12 +74,13 @@ def peak_flop_per_s(chip: Any) -> float:
 
 def batch_job(
     topology: str, metric: str, *, batch: int, prompt: int, output: int, llm: str | None = None,
-    set: Sequence[str] = (), also: Sequence[str] = (), extra: Sequence[str] = (),
+    host: bool = False, set: Sequence[str] = (), also: Sequence[str] = (), extra: Sequence[str] = (),
 ) -> Answer:
     """A batch of equal prompts read at once and decoded to the end, in as many micro-batches as there are stages.
 
     Prompts are cut into the chunks that serving uses, which follow one another down the pipeline. Every further token
     takes the latency, or all micro-batches' occupancy if that is longer; the context is that half-way through the answer.
+    `host` puts one host server in front, as where requests came from outside: it accepts, tokenises and hands over.
     """
     resolved = load(topology, llm=llm, settings=[*set, *extra])
     machine = build(resolved.spec)
@@ -87,10 +89,11 @@ def batch_job(
     prefill_s = _prefill_s(machine, size, micro, prompt)
     decode = machine.time(Shape(size, prompt + output // 2))
     token_s = max(decode.latency_ps, micro * decode.occupancy_ps) * 1e-12
-    job_s = prefill_s + (output - 1) * token_s
+    host_s = _host_s(machine.spec.host, batch, prompt) if host else 0.0
+    job_s = host_s + prefill_s + (output - 1) * token_s
     chips = machine.mapping.tp * machine.mapping.pp
     result = {
-        "job_s": job_s, "prefill_s": prefill_s, "token_s": token_s,
+        "job_s": job_s, "prefill_s": prefill_s, "token_s": token_s, "host_s": host_s, "first_token_s": host_s + prefill_s,
         "processed_tokens_per_s_per_chip": batch * (prompt + output) / job_s / chips,
         "generated_tokens_per_s_per_chip": batch * output / job_s / chips,
     }
@@ -104,6 +107,13 @@ def _prefill_s(machine: Machine, size: int, micro: int, prompt: int) -> float:
     times = [machine.time(Shape(size, end, chunk)) for end in ends]
     held_ps = micro * sum(time.occupancy_ps for time in times)
     return (held_ps - times[-1].occupancy_ps + times[-1].latency_ps) * 1e-12
+
+
+def _host_s(host: HostSpec, batch: int, prompt: int) -> float:
+    """Seconds an idle host server holds a batch of prompts: its cores take them in turns; then the bus, and a token's way out."""
+    work_s = -(-batch // host.cores) * (host.request_s + prompt * host.tokenise_token_s)
+    bus_s = host.bus_s + batch * prompt * host.token_bytes / host.bus_bandwidth_bytes_per_s
+    return work_s + bus_s + host.bus_s + host.detokenise_token_s
 
 
 def collective(
