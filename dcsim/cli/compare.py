@@ -11,6 +11,9 @@ from dcsim.cli.options import FigureFile, Interconnect, Json, Llm, Seed, Setting
 
 Interconnects = Annotated[str, typer.Option("--interconnect", help="Networks to compare, by name, with commas between.")]
 Replications = Annotated[int, typer.Option(min=1, help="Successive iterations simulated of each packet network.")]
+FewOrMany = Annotated[int | None, typer.Option(
+    min=1, help="Successive iterations simulated of each packet network; default: 100, or as many as have 5 million packets.",
+)]
 Load = Annotated[float, typer.Option(min=0.0, max=0.99, help="Cross traffic on the busiest link of packet networks, 0..1.")]
 LoadPattern = Annotated[
     str, typer.Option(help="Where cross traffic goes: every_link (alike on all), uniform, perm, adversarial or incast.")
@@ -31,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 def compare(
     topology: TopologyPath, interconnect: Interconnects = DEFAULT, llm: Llm = None,
-    batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, replications: Replications = 100,
+    batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, replications: FewOrMany = None,
     load: Load = 0.0, load_pattern: LoadPattern = "every_link", jitter: Jitter = "off", fairness: Fairness = None,
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
@@ -43,8 +46,8 @@ def compare(
 
     result = study.compare(
         topology, _names(interconnect), shape_of(batch, context, prefill), llm=llm, settings=settings or [],
-        packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness), seed=seed,
-        own_mapping=own_mapping, serve=serve, progress=say,
+        packet_settings=_packet_settings(replications or 100, load, load_pattern, jitter, fairness), seed=seed,
+        own_mapping=own_mapping, serve=serve, packets_max=0 if replications else study.PACKETS_MAX, progress=say,
     )
     if figure:
         from dcsim.figures import waterfall

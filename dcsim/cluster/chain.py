@@ -47,6 +47,11 @@ def levels(spec: Topology, racks: int) -> tuple[Level, ...]:
     )
 
 
+def rack_count(fabric: Fabric) -> int:
+    """Racks up to the last that holds chips; those beyond hold switches alone, whose power counts with the chips they join."""
+    return int(fabric.rack_of[: fabric.chip_count].max()) + 1
+
+
 def installed_chips(fabric: Fabric, racks: int) -> NDArray[np.int64]:
     """[rack] chips that stand in it, spares included."""
     return np.bincount(fabric.rack_of[: fabric.chip_count], minlength=racks)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.cluster.chain import installed_chips, plant_w
+from dcsim.cluster.chain import installed_chips, plant_w, rack_count
 from dcsim.cluster.rows import PS_PER_S
 from dcsim.fabric.graph import Fabric
 from dcsim.records import Table
@@ -64,5 +64,5 @@ class Racks:
 
 def chips_per_rack(fabric: Fabric, replica_chips: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     """[replica, rack] how many of the replica's chips stand in the rack."""
-    racks = int(fabric.rack_of.max()) + 1
+    racks = rack_count(fabric)
     return np.array([np.bincount(fabric.rack_of[list(chips)], minlength=racks) for chips in replica_chips])

@@ -37,12 +37,12 @@ class Timed:
 
 
 def time_candidate(
-    interconnect: str, software: str | None, spec: Topology, machine: Machine, shape: Shape, seed: int
+    interconnect: str, software: str | None, spec: Topology, machine: Machine, shape: Shape, seed: int, packets_max: int = 0,
 ) -> Timed:
-    """Time one candidate with `machine`'s mapping on its own network."""
+    """Time one candidate with `machine`'s mapping on its own network; fewer replications where they have too many packets."""
     mapping = machine.mapping
     if isinstance(spec.network, PacketNetwork):
-        run = run_packets(spec, machine.fabric, mapping, shape, seed=seed)
+        run = run_packets(spec, machine.fabric, mapping, shape, seed=seed, packets_max=packets_max)
         return Timed(
             interconnect, software, spec, machine, run.latency_ps * 1e-12, float(run.occupancy_ps.mean()) * 1e-12,
             float(run.energy_j.mean()), packet_waterfall(run), run.packets, run.drops, run.pauses,

@@ -24,6 +24,7 @@ from dcsim.study.plant import PRICES, plant
 from dcsim.study.users import ideal_base, ideal_time_s, users
 
 SOFTWARE = ("none", "verbs", "nccl")
+PACKETS_MAX = 5_000_000  # of a candidate whose replications nobody asked for: a few seconds
 BLOCKS = 10  # successive iterations are correlated; means of blocks of them much less
 LABELS = ("name", "description", "source")
 STUDENT_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom, from 1
@@ -32,10 +33,11 @@ STUDENT_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  
 def compare(
     topology: str, interconnects: Sequence[str], shape: Shape, *, llm: str | None = None, settings: Sequence[str] = (),
     packet_settings: Sequence[str] = (), seed: int = 1, own_mapping: bool = False, serve: str | None = None,
-    progress: Callable[[str], None] | None = None,
+    packets_max: int = 0, progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Time `shape` on each interconnect with the mapping of the first (or each with its own best).
 
+    With `packets_max`, no candidate simulates more packets than that in all its replications, but one iteration at least.
     `packet_settings` and those of `settings` that start with `network.` apply to packet networks only. Returns the
     shape, the mapping and `candidates`, one row for each interconnect and library; rows are compared with the first.
     With `serve` (a time with unit) so much of the workload is served on each, and `users` says what users see of it.
@@ -52,7 +54,7 @@ def compare(
         if progress:
             progress(f"{name} {software or ''}".strip())
         machine = _bare(build(spec)) if machine is None or own_mapping else machine
-        done.append(time_candidate(name, software, spec, machine, shape, seed))
+        done.append(time_candidate(name, software, spec, machine, shape, seed, packets_max))
     first = done[0]
     packet = [timed.spec.network for timed in done if isinstance(timed.spec.network, PacketNetwork)]
     prices = next((network.prices for network in packet), PRICES)

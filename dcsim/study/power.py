@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.cluster.chain import installed_chips, levels, network_power_w, optical_ends, plant_w
+from dcsim.cluster.chain import installed_chips, levels, network_power_w, optical_ends, plant_w, rack_count
 from dcsim.llm.program import Shape
 from dcsim.network.iteration import compile_shape
 from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, VECTOR, Tasks
@@ -75,7 +75,7 @@ def _states_j(machine: Machine, tasks: Tasks) -> dict[str, float]:
 def _load(machine: Machine, work: Work, name: str, count: int) -> dict[str, Any]:
     """The site under `count` micro-batches in flight in every replica."""
     spec, fabric, mapping = machine.spec, machine.fabric, machine.mapping
-    racks = int(fabric.rack_of.max()) + 1
+    racks = rack_count(fabric)
     installed = installed_chips(fabric, racks)
     used = np.zeros(racks, np.int64)
     for replica in mapping.replica_chips:
@@ -126,7 +126,7 @@ def swings(machine: Machine, work: Work, count: int, round_s: float) -> dict[str
     end = work.last_s[busy]
     racks, period = fabric.rack_of[tasks.chip[busy]], round_s / count
     bins = max(1, int(np.ceil(period / SWING_S)))
-    drawn = np.zeros((int(fabric.rack_of.max()) + 1, bins))
+    drawn = np.zeros((rack_count(fabric), bins))
     _spread(drawn, racks, end - seconds, end, above[tasks.part[busy]], period)
     watts = drawn / spec.node.supply_efficiency
     hungriest = watts[int(watts.max(axis=1).argmax())]
