@@ -43,7 +43,7 @@ def validate(
     """Test published claims and measurements: each simulated, compared and judged."""
     from dcsim.study.validate.table import validate as run
 
-    result = run(only or [], stored=not fresh, progress=lambda name: say(f"computing {name}"))
+    result = run(only or [], stored=not fresh, progress=say)
     if as_json:
         print_json(result)
     else:

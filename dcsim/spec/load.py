@@ -168,6 +168,8 @@ def _apply(document: Document, setting: str) -> list[Problem]:
         except SpecError as error:
             return error.problems
         return []
+    if path[1:] == ("base",) and path[0] in REFERENCES:
+        return [Problem(where, "sections keep their base", f"name another entry with --set {path[0]}={text}")]
     if isinstance(value, dict) or (len(path) == 1 and path[0] in REFERENCES):
         return [Problem(where, f"'{key}' is a section; set one of its keys", f"for example --set {key}.KEY=VALUE")]
     for end in range(1, len(path)):

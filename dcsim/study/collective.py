@@ -58,6 +58,7 @@ def _packets(spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: li
     spread = {f"time_s_p{q}": float(np.percentile(seconds, q)) for q in (50, 99)}
     return {
         "algorithm": done.algorithm, "time_s": float(seconds.mean()), "time_s_min": float(seconds.min()), **spread,
+        "time_s_p50_over_min": spread["time_s_p50"] - float(seconds.min()),
         "time_s_p99_over_min": spread["time_s_p99"] - float(seconds.min()),
         "time_s_mean_over_min": float(seconds.mean() - seconds.min()), "messages": done.messages, "packets": done.packets,
     }

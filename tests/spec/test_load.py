@@ -87,6 +87,11 @@ def test_settings_win_and_are_checked(tmp_path):
         assert f"--set {setting}" in str(caught.value)
 
 
+def test_the_base_of_a_section_is_set_by_naming_the_section():
+    with pytest.raises(SpecError, match="--set network=roce-400g"):
+        load("h100x16", settings=["network.base=roce-400g"])
+
+
 def test_a_set_figure_loses_its_old_source(tmp_path):
     resolved = load(write(tmp_path, GOOD), settings=["chip.clock=1 GHz"])
     assert ("chip", "clock") not in resolved.figures

@@ -4,6 +4,7 @@
     measures    the values that come from one machine: iteration, batch job, collective, path, schedule, workload
     arithmetic  the values that come from a formula: memory, money, duty cycle
     fleets      the values that compare whole systems at one speed per user
+    footprint   power, height and money that whole systems take
     judge       ratio, verdict, and which assumed figure would change it
     table       all rows: run, or read from the store
     speeds      the rate-speed frontier of each system

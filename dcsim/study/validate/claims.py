@@ -36,7 +36,7 @@ DERIVED = {"utilisation", "utilisation_alone", "power_w_per_chip", "time_between
 class Claim:
     """One row to test. `published` is a value, or a range whose ends may be infinite; `run` names the function.
 
-    `ranges` names the sections whose figures are moved over their ranges (none in an empty list); None: all sections.
+    `ranges` names the figures, or sections of them, that are moved over their ranges (none in an empty list); None: all.
     `unstated` are choices the source does not state, by argument or dotted setting, with two plausible values.
     """
 
@@ -115,3 +115,8 @@ def read_changes() -> list[dict[str, Any]]:
          "ln_error_after": math.log(change["after"] / change["published"])}
         for change in changes
     ]
+
+
+def read_absent() -> list[dict[str, str]]:
+    """Published figures without a row: what and why."""
+    return list(read_document(FOLDER / "absent.yaml").data["absent"])

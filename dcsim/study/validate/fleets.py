@@ -14,7 +14,7 @@ from dcsim.study.explain import moved
 from dcsim.study.frontier import Load, best_load, fleet, loads
 from dcsim.study.machine import Machine, build
 from dcsim.study.plan import money
-from dcsim.study.validate.measures import Answer, answer_of
+from dcsim.study.validate.measures import Answer, answer_of, timed_iteration
 
 
 def duty_gain(topology: str, *, context: int) -> Answer:
@@ -31,21 +31,20 @@ def duty_gain(topology: str, *, context: int) -> Answer:
 
 
 def speed_ratio(
-    topology: str, *, set: Sequence[str] = (), other_set: Sequence[str] = (), other_interconnect: str | None = None,
-    context: int = 2048, extra: Sequence[str] = (),
+    topology: str, *, set: Sequence[str] = (), other: str | None = None, other_set: Sequence[str] = (),
+    other_interconnect: str | None = None, context: int = 2048, prefill: int = 0, extra: Sequence[str] = (),
 ) -> Answer:
-    """Speed per user at batch 1, over that of the same topology with other settings or another interconnect.
+    """Speed per user at batch 1, over that of another topology, or of the same with other settings or another interconnect.
 
-    `extra` settings apply to both, but those of the network not to another one.
+    Of a prompt of `prefill` tokens read at once, if given. `extra` settings apply to both, but those of the network not to
+    another one, and none to another topology.
     """
-    shared = [text for text in extra if not (other_interconnect and text.startswith("network."))]
-    resolved = load(topology, settings=[*set, *extra])
-    one = build(resolved.spec)
-    other = build(load(topology, settings=[*other_set, *shared], network=other_interconnect).spec)
-    shape = Shape(1, context)
-    mine, theirs = one.time(shape).latency_ps * 1e-12, other.time(shape).latency_ps * 1e-12
-    return answer_of({"ratio": theirs / mine, "iteration_s": mine, "other_iteration_s": theirs}, "ratio", "",
-                     ("iteration_s", "other_iteration_s"), resolved)
+    shared = [text for text in extra if not other and not (other_interconnect and text.startswith("network."))]
+    one = timed_iteration(topology, (*set, *extra), context=max(context, prefill), prefill=prefill)
+    two = timed_iteration(
+        other or topology, (*other_set, *shared), interconnect=other_interconnect, context=max(context, prefill), prefill=prefill)
+    mine, theirs = one.result["iteration_s"], two.result["iteration_s"]
+    return Answer(theirs / mine, {"iteration_s": mine, "other_iteration_s": theirs}, one.ends)
 
 
 def per_bandwidth_ratio(topology: str, other: str, *, context: int, set: Sequence[str] = (),
@@ -64,8 +63,8 @@ def per_bandwidth_ratio(topology: str, other: str, *, context: int, set: Sequenc
 def throughput_ratio(topology: str, other: str, *, tokens_per_s_per_user: float, context: int,
                      set: Sequence[str] = (), other_set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
     """Tokens/s per chip at a speed per user, over the same of another system."""
-    resolved, machine, mine = _best(topology, tokens_per_s_per_user, context, [*set, *extra])
-    theirs = _best_load(other, tokens_per_s_per_user, context, tuple(other_set))
+    resolved, machine, mine = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
+    theirs = best_of_other(other, tokens_per_s_per_user, context, tuple(other_set))
     result = {"ratio": mine.tokens_per_s_per_chip / theirs.tokens_per_s_per_chip, **_beside(mine, theirs)}
     return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
 
@@ -73,22 +72,22 @@ def throughput_ratio(topology: str, other: str, *, tokens_per_s_per_user: float,
 def energy_ratio(topology: str, other: str, *, tokens_per_s_per_user: float, context: int,
                  set: Sequence[str] = (), other_set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
     """Energy per output token at a speed per user, hosts and fans included, over the same of another system."""
-    resolved, machine, mine = _best(topology, tokens_per_s_per_user, context, [*set, *extra])
-    theirs = _best_load(other, tokens_per_s_per_user, context, tuple(other_set))
+    resolved, machine, mine = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
+    theirs = best_of_other(other, tokens_per_s_per_user, context, tuple(other_set))
     result = {"ratio": mine.energy_j_per_token / theirs.energy_j_per_token, **_beside(mine, theirs)}
     return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
 
 
-def _best(topology: str, speed: float, context: int, settings: Sequence[str]) -> tuple[Resolved, Machine, Load]:
+def best_of(topology: str, speed: float, context: int, settings: Sequence[str]) -> tuple[Resolved, Machine, Load]:
     resolved = load(topology, settings=tuple(settings))
     machine = build(resolved.spec)
     return resolved, machine, best_load(loads(machine, context), speed)
 
 
 @cache
-def _best_load(topology: str, speed: float, context: int, settings: tuple[str, ...]) -> Load:
+def best_of_other(topology: str, speed: float, context: int, settings: tuple[str, ...]) -> Load:
     """The other system's load, which stays while one system's figures move."""
-    return _best(topology, speed, context, settings)[2]
+    return best_of(topology, speed, context, settings)[2]
 
 
 def _beside(mine: Load, theirs: Load) -> dict[str, float]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 from dcsim.errors import CapacityError, FabricError, SpecError
 from dcsim.llm.program import Shape
+from dcsim.network.timing import IterationTime
 from dcsim.spec.chip import LpuChip
 from dcsim.spec.host import HostSpec
 from dcsim.spec.load import Resolved, load
@@ -42,16 +44,37 @@ def iteration(
     extra: Sequence[str] = (),
 ) -> Answer:
     """`metric` of one iteration."""
+    timed = timed_iteration(topology, (*set, *extra), llm, interconnect, batch, context, prefill)
+    value = float(timed.result[metric]) / (float(timed.result[over]) if over else 1.0)
+    return Answer(value, {name: float(timed.result[name]) for name in also}, timed.ends, timed.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What `dcsim iteration` prints and four figures derived from it; see Answer for the rest."""
+
+    result: Mapping[str, Any]
+    ends: Mapping[str, tuple[str, str]]
+    held: tuple[str, ...]
+
+
+@cache
+def timed_iteration(
+    topology: str, settings: tuple[str, ...], llm: str | None = None, interconnect: str | None = None, batch: int = 1,
+    context: int = 2048, prefill: int = 0,
+) -> Timed:
+    """One iteration, at which several rows may look."""
     from dcsim.study import iteration as study
 
-    resolved = load(topology, llm=llm, network=interconnect, settings=[*set, *extra])
+    resolved = load(topology, llm=llm, network=interconnect, settings=settings)
     machine = build(resolved.spec)
     result = study.iteration(machine, study.shape_of(batch, context, prefill))
     result["utilisation"] = utilisation(machine, Shape(batch, context), result["occupancy_s"])
     result["utilisation_alone"] = utilisation(machine, Shape(batch, context), result["iteration_s"])
     result["power_w_per_chip"] = result["energy_j"] / result["iteration_s"] / result["chips_used"]
     result["time_between_uses_cycles"] = result["iteration_s"] * resolved.spec.chip.clock_hz
-    return answer_of(result, metric, over, also, resolved, machine)
+    held = f"mapping.tp={machine.mapping.tp}", f"mapping.pp={machine.mapping.pp}"
+    return Timed(result, ranged_figures(resolved), held)
 
 
 def utilisation(machine: Machine, shape: Shape, interval_s: float) -> float:
@@ -82,14 +105,16 @@ def batch_job(
     takes the latency, or all micro-batches' occupancy if that is longer; the context is that half-way through the answer.
     `host` puts one host server in front, as where requests came from outside: it accepts, tokenises and hands over.
     """
-    resolved = load(topology, llm=llm, settings=[*set, *extra])
-    machine = build(resolved.spec)
+    settings = [*set, *extra]
+    of = topology, llm, tuple(text for text in settings if not text.startswith("host"))
+    resolved, machine = _machine(*of)
     micro = min(machine.mapping.pp, batch)
     size = -(-batch // micro)
-    prefill_s = _prefill_s(machine, size, micro, prompt)
-    decode = machine.time(Shape(size, prompt + output // 2))
+    prefill_s = _prefill_s(of, size, micro, prompt)
+    decode = _time(*of, Shape(size, prompt + output // 2))
     token_s = max(decode.latency_ps, micro * decode.occupancy_ps) * 1e-12
-    host_s = _host_s(machine.spec.host, batch, prompt) if host else 0.0
+    front = load(topology, llm=llm, settings=settings)
+    host_s = _host_s(front.spec.host, batch, prompt) if host else 0.0
     job_s = host_s + prefill_s + (output - 1) * token_s
     chips = machine.mapping.tp * machine.mapping.pp
     result = {
@@ -97,14 +122,28 @@ def batch_job(
         "processed_tokens_per_s_per_chip": batch * (prompt + output) / job_s / chips,
         "generated_tokens_per_s_per_chip": batch * output / job_s / chips,
     }
-    return answer_of(result, metric, "", also, resolved, machine)
+    answer = answer_of(result, metric, "", also, resolved, machine)
+    return Answer(answer.value, answer.also, {**answer.ends, **ranged_figures(front)}, answer.held)
 
 
-def _prefill_s(machine: Machine, size: int, micro: int, prompt: int) -> float:
+@lru_cache(maxsize=64)
+def _machine(topology: str, llm: str | None, settings: tuple[str, ...]) -> tuple[Resolved, Machine]:
+    """One machine for all rows that look at it; hosts do not matter to it."""
+    resolved = load(topology, llm=llm, settings=settings)
+    return resolved, build(resolved.spec)
+
+
+@cache
+def _time(topology: str, llm: str | None, settings: tuple[str, ...], shape: Shape) -> IterationTime:
+    """One iteration of such a machine."""
+    return _machine(topology, llm, settings)[1].time(shape)
+
+
+def _prefill_s(of: tuple[str, str | None, tuple[str, ...]], size: int, micro: int, prompt: int) -> float:
     """Seconds to read `micro` micro-batches of `size` prompts: every chunk's occupancy, and the last one's latency."""
-    chunk = min(prompt, machine.spec.serving.chunk_tokens)
+    chunk = min(prompt, _machine(*of)[1].spec.serving.chunk_tokens)
     ends = range(chunk, prompt + chunk, chunk)  # the last chunk is padded to a whole one
-    times = [machine.time(Shape(size, end, chunk)) for end in ends]
+    times = [_time(*of, Shape(size, end, chunk)) for end in ends]
     held_ps = micro * sum(time.occupancy_ps for time in times)
     return (held_ps - times[-1].occupancy_ps + times[-1].latency_ps) * 1e-12
 
@@ -121,12 +160,18 @@ def collective(
     set: Sequence[str] = (), extra: Sequence[str] = (),
 ) -> Answer:
     """`metric` of one collective alone on the fabric."""
+    result, resolved = _timed_collective(topology, op, bytes, ranks, (*set, *extra))
+    return answer_of(result, metric, "", (), resolved)
+
+
+@cache
+def _timed_collective(topology: str, op: str, size: str, ranks: int, settings: tuple[str, ...]) -> tuple[Any, Resolved]:
+    """One collective, which several rows may look at."""
     from dcsim.study import collective as study
     from dcsim.units import DATA, parse_quantity
 
-    resolved = load(topology, settings=[*set, *extra])
-    result = study.collective(resolved.spec, op, round(parse_quantity(bytes, DATA)), ranks)
-    return answer_of(result, metric, "", (), resolved)
+    resolved = load(topology, settings=settings)
+    return study.collective(resolved.spec, op, round(parse_quantity(size, DATA)), ranks), resolved
 
 
 def path(topology: str, *, hops: int, size_bytes: int = 320, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:

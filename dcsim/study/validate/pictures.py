@@ -11,7 +11,7 @@ from dcsim.study.machine import build
 from dcsim.study.sweep import Case, sweep
 
 Points = Sequence[tuple[float, float]]
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288")
 DEGREES = ((2, 32), (4, 16), (8, 8), (16, 4), (32, 2))  # (tp, pp) of 64 chips
 NETWORKS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "scheduled": (None, ()),
@@ -112,9 +112,12 @@ def lines_svg(series: Mapping[str, Points], x_label: str, y_label: str) -> str:
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """1, 2 and 5 times powers of ten within the values; only the powers where there would be many."""
+    """1, 2 and 5 times powers of ten within the values, only the powers where there would be many; or few counts themselves."""
     low, high = min(values) / 1.2, max(values) * 1.2
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     kept = [tick for tick in ticks if low <= tick <= high]
+    few = sorted(set(values))
+    if len(few) <= 6 and all(value.is_integer() for value in few):
+        return few  # a handful of counts
     return kept if len(kept) <= 8 else [tick for tick in kept if math.log10(tick) % 1 < 1e-9]

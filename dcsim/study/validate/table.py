@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dcsim.errors import CapacityError, Problem, SpecError
-from dcsim.study.validate import arithmetic, fleets, measures, store
+from dcsim.study.validate import arithmetic, fleets, footprint, measures, store
 from dcsim.study.validate.claims import FOLDER, Claim, read_claims
 from dcsim.study.validate.judge import ln_error, ratio_of, verdict
 from dcsim.study.validate.measures import Answer
 
-Progress = Callable[[str], None]  # told the id of each row before it is computed
+FEW = 12  # rows that one process computes as fast as several, which have to start first
+
+# A demonstration is what somebody saw or said of a deployment; a measurement was made and described to be compared.
+SOURCES = {"demonstrations": "ESV", "measurements": "CLP"}
+
+Progress = Callable[[str], None]  # told what is being done
 
 ROWS: dict[str, Callable[..., Answer]] = {
     function.__name__: function
@@ -27,32 +33,57 @@ ROWS: dict[str, Callable[..., Answer]] = {
         arithmetic.wafer_yield, arithmetic.break_even_y, arithmetic.boards_usd, arithmetic.bill_usd,
         fleets.duty_gain, fleets.speed_ratio, fleets.per_bandwidth_ratio, fleets.throughput_ratio, fleets.energy_ratio,
         fleets.racks_for, fleets.tco_gain, fleets.elasticity,
+        footprint.height_ratio, footprint.watts_per_chip, footprint.usd_ratio, footprint.peak_w, footprint.memory_of_all_bytes,
+        footprint.injection_bytes_per_s,
     )
 }
 
 
 def validate(only: Sequence[str] = (), *, stored: bool = True, progress: Progress | None = None,
-             folder: Path = FOLDER) -> dict[str, Any]:
+             folder: Path = FOLDER, jobs: int = 0) -> dict[str, Any]:
     """Every row, or those named by `only` (an id, or a letter for its group), and the errors over the predictions.
 
-    Rows computed before by this very version are read from `runs/validate` unless `stored` is off. Raises SpecError
-    for an unknown id.
+    Rows computed before by this very version are read from `runs/validate` unless `stored` is off; the others are computed
+    by `jobs` processes (0: as many as there are cores, one for few rows). Raises SpecError for an unknown id.
     """
     claims = [claim for claim in read_claims(folder) if _asked(claim.id, only)]
     unknown = [name for name in only if not any(_asked(claim.id, [name]) for claim in claims)]
     if unknown:
         raise SpecError(Problem("--only", f"no row '{unknown[0]}'", "`dcsim validate` lists all"))
     version = store.version()
-    rows = []
-    for claim in claims:
-        row = store.read(claim, version) if stored else None
-        if row is None:
-            if progress:
-                progress(claim.id)
-            row = compute(claim)
-            store.write(claim, version, row)
-        rows.append({**described(claim), **row})
+    done = {claim.id: row for claim in claims if (row := store.read(claim, version) if stored else None)}
+    missing = [claim for claim in claims if claim.id not in done]
+    jobs = jobs or (os.cpu_count() or 1 if len(missing) > FEW else 1)
+    tell = progress or (lambda _: None)
+    if missing:
+        tell(f"{len(missing)} of {len(claims)} rows to compute, {jobs} at once")
+    for claim, row in _computed(missing, jobs):
+        tell(f"computed {claim.id}")
+        store.write(claim, version, row)
+        done[claim.id] = row
+    rows = [{**described(claim), **done[claim.id]} for claim in claims]
     return {**summary(rows), "rows": rows}
+
+
+def _computed(claims: Sequence[Claim], jobs: int) -> Iterator[tuple[Claim, dict[str, Any]]]:
+    """Each claim with its row, as they are done; rows of one topology in one process, since they share what they simulate."""
+    together: dict[Any, list[Claim]] = {}
+    for claim in claims:
+        together.setdefault(claim.arguments.get("topology"), []).append(claim)
+    if jobs == 1 or len(together) < 2:
+        yield from ((claim, compute(claim)) for claim in claims)
+        return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        waiting = {pool.submit(_rows, group): group for group in sorted(together.values(), key=len, reverse=True)}
+        for ended in as_completed(waiting):
+            yield from zip(waiting[ended], ended.result(), strict=True)
+
+
+def _rows(claims: list[Claim]) -> list[dict[str, Any]]:
+    return [compute(claim) for claim in claims]
 
 
 def _asked(name: str, only: Sequence[str]) -> bool:
@@ -65,7 +96,7 @@ def described(claim: Claim) -> dict[str, Any]:
     return {
         "id": claim.id, "claim": claim.claim, "source": claim.source, "kind": claim.kind, "unit": claim.unit,
         "published": published[0] if claim.is_point else published, "is_point": claim.is_point, "command": claim.command,
-        "same_as": claim.same_as, "missing": claim.missing, "unmoved": claim.ranges == (),
+        "same_as": claim.same_as, "missing": claim.missing, "moved": None if claim.ranges is None else list(claim.ranges),
     }
 
 
@@ -80,7 +111,7 @@ def compute(claim: Claim) -> dict[str, Any]:
     }
     values |= {name: tuple(_otherwise(function, claim, name, value) for value in pair) for name, pair in claim.unstated.items()}
     ratios = {name: (ratio_of(pair[0], claim.published), ratio_of(pair[1], claim.published)) for name, pair in values.items()}
-    words, turning = verdict(claim.kind, ratio, ratios)
+    words, turning = verdict(claim.kind, ratio, ratios, claim.is_point)
     return {
         "simulated": answer.value, "ratio": ratio, "ln_error": ln_error(ratio), "verdict": words, "depends_on": turning,
         "also": dict(answer.also),
@@ -89,8 +120,9 @@ def compute(claim: Claim) -> dict[str, Any]:
 
 
 def _is_moved(claim: Claim, name: str) -> bool:
-    """Structures rest on no figure; other rows on all that were read, or those of the sections the row names."""
-    return claim.kind != "structure" and (claim.ranges is None or name.split(".")[0] in claim.ranges)
+    """Structures rest on no figure; other rows on all that were read, or those the row names, alone or by their section."""
+    return claim.kind != "structure" and (
+        claim.ranges is None or any(name == one or name.startswith(f"{one}.") for one in claim.ranges))
 
 
 def _moved(function: Callable[..., Answer], claim: Claim, setting: str, held: tuple[str, ...]) -> float:
@@ -108,16 +140,25 @@ def _otherwise(function: Callable[..., Answer], claim: Claim, name: str, value: 
     return function(**{**claim.arguments, **dict.fromkeys(name.split("+"), value)}).value
 
 
+def _mean(rows: Sequence[dict[str, Any]]) -> float | None:
+    return sum(abs(row["ln_error"]) for row in rows) / len(rows) if rows else None
+
+
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean |ln(simulated / published)| and worst ratio over predictions of one value, each counted once."""
     counted = [row for row in rows if row["kind"] == "prediction" and row["is_point"] and not row["same_as"]]
     known = [row for row in counted if row["ln_error"] is not None]
     worst = max(known, key=lambda row: abs(row["ln_error"]), default=None)
     verdicts = [row["verdict"].split(":")[0] for row in rows]
+    sources = {name: [row for row in known if row["id"][0] in groups] for name, groups in SOURCES.items()}
     return {
         "prediction_count": len(counted),
-        "prediction_ln_error_mean": sum(abs(row["ln_error"]) for row in known) / len(known) if known else None,
+        "prediction_ln_error_mean": _mean(known),
         "prediction_ratio_worst": worst["ratio"] if worst else None,
         "prediction_worst_id": worst["id"] if worst else None,
+        "prediction_sources": {
+            name: {"groups": list(SOURCES[name]), "count": len(found), "ln_error_mean": _mean(found)}
+            for name, found in sources.items() if found
+        },
         "verdicts": {name: verdicts.count(name) for name in ("reproduced", "depends on", "contradicted")},
     }
