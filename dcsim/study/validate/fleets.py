@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 
 from dcsim.economics.bill import count_parts
 from dcsim.economics.cost import usd_per_mtoken
@@ -19,8 +19,7 @@ from dcsim.study.validate.measures import Answer, answer_of, timed_iteration
 
 def duty_gain(topology: str, *, context: int) -> Answer:
     """Uses of each weight with all stages busy, over its uses for one user: what concurrency makes of idle SRAM."""
-    machine = build(load(topology).spec)
-    points = loads(machine, context)
+    _, machine, points = _loads(topology, context, ())
     alone, full = points[0], max(points, key=lambda p: p.tokens_per_s)
     clock_hz = machine.spec.chip.clock_hz
     uses = full.micro_batches / full.interval_s * alone.interval_s
@@ -64,7 +63,7 @@ def throughput_ratio(topology: str, other: str, *, tokens_per_s_per_user: float,
                      set: Sequence[str] = (), other_set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
     """Tokens/s per chip at a speed per user, over the same of another system."""
     resolved, machine, mine = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
-    theirs = best_of_other(other, tokens_per_s_per_user, context, tuple(other_set))
+    theirs = best_of(other, tokens_per_s_per_user, context, other_set)[2]
     result = {"ratio": mine.tokens_per_s_per_chip / theirs.tokens_per_s_per_chip, **_beside(mine, theirs)}
     return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
 
@@ -73,21 +72,23 @@ def energy_ratio(topology: str, other: str, *, tokens_per_s_per_user: float, con
                  set: Sequence[str] = (), other_set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
     """Energy per output token at a speed per user, hosts and fans included, over the same of another system."""
     resolved, machine, mine = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
-    theirs = best_of_other(other, tokens_per_s_per_user, context, tuple(other_set))
+    theirs = best_of(other, tokens_per_s_per_user, context, other_set)[2]
     result = {"ratio": mine.energy_j_per_token / theirs.energy_j_per_token, **_beside(mine, theirs)}
     return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
 
 
 def best_of(topology: str, speed: float, context: int, settings: Sequence[str]) -> tuple[Resolved, Machine, Load]:
-    resolved = load(topology, settings=tuple(settings))
+    """A system and its load of most tokens/s at a speed per user."""
+    resolved, machine, points = _loads(topology, context, tuple(settings))
+    return resolved, machine, best_load(points, speed)
+
+
+@lru_cache(maxsize=64)
+def _loads(topology: str, context: int, settings: tuple[str, ...]) -> tuple[Resolved, Machine, list[Load]]:
+    """A system and all its loads, at which several rows look."""
+    resolved = load(topology, settings=settings)
     machine = build(resolved.spec)
-    return resolved, machine, best_load(loads(machine, context), speed)
-
-
-@cache
-def best_of_other(topology: str, speed: float, context: int, settings: tuple[str, ...]) -> Load:
-    """The other system's load, which stays while one system's figures move."""
-    return best_of(topology, speed, context, settings)[2]
+    return resolved, machine, loads(machine, context)
 
 
 def _beside(mine: Load, theirs: Load) -> dict[str, float]:
@@ -101,9 +102,8 @@ def _beside(mine: Load, theirs: Load) -> dict[str, float]:
 def racks_for(topology: str, *, tokens_per_s: float, tokens_per_s_per_user: float, context: int,
               set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
     """Racks that give a rate at a speed per user."""
-    resolved = load(topology, settings=[*set, *extra])
-    machine = build(resolved.spec)
-    needed = fleet(machine, best_load(loads(machine, context), tokens_per_s_per_user), tokens_per_s)
+    resolved, machine, best = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
+    needed = fleet(machine, best, tokens_per_s)
     result = {"racks": needed.racks, "chips": needed.chips, "power_w": needed.power_w, "replicas": needed.replicas,
               "concurrency_per_replica": needed.load.concurrency}
     return answer_of(result, "racks", "", tuple(result)[1:], resolved, machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from dcsim.economics.bill import Basis, count_parts, peak_power_w
 from dcsim.llm.program import Shape
@@ -41,9 +42,15 @@ def watts_per_chip(topology: str, *, other: str | None = None, context: int = 20
     mine, chips_w = _watts(machine, context)
     result = {"watts": mine, "chip_alone_w": chips_w}
     if other:
-        theirs, _ = _watts(build(load(other, settings=tuple(other_set)).spec), context)
+        theirs = _other_watts(other, context, tuple(other_set))
         result = {"watts": mine / theirs, "watts_per_chip": mine, "other_watts_per_chip": theirs}
     return answer_of(result, "watts", "", tuple(result)[1:], resolved, machine)
+
+
+@cache
+def _other_watts(topology: str, context: int, settings: tuple[str, ...]) -> float:
+    """The other system's watts, which stay while one system's figures move."""
+    return _watts(build(load(topology, settings=settings).spec), context)[0]
 
 
 def _watts(machine: Machine, context: int) -> tuple[float, float]:
