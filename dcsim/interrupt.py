@@ -2,7 +2,7 @@
 
 A kernel that hands over its results calls small Python functions (of numba, or generated ones such as a named
 tuple's constructor) and crashes the process if KeyboardInterrupt comes up in one of them. There the interrupt
-waits and tries again a moment later.
+waits and tries again a moment later. One that is lost, as in a callback of the garbage collector, comes again too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _RETRY_S = 0.005
+_AGAIN_S = 1.0  # longer than it takes to leave the block
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def _is_ours() -> bool:
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
     file = frame.f_code.co_filename if frame else ""
-    if "numba" in file or file == "<string>":
-        signal.setitimer(signal.ITIMER_REAL, _RETRY_S)
-    else:
+    inside_kernel = "numba" in file or file == "<string>"
+    signal.setitimer(signal.ITIMER_REAL, _RETRY_S if inside_kernel else _AGAIN_S)
+    if not inside_kernel:
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -13,15 +14,31 @@ from dcsim.interrupt import careful_interrupts
 def test_a_run_may_be_interrupted_and_the_next_is_whole():
     short = dcsim.load("64chip", duration="20 s")
     digest = short.run().summary["digest"]
-    endless = dcsim.load("64chip", workload="million", set=["workload.requests=100000000"])
+    long = dcsim.load("64chip", workload="million", set=["workload.requests=3000000"])  # 10 s, should no interrupt come
     for wait_s in (0.3, 0.7):
         timer = threading.Timer(wait_s, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            endless.run()
+            long.run()
         timer.join()
         assert short.run().summary["digest"] == digest
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_is_lost_comes_again():
+    """As in a callback of the garbage collector, which lets no exception through."""
+
+    class Lost:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), careful_interrupts():
+        thing = Lost()
+        del thing
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            pass
 
 
 def test_handlers_of_others_and_other_threads_are_left_alone():
