@@ -104,12 +104,13 @@ def settle(s: State, at: int) -> None:
 
 @uncounted
 def _least(values: Any) -> int:
-    """The first place of the least value."""
-    least = 0
-    for k in range(1, len(values)):
-        if values[k] < values[least]:
-            least = k
-    return least
+    """The first place of the least value; two plain loops, which the compiler makes faster than one that keeps the place."""
+    least, k = values[0], 0
+    for value in values:
+        least = min(least, value)
+    while values[k] != least:
+        k += 1
+    return k
 
 
 @uncounted
