@@ -288,11 +288,16 @@ def _screen(master, until, seconds):
     return seen
 
 
+def _heed_interrupts():
+    """A shell starts what runs in the background with Ctrl-C ignored, and the tests may run so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_in_the_middle_leaves_nothing_and_the_bar_shows_on_a_terminal(tmp_path):
     master, terminal = pty.openpty()
     process = start(
         "run", "64chip", "--workload", "million", cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal,
-        environment={"TERM": "xterm", "COLUMNS": "120"},
+        environment={"TERM": "xterm", "COLUMNS": "120"}, preexec_fn=_heed_interrupts,
     )
     os.close(terminal)
     seen = _screen(master, b"/1000000", 120)

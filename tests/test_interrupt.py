@@ -11,6 +11,14 @@ import dcsim
 from dcsim.interrupt import careful_interrupts
 
 
+@pytest.fixture(autouse=True)
+def _interrupts_are_heeded():
+    """A shell starts what runs in the background with Ctrl-C ignored, and the tests may run so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_run_may_be_interrupted_and_the_next_is_whole():
     short = dcsim.load("64chip", duration="20 s")
     digest = short.run().summary["digest"]
