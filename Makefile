@@ -26,16 +26,17 @@ test-all: setup  ## the tests, slow ones included
 
 lint: setup  ## style and types
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
 bench: setup  ## measure speed (never a test)
 	$(PY) -m benchmarks
 
 docs: setup  ## write the generated pages of docs/
-	$(PY) -m dcsim.study.docs docs
+	$(PY) -m validation.docs_pages docs
 
 validate: setup  ## test every claim and write docs/VALIDATION.md (minutes)
-	$(PY) -m dcsim.study.validate.page docs
+	$(PY) -m validation.page docs
 
 dashboard: setup  ## open the last run in a browser page
 	$(VENV)/bin/dcsim dashboard

@@ -16,28 +16,48 @@ import time
 
 from dcsim.fabric.dragonfly import dragonfly
 from dcsim.fabric.switched import fat_tree
-from dcsim.network.packet import traffic
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet.figures import Dcqcn, Figures, LinkFigures
+from dcsim.network.packet.engine import traffic
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.engine.rules import Dcqcn, Figures, LinkFigures
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
 
 LINKS = {name: LinkFigures(12.5e9, 1e-6) for name in ("adapter", "fabric")}
 MODES = {
     "open": Figures(LINKS, cut_through=False),
     "credits": Figures(LINKS, flow_control="credits", buffer_bytes=64 * 4096),
-    "roce": Figures(LINKS, flow_control="pause", buffer_bytes=100 * 4096, pause_gap_bytes=8 * 4096,
-                    mark_low_bytes=400e3, mark_high_bytes=1600e3, mark_fraction=0.2, rate_control=Dcqcn()),
-    "roce, acks of 4 packets": Figures(LINKS, flow_control="pause", buffer_bytes=100 * 4096, pause_gap_bytes=8 * 4096,
-                                       mark_low_bytes=400e3, mark_high_bytes=1600e3, mark_fraction=0.2,
-                                       rate_control=Dcqcn(), ack_bytes=86, ack_packets=4),
+    "roce": Figures(
+        LINKS,
+        flow_control="pause",
+        buffer_bytes=100 * 4096,
+        pause_gap_bytes=8 * 4096,
+        mark_low_bytes=400e3,
+        mark_high_bytes=1600e3,
+        mark_fraction=0.2,
+        rate_control=Dcqcn(),
+    ),
+    "roce, acks of 4 packets": Figures(
+        LINKS,
+        flow_control="pause",
+        buffer_bytes=100 * 4096,
+        pause_gap_bytes=8 * 4096,
+        mark_low_bytes=400e3,
+        mark_high_bytes=1600e3,
+        mark_fraction=0.2,
+        rate_control=Dcqcn(),
+        ack_bytes=86,
+        ack_packets=4,
+    ),
     "ethernet": Figures(LINKS, flow_control="drop", buffer_bytes=64 * 4096, rate_control=Dcqcn()),
 }
 
 
 TARGET_M_HOPS_PER_S = {
-    "permutation 1024 open": 10, "permutation 1024 credits": 5, "permutation 1024 roce": 3,
+    "permutation 1024 open": 10,
+    "permutation 1024 credits": 5,
+    "permutation 1024 roce": 3,
     "permutation 1024 roce, acks of 4 packets": 3,
-    "dragonfly 1056 minimal": 8, "dragonfly 1056 ugal": 4,
+    "dragonfly 1056 minimal": 8,
+    "dragonfly 1056 ugal": 4,
 }
 TARGET_S = {"decode tp 8 on 1024 chips": 0.05, "decode tp 64 on 1024 chips": 2.0}
 
@@ -59,8 +79,11 @@ def measure(name: str, engine: Engine, runs: int = 4) -> float:
         best = min(best, time.process_time() - begin)
     hops = iteration.packet_hops
     rate = hops / best / 1e6
-    print(f"{name:40s} {rate:6.2f} M packet-hops/s {1e9 * best / hops:5.0f} ns each {best * 1e3:8.1f} ms"
-          + beside(rate, TARGET_M_HOPS_PER_S.get(name), "M/s", True) + beside(best, TARGET_S.get(name), "s", False))
+    print(
+        f"{name:40s} {rate:6.2f} M packet-hops/s {1e9 * best / hops:5.0f} ns each {best * 1e3:8.1f} ms"
+        + beside(rate, TARGET_M_HOPS_PER_S.get(name), "M/s", True)
+        + beside(best, TARGET_S.get(name), "s", False)
+    )
     return best / hops
 
 
@@ -75,8 +98,10 @@ def scaling() -> None:
     """Growth of the cost of a packet-hop from 512 to 4096 endpoints."""
     modes = ["open", "credits"]
     for mode, small, large in zip(modes, permutation(512, 14, modes), permutation(4096, 26, modes), strict=True):
-        print(f"{mode}: a packet-hop costs {large / small:.2f} times as much at 4096 as at 512 endpoints"
-              + beside(large / small, 1.5, "times", False))
+        print(
+            f"{mode}: a packet-hop costs {large / small:.2f} times as much at 4096 as at 512 endpoints"
+            + beside(large / small, 1.5, "times", False)
+        )
 
 
 def uniform_dragonfly() -> None:
@@ -84,8 +109,7 @@ def uniform_dragonfly() -> None:
     fabric = dragonfly(4, 8, 4)
     links = {"adapter": LinkFigures(1e9, 1e-9), "local": LinkFigures(1e9, 1e-8), "global": LinkFigures(1e9, 1e-7)}
     for rule in ("minimal", "ugal"):
-        figures = Figures(links, mtu_bytes=1, cut_through=False, routing=rule, flow_control="credits",
-                          buffer_bytes=512)
+        figures = Figures(links, mtu_bytes=1, cut_through=False, routing=rule, flow_control="credits", buffer_bytes=512)
         measure(f"dragonfly 1056 {rule}", Engine(fabric, figures, traffic.stream(1056, 0.5, 1e-9, 400, 1, 1)))
 
 
@@ -104,8 +128,15 @@ def decode(tensor: int, layers: int = 80) -> None:
             parts = [build.compute(i, 2, 20, 20, inbox[i]) for i in range(tensor)]
         ready = [[part] for part in parts]
     links = {name: LinkFigures(50e9, 1e-8) for name in ("adapter", "fabric")}
-    figures = Figures(links, header_bytes=26, flow_control="credits", buffer_bytes=1 << 18, adapter_s=5e-7,
-                      switch_s=2e-7, adapter_messages_per_s=200e6)
+    figures = Figures(
+        links,
+        header_bytes=26,
+        flow_control="credits",
+        buffer_bytes=1 << 18,
+        adapter_s=5e-7,
+        switch_s=2e-7,
+        adapter_messages_per_s=200e6,
+    )
     measure(f"decode tp {tensor} on 1024 chips", Engine(fat_tree(1024, 16), figures, build.build()), 2 if tensor > 8 else 5)
 
 
@@ -124,9 +155,9 @@ FIRST_RUN = """
 import sys, time
 begin, processor = time.perf_counter(), time.process_time()
 from dcsim.fabric.switched import leaf_spine
-from dcsim.network.packet import traffic
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet.figures import Figures, LinkFigures
+from dcsim.network.packet.engine import traffic
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.engine.rules import Figures, LinkFigures
 Engine(leaf_spine(4, 4), Figures({"adapter": LinkFigures(1e9)}), traffic.permutation(4, 10000)).iteration()
 print(time.perf_counter() - begin, time.process_time() - processor)
 """
@@ -136,8 +167,13 @@ def start() -> None:
     """A first run, which compiles, and a later one, each in its own process with a cache of its own."""
     with tempfile.TemporaryDirectory() as folder:
         for name, target in (("first run", 20), ("later run", 1)):
-            out = subprocess.run([sys.executable, "-c", FIRST_RUN], env=os.environ | {"NUMBA_CACHE_DIR": folder},
-                                 capture_output=True, text=True, check=True).stdout
+            out = subprocess.run(
+                [sys.executable, "-c", FIRST_RUN],
+                env=os.environ | {"NUMBA_CACHE_DIR": folder},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
             wall, processor = map(float, out.split())
             print(f"{name}: {wall:.2f} s, {processor:.2f} s of processor" + beside(processor, target, "s", False))
 

@@ -13,11 +13,11 @@ import numpy as np
 from dcsim.fabric.dragonfly import lpu_dragonfly
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import compile_shape, scheduled_network
 from dcsim.network.scheduled.bound import find_bound
-from dcsim.network.scheduled.figures import Figures, figures_of
+from dcsim.network.scheduled.iteration import compile_shape, scheduled_network
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
+from dcsim.network.scheduled.rules import Figures, figures_of
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import LINK, MATRIX, MESSAGE, VECTOR, TaskBuilder, Tasks
 from dcsim.spec.load import load
@@ -36,9 +36,19 @@ def all_to_all(chips: int) -> Tasks:
     count = len(source)
     zeros = np.zeros(count, np.int64)
     return Tasks(
-        CLOCK_HZ, np.full(count, MESSAGE, np.int8), np.full(count, LINK, np.int8), np.zeros(count, np.int8),
-        source, target, np.full(count, 320, np.int64), zeros, zeros, np.ones(count, np.int32),
-        np.zeros(count, np.int32), np.zeros(count + 1, np.int64), np.zeros(0, np.int32),
+        CLOCK_HZ,
+        np.full(count, MESSAGE, np.int8),
+        np.full(count, LINK, np.int8),
+        np.zeros(count, np.int8),
+        source,
+        target,
+        np.full(count, 320, np.int64),
+        zeros,
+        zeros,
+        np.ones(count, np.int32),
+        np.zeros(count, np.int32),
+        np.zeros(count + 1, np.int64),
+        np.zeros(0, np.int32),
     )
 
 
@@ -85,8 +95,12 @@ def measure(tasks: Tasks, fabric: Fabric, replayed: bool) -> dict[str, float]:
         ended = time.perf_counter()
     assert cycles == schedule.makespan_cycles
     return {
-        "tasks": len(tasks), "bursts": len(schedule.burst_link), "vector_hops": proof.vector_hops,
-        "compile_s": compiled - begun, "prove_s": proved - compiled, "replay_s": ended - proved,
+        "tasks": len(tasks),
+        "bursts": len(schedule.burst_link),
+        "vector_hops": proof.vector_hops,
+        "compile_s": compiled - begun,
+        "prove_s": proved - compiled,
+        "replay_s": ended - proved,
         "compile_vector_hops_per_s": proof.vector_hops / (compiled - begun),
         "prove_vector_hops_per_s": proof.vector_hops / (proved - compiled),
         "makespan_cycles": cycles,
@@ -111,9 +125,15 @@ def shape(topology: str, asked: Shape) -> dict[str, float]:
         ended = time.perf_counter()
     bound = find_bound(compiled.schedule, compiled.tasks, fabric, figures, compiled.piece_starts).cycles
     return {
-        "pieces": len(compiled.piece_starts), "pieces_compiled": compiled.pieces_compiled, "vector_hops": proof.vector_hops,
-        "time_s": timed - begun, "compile_s": spelled - timed, "prove_s": proved - spelled, "replay_s": ended - proved,
-        "total_s": ended - timed, "bound_ratio": compiled.schedule.makespan_cycles / bound,
+        "pieces": len(compiled.piece_starts),
+        "pieces_compiled": compiled.pieces_compiled,
+        "vector_hops": proof.vector_hops,
+        "time_s": timed - begun,
+        "compile_s": spelled - timed,
+        "prove_s": proved - spelled,
+        "replay_s": ended - proved,
+        "total_s": ended - timed,
+        "bound_ratio": compiled.schedule.makespan_cycles / bound,
     }
 
 

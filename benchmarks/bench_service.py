@@ -15,7 +15,7 @@ from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, serve
 from dcsim.fabric.build import build_fabric
 from dcsim.network.timing import IterationTime
-from dcsim.records import TableWriter
+from dcsim.results.records import TableWriter
 from dcsim.spec.load import load
 from dcsim.workload.generate import iterate_requests
 
@@ -41,9 +41,7 @@ def run(requests, rate, replicas=1, folder=None, workload=MILLION, **options):
     rows = TableWriter("requests", Path(folder) / "requests.parquet") if folder else None
     start = time.process_time()
     blocks = iterate_requests(spec.workload, 1, 65_536)
-    result = serve(
-        spec, fabric, Placement(chips, 100_000), Programs(spec.serving, iteration), blocks, rows=rows, **options
-    )
+    result = serve(spec, fabric, Placement(chips, 100_000), Programs(spec.serving, iteration), blocks, rows=rows, **options)
     return time.process_time() - start, result
 
 

@@ -20,8 +20,14 @@ def make_app(run_folder: Path) -> Dash:
     runs = Runs(run_folder)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for every file served
     app = Dash(
-        __name__, title="dcsim", update_title="", assets_folder=str(Path(__file__).parent / "assets"),
-        use_pages=False, serve_locally=True, add_log_handler=False, suppress_callback_exceptions=True,
+        __name__,
+        title="dcsim",
+        update_title="",
+        assets_folder=str(Path(__file__).parent / "assets"),
+        use_pages=False,
+        serve_locally=True,
+        add_log_handler=False,
+        suppress_callback_exceptions=True,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     app.layout = _frame
@@ -42,8 +48,10 @@ def make_app(run_folder: Path) -> Dash:
 def _frame() -> html.Div:
     links = [dcc.Link(page.TITLE, href=address) for address, page in PAGES.items()]
     brand = html.Span([html.Span("dc", className="mark"), "sim"], className="brand")
-    return html.Div([
-        dcc.Location(id="address"),
-        html.Header([brand, html.Nav(links)], className="bar"),
-        html.Main(id="page"),
-    ])
+    return html.Div(
+        [
+            dcc.Location(id="address"),
+            html.Header([brand, html.Nav(links)], className="bar"),
+            html.Main(id="page"),
+        ]
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dcsim import records
 from dcsim.errors import RunStoreError
+from dcsim.results import records
 
 
 class Runs:

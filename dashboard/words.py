@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.metrics import UNIT
+from dcsim.results.metrics import UNIT
 from dcsim.units import format_power, format_time
 
 

@@ -37,8 +37,10 @@ def careful_interrupts() -> Iterator[None]:
 
 def _is_ours() -> bool:
     return (
-        hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+        hasattr(signal, "setitimer")
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
     )
 
 

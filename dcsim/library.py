@@ -18,10 +18,14 @@ DATA = ("topologies", "workloads")  # folders of files that people edit
 
 
 def root() -> Path:
-    """The folder that holds `topologies/`, `workloads/` and `dashboard/`."""
-    here = Path(__file__).resolve().parent
-    packed = here / "_library"
-    return packed if packed.is_dir() else here.parent
+    """The folder that holds `topologies/`, `workloads/`, `dashboard/` and `validation/`."""
+    packed = package() / "_library"
+    return packed if packed.is_dir() else package().parent
+
+
+def package() -> Path:
+    """The folder of the package's own code."""
+    return Path(__file__).resolve().parent
 
 
 def files(folder: str) -> dict[str, Path]:
@@ -79,15 +83,15 @@ def copy_data(folder: Path) -> list[Path]:
     return targets
 
 
-def dashboard_app() -> Any:
-    """The function `make_app(run_folder)` of `dashboard/app.py`, which lives beside the library."""
+def beside(module: str) -> Any:
+    """A module of `dashboard/` or `validation/`, which lie beside the library. SpecError where an extra is missing."""
     import importlib
     import sys
 
     if str(root()) not in sys.path:
         sys.path.append(str(root()))
     try:
-        return importlib.import_module("dashboard.app").make_app
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("dash"):
             mend = "install it with: pip install 'dcsim[dashboard]'"

@@ -12,15 +12,37 @@ TIME, DATA, RATE, FREQUENCY = "time", "data", "data rate", "frequency"
 POWER, ENERGY, MONEY, LENGTH = "power", "energy", "money", "length"
 COMPUTE, EVENTS, DRIFT, AREA = "compute rate", "event rate", "drift", "area"
 
-_BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "PB": 1e15,
-          "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
+_BYTES = {
+    "B": 1.0,
+    "kB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "TB": 1e12,
+    "PB": 1e15,
+    "KiB": 2.0**10,
+    "MiB": 2.0**20,
+    "GiB": 2.0**30,
+    "TiB": 2.0**40,
+}
 _BITS = {"b": 1 / 8, "kb": 1e3 / 8, "Mb": 1e6 / 8, "Gb": 1e9 / 8, "Tb": 1e12 / 8}
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 
 # dimension -> {unit: how many base units}; the first unit is the base.
 UNITS: dict[str, dict[str, float]] = {
-    TIME: {"s": 1.0, "fs": 1e-15, "ps": 1e-12, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3,
-           "min": 60.0, "h": 3600.0, "d": 86400.0, "day": 86400.0, "y": 31557600.0},
+    TIME: {
+        "s": 1.0,
+        "fs": 1e-15,
+        "ps": 1e-12,
+        "ns": 1e-9,
+        "us": 1e-6,
+        "µs": 1e-6,
+        "ms": 1e-3,
+        "min": 60.0,
+        "h": 3600.0,
+        "d": 86400.0,
+        "day": 86400.0,
+        "y": 31557600.0,
+    },
     DATA: {**_BYTES, **_BITS},
     RATE: {f"{unit}/s": factor for unit, factor in {**_BYTES, **_BITS}.items()},
     FREQUENCY: {f"{prefix}Hz": factor for prefix, factor in _DECIMAL.items()},
@@ -29,17 +51,44 @@ UNITS: dict[str, dict[str, float]] = {
     MONEY: {"USD": 1.0, "kUSD": 1e3, "MUSD": 1e6},
     LENGTH: {"m": 1.0, "mm": 1e-3, "cm": 1e-2, "km": 1e3},
     COMPUTE: {f"{prefix}{name}/s": factor for prefix, factor in _DECIMAL.items() for name in ("FLOP", "OP")},
-    EVENTS: {"1/s": 1.0, "1/min": 1 / 60, "1/h": 1 / 3600, "1/d": 1 / 86400,
-             "requests/s": 1.0, "requests/min": 1 / 60, "messages/s": 1.0, "tokens/s": 1.0},
+    EVENTS: {
+        "1/s": 1.0,
+        "1/min": 1 / 60,
+        "1/h": 1 / 3600,
+        "1/d": 1 / 86400,
+        "requests/s": 1.0,
+        "requests/min": 1 / 60,
+        "messages/s": 1.0,
+        "tokens/s": 1.0,
+    },
     DRIFT: {"ppm": 1e-6, "ppb": 1e-9},
     AREA: {"mm2": 1.0, "cm2": 100.0},
 }
 
-EXAMPLES = {TIME: "300 ns", DATA: "220 MiB", RATE: "12.5 GB/s", FREQUENCY: "900 MHz", POWER: "185 W",
-            ENERGY: "1.25 pJ", MONEY: "500 USD", LENGTH: "2 m", COMPUTE: "312 TFLOP/s", EVENTS: "5 requests/s",
-            DRIFT: "50 ppm", AREA: "725 mm2"}
+EXAMPLES = {
+    TIME: "300 ns",
+    DATA: "220 MiB",
+    RATE: "12.5 GB/s",
+    FREQUENCY: "900 MHz",
+    POWER: "185 W",
+    ENERGY: "1.25 pJ",
+    MONEY: "500 USD",
+    LENGTH: "2 m",
+    COMPUTE: "312 TFLOP/s",
+    EVENTS: "5 requests/s",
+    DRIFT: "50 ppm",
+    AREA: "725 mm2",
+}
 
 _QUANTITY = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d].*?)?\s*$")
+
+
+PS_PER_S = 1_000_000_000_000  # times inside are whole picoseconds
+
+
+def to_ps(seconds: float) -> int:
+    """Seconds to the nearest picosecond."""
+    return round(seconds * PS_PER_S)
 
 
 def parse_quantity(value: object, dimension: str) -> float:

@@ -12,8 +12,11 @@ def start(*arguments, cwd, environment=None, **options):
     """A process that runs `dcsim` with `arguments` in the folder `cwd`, from this checkout."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.Popen(
-        [sys.executable, "-m", "dcsim", *arguments], cwd=cwd, text=True,
-        env={**os.environ, "PYTHONPATH": path, **(environment or {})}, **options,
+        [sys.executable, "-m", "dcsim", *arguments],
+        cwd=cwd,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+        **options,
     )
 
 

@@ -32,15 +32,20 @@ class Line:
 def make_table(arrival_s, prompt_tokens, output_tokens):
     count = len(arrival_s)
     return Requests(
-        np.asarray(arrival_s, float), np.asarray(prompt_tokens, np.int32), np.asarray(output_tokens, np.int32),
-        np.zeros(count, np.int16), np.full(count, -1, np.int32), np.zeros(count, np.int32),
+        np.asarray(arrival_s, float),
+        np.asarray(prompt_tokens, np.int32),
+        np.asarray(output_tokens, np.int32),
+        np.zeros(count, np.int16),
+        np.full(count, -1, np.int32),
+        np.zeros(count, np.int32),
     )
 
 
 def random_requests(count, rate_per_s, seed, prompt=800, output=100):
     random = np.random.default_rng(seed)
     return make_table(
-        np.cumsum(random.exponential(1 / rate_per_s, count)), 1 + random.poisson(prompt, count),
+        np.cumsum(random.exponential(1 / rate_per_s, count)),
+        1 + random.poisson(prompt, count),
         1 + random.poisson(output, count),
     )
 

@@ -42,7 +42,8 @@ def _figures(path):
 @pytest.mark.parametrize("path", PARTS, ids=_id)
 def test_every_number_of_a_part_is_a_figure(path):
     bare = [
-        ".".join(where) for where, leaf in _leaves(YAML(typ="safe").load(path))
+        ".".join(where)
+        for where, leaf in _leaves(YAML(typ="safe").load(path))
         if not isinstance(leaf, dict) and where[-1].partition("[")[0] not in NO_FIGURES and not _is_word(leaf)
     ]
     assert not bare, f"needs value, kind and source: {', '.join(bare)}"
@@ -92,10 +93,15 @@ def test_every_topology_builds_and_fits_its_llm(path):
     assert machine.fabric.chip_active.sum() >= machine.mapping.tp * machine.mapping.pp * machine.mapping.replicas
 
 
-@pytest.mark.parametrize(("key", "path"), [
-    (key, path) for key, folder in (("chip", "chips"), ("node", "nodes"), ("host", "hosts"), ("network", "networks"))
-    for path in sorted((ROOT / "topologies" / folder).glob("*.yaml"))
-], ids=lambda value: value if isinstance(value, str) else value.stem)
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        (key, path)
+        for key, folder in (("chip", "chips"), ("node", "nodes"), ("host", "hosts"), ("network", "networks"))
+        for path in sorted((ROOT / "topologies" / folder).glob("*.yaml"))
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.stem,
+)
 def test_every_part_is_a_valid_section(key, path):
     resolved = load("8rack", settings=[f"{key}={path}"])
     assert getattr(resolved.spec, key).name == read_document(path).data["name"]
@@ -110,7 +116,7 @@ def test_every_llm_and_workload_is_a_valid_section(option):
 
 
 def test_every_key_says_what_it_means():
-    from dcsim.study.docs import all_sections
+    from validation.docs_pages import all_sections
 
     silent = []
     for section in all_sections():

@@ -12,15 +12,35 @@ import time
 import pytest
 from command import dcsim, everything_in, start
 
-from dcsim.records import TABLES
+from dcsim.results.records import TABLES
 
 # The keys that every summary promises.
 KEYS = [
-    "requests_in", "requests_finished", "requests_rejected", "requests_failed", "requests_in_flight",
-    "ttft_s_p50", "ttft_s_p90", "ttft_s_p99", "tpot_s_p50", "tpot_s_p90", "tpot_s_p99", "itl_s_p99",
-    "e2e_s_p50", "e2e_s_p99", "tokens_per_s_per_user_p50", "output_tokens_per_s", "goodput_requests_per_s",
-    "concurrency_mean", "power_w_mean", "power_w_max", "energy_j_per_token", "limited_by", "digest",
-    "seed", "schema_version",
+    "requests_in",
+    "requests_finished",
+    "requests_rejected",
+    "requests_failed",
+    "requests_in_flight",
+    "ttft_s_p50",
+    "ttft_s_p90",
+    "ttft_s_p99",
+    "tpot_s_p50",
+    "tpot_s_p90",
+    "tpot_s_p99",
+    "itl_s_p99",
+    "e2e_s_p50",
+    "e2e_s_p99",
+    "tokens_per_s_per_user_p50",
+    "output_tokens_per_s",
+    "goodput_requests_per_s",
+    "concurrency_mean",
+    "power_w_mean",
+    "power_w_max",
+    "energy_j_per_token",
+    "limited_by",
+    "digest",
+    "seed",
+    "schema_version",
 ]
 
 GOOD = """\
@@ -86,8 +106,11 @@ def test_the_run_folder_holds_everything_and_stderr_names_it(short_run):
     assert run_folder.parent == folder / "runs"
     present = {path.name for path in run_folder.iterdir()}
     assert {"spec.json", "meta.json", "summary.json"} < present
-    assert {"requests.parquet", "power.parquet"} < present <= {
-        "spec.json", "meta.json", "summary.json", *(f"{name}.parquet" for name in TABLES)}
+    assert (
+        {"requests.parquet", "power.parquet"}
+        < present
+        <= {"spec.json", "meta.json", "summary.json", *(f"{name}.parquet" for name in TABLES)}
+    )
     assert json.loads((run_folder / "summary.json").read_text()) == json.loads(out)
     assert json.loads((run_folder / "spec.json").read_text())["workload"]["duration"] == 60
     assert everything_in(folder / "runs") == sorted([run_folder.name, *(f"{run_folder.name}/{n}" for n in present)])
@@ -110,19 +133,22 @@ def test_the_table_names_the_limit_and_the_digest(main, tmp_path):
     assert main("run", "64chip", "--duration", "5 s", "--out", "here")[0] == 0  # an older run is replaced
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("  nodes: 1", "  nodez: 1", r"t\.yaml:8:3: fabric\.nodez: unknown key; did you mean 'nodes'\?"),
-    ("ttft: 1 s", "ttft: 300", r"t\.yaml:14:3: slo\.ttft: needs a unit, for example '300 ns'"),
-    ("ttft: 1 s", "ttft: 300 GB", r"t\.yaml:14:3: slo\.ttft: 'GB' is a unit of data"),
-    ("ttft: 1 s", "ttft: -1 s", r"t\.yaml:14:3: slo\.ttft: input should be greater than 0"),
-    ("llm: llama-2-7b", "chip: lpu-v1", r't\.yaml:9:1: duplicate key "chip"; remove one of them'),
-    ("  nodes: 1", "  nodes: -1", r"t\.yaml:8:3: fabric\.nodes: input should be greater than or equal to 0, got -1"),
-    ("chip: lpu-v1", "chip: lpu-v9", r"t\.yaml:2:1: no file .* 'lpu-v9' .* did you mean lpu-v1"),
-    ("name: small", "name: [small", r"t\.yaml:\d+:\d+: not YAML: "),
-    ("name: small", "name: !!python/object:os.system x", r"t\.yaml:1:1: name: neither text nor a number"),
-    ("  weights: int8", "  tp: many", r"t\.yaml:11:3: mapping\.tp: input should be a valid integer or 'auto', got 'many'"),
-    ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 0}", r"t\.yaml:2:22: chip\.clock: input should be greater than 0"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  nodes: 1", "  nodez: 1", r"t\.yaml:8:3: fabric\.nodez: unknown key; did you mean 'nodes'\?"),
+        ("ttft: 1 s", "ttft: 300", r"t\.yaml:14:3: slo\.ttft: needs a unit, for example '300 ns'"),
+        ("ttft: 1 s", "ttft: 300 GB", r"t\.yaml:14:3: slo\.ttft: 'GB' is a unit of data"),
+        ("ttft: 1 s", "ttft: -1 s", r"t\.yaml:14:3: slo\.ttft: input should be greater than 0"),
+        ("llm: llama-2-7b", "chip: lpu-v1", r't\.yaml:9:1: duplicate key "chip"; remove one of them'),
+        ("  nodes: 1", "  nodes: -1", r"t\.yaml:8:3: fabric\.nodes: input should be greater than or equal to 0, got -1"),
+        ("chip: lpu-v1", "chip: lpu-v9", r"t\.yaml:2:1: no file .* 'lpu-v9' .* did you mean lpu-v1"),
+        ("name: small", "name: [small", r"t\.yaml:\d+:\d+: not YAML: "),
+        ("name: small", "name: !!python/object:os.system x", r"t\.yaml:1:1: name: neither text nor a number"),
+        ("  weights: int8", "  tp: many", r"t\.yaml:11:3: mapping\.tp: input should be a valid integer or 'auto', got 'many'"),
+        ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 0}", r"t\.yaml:2:22: chip\.clock: input should be greater than 0"),
+    ],
+)
 def test_a_mistake_in_a_file(main, tmp_path, old, new, message):
     assert old in GOOD
     (tmp_path / "t.yaml").write_text(GOOD.replace(old, new))
@@ -132,11 +158,18 @@ def test_a_mistake_in_a_file(main, tmp_path, old, new, message):
     assert everything_in(tmp_path) == ["t.yaml"]
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "top level must be a mapping"), (b"- 1\n", "top level must be a mapping"), (b"\xff\xfe\x00", "cannot be read"),
-    (b"just text", "top level must be a mapping"), (b"a: 1\n---\nb: 2\n", "not YAML"),
-    (b"value: 3\nkind: spec\nsource: x\n", "a single figure"), (b"\t\n: :", "not YAML"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "top level must be a mapping"),
+        (b"- 1\n", "top level must be a mapping"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"just text", "top level must be a mapping"),
+        (b"a: 1\n---\nb: 2\n", "not YAML"),
+        (b"value: 3\nkind: spec\nsource: x\n", "a single figure"),
+        (b"\t\n: :", "not YAML"),
+    ],
+)
 def test_a_file_that_is_no_topology(main, tmp_path, content, message):
     (tmp_path / "t.yaml").write_bytes(content)
     code, out, err = main("run", "t.yaml")
@@ -164,41 +197,44 @@ def test_missing_keys_come_in_one_order_in_every_process(tmp_path):
     assert missing == ["chip", "node", "host", "fabric", "network", "llm", "workload"]
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["run"], "Missing argument 'TOPOLOGY'"),
-    (["run", "nosuch"], "no file and no library entry 'nosuch' in topologies; known: .*8rack"),
-    (["run", "8rak"], "did you mean .*8rack"),
-    (["run", ""], "no file and no library entry ''"),
-    (["run", "."], "no file and no library entry"),
-    (["run", "x" * 5000], "no file and no library entry"),
-    (["run", "8rack", "--llm", "llama-2-7o"], "--llm: no file .* did you mean llama-2-7"),
-    (["run", "8rack", "--interconnect", "h100"], "--interconnect: no file"),
-    (["run", "8rack", "--workload", "."], "--workload: no file"),
-    (["run", "8rack", "--set", "garbage"], "not of the form dotted.key=value"),
-    (["run", "8rack", "--set", "=3"], "not of the form dotted.key=value"),
-    (["run", "8rack", "--set", "mapping.tp=[1,"], "the value is not YAML"),
-    (["run", "8rack", "--set", "mapping.tp="], "integer or 'auto', got None"),
-    (["run", "8rack", "--set", "mapping.tpp=4"], "did you mean 'tp'"),
-    (["run", "8rack", "--set", "a.b.c=4"], "a: unknown key"),
-    (["run", "8rack", "--set", "mapping.tp=99999999999999999999"], "99999999999999999999 exceeds"),
-    (["run", "8rack", "--set", "fabric.racks=1000"], "1000 groups need"),
-    (["run", "8rack", "--set", "slo.ttft=1e400 s"], "too large a number"),
-    (["run", "8rack", "--set", "workload.trace=nosuch.csv"], "no trace file 'nosuch.csv'; known: .*azure-2023-conv"),
-    (["run", "8rack", "--rate-scale", "0"], "greater than 0"),
-    (["run", "8rack", "--rate-scale", "-1"], "greater than 0"),
-    (["run", "8rack", "--rate-scale", "inf"], "finite number"),
-    (["run", "8rack", "--rate-scale", "nan"], "finite number|greater than 0"),
-    (["run", "8rack", "--duration", "60"], "needs a unit, for example"),
-    (["run", "8rack", "--duration", "-5 s"], "greater than or equal to 0"),
-    (["run", "8rack", "--duration", "60 GB"], "'GB' is a unit of data"),
-    (["run", "8rack", "--seed", "-1"], "--seed"),
-    (["run", "8rack", "--nosuch"], "No such option: --nosuch"),
-    (["run", "node", "--llm", "llama-2-70b"], "(?i)needs? .*(B|bytes|chips)"),
-    (["iteration", "64chip", "--batch", "1000000000"], "need KV room for .* tokens, there is"),
-    (["nosuch"], "No such command 'nosuch'"),
-    (["dashboard"], "runs: no run here yet; make one with"),
-    (["dashboard", "nosuch"], "nosuch: not a readable run folder"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "Missing argument 'TOPOLOGY'"),
+        (["run", "nosuch"], "no file and no library entry 'nosuch' in topologies; known: .*8rack"),
+        (["run", "8rak"], "did you mean .*8rack"),
+        (["run", ""], "no file and no library entry ''"),
+        (["run", "."], "no file and no library entry"),
+        (["run", "x" * 5000], "no file and no library entry"),
+        (["run", "8rack", "--llm", "llama-2-7o"], "--llm: no file .* did you mean llama-2-7"),
+        (["run", "8rack", "--interconnect", "h100"], "--interconnect: no file"),
+        (["run", "8rack", "--workload", "."], "--workload: no file"),
+        (["run", "8rack", "--set", "garbage"], "not of the form dotted.key=value"),
+        (["run", "8rack", "--set", "=3"], "not of the form dotted.key=value"),
+        (["run", "8rack", "--set", "mapping.tp=[1,"], "the value is not YAML"),
+        (["run", "8rack", "--set", "mapping.tp="], "integer or 'auto', got None"),
+        (["run", "8rack", "--set", "mapping.tpp=4"], "did you mean 'tp'"),
+        (["run", "8rack", "--set", "a.b.c=4"], "a: unknown key"),
+        (["run", "8rack", "--set", "mapping.tp=99999999999999999999"], "99999999999999999999 exceeds"),
+        (["run", "8rack", "--set", "fabric.racks=1000"], "1000 groups need"),
+        (["run", "8rack", "--set", "slo.ttft=1e400 s"], "too large a number"),
+        (["run", "8rack", "--set", "workload.trace=nosuch.csv"], "no trace file 'nosuch.csv'; known: .*azure-2023-conv"),
+        (["run", "8rack", "--rate-scale", "0"], "greater than 0"),
+        (["run", "8rack", "--rate-scale", "-1"], "greater than 0"),
+        (["run", "8rack", "--rate-scale", "inf"], "finite number"),
+        (["run", "8rack", "--rate-scale", "nan"], "finite number|greater than 0"),
+        (["run", "8rack", "--duration", "60"], "needs a unit, for example"),
+        (["run", "8rack", "--duration", "-5 s"], "greater than or equal to 0"),
+        (["run", "8rack", "--duration", "60 GB"], "'GB' is a unit of data"),
+        (["run", "8rack", "--seed", "-1"], "--seed"),
+        (["run", "8rack", "--nosuch"], "No such option: --nosuch"),
+        (["run", "node", "--llm", "llama-2-70b"], "(?i)needs? .*(B|bytes|chips)"),
+        (["iteration", "64chip", "--batch", "1000000000"], "need KV room for .* tokens, there is"),
+        (["nosuch"], "No such command 'nosuch'"),
+        (["dashboard"], "runs: no run here yet; make one with"),
+        (["dashboard", "nosuch"], "nosuch: not a readable run folder"),
+    ],
+)
 def test_a_mistake_on_the_command_line(main, tmp_path, arguments, message):
     code, out, err = main(*arguments)
     assert (code, out) == (2, "")
@@ -210,17 +246,25 @@ def test_a_mistake_on_the_command_line(main, tmp_path, arguments, message):
 
 def test_a_broken_row_of_a_trace_is_named(main, tmp_path):
     (tmp_path / "bad.csv").write_text(
-        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.680590,374,44\n2023-11-16 18:15:47.680590,many,20\n")
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.680590,374,44\n2023-11-16 18:15:47.680590,many,20\n"
+    )
     code, out, err = main("run", "node", "--workload", "chat", "--set", "workload.trace=bad.csv")
     assert (code, out) == (2, "")
     assert re.search(r"bad\.csv.*(row|line) [23].*many", err), err
     assert everything_in(tmp_path) == ["bad.csv"]
 
 
-@pytest.mark.parametrize(("out", "message"), [
-    ("file", "is a file; a run needs a folder"), ("full", "holds other files"), ("file/below", "cannot be written"),
-    ("/proc/nosuch", "cannot be written"), (".", "current folder"), ("", "current folder"),
-])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", "is a file; a run needs a folder"),
+        ("full", "holds other files"),
+        ("file/below", "cannot be written"),
+        ("/proc/nosuch", "cannot be written"),
+        (".", "current folder"),
+        ("", "current folder"),
+    ],
+)
 def test_an_output_folder_that_cannot_be_written(main, tmp_path, out, message):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
@@ -296,8 +340,15 @@ def _heed_interrupts():
 def test_ctrl_c_in_the_middle_leaves_nothing_and_the_bar_shows_on_a_terminal(tmp_path):
     master, terminal = pty.openpty()
     process = start(
-        "run", "64chip", "--workload", "million", cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal,
-        environment={"TERM": "xterm", "COLUMNS": "120"}, preexec_fn=_heed_interrupts,
+        "run",
+        "64chip",
+        "--workload",
+        "million",
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        environment={"TERM": "xterm", "COLUMNS": "120"},
+        preexec_fn=_heed_interrupts,
     )
     os.close(terminal)
     seen = _screen(master, b"/1000000", 120)

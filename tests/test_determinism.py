@@ -16,7 +16,15 @@ def test_i7_the_digest_is_the_same_in_any_process(tmp_path, topology, options):
     digests = []
     for hash_seed in ("0", "12345"):
         code, out, err = dcsim(
-            "run", topology, *options, "--seed", "3", "--json", "--out", hash_seed, cwd=tmp_path,
+            "run",
+            topology,
+            *options,
+            "--seed",
+            "3",
+            "--json",
+            "--out",
+            hash_seed,
+            cwd=tmp_path,
             environment={"PYTHONHASHSEED": hash_seed},
         )
         assert code == 0, err

@@ -14,7 +14,7 @@ import pytest
 from command import dcsim
 
 from dcsim import library
-from dcsim.study.docs import PAGES
+from validation.docs_pages import PAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

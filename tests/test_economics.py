@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsim.economics import claims
 from dcsim.economics.bill import Parts, bill, count_parts, peak_power_w, total_usd
 from dcsim.economics.cost import cost_tornado, owned_cost, rented_cost
-from dcsim.economics.energy import token_energy
-from dcsim.economics.sensitivity import Parameter, parameters_of, put, tornado
 from dcsim.economics.silicon import card_cost, gross_dies, yield_fraction, yield_with_spares
 from dcsim.economics.tco import break_even_life_y, interest_usd, owned_usd_per_h, tco
 from dcsim.errors import SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.direct import island, torus
 from dcsim.fabric.switched import leaf_spine, with_islands
+from dcsim.results.sensitivity import Parameter, parameters_of, put, tornado
 from dcsim.spec.document import Figure
 from dcsim.spec.load import load
 from dcsim.spec.price import EnergyFigures, RentPrices, SiliconPrices, TcoPrices, read_prices
+from validation import published_money as claims
+from validation.energy import token_energy
 
 ROOT = Path(__file__).resolve().parents[1]
 SUMMARY = {"output_tokens_per_s": 1000.0, "tokens_per_s_per_user_p50": 200.0, "concurrency_mean": 5.0, "power_w_mean": 130.0}
@@ -43,8 +43,10 @@ def spec():
     """Two chips in one node, with round numbers."""
     return {
         "chip": {"price": {"buy": 1000.0, "build": 100.0}, "power": {"idle": 1.0, "matrix": 30.0, "link": 10.0}},
-        "host": {"buy": 500.0, "busy": 20.0}, "node": {"buy": 50.0, "fan": 10.0, "supply_efficiency": 0.9},
-        "network": {"port": 7.0, "switch_power": 2.0, "adapter_power": 3.0}, "power": {"pue": 1.3},
+        "host": {"buy": 500.0, "busy": 20.0},
+        "node": {"buy": 50.0, "fan": 10.0, "supply_efficiency": 0.9},
+        "network": {"port": 7.0, "switch_power": 2.0, "adapter_power": 3.0},
+        "power": {"pue": 1.3},
     }
 
 
@@ -53,8 +55,10 @@ PARTS = Parts(chips=2, nodes=1, racks=1, switch_ports=4, adapters=2, cables=0)
 
 # Owning ------------------------------------------------------------------------------------------------------------
 
+
 def interest_month_by_month(principal, rate, months):
     """Find the level payment that clears the loan by bisection; add up each month's interest."""
+
     def left(payment):
         balance = principal
         for _ in range(months):
@@ -88,10 +92,16 @@ def test_every_term_by_hand(prices):
     terms = tco(2000, 3000, prices).terms()
     assert terms.pop("server_interest") == pytest.approx(interest_month_by_month(3000, 0.08, 18))
     assert terms.pop("datacenter_interest") == pytest.approx(interest_month_by_month(10, 0.08, 144) * 2000 * 1.5 / 12)
-    assert terms == pytest.approx({
-        "server": 3000, "server_upkeep": 150, "datacenter": 10 * 2000 * 1.5 / 12, "datacenter_upkeep": 0.04 * 2000 * 18,
-        "electricity": 0.067 * 2 * 720 * 18, "overhead": 0.067 * 2 * 720 * 18 * 0.5,
-    })
+    assert terms == pytest.approx(
+        {
+            "server": 3000,
+            "server_upkeep": 150,
+            "datacenter": 10 * 2000 * 1.5 / 12,
+            "datacenter_upkeep": 0.04 * 2000 * 18,
+            "electricity": 0.067 * 2 * 720 * 18,
+            "overhead": 0.067 * 2 * 720 * 18 * 0.5,
+        }
+    )
 
 
 @given(peak_w=st.floats(1, 1e6), usd=st.floats(1, 1e7), life_y=st.floats(0.1, 20))
@@ -132,6 +142,7 @@ def test_what_a_run_measured_replaces_the_assumption(prices):
 
 
 # Silicon -----------------------------------------------------------------------------------------------------------
+
 
 def test_a_large_14_nm_die(silicon):
     card = card_cost(725, silicon)
@@ -187,11 +198,16 @@ def test_many_small_dies_cost_less_than_one_large(silicon):
 
 # Bill and cost of a run ----------------------------------------------------------------------------------------------
 
+
 def test_a_bill_line_by_line(prices, spec):
     lines = {line.item: (line.count, line.unit_usd, line.usd) for line in bill(PARTS, spec, prices, "buy")}
     assert lines == {
-        "chip card": (2, 1000, 2000), "host server": (1, 500, 500), "chassis": (1, 50, 50), "rack": (1, 3000, 3000),
-        "switch port": (4, 7, 28), "adapter": (2, 1200, 2400),
+        "chip card": (2, 1000, 2000),
+        "host server": (1, 500, 500),
+        "chassis": (1, 50, 50),
+        "rack": (1, 3000, 3000),
+        "switch port": (4, 7, 28),
+        "adapter": (2, 1200, 2400),
     }
     buy, build = (total_usd(bill(PARTS, spec, prices, basis)) for basis in ("buy", "build"))
     assert (buy, buy - build) == (7978, 2 * 900)
@@ -269,6 +285,7 @@ def test_rent_by_hand():
 
 # Energy ------------------------------------------------------------------------------------------------------------
 
+
 def test_switching_energy_of_a_token():
     """70 billion one-byte weights, batch 1: each read once, one multiply-add each."""
     e = read_prices("energy-7nm", EnergyFigures)[0]
@@ -281,8 +298,14 @@ def test_switching_energy_of_a_token():
     assert dram.kv_j == pytest.approx(0.08)
     assert sram.total_j == pytest.approx(0.0875 + 0.00125 + 0.091)
     many = token_energy(
-        weight_bytes=70e9, kv_bytes=1e9, flop=140e9, memory_byte_j=e.sram_byte_j, fma_j=e.fma_j, batch=10,
-        link_bytes=1e6, link_byte_j=e.link_byte_j,
+        weight_bytes=70e9,
+        kv_bytes=1e9,
+        flop=140e9,
+        memory_byte_j=e.sram_byte_j,
+        fma_j=e.fma_j,
+        batch=10,
+        link_bytes=1e6,
+        link_byte_j=e.link_byte_j,
     )
     assert many.weights_j == pytest.approx(sram.weights_j / 10)
     assert (many.kv_j, many.compute_j) == (sram.kv_j, sram.compute_j)
@@ -290,6 +313,7 @@ def test_switching_energy_of_a_token():
 
 
 # Sensitivities -----------------------------------------------------------------------------------------------------
+
 
 def test_a_tornado_of_a_formula():
     parameters = [Parameter(n, v, 0.9 * v, 1.1 * v) for n, v in (("c", 9.0), ("b", 2.0), ("a", 3.0), ("none", 4.0))]
@@ -305,8 +329,10 @@ def test_a_tornado_of_a_formula():
 def test_parameters_move_by_a_tenth_or_over_their_range():
     tree = {"a": {"time": 0.002, "count": 5, "share": 0.5}}
     figures = {
-        ("a", "time"): Figure("2 ms", "assumed", "s", (1, 8)), ("a", "count"): Figure(5, "spec", "s"),
-        ("a", "share"): Figure(0.5, "spec", "s"), ("b", "gone"): Figure(1.0, "spec", "s"),
+        ("a", "time"): Figure("2 ms", "assumed", "s", (1, 8)),
+        ("a", "count"): Figure(5, "spec", "s"),
+        ("a", "share"): Figure(0.5, "spec", "s"),
+        ("b", "gone"): Figure(1.0, "spec", "s"),
     }
     tenth = {p.name: (p.low, p.high) for p in parameters_of(tree, figures)}
     assert tenth == {"a.time": pytest.approx((0.0018, 0.0022)), "a.share": pytest.approx((0.45, 0.55))}
@@ -325,11 +351,22 @@ def test_put_leaves_the_original():
 
 def test_elasticities_of_a_cost_add_up(prices, spec):
     """Cost is homogeneous of degree 1 in all prices: their elasticities sum to 1."""
-    figures = {path: Figure(1, "assumed", "s") for path in [
-        ("chip", "price", "buy"), ("host", "buy"), ("node", "buy"), ("network", "port"), ("price", "rack"),
-        ("price", "adapter"), ("price", "electricity_kwh"), ("price", "datacenter_watt"), ("price", "datacenter_watt_month"),
-        ("price", "pue"), ("chip", "price", "build"),
-    ]}
+    figures = {
+        path: Figure(1, "assumed", "s")
+        for path in [
+            ("chip", "price", "buy"),
+            ("host", "buy"),
+            ("node", "buy"),
+            ("network", "port"),
+            ("price", "rack"),
+            ("price", "adapter"),
+            ("price", "electricity_kwh"),
+            ("price", "datacenter_watt"),
+            ("price", "datacenter_watt_month"),
+            ("price", "pue"),
+            ("chip", "price", "build"),
+        ]
+    }
     bars = cost_tornado(SUMMARY, PARTS, spec, prices, "buy", figures)
     assert sum(bar.elasticity for bar in bars) == pytest.approx(1)
     assert all(bar.swing > 0 for bar in bars)
@@ -343,6 +380,7 @@ def test_elasticities_of_a_cost_add_up(prices, spec):
 
 
 # Claims ------------------------------------------------------------------------------------------------------------
+
 
 def test_18_and_211_tokens_per_s_are_one_measurement():
     processed = claims.processed_tokens_per_s(74e12, 175e9)

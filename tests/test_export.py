@@ -8,15 +8,20 @@ import pandas as pd
 import pytest
 from small_cluster import random_requests
 
-from dcsim import export, metrics, records
+from dcsim.results import export, metrics, records
 
 
 @pytest.fixture(scope="module")
 def run(serve_small):
     result = serve_small(random_requests(200, 40, 1), record_rounds=True)
     summary = metrics.summarise(
-        result.tables, slo_ttft_s=1.0, slo_tpot_s=0.01, pue=1.0, elapsed_s=result.elapsed_s,
-        concurrency_mean=result.concurrency_mean, seed=1,
+        result.tables,
+        slo_ttft_s=1.0,
+        slo_tpot_s=0.01,
+        pue=1.0,
+        elapsed_s=result.elapsed_s,
+        concurrency_mean=result.concurrency_mean,
+        seed=1,
     )
     return records.Run(Path("none"), summary, {"llm": {"name": "tiny"}}, {}, result.tables)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dcsim import figures
-from dcsim.metrics import energy_j, weighted_percentile
-from dcsim.records import TABLES
+from dcsim.results import pictures as figures
+from dcsim.results.metrics import energy_j, weighted_percentile
+from dcsim.results.records import TABLES
 from dcsim.units import format_time
 
 ELAPSED_S = 130.0
@@ -23,14 +23,20 @@ def requests():
     first = arrival + random.gamma(2, 0.1, count)
     tokens = random.integers(1, 60, count)
     finished = np.where(tokens > 1, first + 0.01 * random.gamma(5, 1, count) * (tokens - 1), first)
-    return pd.DataFrame({
-        "arrival_s": arrival, "status": status, "tokens_out": np.where(served, tokens, 0),
-        "ready_s": arrival + 0.001, "admitted_s": np.where(served, arrival + 0.01, np.nan),
-        "first_token_s": np.where(served, first, np.nan), "finished_s": np.where(done, finished, np.nan),
-        "ttft_s": np.where(served, first - arrival, np.nan),
-        "e2e_s": np.where(done, finished - arrival, np.nan),
-        "tpot_s": np.where(done & (tokens > 1), (finished - first) / np.maximum(tokens - 1, 1), np.nan),
-    })
+    return pd.DataFrame(
+        {
+            "arrival_s": arrival,
+            "status": status,
+            "tokens_out": np.where(served, tokens, 0),
+            "ready_s": arrival + 0.001,
+            "admitted_s": np.where(served, arrival + 0.01, np.nan),
+            "first_token_s": np.where(served, first, np.nan),
+            "finished_s": np.where(done, finished, np.nan),
+            "ttft_s": np.where(served, first - arrival, np.nan),
+            "e2e_s": np.where(done, finished - arrival, np.nan),
+            "tpot_s": np.where(done & (tokens > 1), (finished - first) / np.maximum(tokens - 1, 1), np.nan),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +50,14 @@ def make_power(samples, racks=3, interval_s=1.0):
     lengths = np.full(samples, interval_s)
     lengths[-1] *= 0.4
     time = np.cumsum(lengths)
-    return pd.DataFrame({
-        "time_s": np.repeat(time, racks), "rack": np.tile(np.arange(racks), samples),
-        "interval_s": np.repeat(lengths, racks), "power_w": random.uniform(5e3, 12e3, samples * racks),
-    })
+    return pd.DataFrame(
+        {
+            "time_s": np.repeat(time, racks),
+            "rack": np.tile(np.arange(racks), samples),
+            "interval_s": np.repeat(lengths, racks),
+            "power_w": random.uniform(5e3, 12e3, samples * racks),
+        }
+    )
 
 
 def trace(figure, name):
@@ -65,7 +75,8 @@ def test_latency_curves_are_the_share_that_took_as_long(requests, gaps):
     figure = figures.latency(requests, gaps, 1.0, 0.01)
     done = requests[requests.status == "finished"]
     panels = (
-        ("time to first token", "ttft_s"), ("time per output token", "tpot_s"),
+        ("time to first token", "ttft_s"),
+        ("time per output token", "tpot_s"),
         ("arrival to last token", "e2e_s"),
     )
     for name, column in panels:

@@ -5,19 +5,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsim import metrics
-from dcsim.metrics import METRICS, UNIT
-from dcsim.records import FAILED, FINISHED, IN_FLIGHT, REJECTED
+from dcsim.results import metrics
+from dcsim.results.metrics import METRICS, UNIT
+from dcsim.results.records import FAILED, FINISHED, IN_FLIGHT, REJECTED
 
 NAN = float("nan")
 
 
 def requests(status, ttft_s, tpot_s, e2e_s, tokens_out, klass=None):
     return {
-        "status": np.array(status, dtype="U9"), "ttft_s": np.array(ttft_s, float), "tpot_s": np.array(tpot_s, float),
-        "e2e_s": np.array(e2e_s, float), "tokens_out": np.array(tokens_out, np.int64),
-        "replays": np.zeros(len(status), np.int64), "reused_tokens": np.zeros(len(status), np.int64),
-        "prompt_tokens": np.full(len(status), 10), "reason": np.full(len(status), "", "U1"),
+        "status": np.array(status, dtype="U9"),
+        "ttft_s": np.array(ttft_s, float),
+        "tpot_s": np.array(tpot_s, float),
+        "e2e_s": np.array(e2e_s, float),
+        "tokens_out": np.array(tokens_out, np.int64),
+        "replays": np.zeros(len(status), np.int64),
+        "reused_tokens": np.zeros(len(status), np.int64),
+        "prompt_tokens": np.full(len(status), 10),
+        "reason": np.full(len(status), "", "U1"),
         "klass": np.array(klass or ["default"] * len(status), dtype="U9"),
     }
 
@@ -27,8 +32,10 @@ def tables(requests_table, gaps=((), ()), power=((), (), (), ()), limits=(("pipe
         "requests": requests_table,
         "gaps": {"gap_s": np.array(gaps[0], float), "count": np.array(gaps[1], np.int64)},
         "power": {
-            "time_s": np.array(power[0], float), "rack": np.array(power[1], np.int64),
-            "interval_s": np.array(power[2], float), "power_w": np.array(power[3], float),
+            "time_s": np.array(power[0], float),
+            "rack": np.array(power[1], np.int64),
+            "interval_s": np.array(power[2], float),
+            "power_w": np.array(power[3], float),
         },
         "limits": {"resource": np.array(limits[0], dtype="U20"), "request_s": np.array(limits[1], float)},
     }
@@ -36,22 +43,34 @@ def tables(requests_table, gaps=((), ()), power=((), (), (), ()), limits=(("pipe
 
 def summarise(some_tables, **changes):
     options = {
-        "slo_ttft_s": 1.0, "slo_tpot_s": 0.01, "pue": 1.5, "elapsed_s": 10.0, "concurrency_mean": 2.5, "seed": 7,
+        "slo_ttft_s": 1.0,
+        "slo_tpot_s": 0.01,
+        "pue": 1.5,
+        "elapsed_s": 10.0,
+        "concurrency_mean": 2.5,
+        "seed": 7,
     }
     return metrics.summarise(some_tables, **{**options, **changes})
 
 
 FIVE = requests(
-    [FINISHED, FINISHED, FINISHED, REJECTED, IN_FLIGHT], [0.1, 0.2, 2.0, NAN, 0.3], [0.005, NAN, 0.02, NAN, 0.1],
-    [0.6, 0.2, 5.0, NAN, NAN], [101, 1, 151, 0, 30],
+    [FINISHED, FINISHED, FINISHED, REJECTED, IN_FLIGHT],
+    [0.1, 0.2, 2.0, NAN, 0.3],
+    [0.005, NAN, 0.02, NAN, 0.1],
+    [0.6, 0.2, 5.0, NAN, NAN],
+    [101, 1, 151, 0, 30],
 )
 
 
 def test_counts_rates_and_percentiles_by_hand():
-    summary = summarise(tables(
-        FIVE, gaps=([0.02, 0.005], [150, 100]), limits=(["host", "pipeline"], [1.0, 3.0]),
-        power=([1.0, 1.0, 10.0, 10.0], [0, 1, 0, 1], [1.0, 1.0, 9.0, 9.0], [100.0, 200.0, 10.0, 20.0]),
-    ))
+    summary = summarise(
+        tables(
+            FIVE,
+            gaps=([0.02, 0.005], [150, 100]),
+            limits=(["host", "pipeline"], [1.0, 3.0]),
+            power=([1.0, 1.0, 10.0, 10.0], [0, 1, 0, 1], [1.0, 1.0, 9.0, 9.0], [100.0, 200.0, 10.0, 20.0]),
+        )
+    )
     assert summary["requests_in"] == 5
     assert [summary[f"requests_{s}"] for s in (FINISHED, REJECTED, FAILED, IN_FLIGHT)] == [3, 1, 0, 1]
     assert summary["ttft_s_p50"] == 0.2
@@ -69,12 +88,20 @@ def test_counts_rates_and_percentiles_by_hand():
     assert (summary["concurrency_mean"], summary["seed"], summary["elapsed_s"]) == (2.5, 7, 10.0)
 
 
-@pytest.mark.parametrize(("status", "ttft_s", "tpot_s", "good"), [
-    (FINISHED, 1.0, 0.01, True),  # a limit may be met exactly
-    (FINISHED, 1.0, 0.0101, False), (FINISHED, 1.01, 0.01, False), (FINISHED, 1.01, 0.0101, False),
-    (FINISHED, 1.0, NAN, True),  # one token has no TPOT to miss
-    (FINISHED, 1.01, NAN, False), (IN_FLIGHT, 0.1, 0.001, False), (FAILED, 0.1, 0.001, False), (REJECTED, NAN, NAN, False),
-])
+@pytest.mark.parametrize(
+    ("status", "ttft_s", "tpot_s", "good"),
+    [
+        (FINISHED, 1.0, 0.01, True),  # a limit may be met exactly
+        (FINISHED, 1.0, 0.0101, False),
+        (FINISHED, 1.01, 0.01, False),
+        (FINISHED, 1.01, 0.0101, False),
+        (FINISHED, 1.0, NAN, True),  # one token has no TPOT to miss
+        (FINISHED, 1.01, NAN, False),
+        (IN_FLIGHT, 0.1, 0.001, False),
+        (FAILED, 0.1, 0.001, False),
+        (REJECTED, NAN, NAN, False),
+    ],
+)
 def test_goodput_needs_every_limit_at_once(status, ttft_s, tpot_s, good):
     table = requests([status], [ttft_s], [tpot_s], [1.0], [1])
     assert metrics.meets_slo(table, 1.0, 0.01).tolist() == [good]

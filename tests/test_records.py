@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from command import everything_in
 
-from dcsim import records
 from dcsim.errors import RunStoreError
-from dcsim.records import TABLES
+from dcsim.results import records
+from dcsim.results.records import TABLES
 
 
 def made_up_tables(rows=3, seed=1):
@@ -117,11 +117,14 @@ def test_checking_makes_nothing(tmp_path):
     assert (tmp_path / "a" / "b" / "run" / "meta.json").is_file()
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda p: p.write_text("x"), "is a file"),
-    (lambda p: (p.mkdir(), (p / "thesis.txt").write_text("x")), "holds other files"),
-    (lambda p: (p.mkdir(), os.chdir(p)), "current folder"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p.write_text("x"), "is a file"),
+        (lambda p: (p.mkdir(), (p / "thesis.txt").write_text("x")), "holds other files"),
+        (lambda p: (p.mkdir(), os.chdir(p)), "current folder"),
+    ],
+)
 def test_what_cannot_become_a_run_folder_is_told_before_the_run(tmp_path, monkeypatch, make, message):
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "run")
@@ -152,10 +155,13 @@ def test_the_last_run_is_the_newest(tmp_path):
     assert records.last_run(tmp_path) == tmp_path / "a"
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda run: (run / "summary.json").unlink(), r"not a readable run folder \(summary\.json"),
-    (lambda run: (run / "meta.json").write_text("{"), r"not a readable run folder \(meta\.json"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda run: (run / "summary.json").unlink(), r"not a readable run folder \(summary\.json"),
+        (lambda run: (run / "meta.json").write_text("{"), r"not a readable run folder \(meta\.json"),
+    ],
+)
 def test_a_spoilt_folder_is_told(tmp_path, spoil, message):
     write(tmp_path / "run")
     spoil(tmp_path / "run")
@@ -204,7 +210,7 @@ def test_saving_a_run_and_reading_a_column_load_no_pandas(tmp_path):
     """Arrow's own conversions would: 0.3 s of every run."""
     code = (
         "import sys, pathlib, numpy as np\n"
-        "from dcsim.records import TABLES, TableWriter\n"
+        "from dcsim.results.records import TABLES, TableWriter\n"
         "kinds = {'int64': np.int64, 'float64': float, 'str': 'U4'}\n"
         "block = {c.name: np.zeros(3, kinds[c.dtype]) for c in TABLES['requests']}\n"
         "block['status'] = np.array(['é', '', 'ab'])\n"

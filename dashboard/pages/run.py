@@ -9,11 +9,10 @@ from dash import Dash, Input, Output, dcc, html
 
 from dashboard.runs import Runs
 from dashboard.words import number, percent, value_text
-from dcsim import figures
 from dcsim.errors import DcsimError
-from dcsim.metrics import METRICS
-from dcsim.records import Run
-from dcsim.report import LIMIT_MEANING
+from dcsim.results import pictures as figures
+from dcsim.results.metrics import LIMIT_MEANING, METRICS
+from dcsim.results.records import Run
 from dcsim.units import format_time
 
 TITLE = "Run"
@@ -41,10 +40,12 @@ def layout(runs: Runs) -> html.Div:
     """The picker, set to the run the dashboard was opened on, and room for the run."""
     options = [{"label": _label(run), "value": run.folder.name} for run in runs.all()]
     picker = dcc.Dropdown(options, runs.first.name, id="run", clearable=False, className="picker")
-    return html.Div([
-        html.Div([html.Label("Run", htmlFor="run"), picker], className="choose"),
-        dcc.Loading(html.Div(id="run-view"), delay_show=400, type="dot"),
-    ])
+    return html.Div(
+        [
+            html.Div([html.Label("Run", htmlFor="run"), picker], className="choose"),
+            dcc.Loading(html.Div(id="run-view"), delay_show=400, type="dot"),
+        ]
+    )
 
 
 def connect(app: Dash, runs: Runs) -> None:
@@ -60,20 +61,24 @@ def connect(app: Dash, runs: Runs) -> None:
 
 def view(run: Run) -> html.Div:
     """Everything about one run."""
-    return html.Div([
-        _heading(run),
-        html.Section([_tile(run.summary, *tile) for tile in TILES], className="tiles"),
-        html.Section(_cards(run), className="cards"),
-        _all_metrics(run),
-    ])
+    return html.Div(
+        [
+            _heading(run),
+            html.Section([_tile(run.summary, *tile) for tile in TILES], className="tiles"),
+            html.Section(_cards(run), className="cards"),
+            _all_metrics(run),
+        ]
+    )
 
 
 def _label(run: Run) -> str:
     """A line that tells runs apart in the picker."""
     when = datetime.fromtimestamp((run.folder / "meta.json").stat().st_mtime)
     meta, requests = run.meta, number(run.summary["requests_in"])
-    return (f"{run.spec['name']} · {meta['llm']} · {meta['interconnect']} · {requests} requests · "
-            f"seed {run.summary['seed']} · {when:%d %b %H:%M} · {run.folder.name}")
+    return (
+        f"{run.spec['name']} · {meta['llm']} · {meta['interconnect']} · {requests} requests · "
+        f"seed {run.summary['seed']} · {when:%d %b %H:%M} · {run.folder.name}"
+    )
 
 
 def _heading(run: Run) -> html.Div:
@@ -81,28 +86,38 @@ def _heading(run: Run) -> html.Div:
     used = f"{number(meta['chips_used'])} of {number(meta['chips_active'])}"
     served = f"{number(summary['requests_in'])} requests in {format_time(summary['elapsed_s'])}"
     facts = (
-        ("LLM", meta["llm"]), ("chips", used),
+        ("LLM", meta["llm"]),
+        ("chips", used),
         ("mapping", f"tp {meta['tp']}, pp {meta['pp']}, replicas {meta['replicas']}"),
-        ("interconnect", meta["interconnect"]), ("served", served), ("seed", summary["seed"]),
+        ("interconnect", meta["interconnect"]),
+        ("served", served),
+        ("seed", summary["seed"]),
         ("digest", summary["digest"]),
     )
-    return html.Div([
-        html.H1(run.spec["name"]),
-        html.P(run.spec.get("description", "")),
-        html.Dl([html.Div([html.Dt(name), html.Dd(str(text))]) for name, text in facts], className="facts"),
-    ], className="heading")
+    return html.Div(
+        [
+            html.H1(run.spec["name"]),
+            html.P(run.spec.get("description", "")),
+            html.Dl([html.Div([html.Dt(name), html.Dd(str(text))]) for name, text in facts], className="facts"),
+        ],
+        className="heading",
+    )
 
 
 def _tile(summary: dict[str, Any], label: str, main: str, small: tuple[str, ...]) -> html.Div:
     """One metric large, its companions small, their meanings on hover or focus."""
     below = [html.Span([f"{_qualifier(name)} ", _value(summary, name)]) for name in small]
     words = [html.Div([html.Code(name), f" {MEANING[name]}"]) for name in (main, *small)]
-    return html.Div([
-        html.Div(label, className="label"),
-        html.Div(_value(summary, main), className="large"),
-        html.Div(below, className="small"),
-        html.Div(words, className="meaning", role="tooltip"),
-    ], className="tile", tabIndex=0)
+    return html.Div(
+        [
+            html.Div(label, className="label"),
+            html.Div(_value(summary, main), className="large"),
+            html.Div(below, className="small"),
+            html.Div(words, className="meaning", role="tooltip"),
+        ],
+        className="tile",
+        tabIndex=0,
+    )
 
 
 def _value(summary: dict[str, Any], name: str) -> html.Span:
@@ -127,14 +142,22 @@ def _cards(run: Run) -> list[html.Figure]:
     met = percent(summary["slo_met_fraction"])
     slo = f"TTFT {format_time(meta['slo_ttft_s'])} and TPOT {format_time(meta['slo_tpot_s'])}"
     return [
-        _card("Latency", f"Share of requests, or of gaps, that took that long or longer. {met} met {slo}.",
-              figures.latency(requests, run.gaps, meta["slo_ttft_s"], meta["slo_tpot_s"])),
-        _card("Load", "Requests in the system, arrivals and output tokens, as means over equal intervals.",
-              figures.load(requests, summary["elapsed_s"])),
-        _card("Power", "At the wall, racks stacked; the area under the site's line is the run's energy.",
-              figures.power(run.power, run.spec["power"]["pue"])),
-        _card("What limits", "What the requests' time was spent on or waiting for.",
-              figures.limits(run.limits, LIMIT_MEANING)),
+        _card(
+            "Latency",
+            f"Share of requests, or of gaps, that took that long or longer. {met} met {slo}.",
+            figures.latency(requests, run.gaps, meta["slo_ttft_s"], meta["slo_tpot_s"]),
+        ),
+        _card(
+            "Load",
+            "Requests in the system, arrivals and output tokens, as means over equal intervals.",
+            figures.load(requests, summary["elapsed_s"]),
+        ),
+        _card(
+            "Power",
+            "At the wall, racks stacked; the area under the site's line is the run's energy.",
+            figures.power(run.power, run.spec["power"]["pue"]),
+        ),
+        _card("What limits", "What the requests' time was spent on or waiting for.", figures.limits(run.limits, LIMIT_MEANING)),
     ]
 
 

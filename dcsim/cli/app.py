@@ -15,7 +15,9 @@ from dcsim.errors import DcsimError
 from dcsim.interrupt import careful_interrupts
 
 app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="What do I build to serve this LLM to this traffic at this speed per user?",
 )
 serving.add_to(app)

@@ -11,9 +11,13 @@ from dcsim.cli.options import FigureFile, Interconnect, Json, Llm, Seed, Setting
 
 Interconnects = Annotated[str, typer.Option("--interconnect", help="Networks to compare, by name, with commas between.")]
 Replications = Annotated[int, typer.Option(min=1, help="Successive iterations simulated of each packet network.")]
-FewOrMany = Annotated[int | None, typer.Option(
-    min=1, help="Successive iterations simulated of each packet network; default: 100, or as many as have 5 million packets.",
-)]
+FewOrMany = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Successive iterations simulated of each packet network; default: 100, or as many as have 5 million packets.",
+    ),
+]
 Load = Annotated[float, typer.Option(min=0.0, max=0.99, help="Cross traffic on the busiest link of packet networks, 0..1.")]
 LoadPattern = Annotated[
     str, typer.Option(help="Where cross traffic goes: every_link (alike on all), uniform, perm, adversarial or incast.")
@@ -33,30 +37,49 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    topology: TopologyPath, interconnect: Interconnects = DEFAULT, llm: Llm = None,
-    batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, replications: FewOrMany = None,
-    load: Load = 0.0, load_pattern: LoadPattern = "every_link", jitter: Jitter = "off", fairness: Fairness = None,
+    topology: TopologyPath,
+    interconnect: Interconnects = DEFAULT,
+    llm: Llm = None,
+    batch: Batch = 1,
+    context: Context = 2048,
+    prefill: Prefill = 0,
+    replications: FewOrMany = None,
+    load: Load = 0.0,
+    load_pattern: LoadPattern = "every_link",
+    jitter: Jitter = "off",
+    fairness: Fairness = None,
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
-    settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
+    settings: Settings = None,
+    seed: Seed = 1,
+    figure: FigureFile = None,
+    as_json: Json = False,
 ) -> None:
     """Time the same program on several interconnects and take the gap apart. `--set network.KEY` is for packet networks."""
     from dcsim.study import compare as study
     from dcsim.study.iteration import shape_of
 
     result = study.compare(
-        topology, _names(interconnect), shape_of(batch, context, prefill), llm=llm, settings=settings or [],
-        packet_settings=_packet_settings(replications or 100, load, load_pattern, jitter, fairness), seed=seed,
-        own_mapping=own_mapping, serve=serve, packets_max=0 if replications else study.PACKETS_MAX, progress=say,
+        topology,
+        _names(interconnect),
+        shape_of(batch, context, prefill),
+        llm=llm,
+        settings=settings or [],
+        packet_settings=_packet_settings(replications or 100, load, load_pattern, jitter, fairness),
+        seed=seed,
+        own_mapping=own_mapping,
+        serve=serve,
+        packets_max=0 if replications else study.PACKETS_MAX,
+        progress=say,
     )
     if figure:
-        from dcsim.figures import waterfall
+        from dcsim.results.pictures import waterfall
 
         write_picture(waterfall(result["candidates"]), figure)
     if as_json:
         print_json(result)
     else:
-        from dcsim.report_compare import print_compare
+        from dcsim.cli.report_compare import print_compare
 
         print_compare(result)
         if serve is None:
@@ -68,9 +91,17 @@ def scale(
     interconnect: Interconnects = "scheduled,infiniband-ndr",
     sizes: Annotated[str, typer.Option(help="Numbers of chips, with commas between.")] = "64,128,264,512,1024,1500",
     llm: Annotated[str | None, typer.Option(help="LLMs, with commas between; each size takes the largest that fits.")] = None,
-    batch: Batch = 1, context: Context = 2048, replications: Replications = 20, load: Load = 0.0,
-    load_pattern: LoadPattern = "every_link", jitter: Jitter = "off", fairness: Fairness = None,
-    settings: Settings = None, seed: Seed = 1, figure: FigureFile = None, as_json: Json = False,
+    batch: Batch = 1,
+    context: Context = 2048,
+    replications: Replications = 20,
+    load: Load = 0.0,
+    load_pattern: LoadPattern = "every_link",
+    jitter: Jitter = "off",
+    fairness: Fairness = None,
+    settings: Settings = None,
+    seed: Seed = 1,
+    figure: FigureFile = None,
+    as_json: Json = False,
 ) -> None:
     """Compare interconnects over cluster sizes, with the largest LLM that fits each."""
     from dcsim.errors import SpecError
@@ -80,18 +111,24 @@ def scale(
     if not all(size.isdigit() and int(size) > 0 for size in _names(sizes)):
         raise SpecError(f"--sizes: '{sizes}' is not a list of whole numbers such as 64,512")
     result = study.scale(
-        topology, _names(interconnect), Shape(batch, context), sizes=[int(size) for size in _names(sizes)],
-        llms=_names(llm) if llm else study.LLMS, settings=settings or [],
-        packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness), seed=seed, progress=say,
+        topology,
+        _names(interconnect),
+        Shape(batch, context),
+        sizes=[int(size) for size in _names(sizes)],
+        llms=_names(llm) if llm else study.LLMS,
+        settings=settings or [],
+        packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness),
+        seed=seed,
+        progress=say,
     )
     if figure:
-        from dcsim.figures import scale as draw
+        from dcsim.results.pictures import scale as draw
 
         write_picture(draw(result["rows"]), figure)
     if as_json:
         print_json(result)
     else:
-        from dcsim.report_compare import print_scale
+        from dcsim.cli.report_compare import print_scale
 
         print_scale(result)
 
@@ -101,7 +138,10 @@ def traffic(
     pattern: Annotated[str, typer.Option(help="perm, uniform, adversarial, incast or all_to_all.")] = "perm",
     endpoints: Annotated[int, typer.Option(min=2, help="Chips that take part: the first so many.")] = 1024,
     size: Annotated[str, typer.Option("--bytes", help="Size of each flow with unit, such as 256KiB.")] = "256KiB",
-    interconnect: Interconnect = "infiniband-hdr", settings: Settings = None, seed: Seed = 1, as_json: Json = False,
+    interconnect: Interconnect = "infiniband-hdr",
+    settings: Settings = None,
+    seed: Seed = 1,
+    as_json: Json = False,
 ) -> None:
     """Run a traffic pattern on a packet network."""
     from dcsim.errors import SpecError
@@ -114,13 +154,11 @@ def traffic(
         raise SpecError(f"--bytes: {error}") from error
     if size_bytes < 1:
         raise SpecError("--bytes: at least 1 B")
-    result = study.traffic(
-        topology, interconnect, pattern.replace("-", "_"), endpoints, size_bytes, seed, tuple(settings or ())
-    )
+    result = study.traffic(topology, interconnect, pattern.replace("-", "_"), endpoints, size_bytes, seed, tuple(settings or ()))
     if as_json:
         print_json(result)
     else:
-        from dcsim.report_compare import print_traffic
+        from dcsim.cli.report_compare import print_traffic
 
         print_traffic(result)
 

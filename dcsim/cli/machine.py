@@ -24,7 +24,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def topology(
-    topology: TopologyPath, settings: Settings = None,
+    topology: TopologyPath,
+    settings: Settings = None,
     export: Annotated[Path | None, typer.Option(help="Write the graph as .graphml or node-link .json.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +37,7 @@ def topology(
     if as_json:
         print_json(result)
     else:
-        from dcsim.report import print_topology
+        from dcsim.cli.tables import print_topology
 
         print_topology(result)
     if export:
@@ -44,8 +45,14 @@ def topology(
 
 
 def iteration(
-    topology: TopologyPath, batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0,
-    llm: Llm = None, interconnect: Interconnect = None, settings: Settings = None, as_json: Json = False,
+    topology: TopologyPath,
+    batch: Batch = 1,
+    context: Context = 2048,
+    prefill: Prefill = 0,
+    llm: Llm = None,
+    interconnect: Interconnect = None,
+    settings: Settings = None,
+    as_json: Json = False,
 ) -> None:
     """Time one iteration of one replica and say where the time goes."""
     from dcsim.spec.load import load
@@ -59,14 +66,19 @@ def iteration(
     if as_json:
         print_json(result)
     else:
-        from dcsim.report import print_iteration
+        from dcsim.cli.tables import print_iteration
 
         print_iteration(result)
 
 
 def power(
-    topology: TopologyPath, batch: Batch = 1, context: Context = 2048, llm: Llm = None, interconnect: Interconnect = None,
-    settings: Settings = None, as_json: Json = False,
+    topology: TopologyPath,
+    batch: Batch = 1,
+    context: Context = 2048,
+    llm: Llm = None,
+    interconnect: Interconnect = None,
+    settings: Settings = None,
+    as_json: Json = False,
 ) -> None:
     """Say where a cluster's power goes, from chips to the site's meter, and how fast a rack's draw swings."""
     from dcsim.llm.program import Shape
@@ -80,14 +92,19 @@ def power(
     if as_json:
         print_json(result)
     else:
-        from dcsim.report_explain import print_power
+        from dcsim.cli.report_explain import print_power
 
         print_power(result)
 
 
 def schedule(
-    topology: TopologyPath, batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0,
-    llm: Llm = None, settings: Settings = None, seed: Seed = 1,
+    topology: TopologyPath,
+    batch: Batch = 1,
+    context: Context = 2048,
+    prefill: Prefill = 0,
+    llm: Llm = None,
+    settings: Settings = None,
+    seed: Seed = 1,
     trace: Annotated[Path | None, typer.Option(help="Write a Perfetto timeline (.json.gz): chips and links as tracks.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -102,7 +119,7 @@ def schedule(
     if as_json:
         print_json(result)
     else:
-        from dcsim.report import print_schedule
+        from dcsim.cli.tables import print_schedule
 
         print_schedule(result)
     if trace:
@@ -135,6 +152,6 @@ def collective(
     if as_json:
         print_json(result)
     else:
-        from dcsim.report import print_collective
+        from dcsim.cli.tables import print_collective
 
         print_collective(result, form)

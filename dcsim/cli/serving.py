@@ -38,7 +38,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    topology: TopologyPath, workload: Workload = None, llm: Llm = None, interconnect: Interconnect = None,
+    topology: TopologyPath,
+    workload: Workload = None,
+    llm: Llm = None,
+    interconnect: Interconnect = None,
     settings: Settings = None,
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time, e.g. '10 min'.")] = None,
     rate_scale: Annotated[float | None, typer.Option(help="Let requests come this many times as fast.")] = None,
@@ -51,8 +54,13 @@ def run(
     from dcsim.study import scenario
 
     case = scenario.load(
-        topology, llm=llm, workload=workload, interconnect=interconnect, set=settings or [],
-        duration=duration, rate_scale=rate_scale,
+        topology,
+        llm=llm,
+        workload=workload,
+        interconnect=interconnect,
+        set=settings or [],
+        duration=duration,
+        rate_scale=rate_scale,
     )
     say_if_first_run()
     with progress_bar("serving", "requests") as progress:
@@ -60,7 +68,7 @@ def run(
     if as_json:
         print_json(result.summary)
     else:
-        from dcsim.report import print_run
+        from dcsim.cli.tables import print_run
 
         print_run(result)
     for key in result.meta["unread"]:
@@ -69,11 +77,15 @@ def run(
 
 
 def repeat(
-    topology: TopologyPath, workload: Workload = None, llm: Llm = None, interconnect: Interconnect = None,
+    topology: TopologyPath,
+    workload: Workload = None,
+    llm: Llm = None,
+    interconnect: Interconnect = None,
     settings: Settings = None,
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time.")] = None,
     seeds: Annotated[int, typer.Option(min=2, max=1000, help="How many seeds, from --seed on.")] = 5,
-    seed: Seed = 1, as_json: Json = False,
+    seed: Seed = 1,
+    as_json: Json = False,
 ) -> None:
     """Serve a random workload with several seeds and give each metric with its confidence interval."""
     from dcsim.study import repeat as study
@@ -85,14 +97,15 @@ def repeat(
     if as_json:
         print_json(result)
     else:
-        from dcsim.report import print_repeat
+        from dcsim.cli.tables import print_repeat
 
         print_repeat(result)
 
 
 def workload(
     name: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload file, or the name of one in the library.")],
-    settings: Settings = None, seed: Seed = 1,
+    settings: Settings = None,
+    seed: Seed = 1,
     figure: FigureFile = None,
     as_json: Json = False,
 ) -> None:
@@ -101,13 +114,13 @@ def workload(
 
     result = study.workload(name, seed, settings or [])
     if figure:
-        from dcsim.figures import arrivals
+        from dcsim.results.pictures import arrivals
 
         write_picture(arrivals(result["rate_over_time"]), figure)
     if as_json:
         print_json(result)
     else:
-        from dcsim.report import print_workload
+        from dcsim.cli.tables import print_workload
 
         print_workload(result)
 
@@ -126,9 +139,9 @@ def export(
     """
     import json
 
-    from dcsim import export as forms
-    from dcsim import records
     from dcsim.errors import SpecError
+    from dcsim.results import export as forms
+    from dcsim.results import records
 
     timeline = partial(forms.timeline, first=first, count=count)
     writers: dict[str, Callable[..., Any]] = {"vllm": forms.vllm_result, "perfetto": timeline}
@@ -146,8 +159,13 @@ def export(
 
 
 def capacity(
-    topology: TopologyPath, workload: Workload = None, llm: Llm = None, interconnect: Interconnect = None,
-    settings: Settings = None, seed: Seed = 1, as_json: Json = False,
+    topology: TopologyPath,
+    workload: Workload = None,
+    llm: Llm = None,
+    interconnect: Interconnect = None,
+    settings: Settings = None,
+    seed: Seed = 1,
+    as_json: Json = False,
 ) -> None:
     """Find the largest rate of requests that still meets the SLO's p99, and what limits it."""
     from dcsim.spec.load import load
@@ -160,7 +178,7 @@ def capacity(
     if as_json:
         print_json(result)
     else:
-        from dcsim.report import print_capacity
+        from dcsim.cli.tables import print_capacity
 
         print_capacity(result)
 
@@ -170,13 +188,13 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 8050,
 ) -> None:
     """Open the last run in a web page on this machine (needs the `dashboard` extra)."""
-    from dcsim import records
     from dcsim.errors import SpecError
-    from dcsim.library import dashboard_app
+    from dcsim.library import beside
+    from dcsim.results import records
 
     run_folder = folder or records.last_run(Path("runs"))
     records.open_run(run_folder)
-    app = dashboard_app()(run_folder)
+    app = beside("dashboard.app").make_app(run_folder)
     from werkzeug.serving import make_server  # comes with Dash
 
     try:

@@ -41,20 +41,23 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Test published claims and measurements: each simulated, compared and judged."""
-    from dcsim.study.validate.table import validate as run
+    from dcsim.library import beside
 
-    result = run(only or [], stored=not fresh, progress=say)
+    result = beside("validation.table").validate(only or [], stored=not fresh, progress=say)
     if as_json:
         print_json(result)
     else:
-        from dcsim.study.validate.page import table
-
-        typer.echo(table(result))
+        typer.echo(beside("validation.page").table(result))
 
 
 def explain(
-    topology: TopologyPath, batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, llm: Llm = None,
-    interconnect: Interconnect = None, settings: Settings = None,
+    topology: TopologyPath,
+    batch: Batch = 1,
+    context: Context = 2048,
+    prefill: Prefill = 0,
+    llm: Llm = None,
+    interconnect: Interconnect = None,
+    settings: Settings = None,
     metric: Annotated[str, typer.Option(help="iteration_s, tokens_per_s or energy_j.")] = "iteration_s",
     figure: FigureFile = None,
     as_json: Json = False,
@@ -72,11 +75,11 @@ def explain(
     if as_json:
         print_json(study.as_json(result))
     else:
-        from dcsim.report_explain import print_explanation
+        from dcsim.cli.report_explain import print_explanation
 
         print_explanation(result)
     if figure:
-        from dcsim.figures import tornado
+        from dcsim.results.pictures import tornado
 
         write_picture(tornado(study.as_json(result)), figure)
 
@@ -86,8 +89,13 @@ def sweep(
     set_range: Annotated[list[str], typer.Option(metavar="KEY=V,V", help="Values of a dotted key; repeat for a grid.")],
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show; default: a few.")] = None,
     zoom: Annotated[str, typer.Option(help="iteration: time one iteration; run: serve the workload.")] = "iteration",
-    batch: Batch = 1, context: Context = 2048, prefill: Prefill = 0, llm: Llm = None, interconnect: Interconnect = None,
-    settings: Settings = None, seed: Seed = 1,
+    batch: Batch = 1,
+    context: Context = 2048,
+    prefill: Prefill = 0,
+    llm: Llm = None,
+    interconnect: Interconnect = None,
+    settings: Settings = None,
+    seed: Seed = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes; the rows do not depend on it.")] = 1,
     csv: Annotated[Path | None, typer.Option(help="Write all metrics as CSV.")] = None,
     as_json: Json = False,
@@ -103,7 +111,7 @@ def sweep(
     with progress_bar("sweeping", "points") as progress:
         rows = study.sweep(case, ranges, jobs, progress)
     if csv:
-        from dcsim.report_explain import write_csv
+        from dcsim.cli.report_explain import write_csv
 
         write_csv(rows, csv)
         say(f"written: {csv}")
@@ -111,7 +119,7 @@ def sweep(
     if as_json:
         print_json(rows if not metric else shown)
     else:
-        from dcsim.report_explain import print_rows
+        from dcsim.cli.report_explain import print_rows
 
         print_rows(shown)
 
@@ -123,21 +131,26 @@ def cost(
     as_json: Json = False,
 ) -> None:
     """Say what a saved run's tokens cost: chips bought, at what they cost to build, or rented."""
-    from dcsim import records
     from dcsim.economics.run_cost import run_cost
+    from dcsim.results import records
 
     result = run_cost(records.open_run(folder or records.last_run(Path("runs"))), prices, rent)
     if as_json:
         print_json(result)
     else:
-        from dcsim.report_explain import print_cost
+        from dcsim.cli.report_explain import print_cost
 
         print_cost(result)
 
 
 def plan(
-    topology: TopologyPath, tokens_per_s: Rate, tokens_per_s_per_user: Speed, context: Context = 2048, llm: Llm = None,
-    interconnect: Interconnect = None, settings: Settings = None,
+    topology: TopologyPath,
+    tokens_per_s: Rate,
+    tokens_per_s_per_user: Speed,
+    context: Context = 2048,
+    llm: Llm = None,
+    interconnect: Interconnect = None,
+    settings: Settings = None,
     prices: Annotated[str, typer.Option(help="Price file, or its name in topologies/prices.")] = "chiplet-cloud",
     as_json: Json = False,
 ) -> None:
@@ -147,10 +160,11 @@ def plan(
 
     resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
     result = study.plan(
-        resolved, tokens_per_s=tokens_per_s, tokens_per_s_per_user=tokens_per_s_per_user, context=context, prices=prices)
+        resolved, tokens_per_s=tokens_per_s, tokens_per_s_per_user=tokens_per_s_per_user, context=context, prices=prices
+    )
     if as_json:
         print_json(result)
     else:
-        from dcsim.report_explain import print_plan
+        from dcsim.cli.report_explain import print_plan
 
         print_plan(result)

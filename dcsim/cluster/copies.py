@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.cluster.rows import PS_PER_S
 from dcsim.fabric.graph import Fabric
 from dcsim.fabric.routes import minimal_paths
 from dcsim.network.wires import Wires
-from dcsim.records import Table
+from dcsim.results.records import Table
+from dcsim.units import PS_PER_S
 
 Ways = tuple[NDArray[np.int64], NDArray[np.int64]]  # offsets by message, links
 
@@ -44,20 +44,35 @@ class Copies:
 
         first, links = self._between(source, target)
         wires = self.wires
-        return int(send(
-            first, links, self.token_bytes, tokens, wires.piece_bytes, wires.piece_fs, wires.hop_ps, wires.ends_ps, now,
-            self._free, self._held, self._carried,
-        ))
+        return int(
+            send(
+                first,
+                links,
+                self.token_bytes,
+                tokens,
+                wires.piece_bytes,
+                wires.piece_fs,
+                wires.hop_ps,
+                wires.ends_ps,
+                now,
+                self._free,
+                self._held,
+                self._carried,
+            )
+        )
 
     def table(self) -> Table:
         """The links that carried copies, in the form of `records.TABLES["kv_links"]`."""
         used = np.flatnonzero(self._carried)
         fabric = self.fabric
         return {
-            "link": used, "source": fabric.link_source[used].astype(np.int64),
+            "link": used,
+            "source": fabric.link_source[used].astype(np.int64),
             "target": fabric.link_target[used].astype(np.int64),
             "link_class": np.array(fabric.link_classes, "U")[fabric.link_class[used]],
-            "carried_bytes": self._carried[used], "held_s": self._held[used] / PS_PER_S, "free_s": self._free[used] / PS_PER_S,
+            "carried_bytes": self._carried[used],
+            "held_s": self._held[used] / PS_PER_S,
+            "free_s": self._free[used] / PS_PER_S,
         }
 
     def _between(self, source: int, target: int) -> Ways:

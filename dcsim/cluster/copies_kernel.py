@@ -9,8 +9,18 @@ from numba import njit
 
 @njit(cache=True)
 def send(
-    first: Any, links: Any, sizes: Any, tokens: int, piece_bytes: int, piece_fs: Any, hop_ps: Any, ends_ps: int, now: int,
-    free: Any, held: Any, carried: Any,
+    first: Any,
+    links: Any,
+    sizes: Any,
+    tokens: int,
+    piece_bytes: int,
+    piece_fs: Any,
+    hop_ps: Any,
+    ends_ps: int,
+    now: int,
+    free: Any,
+    held: Any,
+    carried: Any,
 ) -> int:
     """Send messages at once, message m of `sizes[m] * tokens` bytes over `links[first[m]:first[m + 1]]`; when all are there.
 

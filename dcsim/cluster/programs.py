@@ -42,8 +42,12 @@ class Round:
         if self.last is None:
             return other
         return Round(
-            max(self.latency_ps, other.latency_ps), self.occupancy_ps + other.occupancy_ps,
-            self.energy_j + other.energy_j, self.alone_ps or other.alone_ps, self.first, other.last,
+            max(self.latency_ps, other.latency_ps),
+            self.occupancy_ps + other.occupancy_ps,
+            self.energy_j + other.energy_j,
+            self.alone_ps or other.alone_ps,
+            self.first,
+            other.last,
             self.switches + (self.last != other.first) + other.switches,
         )
 
@@ -159,15 +163,22 @@ def combine(rounds: Iterable[Round]) -> Round:
 
 
 def _round(
-    shape: Shape, times: Sequence[IterationTime], count: int = 1, extra_ps: int = 0,
+    shape: Shape,
+    times: Sequence[IterationTime],
+    count: int = 1,
+    extra_ps: int = 0,
     alone: Sequence[IterationTime] = (),
 ) -> Round:
     """`count` micro-batches of one shape, each `extra_ps` later than the network says."""
     single = alone or times
     draws = [
         Round(
-            time.latency_ps + extra_ps, count * time.occupancy_ps, count * time.energy_j,
-            single[i % len(single)].latency_ps + extra_ps if alone else 0, shape, shape,
+            time.latency_ps + extra_ps,
+            count * time.occupancy_ps,
+            count * time.energy_j,
+            single[i % len(single)].latency_ps + extra_ps if alone else 0,
+            shape,
+            shape,
         )
         for i, time in enumerate(times)
     ]
@@ -178,7 +189,12 @@ def _mean(draws: list[Round]) -> Round:
     """Rounds of the same programs with their mean as what to expect."""
     n, one = len(draws), draws[0]
     return Round(
-        sum(d.latency_ps for d in draws) // n, sum(d.occupancy_ps for d in draws) // n,
-        sum(d.energy_j for d in draws) / n, sum(d.alone_ps for d in draws) // n,
-        one.first, one.last, one.switches, tuple(draws),
+        sum(d.latency_ps for d in draws) // n,
+        sum(d.occupancy_ps for d in draws) // n,
+        sum(d.energy_j for d in draws) / n,
+        sum(d.alone_ps for d in draws) // n,
+        one.first,
+        one.last,
+        one.switches,
+        tuple(draws),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dcsim.records import IN_FLIGHT
+from dcsim.results.records import IN_FLIGHT
 
 UNSET = -1  # a time that has not come
 

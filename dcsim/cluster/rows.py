@@ -8,20 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.cluster.request import UNSET
-from dcsim.records import TABLES, Table
+from dcsim.results.records import TABLES, Table
+from dcsim.units import PS_PER_S
 
-PS_PER_S = 1_000_000_000_000
 COUNTS = ("request", "prompt_tokens", "output_tokens", "tokens_out", "reused_tokens", "replays", "host", "replica")
+# What a request's time is spent on or waiting for; doubling the named thing shortens it.
+LIMITS = (
+    "host",
+    "kv_memory",
+    "sequence_slots",
+    "batch",
+    "prefill",
+    "pipeline",
+    "power_cap",
+    "iteration_latency",
+    "program_switch",
+    "kv_transfer",
+    "fault",
+)
 TIMES = ("arrival", "ready", "admitted", "first_token", "finished")
 
 
-def to_ps(seconds: float) -> int:
-    """Seconds to the nearest picosecond."""
-    return round(seconds * PS_PER_S)
-
-
 def request_rows(
-    counts: NDArray[np.int64], times: NDArray[np.int64], klass: NDArray[Any], status: NDArray[Any],
+    counts: NDArray[np.int64],
+    times: NDArray[np.int64],
+    klass: NDArray[Any],
+    status: NDArray[Any],
     reason: NDArray[Any],
 ) -> Table:
     """Rows from `counts[COUNTS, row]` and `times[TIMES, row]` in picoseconds; the others are texts by row."""
@@ -34,8 +46,11 @@ def request_rows(
     rows: dict[str, NDArray[Any]] = dict(zip(COUNTS, counts, strict=True))
     rows |= {f"{name}_s": _seconds(column) for name, column in zip(TIMES, times, strict=True)}
     rows |= {
-        "klass": klass, "status": status, "reason": reason,
-        "ttft_s": np.where(first == UNSET, np.nan, (first - arrival) / PS_PER_S), "tpot_s": tpot,
+        "klass": klass,
+        "status": status,
+        "reason": reason,
+        "ttft_s": np.where(first == UNSET, np.nan, (first - arrival) / PS_PER_S),
+        "tpot_s": tpot,
         "e2e_s": np.where(is_finished, (finished - arrival) / PS_PER_S, np.nan),
     }
     return {column.name: rows[column.name] for column in TABLES["requests"]}
@@ -57,8 +72,12 @@ def round_rows(rows: list[tuple[int, ...]]) -> Table:
     """The rounds table from (replica, start ps, end ps, rounds, decoding, chunks)."""
     columns = np.array(rows, np.int64).reshape(-1, 6).T
     return {
-        "replica": columns[0], "start_s": columns[1] / PS_PER_S, "end_s": columns[2] / PS_PER_S, "rounds": columns[3],
-        "decoding": columns[4], "chunks": columns[5],
+        "replica": columns[0],
+        "start_s": columns[1] / PS_PER_S,
+        "end_s": columns[2] / PS_PER_S,
+        "rounds": columns[3],
+        "decoding": columns[4],
+        "chunks": columns[5],
     }
 
 

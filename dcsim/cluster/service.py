@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from dcsim.cluster.chain import work_limits
-from dcsim.cluster.faults import fault_rows
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.rack import Racks, chips_per_rack
-from dcsim.cluster.rows import PS_PER_S
 from dcsim.cluster.setup import ReplicaPower
+from dcsim.cluster.simpy.faults import fault_rows
 from dcsim.fabric.graph import Fabric
-from dcsim.records import Table, TableWriter
+from dcsim.power.chain import work_limits
+from dcsim.power.rack import Racks, chips_per_rack
+from dcsim.results.records import Table, TableWriter
 from dcsim.spec.topology import Topology
+from dcsim.units import PS_PER_S
 from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
 
@@ -35,9 +35,18 @@ class ServiceResult:
 
 
 def serve(
-    spec: Topology, fabric: Fabric, placement: Placement, programs: Programs, requests: Traffic,
-    *, skip: bool = True, seed: int = 1, rows: TableWriter | None = None, progress: Callable[[int], None] | None = None,
-    compiled: bool = True, record_rounds: bool = False,
+    spec: Topology,
+    fabric: Fabric,
+    placement: Placement,
+    programs: Programs,
+    requests: Traffic,
+    *,
+    skip: bool = True,
+    seed: int = 1,
+    rows: TableWriter | None = None,
+    progress: Callable[[int], None] | None = None,
+    compiled: bool = True,
+    record_rounds: bool = False,
 ) -> ServiceResult:
     """Serve every request, or those that are done `serving.drain` after the last arrival.
 
@@ -50,11 +59,21 @@ def serve(
     traffic, names, priorities = _classes(spec, requests)
     if compiled and not record_rounds and not isinstance(traffic, ClosedLoop) and is_plain(spec, programs):
         return _serve_plain(spec, fabric, placement, programs, traffic, names, priorities, rows, skip, progress)
-    from dcsim.cluster.detailed import Detailed
+    from dcsim.cluster.simpy.run import Detailed
 
     run = Detailed(
-        spec, fabric, placement, programs, traffic, names, priorities, rows, skip=skip, seed=seed,
-        record_rounds=record_rounds, progress=progress,
+        spec,
+        fabric,
+        placement,
+        programs,
+        traffic,
+        names,
+        priorities,
+        rows,
+        skip=skip,
+        seed=seed,
+        record_rounds=record_rounds,
+        progress=progress,
     )
     tables, end, concurrency, availability = run.run()
     return ServiceResult(tables, end / PS_PER_S, concurrency, availability)
@@ -64,18 +83,30 @@ def is_plain(spec: Topology, programs: Programs) -> bool:
     """Whether nothing asked for is beyond `pool` (closed loops apart)."""
     serving = spec.serving
     special = (
-        serving.speculation or serving.prefill_replicas or serving.patience_s or serving.timeout_s or programs.drawn
+        serving.speculation
+        or serving.prefill_replicas
+        or serving.patience_s
+        or serving.timeout_s
+        or programs.drawn
         or spec.faults.any
     )
     return not special
 
 
 def _serve_plain(
-    spec: Topology, fabric: Fabric, placement: Placement, programs: Programs, blocks: Iterator[Requests],
-    names: tuple[str, ...], priorities: tuple[int, ...], rows: TableWriter, skip: bool, progress: Callable[[int], None] | None,
+    spec: Topology,
+    fabric: Fabric,
+    placement: Placement,
+    programs: Programs,
+    blocks: Iterator[Requests],
+    names: tuple[str, ...],
+    priorities: tuple[int, ...],
+    rows: TableWriter,
+    skip: bool,
+    progress: Callable[[int], None] | None,
 ) -> ServiceResult:
     """The compiled pool, from one block of arrivals or samples of power to the next."""
-    from dcsim.cluster.pool import Pool
+    from dcsim.cluster.fast.pool import Pool
 
     chips_in = chips_per_rack(fabric, placement.replica_chips)
     power, chips = spec.chip.power, placement.replica_chips

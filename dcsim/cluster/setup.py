@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dcsim.cluster.decoding import Growth
 from dcsim.cluster.programs import Programs
+from dcsim.cluster.simpy.decoding import Growth
 from dcsim.spec.topology import ServingSpec
 
 

@@ -72,9 +72,7 @@ def count_parts(fabric: Any, node: Any) -> Parts:
     )
 
 
-def bill(
-    parts: Parts, spec: Spec, prices: TcoPrices, basis: Basis, figures: Mapping[Path_, Figure] | None = None
-) -> list[Line]:
+def bill(parts: Parts, spec: Spec, prices: TcoPrices, basis: Basis, figures: Mapping[Path_, Figure] | None = None) -> list[Line]:
     """Price every part. Only chips differ between the bases: their maker too buys servers, switches and cables.
 
     `figures` gives kind and source by path, prices under `price`; where it is silent a line says "not stated".
@@ -89,9 +87,7 @@ def bill(
         ("adapter", parts.adapters, prices.adapter_usd, ("price", "adapter")),
         ("cable", parts.cables, prices.cable_usd, ("price", "cable")),
     ]
-    return [
-        Line(item, count, unit_usd, *_provenance(figures or {}, path)) for item, count, unit_usd, path in rows if count
-    ]
+    return [Line(item, count, unit_usd, *_provenance(figures or {}, path)) for item, count, unit_usd, path in rows if count]
 
 
 def _provenance(figures: Mapping[Path_, Figure], path: Path_) -> tuple[str, str]:

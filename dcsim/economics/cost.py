@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dcsim.economics.bill import Basis, Line, Parts, Spec, bill, peak_power_w, total_usd
-from dcsim.economics.sensitivity import Bar, parameters_of, put, tornado
 from dcsim.economics.tco import HOURS_PER_YEAR, tco, years
+from dcsim.results.sensitivity import Bar, parameters_of, put, tornado
 from dcsim.spec.document import Figure, Path_
 from dcsim.spec.price import RentPrices, TcoPrices
 
@@ -38,7 +38,11 @@ class Cost:
 
 
 def owned_cost(
-    summary: Mapping[str, Any], parts: Parts, spec: Spec, prices: TcoPrices, basis: Basis,
+    summary: Mapping[str, Any],
+    parts: Parts,
+    spec: Spec,
+    prices: TcoPrices,
+    basis: Basis,
     figures: Mapping[Path_, Figure] | None = None,
 ) -> Cost:
     """Cost of a run on parts that are owned: bill and power into the TCO model, over the tokens of a life like the run.
@@ -54,9 +58,16 @@ def owned_cost(
     rate, speed = summary["output_tokens_per_s"], summary["tokens_per_s_per_user_p50"]
     terms = {name: usd_per_mtoken(usd / hours, rate) for name, usd in life.terms().items()} if rate else {}
     return Cost(
-        basis, life.total_usd / hours, sum(terms.values()) if rate else None, terms, capital_usd,
-        capital_usd / speed if speed else None, capital_usd / rate if rate else None, rate,
-        summary["concurrency_mean"], tuple(lines),
+        basis,
+        life.total_usd / hours,
+        sum(terms.values()) if rate else None,
+        terms,
+        capital_usd,
+        capital_usd / speed if speed else None,
+        capital_usd / rate if rate else None,
+        rate,
+        summary["concurrency_mean"],
+        tuple(lines),
     )
 
 
@@ -74,8 +85,14 @@ def usd_per_mtoken(usd_per_h: float, tokens_per_s: float) -> float:
 
 
 def cost_tornado(
-    summary: Mapping[str, Any], parts: Parts, spec: Spec, prices: TcoPrices, basis: Basis,
-    figures: Mapping[Path_, Figure], *, over_range: bool = False,
+    summary: Mapping[str, Any],
+    parts: Parts,
+    spec: Spec,
+    prices: TcoPrices,
+    basis: Basis,
+    figures: Mapping[Path_, Figure],
+    *,
+    over_range: bool = False,
 ) -> list[Bar]:
     """How far `usd_per_mtoken` of a run moves with each figure of prices and peak power; widest first.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from dcsim.economics.bill import Basis, Parts
 from dcsim.economics.cost import Cost, cost_tornado, owned_cost, rented_cost
 from dcsim.errors import RunStoreError
-from dcsim.records import Run
+from dcsim.results.records import Run
 from dcsim.spec.document import Figure, Path_
 from dcsim.spec.price import RentPrices, TcoPrices, read_prices
 
@@ -46,9 +46,7 @@ def _figures(stated: Mapping[str, Mapping[str, str]]) -> dict[Path_, Figure]:
     return {tuple(key.split(".")): Figure(None, said["kind"], said["source"], ()) for key, said in stated.items()}
 
 
-def _sensitivities(
-    run: Run, parts: Parts, tco: TcoPrices, basis: Basis, figures: Mapping[Path_, Figure]
-) -> list[dict[str, Any]]:
+def _sensitivities(run: Run, parts: Parts, tco: TcoPrices, basis: Basis, figures: Mapping[Path_, Figure]) -> list[dict[str, Any]]:
     """The widest bars of USD per million tokens, each figure a tenth lower and higher."""
     bars = cost_tornado(run.summary, parts, run.spec, tco, basis, figures)
     return [{**asdict(bar), "elasticity": bar.elasticity} for bar in bars[:BARS]]

@@ -60,8 +60,13 @@ def interest_usd(principal_usd: float, interest_fraction: float, life_y: float) 
 
 
 def tco(
-    peak_w: float, server_usd: float, prices: TcoPrices, *, average_power_fraction: float | None = None,
-    pue: float | None = None, life_y: float | None = None,
+    peak_w: float,
+    server_usd: float,
+    prices: TcoPrices,
+    *,
+    average_power_fraction: float | None = None,
+    pue: float | None = None,
+    life_y: float | None = None,
 ) -> Tco:
     """Cost over the life of servers that draw at most `peak_w` at the wall and cost `server_usd` to get.
 
@@ -99,6 +104,7 @@ def break_even_life_y(
 
     `worth_usd_per_h` is what the servers earn, or the rent they save. Infinite if `life_max_y` does not suffice.
     """
+
     def too_short(life_y: float) -> bool:
         return owned_usd_per_h(peak_w, server_usd, prices, life_y) > worth_usd_per_h
 

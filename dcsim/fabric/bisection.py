@@ -77,9 +77,7 @@ def _improved(fabric: Fabric, side: Side, link_width: NDArray[np.float64]) -> Si
     return side
 
 
-def _improved_by(
-    fabric: Fabric, side: Side, link_width: NDArray[np.float64], label: NDArray[np.integer]
-) -> Side:
+def _improved_by(fabric: Fabric, side: Side, link_width: NDArray[np.float64], label: NDArray[np.integer]) -> Side:
     """Improve with units that are the chips of one label on one side, spare ones apart; a switch is its own unit."""
     from dcsim.fabric import bisection_kernel as kernel
 

@@ -25,9 +25,7 @@ def torus(dims: tuple[int, ...] | list[int], cable_m: float = 1.0) -> Fabric:
         if length > 1:
             ahead = np.roll(grid, -1, axis)
             keep = np.ones(dims, bool) if length > 2 else np.indices(dims)[axis] == 0
-            cables += [
-                (int(a), int(b), "local", cable_m) for a, b in zip(grid[keep], ahead[keep], strict=True)
-            ]
+            cables += [(int(a), int(b), "local", cable_m) for a, b in zip(grid[keep], ahead[keep], strict=True)]
     return from_cables("torus", count, cables, node_of=np.arange(count), rack_of=np.zeros(count))
 
 

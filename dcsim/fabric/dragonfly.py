@@ -44,20 +44,14 @@ def lpu_dragonfly(
     spares = spare_nodes_per_rack if racks else 0
     count = racks * nodes_per_rack if racks else nodes
     if count < 1 or spares >= nodes_per_rack:
-        raise FabricError(
-            f"lpu_dragonfly needs a node that computes, got {count} nodes, {spares} of each rack spare"
-        )
+        raise FabricError(f"lpu_dragonfly needs a node that computes, got {count} nodes, {spares} of each rack spare")
     if chips_per_node - 1 > local_ports:
-        raise FabricError(
-            f"a node of {chips_per_node} chips needs {chips_per_node - 1} local ports a chip, not {local_ports}"
-        )
+        raise FabricError(f"a node of {chips_per_node} chips needs {chips_per_node - 1} local ports a chip, not {local_ports}")
     node_ports = chips_per_node * global_ports
     rack_of_node = np.arange(count) // nodes_per_rack
     small = count <= node_ports + 1
     links = _node_links(np.arange(count) if small else rack_of_node, node_ports)
-    cables = _local_cables(count, chips_per_node, floor) + _node_cables(
-        links, rack_of_node, chips_per_node, floor
-    )
+    cables = _local_cables(count, chips_per_node, floor) + _node_cables(links, rack_of_node, chips_per_node, floor)
     node_of = np.repeat(np.arange(count), chips_per_node)
     return from_cables(
         "lpu_dragonfly",
@@ -85,10 +79,7 @@ def dragonfly(p: int, a: int, h: int, groups: int = 0, floor: Floor | None = Non
     members = [np.arange(a) + group * a for group in range(groups)]
     cables: list[Cable] = [(chip, chips + chip // p, "adapter", floor.rack_cable_m) for chip in range(chips)]
     for routers_of_group in members:
-        cables += [
-            (chips + int(i), chips + int(j), "local", floor.rack_cable_m)
-            for i, j in combinations(routers_of_group, 2)
-        ]
+        cables += [(chips + int(i), chips + int(j), "local", floor.rack_cable_m) for i, j in combinations(routers_of_group, 2)]
     for i, j in _between_groups(spread_links([a * h] * groups), members, in_blocks=groups == a * h + 1):
         cables.append((chips + i, chips + j, "global", floor.cable_m(i // a, j // a, groups)))
     group_of = np.concatenate([np.arange(chips) // (p * a), np.arange(routers) // a])
@@ -122,15 +113,11 @@ def _node_links(group_of_node: np.ndarray, node_ports: int) -> list[tuple[int, i
     inside = [(int(a), int(b)) for nodes in members for a, b in combinations(nodes, 2) for _ in range(each)]
     ports = [len(nodes) * (node_ports - each * (len(nodes) - 1)) for nodes in members]
     if ports[0] < groups - 1:
-        raise FabricError(
-            f"{groups} groups need {groups - 1} ports out of each, there are {max(ports[0], 0)}"
-        )
+        raise FabricError(f"{groups} groups need {groups - 1} ports out of each, there are {max(ports[0], 0)}")
     return inside + _between_groups(spread_links(ports), members)
 
 
-def _between_groups(
-    pairs: list[tuple[int, int]], members: list[np.ndarray], in_blocks: bool = False
-) -> list[tuple[int, int]]:
+def _between_groups(pairs: list[tuple[int, int]], members: list[np.ndarray], in_blocks: bool = False) -> list[tuple[int, int]]:
     """The nodes at both ends of each cable between groups.
 
     A group's cables are taken peer by peer, counted from its own number up, and dealt to its nodes in turn: the
@@ -158,9 +145,7 @@ def _local_cables(nodes: int, chips: int, floor: Floor) -> list[Cable]:
     ]
 
 
-def _node_cables(
-    links: list[tuple[int, int]], rack_of_node: np.ndarray, chips: int, floor: Floor
-) -> list[Cable]:
+def _node_cables(links: list[tuple[int, int]], rack_of_node: np.ndarray, chips: int, floor: Floor) -> list[Cable]:
     """Chips take a node's cables in turn, so none uses more than its global ports."""
     racks = int(rack_of_node[-1]) + 1
     rack = rack_of_node.tolist()

@@ -63,10 +63,17 @@ def subgraph(fabric: Fabric, vertices: NDArray[np.integer[Any]]) -> tuple[Fabric
     position[links] = np.arange(len(links), dtype=np.int32)
     chips = vertices[vertices < fabric.chip_count]
     return Fabric(
-        kind=fabric.kind, chip_count=len(chips), vertex_count=len(vertices),
-        node_of=fabric.node_of[vertices], rack_of=fabric.rack_of[vertices], group_of=fabric.group_of[vertices],
-        chip_active=fabric.chip_active[chips], link_source=source, link_target=target[order],
-        link_class=fabric.link_class[links], link_length_m=fabric.link_length_m[links],
+        kind=fabric.kind,
+        chip_count=len(chips),
+        vertex_count=len(vertices),
+        node_of=fabric.node_of[vertices],
+        rack_of=fabric.rack_of[vertices],
+        group_of=fabric.group_of[vertices],
+        chip_active=fabric.chip_active[chips],
+        link_source=source,
+        link_target=target[order],
+        link_class=fabric.link_class[links],
+        link_length_m=fabric.link_length_m[links],
         reverse=position[fabric.reverse[links]],
         first_link=np.searchsorted(source, np.arange(len(vertices) + 1)).astype(np.int32),
         link_classes=fabric.link_classes,
@@ -104,11 +111,17 @@ def from_cables(
 
     source = source[order]
     return Fabric(
-        kind=kind, chip_count=chip_count, vertex_count=count,
-        node_of=labels(node_of), rack_of=labels(rack_of), group_of=labels(group_of),
+        kind=kind,
+        chip_count=chip_count,
+        vertex_count=count,
+        node_of=labels(node_of),
+        rack_of=labels(rack_of),
+        group_of=labels(group_of),
         chip_active=np.ones(chip_count, np.bool_) if chip_active is None else np.asarray(chip_active, np.bool_),
-        link_source=source, link_target=target[order],
-        link_class=np.concatenate([cls, cls])[order], link_length_m=np.concatenate([length, length])[order],
+        link_source=source,
+        link_target=target[order],
+        link_class=np.concatenate([cls, cls])[order],
+        link_length_m=np.concatenate([length, length])[order],
         reverse=position[other[order]].astype(np.int32),
         first_link=np.searchsorted(source, np.arange(count + 1)).astype(np.int32),
         link_classes=classes,

@@ -78,9 +78,7 @@ def link_bandwidths(fabric: Fabric, bandwidth_by_class: Mapping[str, float]) -> 
 def cable_counts(fabric: Fabric) -> tuple[tuple[str, float, int], ...]:
     """Cables by class and length (to the centimetre), sorted."""
     once = np.arange(fabric.link_count) < fabric.reverse
-    pairs = np.stack([fabric.link_class[once], np.round(fabric.link_length_m[once] * 100)], 1).astype(
-        np.int64
-    )
+    pairs = np.stack([fabric.link_class[once], np.round(fabric.link_length_m[once] * 100)], 1).astype(np.int64)
     kinds, counts = np.unique(pairs, axis=0, return_counts=True)
     return tuple(
         (fabric.link_classes[name], length / 100, count)

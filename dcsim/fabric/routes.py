@@ -48,9 +48,7 @@ def hop_totals(fabric: Fabric, up: Up = None) -> HopTotals:
     from dcsim.fabric import routes_kernel as kernel
 
     ends = np.flatnonzero(fabric.chip_active).astype(np.int32)
-    total, longest, reached = kernel.hop_totals(
-        fabric.first_link, fabric.link_target, _up(fabric, up), forwards(fabric), ends
-    )
+    total, longest, reached = kernel.hop_totals(fabric.first_link, fabric.link_target, _up(fabric, up), forwards(fabric), ends)
     pairs = len(ends) * (len(ends) - 1)
     if reached < pairs:
         raise FabricError(f"{pairs - reached} of {pairs} ordered pairs of chips cannot reach each other")
@@ -75,9 +73,7 @@ def next_hops(fabric: Fabric, target: int, up: Up = None) -> tuple[NDArray[np.in
     from dcsim.fabric import routes_kernel as kernel
 
     distance = distances_to(fabric, target, up)
-    offsets, links = kernel.next_hops(
-        fabric.first_link, fabric.link_target, _up(fabric, up), forwards(fabric), distance
-    )
+    offsets, links = kernel.next_hops(fabric.first_link, fabric.link_target, _up(fabric, up), forwards(fabric), distance)
     return offsets, links
 
 
@@ -85,9 +81,7 @@ def _up(fabric: Fabric, up: Up) -> NDArray[np.bool_]:
     return np.ones(fabric.link_count, np.bool_) if up is None else up
 
 
-def _paths(
-    fabric: Fabric, vertex: int, target: int, distance: NDArray[np.int16], open_to: NDArray[np.bool_]
-) -> Iterator[Path]:
+def _paths(fabric: Fabric, vertex: int, target: int, distance: NDArray[np.int16], open_to: NDArray[np.bool_]) -> Iterator[Path]:
     """All shortest paths over links that may be taken, in the order of their links."""
     if vertex == target:
         yield ()

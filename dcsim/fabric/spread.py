@@ -55,7 +55,5 @@ def _ring(count: int, distance: int) -> list[tuple[int, int]]:
     rings = gcd(count, distance)
     pairs = 1 if 2 * distance == count else count // rings
     return [
-        ((start + i * distance) % count, (start + (i + 1) * distance) % count)
-        for start in range(rings)
-        for i in range(pairs)
+        ((start + i * distance) % count, (start + (i + 1) * distance) % count) for start in range(rings) for i in range(pairs)
     ]

@@ -36,16 +36,12 @@ def leaf_spine(
     chips = np.arange(endpoints)
     leaf = _renumbered((chips // rails // leaf_ports_down) * rails + chips % rails)
     leaves = int(leaf.max()) + 1
-    cables: list[Cable] = [
-        (e, endpoints + int(leaf[e]), "adapter", floor.rack_cable_m) for e in range(endpoints)
-    ]
+    cables: list[Cable] = [(e, endpoints + int(leaf[e]), "adapter", floor.rack_cable_m) for e in range(endpoints)]
     if leaves > 1:
         for i in range(leaves):
             length = floor.cable_m(i, leaves, leaves + 1)
             cables += [
-                (endpoints + i, endpoints + leaves + k, "fabric", length)
-                for k in range(spines)
-                for _ in range(links_per_spine)
+                (endpoints + i, endpoints + leaves + k, "fabric", length) for k in range(spines) for _ in range(links_per_spine)
             ]
     upper = spines if leaves > 1 else 0
     return _tree("leaf_spine", leaf, cables, np.full(upper, -1), np.full(leaves + upper, -1))
@@ -69,16 +65,12 @@ def fat_tree(
     up = int(radix / (1 + oversubscription))
     down = min(radix - up, int(up * oversubscription))
     if endpoints < 1 or up < 1 or oversubscription < 1 or levels not in (2, 3):
-        raise FabricError(
-            f"no fat tree of {endpoints} chips, radix {radix}, {levels} levels, {oversubscription} to 1"
-        )
+        raise FabricError(f"no fat tree of {endpoints} chips, radix {radix}, {levels} levels, {oversubscription} to 1")
     leaf = np.arange(endpoints) // down
     leaves = int(leaf[-1]) + 1
     limit = radix if levels == 2 else radix * (radix // 2)
     if leaves > limit:
-        raise FabricError(
-            f"{endpoints} chips need {leaves} leaves; {levels} levels of radix {radix} join {limit}"
-        )
+        raise FabricError(f"{endpoints} chips need {leaves} leaves; {levels} levels of radix {radix} join {limit}")
     if levels == 2:
         spines = _fewest(up, leaves * up, radix)
         return replace(leaf_spine(endpoints, down, spines, up // spines, floor=floor), kind="fat_tree")
@@ -91,9 +83,7 @@ def _three_tiers(leaf: np.ndarray, radix: int, up: int, floor: Floor) -> Fabric:
     planes = _fewest(half, pods * half, radix)  # cores of one plane
     first_upper = endpoints + leaves
     first_core = first_upper + pods * up
-    cables: list[Cable] = [
-        (e, endpoints + int(leaf[e]), "adapter", floor.rack_cable_m) for e in range(endpoints)
-    ]
+    cables: list[Cable] = [(e, endpoints + int(leaf[e]), "adapter", floor.rack_cable_m) for e in range(endpoints)]
     for i in range(leaves):
         pod = i // half
         length = floor.cable_m(i, min(pod * half + half // 2, leaves - 1), leaves)
@@ -116,9 +106,7 @@ def _fewest(multiple: int, links: int, radix: int) -> int:
     return next(n for n in range(1, multiple + 1) if multiple % n == 0 and n * radix >= links)
 
 
-def _tree(
-    kind: str, leaf: np.ndarray, cables: list[Cable], upper_rack: np.ndarray, group: np.ndarray
-) -> Fabric:
+def _tree(kind: str, leaf: np.ndarray, cables: list[Cable], upper_rack: np.ndarray, group: np.ndarray) -> Fabric:
     chips, leaves = len(leaf), int(leaf.max()) + 1
     switches = leaves + len(upper_rack)
     return from_cables(

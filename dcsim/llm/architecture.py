@@ -60,8 +60,11 @@ def block_parameters(llm: LlmSpec, kind: str) -> int:
     positions = llm.positions + (llm.encoder_tokens if llm.encoder_layers and llm.layers else 0)
     return {
         EMBEDDING: (llm.vocab + positions) * d,
-        ATTENTION: attention, CROSS_ATTENTION: attention, ENCODER_ATTENTION: attention,
-        FEED_FORWARD: feed_forward, ENCODER_FEED_FORWARD: feed_forward,
+        ATTENTION: attention,
+        CROSS_ATTENTION: attention,
+        ENCODER_ATTENTION: attention,
+        FEED_FORWARD: feed_forward,
+        ENCODER_FEED_FORWARD: feed_forward,
         PARALLEL_LAYER: attention + feed_forward - d,  # one norm serves both
         HEAD: llm.vocab * d + d,
     }[kind]

@@ -80,8 +80,7 @@ Step = Operation | Collective
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The steps of one block. Equal blocks of a program are the same object, so that each is compiled once.
-    """
+    """The steps of one block. Equal blocks of a program are the same object, so that each is compiled once."""
 
     kind: str
     steps: tuple[Step, ...]
@@ -124,9 +123,7 @@ def build_block(plan: Plan, kind: str, scattered: bool = False) -> Block:
         arch.ENCODER_FEED_FORWARD: _feed_forward,
         arch.PARALLEL_LAYER: _parallel_layer,
     }
-    rows = (
-        encoder_rows(plan) if kind in (arch.ENCODER_ATTENTION, arch.ENCODER_FEED_FORWARD) else plan.shape.rows
-    )
+    rows = encoder_rows(plan) if kind in (arch.ENCODER_ATTENTION, arch.ENCODER_FEED_FORWARD) else plan.shape.rows
     if not rows:
         return Block(kind, ())
     steps = makers[kind](plan, rows)
@@ -175,10 +172,15 @@ def _operation(plan: Plan, name: str, works: list[Work]) -> Operation:
     attention = works[0].part == "attention"
     none = (0,) * len(works)
     return Operation(
-        name, works[0].part,
-        tuple(costs[work].first_cycles for work in works), tuple(costs[work].last_cycles for work in works),
-        works[0].rows, max(cost.lead_rows for cost in costs.values()),
-        tuple(work.flop for work in works), none if attention else stored, stored if attention else none,
+        name,
+        works[0].part,
+        tuple(costs[work].first_cycles for work in works),
+        tuple(costs[work].last_cycles for work in works),
+        works[0].rows,
+        max(cost.lead_rows for cost in costs.values()),
+        tuple(work.flop for work in works),
+        none if attention else stored,
+        stored if attention else none,
     )
 
 
@@ -186,8 +188,7 @@ def _matrix(plan: Plan, name: str, rows: int, shapes: list[tuple[int, int]], cou
     """`rows` rows times `count` weight matrices of shapes (k, n), one shape for each shard."""
     stored = BYTES[plan.spec.weights]
     works = [
-        Work("matrix", rows, rows, ((count, rows, k, n),), stored, max(plan.active_bytes, min(stored, 2)))
-        for k, n in shapes
+        Work("matrix", rows, rows, ((count, rows, k, n),), stored, max(plan.active_bytes, min(stored, 2))) for k, n in shapes
     ]
     return _operation(plan, name, works)
 
@@ -255,8 +256,10 @@ def _attention_steps(plan: Plan, rows: int, context: int) -> list[Step]:
     d = plan.llm.d_model
     columns = _query_key_value_columns(plan)
     return [
-        _norm(plan, rows), _matrix(plan, "query_key_value", rows, [(d, n) for n in columns]),
-        _vector(plan, "rotate_and_store", rows, columns), *_attend(plan, rows, context),
+        _norm(plan, rows),
+        _matrix(plan, "query_key_value", rows, [(d, n) for n in columns]),
+        _vector(plan, "rotate_and_store", rows, columns),
+        *_attend(plan, rows, context),
         _matrix(plan, "attention_out", rows, [(k, d) for k in _query_columns(plan)]),
     ]
 
@@ -273,12 +276,18 @@ def _cross_attention(plan: Plan, rows: int) -> list[Step]:
     """Queries from the decoder; keys and values of the encoder's output, made once in the first chunk."""
     d, encoder = plan.llm.d_model, encoder_rows(plan)
     columns = [2 * kv * plan.llm.d_head for kv in plan.shards.kv_heads]
-    make = [
-        _matrix(plan, "encoder_key_value", encoder, [(d, n) for n in columns]),
-        _vector(plan, "store", encoder, columns),
-    ] if encoder else []
+    make = (
+        [
+            _matrix(plan, "encoder_key_value", encoder, [(d, n) for n in columns]),
+            _vector(plan, "store", encoder, columns),
+        ]
+        if encoder
+        else []
+    )
     return [
-        *make, _norm(plan, rows), _matrix(plan, "query", rows, [(d, n) for n in _query_columns(plan)]),
+        *make,
+        _norm(plan, rows),
+        _matrix(plan, "query", rows, [(d, n) for n in _query_columns(plan)]),
         *_attend(plan, rows, plan.llm.encoder_tokens),
         _matrix(plan, "attention_out", rows, [(k, d) for k in _query_columns(plan)]),
     ]
@@ -296,12 +305,17 @@ def _expert_slots(plan: Plan, rows: int) -> int:
 
 def _feed_forward(plan: Plan, rows: int) -> list[Step]:
     llm, ff, slots = plan.llm, plan.shards.ff, _expert_slots(plan, rows)
-    route = [
-        _matrix(plan, "router", rows, [(llm.d_model, llm.experts)] * len(ff)),
-        _vector(plan, "choose_experts", rows, [llm.experts] * len(ff)),
-    ] if llm.experts > 1 else []
+    route = (
+        [
+            _matrix(plan, "router", rows, [(llm.d_model, llm.experts)] * len(ff)),
+            _vector(plan, "choose_experts", rows, [llm.experts] * len(ff)),
+        ]
+        if llm.experts > 1
+        else []
+    )
     return [
-        _norm(plan, rows), *route,
+        _norm(plan, rows),
+        *route,
         _matrix(plan, "up", rows, [(llm.d_model, arch.up_columns(llm, n)) for n in ff], slots),
         _vector(plan, "activation", rows, [slots * arch.up_columns(llm, n) for n in ff]),
         _matrix(plan, "down", rows, [(n, llm.d_model) for n in ff], slots),
@@ -323,8 +337,10 @@ def _parallel_layer(plan: Plan, rows: int) -> list[Step]:
     inward = [a + b for a, b in zip(_query_key_value_columns(plan), up, strict=True)]
     outward = [a + b for a, b in zip(_query_columns(plan), ff, strict=True)]
     return [
-        _norm(plan, rows), _matrix(plan, "query_key_value_and_up", rows, [(d, n) for n in inward]),
-        _vector(plan, "rotate_store_and_activate", rows, inward), *_attend(plan, rows, plan.shape.context),
+        _norm(plan, rows),
+        _matrix(plan, "query_key_value_and_up", rows, [(d, n) for n in inward]),
+        _vector(plan, "rotate_store_and_activate", rows, inward),
+        *_attend(plan, rows, plan.shape.context),
         _matrix(plan, "out_and_down", rows, [(k, d) for k in outward]),
     ]
 
@@ -342,7 +358,8 @@ def _head(plan: Plan, rows: int) -> list[Step]:
     """
     tp, rows = plan.shards.tp, plan.shape.batch
     return [
-        _norm(plan, rows), _matrix(plan, "head", rows, [(plan.llm.d_model, n) for n in plan.shards.vocab]),
+        _norm(plan, rows),
+        _matrix(plan, "head", rows, [(plan.llm.d_model, n) for n in plan.shards.vocab]),
         _vector(plan, "best_tokens", rows, list(plan.shards.vocab)),
         *_exchange(plan, "all_gather", rows * tp * CANDIDATES * CANDIDATE_BYTES),
         _vector(plan, "sample", rows, [tp * CANDIDATES] * tp),

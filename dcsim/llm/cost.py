@@ -37,8 +37,7 @@ class Work:
 
     @property
     def flop(self) -> int:
-        """A multiplication and an addition for each row and element; one operation for each vector element.
-        """
+        """A multiplication and an addition for each row and element; one operation for each vector element."""
         return self.elements + sum(2 * count * rows * k * n for count, rows, k, n in self.products)
 
 
@@ -87,9 +86,7 @@ def _lpu_matrix(chip: LpuChip, work: Work) -> tuple[int, int, int]:
     """
     tile_k, planes = _planes(chip, work)
     load = _load_cycles(chip, work)
-    tiles = [
-        (count * _divide(k, tile_k) * _divide(n, chip.tile), rows) for count, rows, k, n in work.products
-    ]
+    tiles = [(count * _divide(k, tile_k) * _divide(n, chip.tile), rows) for count, rows, k, n in work.products]
     install = _divide(sum(count for count, _ in tiles), planes) * load
     compute = _divide(sum(count * rows for count, rows in tiles), planes)
     deepest = max((_divide(k, tile_k) for *_, k, _ in work.products), default=0)
@@ -129,11 +126,7 @@ def _lpu_attention(chip: LpuChip, work: Work) -> int:
     """
     tile_k, planes = _planes(chip, work)
     read = _divide(work.matrix_elements * work.stored_bytes, int(chip.stream_bytes_per_cycle))
-    widen = (
-        _divide(work.matrix_elements, chip.widen_weights_per_cycle)
-        if work.stored_bytes < work.active_bytes
-        else 0
-    )
+    widen = _divide(work.matrix_elements, chip.widen_weights_per_cycle) if work.stored_bytes < work.active_bytes else 0
     tile_rows = sum(c * rows * _divide(k, tile_k) * _divide(n, chip.tile) for c, rows, k, n in work.products)
     return max(read, widen, _divide(tile_rows, planes))
 
@@ -144,9 +137,7 @@ def _roofline(chip: RooflineChip, work: Work) -> Cost:
     """
     bandwidth = chip.memory_bandwidth_bytes_per_s * chip.memory_efficiency
     if work.part == "vector":
-        seconds = (
-            0.0 if work.fused else 2 * work.elements * work.active_bytes / bandwidth + chip.small_kernel_s
-        )
+        seconds = 0.0 if work.fused else 2 * work.elements * work.active_bytes / bandwidth + chip.small_kernel_s
     else:
         narrow = work.active_bytes == 1 and work.stored_bytes == 1
         rate = _eight_bit_rate(chip) if narrow else chip.fp16_flop_per_s * chip.compute_efficiency

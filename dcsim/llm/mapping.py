@@ -76,9 +76,7 @@ class Mapping:
         return self.replica_chips[0]
 
 
-def lay(
-    llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Sequence[Sequence[int]]
-) -> Mapping:
+def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Sequence[Sequence[int]]) -> Mapping:
     """Map `llm` over `tp` x `pp` chips for each replica; `nodes` lists the active chips of each node, in
     order.
 
@@ -100,9 +98,7 @@ def lay(
     return Mapping(spec, cut(llm, tp), stages, copies, memory)
 
 
-def candidates(
-    llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, node_chips: int = 8
-) -> list[tuple[int, int]]:
+def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, node_chips: int = 8) -> list[tuple[int, int]]:
     """The (tp, pp) that `spec` allows on `chip_count` active chips in nodes of `node_chips` and that fit.
 
     Raises CapacityError, naming the fewest chips that would do, if none fits.
@@ -189,13 +185,12 @@ def _does_not_fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, offered: int, nod
     return CapacityError(
         f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {spec.weights} weights and room for KV cache; "
         f"{offered} chips offer {available / 1e9:.2f} GB of {limit_bytes(chip) / 1e6:.1f} MB each; {mend}",
-        needed, available,
+        needed,
+        available,
     )
 
 
-def _chip_bytes(
-    llm: LlmSpec, spec: MappingSpec, shards: Shards
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _chip_bytes(llm: LlmSpec, spec: MappingSpec, shards: Shards) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Weights of each block on each shard, and KV bytes each token of context adds there: both [block,
     shard].
     """
@@ -227,8 +222,7 @@ def _fewest_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int) -> int:
 def _cut_stages(
     llm: LlmSpec, chip: Chip, spec: MappingSpec, shards: Shards, pp: int
 ) -> tuple[tuple[tuple[int, ...], ...], MemoryPlan]:
-    """The stages with the shortest heaviest stage that fit; among those the ones with most room for KV cache.
-    """
+    """The stages with the shortest heaviest stage that fit; among those the ones with most room for KV cache."""
     weights, kv = _chip_bytes(llm, spec, shards)
     count = len(weights)
     if pp > count:

@@ -63,15 +63,8 @@ def build_program(llm: LlmSpec, mapping: Mapping, chip: Chip, shape: Shape, host
     """
     plan = Plan(llm, chip, mapping.spec, mapping.shards, shape)
     kinds = arch.block_kinds(llm)
-    working = [
-        (chips, [kinds[i] for i in stage])
-        for chips, stage in zip(mapping.stage_chips, mapping.stages, strict=True)
-    ]
-    working = [
-        (chips, kept)
-        for chips, stage in working
-        if (kept := [kind for kind in stage if _has_work(plan, kind)])
-    ]
+    working = [(chips, [kinds[i] for i in stage]) for chips, stage in zip(mapping.stage_chips, mapping.stages, strict=True)]
+    working = [(chips, kept) for chips, stage in working if (kept := [kind for kind in stage if _has_work(plan, kind)])]
     made: dict[tuple[str, bool], Block] = {}
     stages: list[Stage] = []
     for chips, stage_kinds in working:

@@ -63,8 +63,7 @@ def cut(llm: LlmSpec, tp: int) -> Shards:
 
 
 def block_weights(llm: LlmSpec, shards: Shards, kind: str) -> tuple[int, ...]:
-    """Weights each shard stores of one block of `kind`: norms and the router of experts are on every shard.
-    """
+    """Weights each shard stores of one block of `kind`: norms and the router of experts are on every shard."""
     d, d_head = llm.d_model, llm.d_head
     per_column = arch.up_columns(llm, 1) * d + d  # up-projections and the down-projection
     router = d * llm.experts if llm.experts > 1 else 0

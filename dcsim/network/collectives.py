@@ -35,9 +35,7 @@ class VectorUnit:
 class Ranks:
     """The chips that take part, and how their messages and sums become tasks."""
 
-    def __init__(
-        self, builder: TaskBuilder, chips: Sequence[int], unit: VectorUnit, call: int | None = None
-    ) -> None:
+    def __init__(self, builder: TaskBuilder, chips: Sequence[int], unit: VectorUnit, call: int | None = None) -> None:
         self.builder, self.chips, self.unit, self.call = builder, chips, unit, call
         self._own: set[int] = set()
 
@@ -50,9 +48,7 @@ class Ranks:
         if call is None:
             call = COLLECTIVE_FIRST if self._own.isdisjoint(before) else COLLECTIVE_STEP
         chips = self.chips
-        return self._keep(
-            self.builder.message(chips[source], chips[target], size_bytes, before, part=LINK, call=call)
-        )
+        return self._keep(self.builder.message(chips[source], chips[target], size_bytes, before, part=LINK, call=call))
 
     def add(self, rank: int, spans: Spans, before: list[int]) -> list[int]:
         """The task that sums what `before` brings, vector by vector as they come; none when there is nothing."""
@@ -61,9 +57,7 @@ class Ranks:
         if not vectors:
             return []
         last = unit.reduce_cycles + ceil((vectors - 1) / unit.vectors_per_cycle)
-        task = self.builder.compute(
-            self.chips[rank], VECTOR, unit.reduce_cycles, last, before, rows=vectors, lead_rows=0
-        )
+        task = self.builder.compute(self.chips[rank], VECTOR, unit.reduce_cycles, last, before, rows=vectors, lead_rows=0)
         return self._keep(task)
 
     def _keep(self, task: int) -> list[int]:
@@ -92,16 +86,12 @@ def levels_of(fabric: Fabric, chips: Sequence[int]) -> list[list[int]]:
 # Reduce: every rank holds the whole; afterwards each owner holds the sum of its spans.
 
 
-def _reduce_direct(
-    g: Ranks, ranks: list[int], wanted: dict[int, Spans], have: dict[int, list[int]]
-) -> dict[int, list[int]]:
+def _reduce_direct(g: Ranks, ranks: list[int], wanted: dict[int, Spans], have: dict[int, list[int]]) -> dict[int, list[int]]:
     """Every rank sends each owner its spans, one hop. Returns each owner's sum."""
     sums: dict[int, list[int]] = {}
     got: dict[int, list[int]] = {owner: [] for owner in wanted}
     for i, source in enumerate(ranks):
-        for owner in (
-            ranks[i + 1 :] + ranks[:i]
-        ):  # starting with the next rank, so that not all begin with rank 0
+        for owner in ranks[i + 1 :] + ranks[:i]:  # starting with the next rank, so that not all begin with rank 0
             if owner in wanted:
                 got[owner] += g.send(source, owner, wanted[owner], have[source])
     for owner, messages in got.items():
@@ -120,9 +110,7 @@ def _reduce_levels(
     for k, members in enumerate(_columns(nodes)):
         final = {node[k]: wanted[node[k]] for node in nodes if k < len(node) and node[k] in wanted}
         spans = [span for owner in final.values() for span in owner]
-        partial = {
-            m: _reduce_direct(g, node, {m: spans}, have)[m] for m, node in zip(members, nodes, strict=True)
-        }
+        partial = {m: _reduce_direct(g, node, {m: spans}, have)[m] for m, node in zip(members, nodes, strict=True)}
         sums |= _reduce_levels(g, members, final, partial, levels[1:])
     return sums
 

@@ -68,14 +68,26 @@ class TaskBuilder:
         self._before_start: list[int] = [0]
 
     def compute(
-        self, chip: int, part: int, first_cycles: int, last_cycles: int, before: list[int],
-        rows: int = 1, lead_rows: int = 1,
+        self,
+        chip: int,
+        part: int,
+        first_cycles: int,
+        last_cycles: int,
+        before: list[int],
+        rows: int = 1,
+        lead_rows: int = 1,
     ) -> int:
         """Add an operation on `chip`; returns its task index."""
         return self._add((COMPUTE, part, NO_CALL, chip, -1, 0, first_cycles, last_cycles, rows, lead_rows), before)
 
     def message(
-        self, source: int, target: int, size_bytes: int, before: list[int], part: int = LINK, call: int = SEND,
+        self,
+        source: int,
+        target: int,
+        size_bytes: int,
+        before: list[int],
+        part: int = LINK,
+        call: int = SEND,
     ) -> int:
         """Add a message whose vectors leave as its predecessors make them ready; returns its task index."""
         return self._add((MESSAGE, part, call, source, target, size_bytes, 0, 0, 1, 0), before)
@@ -91,8 +103,17 @@ class TaskBuilder:
         table = np.array(self._rows, np.int64).reshape(-1, 10)
         kind, part, call, chip, target, size, first, last, rows, lead = table.T
         return Tasks(
-            clock_hz=self.clock_hz, kind=kind.astype(np.int8), part=part.astype(np.int8), call=call.astype(np.int8),
-            chip=chip.astype(np.int32), target=target.astype(np.int32), size_bytes=size.copy(),
-            first_cycles=first.copy(), last_cycles=last.copy(), rows=rows.astype(np.int32), lead_rows=lead.astype(np.int32),
-            before_start=np.array(self._before_start, np.int64), before=np.array(self._before, np.int32),
+            clock_hz=self.clock_hz,
+            kind=kind.astype(np.int8),
+            part=part.astype(np.int8),
+            call=call.astype(np.int8),
+            chip=chip.astype(np.int32),
+            target=target.astype(np.int32),
+            size_bytes=size.copy(),
+            first_cycles=first.copy(),
+            last_cycles=last.copy(),
+            rows=rows.astype(np.int32),
+            lead_rows=lead.astype(np.int32),
+            before_start=np.array(self._before_start, np.int64),
+            before=np.array(self._before, np.int32),
         )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.fabric.graph import Fabric
-from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.rules import figures_of
 from dcsim.spec.network import PacketNetwork, ScheduledNetwork
 
 
@@ -45,15 +45,17 @@ def _scheduled(network: ScheduledNetwork, fabric: Fabric, clock_hz: float) -> Wi
     hop_cycles = figures.hop_cycles + figures.forward_cycles
     ends_cycles = figures.path_cycles(1) - hop_cycles - figures.slot_cycles
     return Wires(
-        figures.vector_bytes, every_link(figures.slot_cycles, 1e15), every_link(hop_cycles, 1e12),
+        figures.vector_bytes,
+        every_link(figures.slot_cycles, 1e15),
+        every_link(hop_cycles, 1e12),
         round(ends_cycles * 1e12 / clock_hz),
     )
 
 
 def _packet(network: PacketNetwork, fabric: Fabric, _: float) -> Wires:
     """Cross traffic takes its share of every link; a switch that stores before it forwards holds back one packet."""
-    from dcsim.network.packet.setup import make_links, ps
-    from dcsim.network.packet_figures import layers_of
+    from dcsim.network.packet.engine.setup import make_links, ps
+    from dcsim.network.packet.rules_of import layers_of
 
     layers = layers_of(network, fabric)
     figures, links = layers.figures, make_links(fabric, layers.figures)
@@ -61,7 +63,9 @@ def _packet(network: PacketNetwork, fabric: Fabric, _: float) -> Wires:
     stored = (fabric.link_target >= fabric.chip_count) & (not figures.cut_through)
     hop_ps = links["wire_ps"] + links["node_ps"] + np.where(stored, packet_fs / 1000, 0)
     return Wires(
-        figures.mtu_bytes, np.rint(packet_fs).astype(np.int64), np.rint(hop_ps).astype(np.int64),
+        figures.mtu_bytes,
+        np.rint(packet_fs).astype(np.int64),
+        np.rint(hop_ps).astype(np.int64),
         ps(figures.adapter_s + layers.software.network.send_s),
     )
 

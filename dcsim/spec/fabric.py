@@ -18,12 +18,8 @@ class FloorSpec(Section):
     rack_cable_m: Length = Field(default=2.0, description="Cable between two nodes of a rack.")
     rack_width_m: Length = Field(default=0.6, description="From one rack to the next in a row.")
     row_pitch_m: Length = Field(default=2.4, description="From one row of racks to the next.")
-    tray_m: Length = Field(
-        default=4.0, description="Up to the cable tray and down again, both ends together."
-    )
-    racks_per_row: Count = Field(
-        default=0, description="Racks in a row; 0: as many as make the floor about square."
-    )
+    tray_m: Length = Field(default=4.0, description="Up to the cable tray and down again, both ends together.")
+    racks_per_row: Count = Field(default=0, description="Racks in a row; 0: as many as make the floor about square.")
 
 
 class LpuDragonfly(Section):
@@ -33,9 +29,7 @@ class LpuDragonfly(Section):
     racks: Count = Field(default=0, description="Whole racks, each with its spare nodes.")
     nodes: Count = Field(default=0, description="A number of nodes instead, none of them spare.")
     nodes_per_rack: Positive = Field(default=9, description="Nodes in a full rack, spares included.")
-    spare_nodes_per_rack: Count = Field(
-        default=1, description="Nodes of a rack that forward but do not compute."
-    )
+    spare_nodes_per_rack: Count = Field(default=1, description="Nodes of a rack that forward but do not compute.")
     chips_per_node: Positive = Field(default=8, description="Chips of a node, each cabled to all others.")
     local_ports: Count = Field(default=7, description="Ports of a chip into its node.")
     global_ports: Positive = Field(default=4, description="Ports of a chip that leave its node.")
@@ -53,9 +47,7 @@ class LpuDragonfly(Section):
 class _Switched(Section):
     """Chips behind switches; `node_chips` of them may share a node with an inner switch of its own."""
 
-    node_chips: Count = Field(
-        default=0, description="Chips of a node, joined by an island switch; 0: no islands."
-    )
+    node_chips: Count = Field(default=0, description="Chips of a node, joined by an island switch; 0: no islands.")
     floor: FloorSpec = Field(default_factory=FloorSpec)
 
 
@@ -95,9 +87,7 @@ class Torus(Section):
 
     kind: Literal["torus"]
     dims: Dimensions = Field(description="Chips along each dimension.")
-    cable_m: Length = Field(
-        default=1.0, description="Every cable's length (assumed; folded rings are near equal)."
-    )
+    cable_m: Length = Field(default=1.0, description="Every cable's length (assumed; folded rings are near equal).")
 
 
 class Island(Section):
@@ -116,6 +106,4 @@ class Custom(Section):
     path: str = Field(description="The file; its ending (.json or .graphml) tells the format.")
 
 
-FabricSpec = Annotated[
-    LpuDragonfly | Dragonfly | FatTree | LeafSpine | Torus | Island | Custom, Field(discriminator="kind")
-]
+FabricSpec = Annotated[LpuDragonfly | Dragonfly | FatTree | LeafSpine | Torus | Island | Custom, Field(discriminator="kind")]

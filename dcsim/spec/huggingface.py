@@ -131,14 +131,10 @@ def _refuse_mixed(config: dict[str, Any], where: str) -> None:
     """
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and len(set(kinds)) > 1:
-        raise SpecError(
-            Problem(where, f"layers of different kinds ({', '.join(sorted(set(kinds)))}) are not supported")
-        )
+        raise SpecError(Problem(where, f"layers of different kinds ({', '.join(sorted(set(kinds)))}) are not supported"))
     dense_first = config.get("first_k_dense_replace") or config.get("mlp_only_layers")
     if dense_first or config.get("decoder_sparse_step", 1) != 1 or config.get("moe_layer_freq", 1) != 1:
-        raise SpecError(
-            Problem(where, "some layers have experts and others do not: mixed layers are not supported")
-        )
+        raise SpecError(Problem(where, "some layers have experts and others do not: mixed layers are not supported"))
     if config.get("n_shared_experts") or config.get("shared_expert_intermediate_size"):
         raise SpecError(Problem(where, "shared experts beside routed ones are not supported"))
 
@@ -173,8 +169,7 @@ def _figures(config: dict[str, Any], family: str, traits: frozenset[str], where:
 
 
 def _kv_heads(config: dict[str, Any], heads: int, where: str) -> int:
-    """Falcon says it three ways: `new_decoder_architecture` counts them, else `multi_query` is one, else all.
-    """
+    """Falcon says it three ways: `new_decoder_architecture` counts them, else `multi_query` is one, else all."""
     if config.get("multi_query") and not config.get("new_decoder_architecture"):
         return 1
     return _number(config, "kv_heads", where, heads)
@@ -223,9 +218,7 @@ def _number(config: dict[str, Any], ours: str, where: str, default: int | None =
     value = _first(config, ours)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(
-            Problem(where, f"needs a whole number for one of {', '.join(_ALIASES[ours])}, got {value!r}")
-        )
+        raise SpecError(Problem(where, f"needs a whole number for one of {', '.join(_ALIASES[ours])}, got {value!r}"))
     return value
 
 

@@ -21,8 +21,13 @@ from dcsim.spec.topology import Topology
 
 # Sections that may be named, and where their entries live.
 REFERENCES = {
-    "chip": "topologies/chips", "node": "topologies/nodes", "host": "topologies/hosts",
-    "network": "topologies/networks", "power": "topologies/power", "llm": "workloads/llms", "workload": "workloads",
+    "chip": "topologies/chips",
+    "node": "topologies/nodes",
+    "host": "topologies/hosts",
+    "network": "topologies/networks",
+    "power": "topologies/power",
+    "llm": "workloads/llms",
+    "workload": "workloads",
 }
 _COMMAND_LINE = "--set"
 
@@ -43,7 +48,11 @@ class Resolved:
 
 
 def load(
-    topology: str | Path, *, llm: str | None = None, workload: str | None = None, network: str | None = None,
+    topology: str | Path,
+    *,
+    llm: str | None = None,
+    workload: str | None = None,
+    network: str | None = None,
     settings: list[str] | tuple[str, ...] = (),
 ) -> Resolved:
     """Read a topology, put in place what it names, apply overrides and check everything.
@@ -54,7 +63,9 @@ def load(
     document = read_document(path)
     problems: list[Problem] = []
     for key, option, name in (
-        ("llm", "--llm", llm), ("workload", "--workload", workload), ("network", "--interconnect", network),
+        ("llm", "--llm", llm),
+        ("workload", "--workload", workload),
+        ("network", "--interconnect", network),
     ):
         if name is not None:
             document.data[key] = name

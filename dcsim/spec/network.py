@@ -86,9 +86,7 @@ class PacketNetwork(Named):
         description="A chip's own cables become one link as fast as all, as many adapters, one adapter behind PCIe, "
         "or one link of the bandwidth that their price buys.",
     )
-    prices: str = Field(
-        default="chiplet-cloud", description="Prices of adapters and cables, an entry of topologies/prices."
-    )
+    prices: str = Field(default="chiplet-cloud", description="Prices of adapters and cables, an entry of topologies/prices.")
     chip_port_bytes_per_s: Rate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
     pcie_bytes_per_s: Rate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")
     bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second of one port, one way.")

@@ -52,7 +52,12 @@ class Section(BaseModel):
     """A frozen part of a spec. Remembers which of its fields were read, so a run can name keys without effect."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=file_key, protected_namespaces=(), allow_inf_nan=False, defer_build=True,
+        frozen=True,
+        extra="forbid",
+        alias_generator=file_key,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        defer_build=True,
     )
     _read: set[str] = PrivateAttr(default_factory=set)
     _fields: ClassVar[frozenset[str]] = frozenset()

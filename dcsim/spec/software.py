@@ -64,8 +64,7 @@ def entries_named(network: Any) -> dict[str, Document]:
     """What a packet network names and is no part of the spec: its library and its jitter, by key, as they were read."""
     named = {"software": (network.software, SOFTWARE), "jitter": (network.jitter, JITTER)} if network.kind == "packet" else {}
     return {
-        key: read_document(library.find(name, folder, f"network.{key}"))
-        for key, (name, folder) in named.items() if name != "off"
+        key: read_document(library.find(name, folder, f"network.{key}")) for key, (name, folder) in named.items() if name != "off"
     }
 
 

@@ -36,15 +36,9 @@ class TraceSpec(Section):
     """A file of requests and the part of it to use."""
 
     file: str = Field(description="Path, or the name of a file in workloads/traces.")
-    format: FormatName = Field(
-        default="auto", description="`auto` tells by the column names; `columns` uses the map below."
-    )
-    columns: TraceColumns | None = Field(
-        default=None, description="Column names of any other file (format `columns`)."
-    )
-    start_s: Time = Field(
-        default=0.0, ge=0, description="Leave out the rows before this time from the first row."
-    )
+    format: FormatName = Field(default="auto", description="`auto` tells by the column names; `columns` uses the map below.")
+    columns: TraceColumns | None = Field(default=None, description="Column names of any other file (format `columns`).")
+    start_s: Time = Field(default=0.0, ge=0, description="Leave out the rows before this time from the first row.")
     window_s: Time = Field(default=0.0, ge=0, description="Length of the part to use; 0: to the end.")
     unsorted: Literal["error", "sort"] = Field(
         default="error", description="A row that arrives before the row above it: broken, or moved, whole, to its place."
@@ -122,12 +116,8 @@ class TracedRate(Section):
 
     kind: Literal["trace"]
     trace: Trace
-    piece_s: Stretch = Field(
-        default=30.0, description="Length of a piece; the rate is constant within it."
-    )
-    mean_per_s: Events = Field(
-        default=0.0, ge=0, description="Arrivals per second to scale to; 0: the trace's own."
-    )
+    piece_s: Stretch = Field(default=30.0, description="Length of a piece; the rate is constant within it.")
+    mean_per_s: Events = Field(default=0.0, ge=0, description="Arrivals per second to scale to; 0: the trace's own.")
 
 
 RateSpec = Annotated[Constant | Pieces | DayCurve | TracedRate, Field(discriminator="kind")]
@@ -155,12 +145,8 @@ class ArrivalSpec(Section):
     """A random arrival process: gaps drawn at unit rate, stretched so that the rate follows the given one."""
 
     rate: RateSpec
-    process: Literal["poisson", "gamma"] = Field(
-        default="poisson", description="Exponential gaps, or gamma gaps of a given cv."
-    )
-    cv: Factor = Field(
-        default=1.0, description="Standard deviation over mean of gamma gaps at a constant rate."
-    )
+    process: Literal["poisson", "gamma"] = Field(default="poisson", description="Exponential gaps, or gamma gaps of a given cv.")
+    cv: Factor = Field(default=1.0, description="Standard deviation over mean of gamma gaps at a constant rate.")
     bursts: Bursts | None = Field(default=None, description="On/off bursts on top of the rate.")
     noise: Noise | None = Field(default=None, description="Slow random swings on top of the rate.")
 
@@ -212,9 +198,7 @@ class _Workload(Named):
     rate_scale: Factor = Field(
         default=1.0, description="Arrivals come this many times as fast; in a closed loop, times the users."
     )
-    duration_s: Time = Field(
-        default=0.0, ge=0, description="Requests that arrive before this time; 0: no such limit."
-    )
+    duration_s: Time = Field(default=0.0, ge=0, description="Requests that arrive before this time; 0: no such limit.")
     requests: Count = Field(default=0, description="At most this many requests; 0: no such limit.")
     classes: tuple[ClassSpec, ...] = Field(default=(), description="Classes of requests; none: all alike.")
 
@@ -254,9 +238,7 @@ class BootstrapWorkload(_Endless):
     kind: Literal["bootstrap"]
     trace: Trace
     block_s: Stretch = Field(default=300.0, description="Length of a block, in the trace's time.")
-    mean_per_s: Events = Field(
-        default=0.0, ge=0, description="Arrivals per second to compress time to; 0: the trace's own."
-    )
+    mean_per_s: Events = Field(default=0.0, ge=0, description="Arrivals per second to compress time to; 0: the trace's own.")
 
 
 class SyntheticWorkload(_Endless):
@@ -278,12 +260,8 @@ class SessionsWorkload(_Endless):
     arrivals: ArrivalSpec = Field(description="Arrivals of new conversations.")
     lengths: LengthSpec = Field(description="Tokens of one message and of its answer.")
     turns_mean: Annotated[float, Field(ge=1)] = Field(description="Mean turns of a conversation (geometric).")
-    think_s: Time = Field(
-        gt=0, description="Mean pause between an answer and the next message (exponential)."
-    )
-    answer_token_s: Time = Field(
-        default=0.0, ge=0, description="Time an answer takes, for each of its tokens."
-    )
+    think_s: Time = Field(gt=0, description="Mean pause between an answer and the next message (exponential).")
+    answer_token_s: Time = Field(default=0.0, ge=0, description="Time an answer takes, for each of its tokens.")
     context_max: Annotated[int, Field(ge=2, strict=True)] = Field(
         description="A conversation ends before prompt and answer would exceed this."
     )
@@ -294,9 +272,7 @@ class ClosedWorkload(_Workload):
 
     kind: Literal["closed"]
     users: Positive = Field(le=1_000_000, description="Users at the same time.")
-    think_s: Time = Field(
-        ge=0, description="Mean pause between an answer and the next request (exponential)."
-    )
+    think_s: Time = Field(ge=0, description="Mean pause between an answer and the next request (exponential).")
     lengths: LengthSpec
     requests_per_user: Positive = Field(default=100, description="Requests a user makes at most.")
 

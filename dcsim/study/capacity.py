@@ -47,9 +47,14 @@ def capacity(
     holds(low * OVERLOAD)
     beyond = tries[-1]["summary"]
     return {
-        "capacity_requests_per_s": best["requests_in"] / best["elapsed_s"], "rate_scale": low, "at_capacity": best,
-        "limited_by": beyond["limited_by"], "limited_by_fraction": beyond["limited_by_fraction"], "overload": OVERLOAD,
-        "slo_ttft_s": spec.slo.ttft_s, "slo_tpot_s": spec.slo.tpot_s,
+        "capacity_requests_per_s": best["requests_in"] / best["elapsed_s"],
+        "rate_scale": low,
+        "at_capacity": best,
+        "limited_by": beyond["limited_by"],
+        "limited_by_fraction": beyond["limited_by_fraction"],
+        "overload": OVERLOAD,
+        "slo_ttft_s": spec.slo.ttft_s,
+        "slo_tpot_s": spec.slo.tpot_s,
         "tries": [_short(t) for t in sorted(tries, key=lambda t: float(t["rate_scale"]))],
     }
 
@@ -57,8 +62,9 @@ def capacity(
 def meets(summary: dict[str, Any], ttft_s: float, tpot_s: float) -> bool:
     """Whether every request was served and both 99th percentiles are inside the SLO."""
     served = summary["requests_finished"] == summary["requests_in"]
-    within = all(value is None or value <= limit for value, limit in (
-        (summary["ttft_s_p99"], ttft_s), (summary["tpot_s_p99"], tpot_s)))
+    within = all(
+        value is None or value <= limit for value, limit in ((summary["ttft_s_p99"], ttft_s), (summary["tpot_s_p99"], tpot_s))
+    )
     return served and within
 
 
@@ -82,6 +88,8 @@ def _short(attempt: dict[str, Any]) -> dict[str, Any]:
     summary = attempt["summary"]
     keys = ("ttft_s_p99", "tpot_s_p99", "concurrency_mean", "power_w_mean", "limited_by", "limited_by_fraction")
     return {
-        "rate_scale": attempt["rate_scale"], "requests_per_s": summary["requests_in"] / summary["elapsed_s"],
-        "holds": attempt["holds"], **{key: summary[key] for key in keys},
+        "rate_scale": attempt["rate_scale"],
+        "requests_per_s": summary["requests_in"] / summary["elapsed_s"],
+        "holds": attempt["holds"],
+        **{key: summary[key] for key in keys},
     }

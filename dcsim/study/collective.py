@@ -9,17 +9,21 @@ from dcsim.errors import FabricError, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
-from dcsim.network.iteration import scheduled_network
-from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.iteration import scheduled_network
 from dcsim.network.scheduled.proof import prove
+from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import TaskBuilder
 from dcsim.spec.topology import Topology
 
 # Bytes each rank must at least move, over the bytes of the collective: bus bandwidth = algorithm bandwidth x this.
 BUS_FACTOR: dict[str, Callable[[int], float]] = {
-    "all_reduce": lambda n: 2 * (n - 1) / n, "reduce_scatter": lambda n: (n - 1) / n, "all_gather": lambda n: (n - 1) / n,
-    "all_to_all": lambda n: (n - 1) / n, "broadcast": lambda n: 1.0, "send": lambda n: 1.0,
+    "all_reduce": lambda n: 2 * (n - 1) / n,
+    "reduce_scatter": lambda n: (n - 1) / n,
+    "all_gather": lambda n: (n - 1) / n,
+    "all_to_all": lambda n: (n - 1) / n,
+    "broadcast": lambda n: 1.0,
+    "send": lambda n: 1.0,
 }
 
 
@@ -42,25 +46,34 @@ def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: 
     seconds = float(result["time_s"])
     rate = size_bytes / seconds if seconds else 0.0
     return {
-        "op": op, "ranks": ranks, "size_bytes": size_bytes, **result,
-        "algorithm_bandwidth_bytes_per_s": rate, "bus_bandwidth_bytes_per_s": rate * BUS_FACTOR[op](ranks),
+        "op": op,
+        "ranks": ranks,
+        "size_bytes": size_bytes,
+        **result,
+        "algorithm_bandwidth_bytes_per_s": rate,
+        "bus_bandwidth_bytes_per_s": rate * BUS_FACTOR[op](ranks),
     }
 
 
 def _packets(spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: list[int], algorithm: str) -> dict[str, Any]:
     import numpy as np
 
-    from dcsim.network.packet_collective import packet_collective
-    from dcsim.network.packet_iteration import packet_network
+    from dcsim.network.packet.collective import packet_collective
+    from dcsim.network.packet.iteration import packet_network
 
     done = packet_collective(spec, fabric, op, size_bytes, chips, algorithm, packet_network(spec).replications)
     seconds = np.array(done.times_s)
     spread = {f"time_s_p{q}": float(np.percentile(seconds, q)) for q in (50, 99)}
     return {
-        "algorithm": done.algorithm, "time_s": float(seconds.mean()), "time_s_min": float(seconds.min()), **spread,
+        "algorithm": done.algorithm,
+        "time_s": float(seconds.mean()),
+        "time_s_min": float(seconds.min()),
+        **spread,
         "time_s_p50_over_min": spread["time_s_p50"] - float(seconds.min()),
         "time_s_p99_over_min": spread["time_s_p99"] - float(seconds.min()),
-        "time_s_mean_over_min": float(seconds.mean() - seconds.min()), "messages": done.messages, "packets": done.packets,
+        "time_s_mean_over_min": float(seconds.mean() - seconds.min()),
+        "messages": done.messages,
+        "packets": done.packets,
     }
 
 
@@ -74,6 +87,8 @@ def _scheduled(spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: 
     prove(compiled, tasks, fabric, figures)
     return {
         "algorithm": choose(op, len(chips), levels) if algorithm == "auto" else algorithm,
-        "time_s": compiled.makespan_cycles / spec.chip.clock_hz, "cycles": compiled.makespan_cycles,
-        "vector_hops": compiled.vector_hops, "messages": int((tasks.size_bytes > 0).sum()),
+        "time_s": compiled.makespan_cycles / spec.chip.clock_hz,
+        "cycles": compiled.makespan_cycles,
+        "vector_hops": compiled.vector_hops,
+        "messages": int((tasks.size_bytes > 0).sum()),
     }

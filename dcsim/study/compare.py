@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from dcsim.errors import SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.llm.program import Shape
+from dcsim.network.plant import PRICES, plant
 from dcsim.spec.load import Resolved, load
 from dcsim.spec.network import PacketNetwork
 from dcsim.study.candidate import Timed, time_candidate
 from dcsim.study.machine import Machine, build
-from dcsim.study.plant import PRICES, plant
 from dcsim.study.users import ideal_base, ideal_time_s, users
 
 SOFTWARE = ("none", "verbs", "nccl")
@@ -31,9 +31,18 @@ STUDENT_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  
 
 
 def compare(
-    topology: str, interconnects: Sequence[str], shape: Shape, *, llm: str | None = None, settings: Sequence[str] = (),
-    packet_settings: Sequence[str] = (), seed: int = 1, own_mapping: bool = False, serve: str | None = None,
-    packets_max: int = 0, progress: Callable[[str], None] | None = None,
+    topology: str,
+    interconnects: Sequence[str],
+    shape: Shape,
+    *,
+    llm: str | None = None,
+    settings: Sequence[str] = (),
+    packet_settings: Sequence[str] = (),
+    seed: int = 1,
+    own_mapping: bool = False,
+    serve: str | None = None,
+    packets_max: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Time `shape` on each interconnect with the mapping of the first (or each with its own best).
 
@@ -46,7 +55,8 @@ def compare(
         raise SpecError("--interconnect: name at least one network")
     wanted = [
         (name, software, _load(topology, name, llm, settings, packet_settings, software).spec)
-        for name in interconnects for software in _libraries(topology, name, llm, settings)
+        for name in interconnects
+        for software in _libraries(topology, name, llm, settings)
     ]
     machine: Machine | None = None
     done: list[Timed] = []
@@ -61,12 +71,20 @@ def compare(
     base, machines = ideal_base(topology, llm, settings), {id(timed.machine): timed.machine for timed in done}
     ideal_s = {key: ideal_time_s(base, one, shape) for key, one in machines.items()}
     result = {
-        "topology": topology, "llm": first.spec.llm.name, "batch": shape.batch, "context": shape.context,
-        "new_tokens": shape.new_tokens, "tp": first.machine.mapping.tp, "pp": first.machine.mapping.pp,
-        "chips_used": first.machine.mapping.tp * first.machine.mapping.pp, "mapping": "own" if own_mapping else "same",
-        "fairness": next((network.fairness for network in packet), None), "prices": prices,
+        "topology": topology,
+        "llm": first.spec.llm.name,
+        "batch": shape.batch,
+        "context": shape.context,
+        "new_tokens": shape.new_tokens,
+        "tp": first.machine.mapping.tp,
+        "pp": first.machine.mapping.pp,
+        "chips_used": first.machine.mapping.tp * first.machine.mapping.pp,
+        "mapping": "own" if own_mapping else "same",
+        "fairness": next((network.fairness for network in packet), None),
+        "prices": prices,
         "jitter": next((network.jitter for network in packet), None),
-        "seed": seed, "identical": identical(done),
+        "seed": seed,
+        "identical": identical(done),
         "candidates": [row(timed, first, shape, prices, ideal_s[id(timed.machine)]) for timed in done],
     }
     if serve is not None:
@@ -108,18 +126,29 @@ def row(timed: Timed, first: Timed, shape: Shape, prices: str, ideal_s: float) -
     p50, p99, p999 = (float(np.quantile(latency, q)) for q in (0.5, 0.99, 0.999))
     mapping, wait_w = timed.machine.mapping, timed.spec.chip.power.wait_w
     return {
-        "interconnect": timed.interconnect, "software": timed.software,
-        "iteration_s_mean": mean_s, "iteration_s_interval": half_width(latency), "iteration_s_p50": p50,
-        "iteration_s_p99": p99, "iteration_s_p999": p999, "replications": len(latency),
+        "interconnect": timed.interconnect,
+        "software": timed.software,
+        "iteration_s_mean": mean_s,
+        "iteration_s_interval": half_width(latency),
+        "iteration_s_p50": p50,
+        "iteration_s_p99": p99,
+        "iteration_s_p999": p999,
+        "replications": len(latency),
         "correlation_next": correlation(latency),
-        "tokens_per_s_per_user": shape.new_tokens / mean_s, "tokens_per_s": shape.rows / timed.occupancy_s,
+        "tokens_per_s_per_user": shape.new_tokens / mean_s,
+        "tokens_per_s": shape.rows / timed.occupancy_s,
         "slower_than_first_ratio": mean_s / float(first.latency_s.mean()),
-        "network_p99_fraction": 1 - ideal_s / p99, "waterfall_s": timed.waterfall_s,
+        "network_p99_fraction": 1 - ideal_s / p99,
+        "waterfall_s": timed.waterfall_s,
         "gap_s": {part: timed.waterfall_s[part] - first.waterfall_s[part] for part in timed.waterfall_s},
-        "tp": mapping.tp, "pp": mapping.pp,
+        "tp": mapping.tp,
+        "pp": mapping.pp,
         "energy_j": timed.energy_j + mapping.tp * mapping.pp * wait_w * mean_s,
-        "packets": timed.packets, "drops": timed.drops, "pauses": timed.pauses,
-        "background_fraction_max": timed.background_fraction, **plant(timed.spec, timed.machine.fabric, prices),
+        "packets": timed.packets,
+        "drops": timed.drops,
+        "pauses": timed.pauses,
+        "background_fraction_max": timed.background_fraction,
+        **plant(timed.spec, timed.machine.fabric, prices),
     }
 
 
@@ -145,7 +174,8 @@ def identical(done: Sequence[Timed]) -> list[str]:
     """For each pair of candidates with equal times: the reason."""
     return [
         f"{_label(a)} and {_label(b)} take the same time: {why_identical(a, b)}"
-        for i, a in enumerate(done) for b in done[i + 1 :]
+        for i, a in enumerate(done)
+        for b in done[i + 1 :]
         if len(a.latency_s) == len(b.latency_s) and np.array_equal(a.latency_s, b.latency_s)
     ]
 

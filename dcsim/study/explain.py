@@ -9,10 +9,10 @@ from dcsim.errors import DcsimError
 from dcsim.llm.program import Shape
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved
+from dcsim.spec.ranges import field_name, was_read
 from dcsim.spec.section import Section
 from dcsim.study.explain_entries import entry_figures
 from dcsim.study.machine import Machine, build
-from dcsim.study.validate.ranges import field_name, was_read
 
 METRICS = {
     "iteration_s": "time of one decode iteration",
@@ -76,7 +76,8 @@ def answers(machine: Machine, shape: Shape) -> dict[str, float]:
     latency_s = time.latency_ps * 1e-12
     chips = machine.mapping.tp * machine.mapping.pp
     return {
-        "iteration_s": latency_s, "tokens_per_s": shape.rows / (time.occupancy_ps * 1e-12),
+        "iteration_s": latency_s,
+        "tokens_per_s": shape.rows / (time.occupancy_ps * 1e-12),
         "energy_j": time.energy_j + chips * machine.spec.chip.power.wait_w * latency_s,
     }
 
@@ -93,10 +94,17 @@ def _effect(machine: Machine, resolved: Resolved, path: Path_, shape: Shape, ans
 def _entry_effects(machine: Machine, shape: Shape) -> list[Effect]:
     """The figures of the library and the jitter that a packet network names."""
     return [
-        Effect(key, figure.value, figure.kind, figure.source, figure.range, *(
-            _answers_or_none(machine, machine.spec.model_copy(update={"network": network_at(factor)}), shape)
-            for factor in (1 - FRACTION, 1 + FRACTION)
-        ))
+        Effect(
+            key,
+            figure.value,
+            figure.kind,
+            figure.source,
+            figure.range,
+            *(
+                _answers_or_none(machine, machine.spec.model_copy(update={"network": network_at(factor)}), shape)
+                for factor in (1 - FRACTION, 1 + FRACTION)
+            ),
+        )
         for key, figure, network_at in entry_figures(machine.spec.network)
     ]
 
@@ -139,11 +147,18 @@ def as_json(result: Explanation) -> dict[str, Any]:
     """The explanation as plain data: one object a figure, with the answer at both ends and the elasticity."""
     answer = result.answer[result.metric]
     return {
-        "metric": result.metric, "answer": result.answer, "fraction": FRACTION,
+        "metric": result.metric,
+        "answer": result.answer,
+        "fraction": FRACTION,
         "figures": [
             {
-                "key": effect.key, "value": effect.value, "kind": effect.kind, "source": effect.source,
-                "range": list(effect.range), "low": effect.low, "high": effect.high,
+                "key": effect.key,
+                "value": effect.value,
+                "kind": effect.kind,
+                "source": effect.source,
+                "range": list(effect.range),
+                "low": effect.low,
+                "high": effect.high,
                 "elasticity": effect.elasticity(result.metric, answer),
             }
             for effect in result.effects

@@ -89,7 +89,8 @@ def best_load(points: list[Load], tokens_per_s_per_user: float) -> Load:
         most = max(load.tokens_per_s_per_user for load in points)
         raise CapacityError(
             f"{tokens_per_s_per_user:g} tokens/s per user is out of reach: {most:.4g} at most, at batch 1 alone",
-            tokens_per_s_per_user, most,
+            tokens_per_s_per_user,
+            most,
         )
     return max(fast, key=lambda load: load.tokens_per_s)
 
@@ -115,7 +116,11 @@ def fleet(machine: Machine, load: Load, tokens_per_s: float) -> Fleet:
     floor = math.ceil(nodes * machine.spec.node.rack_units / RACK_UNITS)
     named = len(set(fabric.rack_of[: fabric.chip_count].tolist()) - {-1})
     return Fleet(
-        load, replicas, clusters, clusters * fabric.chip_count, clusters * max(named, floor),
+        load,
+        replicas,
+        clusters,
+        clusters * fabric.chip_count,
+        clusters * max(named, floor),
         replicas * load.power_w * machine.spec.power.pue,
     )
 

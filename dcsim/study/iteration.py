@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import Compiled, compile_shape, critical_parts, cycles_to_ps, scheduled_network
-from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.iteration import Compiled, compile_shape, critical_parts, cycles_to_ps, scheduled_network
+from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.tasks import PARTS
 from dcsim.study.machine import Machine
 
@@ -27,12 +27,20 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
     chips = mapping.tp * mapping.pp
     return {
-        "llm": spec.llm.name, "interconnect": spec.network.name,
-        "batch": shape.batch, "context": shape.context, "new_tokens": shape.new_tokens,
-        "iteration_s": latency_s, "occupancy_s": occupancy_s,
-        "tokens_per_s_per_user": shape.new_tokens / latency_s, "tokens_per_s": shape.rows / occupancy_s,
+        "llm": spec.llm.name,
+        "interconnect": spec.network.name,
+        "batch": shape.batch,
+        "context": shape.context,
+        "new_tokens": shape.new_tokens,
+        "iteration_s": latency_s,
+        "occupancy_s": occupancy_s,
+        "tokens_per_s_per_user": shape.new_tokens / latency_s,
+        "tokens_per_s": shape.rows / occupancy_s,
         "concurrency": latency_s / occupancy_s * shape.batch,
-        "chips_used": chips, "tp": mapping.tp, "pp": mapping.pp, "kv_tokens": mapping.memory.kv_tokens_max,
+        "chips_used": chips,
+        "tp": mapping.tp,
+        "pp": mapping.pp,
+        "kv_tokens": mapping.memory.kv_tokens_max,
         "breakdown_s": parts_s,
         "energy_j": time.energy_j + chips * spec.chip.power.wait_w * latency_s,
     }

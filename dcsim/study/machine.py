@@ -10,7 +10,7 @@ from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping, candidates, lay
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import TIMES
+from dcsim.network.scheduled.iteration import TIMES
 from dcsim.network.scheduled.places import Places
 from dcsim.network.timing import IterationTime
 from dcsim.spec.topology import Topology
@@ -44,7 +44,7 @@ class Machine:
         """The time of `shape`, or on a packet network those of a block of successive iterations."""
         if self.spec.network.kind == "scheduled":
             return self.time(shape)
-        from dcsim.network.packet_iteration import packet_times
+        from dcsim.network.packet.iteration import packet_times
 
         return packet_times(self.spec, self.fabric, self.mapping, shape)
 
@@ -74,7 +74,7 @@ def join(spec: Topology, fabric: Fabric) -> tuple[Topology, Fabric]:
     """On a packet network: the spec with the speed of one adapter, the fabric with switches where chips had none."""
     if spec.network.kind == "scheduled":
         return spec, fabric
-    from dcsim.network.packet_fabric import attach, bonded
+    from dcsim.network.packet.switches import attach, bonded
 
     network, joined = attach(spec.network, fabric)
     lanes = bonded(spec.network, network)  # what one link stands for draws power as so many

@@ -18,8 +18,9 @@ ASSUMES = (
 )
 
 
-def plan(resolved: Resolved, *, tokens_per_s: float, tokens_per_s_per_user: float, context: int = 2048,
-         prices: str = "chiplet-cloud") -> dict[str, Any]:
+def plan(
+    resolved: Resolved, *, tokens_per_s: float, tokens_per_s_per_user: float, context: int = 2048, prices: str = "chiplet-cloud"
+) -> dict[str, Any]:
     """The fewest clusters like this topology that give the rate at the speed, what they draw and cost.
 
     Money is the TCO of `prices` for chips bought and for chips at what they cost their maker. Raises CapacityError if
@@ -32,12 +33,24 @@ def plan(resolved: Resolved, *, tokens_per_s: float, tokens_per_s_per_user: floa
     parts = count_parts(machine.fabric, resolved.spec.node)
     site_energy_j = best.energy_j_per_token * resolved.spec.power.pue
     return {
-        "topology": resolved.spec.name, "llm": resolved.spec.llm.name, "interconnect": resolved.spec.network.name,
-        "tokens_per_s": tokens_per_s, "tokens_per_s_per_user": best.tokens_per_s_per_user, "context": context,
-        "tp": machine.mapping.tp, "pp": machine.mapping.pp, "batch": best.batch, "micro_batches": best.micro_batches,
-        "concurrency_per_replica": best.concurrency, "tokens_per_s_per_replica": best.tokens_per_s,
-        "replicas": needed.replicas, "clusters": needed.clusters, "chips": needed.chips, "racks": needed.racks,
-        "power_w": needed.power_w, "energy_j_per_token": site_energy_j,
+        "topology": resolved.spec.name,
+        "llm": resolved.spec.llm.name,
+        "interconnect": resolved.spec.network.name,
+        "tokens_per_s": tokens_per_s,
+        "tokens_per_s_per_user": best.tokens_per_s_per_user,
+        "context": context,
+        "tp": machine.mapping.tp,
+        "pp": machine.mapping.pp,
+        "batch": best.batch,
+        "micro_batches": best.micro_batches,
+        "concurrency_per_replica": best.concurrency,
+        "tokens_per_s_per_replica": best.tokens_per_s,
+        "replicas": needed.replicas,
+        "clusters": needed.clusters,
+        "chips": needed.chips,
+        "racks": needed.racks,
+        "power_w": needed.power_w,
+        "energy_j_per_token": site_energy_j,
         "money": {"buy": money(resolved, parts, needed, prices, "buy"), "build": money(resolved, parts, needed, prices, "build")},
         "frontier": [asdict(load) for load in frontier(points)],
         "assumes": list(ASSUMES),
@@ -60,6 +73,7 @@ def money(resolved: Resolved, parts: Parts, needed: Fleet, prices: str, basis: B
     usd_per_h = life.total_usd / (years(figures.server_life_s) * HOURS_PER_YEAR) * needed.clusters
     served = needed.replicas * needed.load.tokens_per_s
     return {
-        "capital_usd": capital_usd * needed.clusters, "usd_per_h": usd_per_h,
+        "capital_usd": capital_usd * needed.clusters,
+        "usd_per_h": usd_per_h,
         "usd_per_mtoken": usd_per_h / (served * 3600) * 1e6,
     }

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.cluster.chain import installed_chips, levels, network_power_w, optical_ends, plant_w, rack_count
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import compile_shape
+from dcsim.network.scheduled.iteration import compile_shape
 from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, VECTOR, Tasks
+from dcsim.power.chain import installed_chips, levels, network_power_w, optical_ends, plant_w, rack_count
 from dcsim.study.machine import Machine
 
 SWING_S = 1e-6  # swings shorter than this are fed by a board's own capacitors (assumed)
@@ -43,8 +43,13 @@ def power(machine: Machine, shape: Shape) -> dict[str, Any]:
     full = max(1, min(room, int(work.latency_s / work.occupancy_s)))
     loads = [_load(machine, work, name, count) for name, count in (("idle", 0), ("alone", 1), ("full", full))]
     return {
-        "topology": machine.spec.name, "llm": machine.spec.llm.name, "batch": shape.batch, "context": shape.context,
-        "micro_batches_full": full, "iteration_s": work.latency_s, "loads": loads,
+        "topology": machine.spec.name,
+        "llm": machine.spec.llm.name,
+        "batch": shape.batch,
+        "context": shape.context,
+        "micro_batches_full": full,
+        "iteration_s": work.latency_s,
+        "loads": loads,
     }
 
 
@@ -55,7 +60,7 @@ def _work(machine: Machine, shape: Shape) -> Work:
         tasks, hz = compiled.tasks, spec.chip.clock_hz
         start, last = compiled.schedule.start / hz, compiled.schedule.last_out / hz
     else:
-        from dcsim.network.packet_iteration import packet_spans
+        from dcsim.network.packet.iteration import packet_spans
 
         tasks, start, last = packet_spans(spec, machine.fabric, machine.mapping, shape)
     link_j = time.energy_j - sum(_states_j(machine, tasks).values())
@@ -94,17 +99,27 @@ def _load(machine: Machine, work: Work, name: str, count: int) -> dict[str, Any]
         "chips idle": float((installed - used * bool(count)).sum() * spec.chip.power.idle_w),
         "chips waiting": float(used.sum() * bool(count) * spec.chip.power.wait_w),
         **{f"chips {state}": watts for state, watts in states.items()},
-        "hosts": float(nodes.sum() * host_w), "fans": float(nodes.sum() * spec.node.fan_w),
+        "hosts": float(nodes.sum() * host_w),
+        "fans": float(nodes.sum() * spec.node.fan_w),
         "switches and adapters": network_power_w(spec, fabric),
         "optics": float(optical_ends(fabric, racks).sum() * spec.power.optic_w),
-        "supply loss": rack_w - float(parts.sum()), "PDU and UPS loss": float(meters["hall"].sum()) - rack_w,
+        "supply loss": rack_w - float(parts.sum()),
+        "PDU and UPS loss": float(meters["hall"].sum()) - rack_w,
         "cooling": site_w - float(meters["hall"].sum()),
     }
     return {
-        "load": name, "micro_batches": count, "power_w": site_w, "parts_w": by_part,
+        "load": name,
+        "micro_batches": count,
+        "power_w": site_w,
+        "parts_w": by_part,
         "levels": [
-            {"level": level.name, "count": len(meters[level.name]), "power_w_max": float(meters[level.name].max()),
-             "cap_w": level.cap_w} for level in chain
+            {
+                "level": level.name,
+                "count": len(meters[level.name]),
+                "power_w_max": float(meters[level.name].max()),
+                "cap_w": level.cap_w,
+            }
+            for level in chain
         ],
         **(swings(machine, work, count, round_s) if count else {}),
     }
@@ -120,7 +135,8 @@ def swings(machine: Machine, work: Work, count: int, round_s: float) -> dict[str
     power = spec.chip.power
     above = np.zeros(8)
     above[MATRIX], above[ATTENTION], above[VECTOR] = (
-        watts - power.wait_w for watts in (power.matrix_w, power.vector_w, power.vector_w))
+        watts - power.wait_w for watts in (power.matrix_w, power.vector_w, power.vector_w)
+    )
     busy = (tasks.kind == COMPUTE) & (above[tasks.part] != 0) & (tasks.last_cycles > 0)
     seconds = tasks.last_cycles[busy] / tasks.clock_hz  # at work; the rest of its span it waits for input
     end = work.last_s[busy]
@@ -133,15 +149,20 @@ def swings(machine: Machine, work: Work, count: int, round_s: float) -> dict[str
     chips = np.bincount(fabric.rack_of[[chip for stage in machine.mapping.replica_chips[0] for chip in stage]])
     steps = np.abs(np.diff(np.append(hungriest, hungriest[0])))
     return {
-        "rack_swing_w": float(hungriest.max() - hungriest.min()), "rack_rise_w_per_s": float(steps.max() / (period / bins)),
+        "rack_swing_w": float(hungriest.max() - hungriest.min()),
+        "rack_rise_w_per_s": float(steps.max() / (period / bins)),
         "rack_start_w": float(chips.max() * (power.wait_w - power.idle_w) / spec.node.supply_efficiency),
         "period_s": period,
     }
 
 
 def _spread(
-    drawn: NDArray[np.float64], racks: NDArray[np.int64], start_s: NDArray[np.float64], end_s: NDArray[np.float64],
-    watts: NDArray[np.float64], period_s: float,
+    drawn: NDArray[np.float64],
+    racks: NDArray[np.int64],
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    watts: NDArray[np.float64],
+    period_s: float,
 ) -> None:
     """Add spans of power to [rack, bin] means over one period, into which all of them are folded."""
     bins = drawn.shape[1]

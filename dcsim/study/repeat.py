@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.cluster.programs import Programs
-from dcsim.metrics import METRICS, confidence
+from dcsim.results.metrics import METRICS, confidence
 from dcsim.spec.load import Resolved
 from dcsim.study.machine import build
 from dcsim.study.serve import serve_on

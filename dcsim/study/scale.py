@@ -19,8 +19,15 @@ LLMS = ("llama-3-8b", "llama-2-70b", "falcon-180b")
 
 
 def scale(
-    topology: str, interconnects: Sequence[str], shape: Shape, *, sizes: Sequence[int] = SIZES, llms: Sequence[str] = LLMS,
-    settings: Sequence[str] = (), packet_settings: Sequence[str] = (), seed: int = 1,
+    topology: str,
+    interconnects: Sequence[str],
+    shape: Shape,
+    *,
+    sizes: Sequence[int] = SIZES,
+    llms: Sequence[str] = LLMS,
+    settings: Sequence[str] = (),
+    packet_settings: Sequence[str] = (),
+    seed: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """`compare` at each size; a row for each size and candidate, and the sizes at which no LLM fits."""
@@ -38,8 +45,14 @@ def scale(
         )
         common = {"chips": chips, "llm": result["llm"], "chips_used": result["chips_used"]}
         rows += [{**common, **candidate} for candidate in result["candidates"]]
-    return {"topology": topology, "batch": shape.batch, "context": shape.context, "seed": seed, "rows": rows,
-            "no_llm_fits": skipped}
+    return {
+        "topology": topology,
+        "batch": shape.batch,
+        "context": shape.context,
+        "seed": seed,
+        "rows": rows,
+        "no_llm_fits": skipped,
+    }
 
 
 def size_settings(topology: str, chips: int, settings: Sequence[str]) -> list[str]:

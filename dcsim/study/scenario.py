@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcsim import __version__, records
+from dcsim import __version__
 from dcsim.errors import Problem, SpecError
 from dcsim.interrupt import careful_interrupts
+from dcsim.results import records
 from dcsim.spec.document import Document
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
@@ -33,7 +34,12 @@ class Scenario:
         return self.resolved.spec
 
     def run(
-        self, seed: int = 1, out: str | Path | None = None, *, save: bool = False, progress: Progress | None = None,
+        self,
+        seed: int = 1,
+        out: str | Path | None = None,
+        *,
+        save: bool = False,
+        progress: Progress | None = None,
         rounds: bool = False,
     ) -> records.Run:
         """Serve the workload; returns the run, saved to `out`, or to `runs/<hash>` if `save` is set.
@@ -59,18 +65,31 @@ class Scenario:
             records.write_run(folder, tables, summary, spec, meta)
         return records.Run(folder, summary, spec, meta)
 
-    def _serve(
-        self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None, rounds: bool
-    ) -> Any:
+    def _serve(self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None, rounds: bool) -> Any:
         tables, summary, meta = serve(self.resolved, seed, progress, rows, rounds)
         summary["digest"] = records.digest(tables, summary)
-        return tables, summary, {"dcsim_version": __version__, "seed": seed, "unread": self.resolved.unread(),
-                                 "prices": _prices(self.resolved), **meta}
+        return (
+            tables,
+            summary,
+            {
+                "dcsim_version": __version__,
+                "seed": seed,
+                "unread": self.resolved.unread(),
+                "prices": _prices(self.resolved),
+                **meta,
+            },
+        )
 
 
 def load(
-    topology: str | Path, *, llm: str | None = None, workload: str | None = None, interconnect: str | None = None,
-    set: Sequence[str] = (), duration: str | None = None, rate_scale: float | None = None,
+    topology: str | Path,
+    *,
+    llm: str | None = None,
+    workload: str | None = None,
+    interconnect: str | None = None,
+    set: Sequence[str] = (),
+    duration: str | None = None,
+    rate_scale: float | None = None,
 ) -> Scenario:
     """Read a topology (path or library name) and what it names; SpecError with every problem found.
 
@@ -94,10 +113,17 @@ def _prices(resolved: Resolved) -> dict[str, dict[str, str]]:
     return {".".join(path): {"kind": figure.kind, "source": figure.source} for path, figure in known.items()}
 
 
-COSTED: frozenset[Any] = frozenset({
-    "node", "host", ("chip", "price"), ("chip", "power"),
-    ("network", "port"), ("network", "switch_power"), ("network", "adapter_power"),
-})
+COSTED: frozenset[Any] = frozenset(
+    {
+        "node",
+        "host",
+        ("chip", "price"),
+        ("chip", "power"),
+        ("network", "port"),
+        ("network", "switch_power"),
+        ("network", "adapter_power"),
+    }
+)
 
 
 def run_hash(spec: dict[str, Any], seed: int, entries: Mapping[str, Document] | None = None) -> str:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import Compiled, compile_shape, link_energy_j, scheduled_network, work_energy_j
 from dcsim.network.scheduled.bit_errors import error_cost
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
-from dcsim.network.scheduled.figures import Figures, figures_of
+from dcsim.network.scheduled.iteration import Compiled, compile_shape, link_energy_j, scheduled_network, work_energy_j
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
+from dcsim.network.scheduled.rules import Figures, figures_of
 from dcsim.spec.network import Clock
 from dcsim.study.machine import Machine
 
@@ -47,14 +47,22 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     bound = find_bound(compiled.schedule, compiled.tasks, fabric, figures, compiled.piece_starts)
     return {
         **compiled.schedule.report(),
-        "bound_cycles": bound.cycles, "bound_ratio": compiled.schedule.makespan_cycles / max(1, bound.cycles),
-        "critical_cycles": bound.critical_cycles, "busiest_link_cycles": bound.busiest_link_cycles,
-        "pieces": len(compiled.piece_starts), "pieces_compiled": compiled.pieces_compiled,
-        "replay_cycles": perfect.cycles, "replay_drifting_cycles": drifting.cycles, "conflicts": proof.conflicts,
-        "slack_cycles": figures.slack_cycles, "slack_cycles_min": slack_needed_cycles(
-            compiled.schedule, fabric, clocks, figures.link_cycles),
-        "deskew_points": len(points), "processes": perfect.processes,
-        "compile_s": compile_s, "prove_s": prove_s, "replay_s": replay_s,
+        "bound_cycles": bound.cycles,
+        "bound_ratio": compiled.schedule.makespan_cycles / max(1, bound.cycles),
+        "critical_cycles": bound.critical_cycles,
+        "busiest_link_cycles": bound.busiest_link_cycles,
+        "pieces": len(compiled.piece_starts),
+        "pieces_compiled": compiled.pieces_compiled,
+        "replay_cycles": perfect.cycles,
+        "replay_drifting_cycles": drifting.cycles,
+        "conflicts": proof.conflicts,
+        "slack_cycles": figures.slack_cycles,
+        "slack_cycles_min": slack_needed_cycles(compiled.schedule, fabric, clocks, figures.link_cycles),
+        "deskew_points": len(points),
+        "processes": perfect.processes,
+        "compile_s": compile_s,
+        "prove_s": prove_s,
+        "replay_s": replay_s,
         **_errors(machine, compiled, figures),
     }
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim import metrics
 from dcsim.cluster.copies import Copies
 from dcsim.cluster.programs import Programs, Times
 from dcsim.cluster.service import Placement, serve
@@ -19,10 +18,11 @@ from dcsim.llm import mapping as layout
 from dcsim.llm.architecture import block_kinds
 from dcsim.llm.program import Shape
 from dcsim.llm.shards import block_kv_elements
-from dcsim.network.iteration import compile_shape
+from dcsim.network.scheduled.iteration import compile_shape
 from dcsim.network.timing import IterationTime
 from dcsim.network.wires import wires_of
-from dcsim.records import Table, TableWriter
+from dcsim.results import metrics
+from dcsim.results.records import Table, TableWriter
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.load import Resolved
 from dcsim.spec.mapping import BYTES
@@ -73,24 +73,46 @@ def _timing(machine: Machine, parts: dict[str, float]) -> Callable[[Shape], Time
 
 
 def serve_on(
-    machine: Machine, programs: Programs, spec: Topology, seed: int, progress: Any = None, rows: TableWriter | None = None,
+    machine: Machine,
+    programs: Programs,
+    spec: Topology,
+    seed: int,
+    progress: Any = None,
+    rows: TableWriter | None = None,
     rounds: bool = False,
 ) -> Served:
     """Serve the spec's workload on a machine already built, with the shapes already timed in `programs`."""
     traffic, total = _traffic(spec, seed)
     report = partial(_report, progress, total) if progress else None
     result = serve(
-        spec, machine.fabric, _placement(machine), programs, traffic, seed=seed, rows=rows, progress=report,
+        spec,
+        machine.fabric,
+        _placement(machine),
+        programs,
+        traffic,
+        seed=seed,
+        rows=rows,
+        progress=report,
         record_rounds=rounds,
     )
     result.tables["classes"] = metrics.class_table(
-        result.tables["requests"], [entry.name for entry in spec.workload.classes], targets=_targets(spec),
-        elapsed_s=result.elapsed_s, warmup_s=spec.serving.warmup_s,
+        result.tables["requests"],
+        [entry.name for entry in spec.workload.classes],
+        targets=_targets(spec),
+        elapsed_s=result.elapsed_s,
+        warmup_s=spec.serving.warmup_s,
     )
     summary = metrics.summarise(
-        result.tables, slo_ttft_s=spec.slo.ttft_s, slo_tpot_s=spec.slo.tpot_s, pue=spec.power.pue,
-        elapsed_s=result.elapsed_s, concurrency_mean=result.concurrency_mean, seed=seed,
-        warmup_s=spec.serving.warmup_s, availability_fraction=result.availability, targets=_targets(spec),
+        result.tables,
+        slo_ttft_s=spec.slo.ttft_s,
+        slo_tpot_s=spec.slo.tpot_s,
+        pue=spec.power.pue,
+        elapsed_s=result.elapsed_s,
+        concurrency_mean=result.concurrency_mean,
+        seed=seed,
+        warmup_s=spec.serving.warmup_s,
+        availability_fraction=result.availability,
+        targets=_targets(spec),
     )
     meta = _meta(machine, programs) | _copies_meta(result.tables, result.elapsed_s)
     if summary["requests_rejected"] or summary["requests_failed"]:
@@ -108,10 +130,7 @@ def _traffic(spec: Topology, seed: int) -> tuple[Iterator[Requests] | ClosedLoop
 
 def _targets(spec: Topology) -> dict[str, tuple[float, float]]:
     """(TTFT, TPOT) targets of each class that has its own."""
-    return {
-        entry.name: (entry.ttft_s or spec.slo.ttft_s, entry.tpot_s or spec.slo.tpot_s)
-        for entry in spec.workload.classes
-    }
+    return {entry.name: (entry.ttft_s or spec.slo.ttft_s, entry.tpot_s or spec.slo.tpot_s) for entry in spec.workload.classes}
 
 
 def _placement(machine: Machine) -> Placement:
@@ -141,13 +160,19 @@ def _copies_meta(tables: Mapping[str, Table], elapsed_s: float) -> dict[str, Any
     if links is None or not len(links["link"]):
         return {}
     busiest = int(links["held_s"].argmax())
-    out, into = (np.bincount(links[end], links["carried_bytes"], 1 + max(links["source"].max(), links["target"].max()))
-                 for end in ("source", "target"))
-    return {"kv_copies": {
-        "sent_bytes": int(np.maximum(0, out - into).sum()), "links": len(links["link"]),
-        "busiest_link": int(links["link"][busiest]), "busiest_class": str(links["link_class"][busiest]),
-        "busiest_fraction": float(links["held_s"][busiest] / max(elapsed_s, links["free_s"][busiest])),
-    }}
+    out, into = (
+        np.bincount(links[end], links["carried_bytes"], 1 + max(links["source"].max(), links["target"].max()))
+        for end in ("source", "target")
+    )
+    return {
+        "kv_copies": {
+            "sent_bytes": int(np.maximum(0, out - into).sum()),
+            "links": len(links["link"]),
+            "busiest_link": int(links["link"][busiest]),
+            "busiest_class": str(links["link_class"][busiest]),
+            "busiest_fraction": float(links["held_s"][busiest] / max(elapsed_s, links["free_s"][busiest])),
+        }
+    }
 
 
 def _report(progress: Any, total: int, done: int) -> None:
@@ -157,9 +182,16 @@ def _report(progress: Any, total: int, done: int) -> None:
 def _meta(machine: Machine, programs: Programs) -> dict[str, Any]:
     spec, mapping = machine.spec, machine.mapping
     return {
-        "llm": spec.llm.name, "interconnect": spec.network.name, "tp": mapping.tp, "pp": mapping.pp,
-        "replicas": mapping.replicas, "chips_used": mapping.tp * mapping.pp * mapping.replicas,
-        "chips_active": int(machine.fabric.chip_active.sum()), "kv_tokens": mapping.memory.kv_tokens_max,
+        "llm": spec.llm.name,
+        "interconnect": spec.network.name,
+        "tp": mapping.tp,
+        "pp": mapping.pp,
+        "replicas": mapping.replicas,
+        "chips_used": mapping.tp * mapping.pp * mapping.replicas,
+        "chips_active": int(machine.fabric.chip_active.sum()),
+        "kv_tokens": mapping.memory.kv_tokens_max,
         "parts": asdict(count_parts(machine.fabric, spec.node)),
-        "slo_ttft_s": spec.slo.ttft_s, "slo_tpot_s": spec.slo.tpot_s, "shapes_timed": programs.shapes_timed,
+        "slo_ttft_s": spec.slo.ttft_s,
+        "slo_tpot_s": spec.slo.tpot_s,
+        "shapes_timed": programs.shapes_timed,
     }

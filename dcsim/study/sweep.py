@@ -40,8 +40,9 @@ def parse_range(text: str) -> tuple[str, list[str]]:
     return key.strip(), found
 
 
-def sweep(case: Case, ranges: Sequence[tuple[str, Sequence[str]]], jobs: int = 1,
-          done: Callable[[int, int], None] | None = None) -> list[dict[str, Any]]:
+def sweep(
+    case: Case, ranges: Sequence[tuple[str, Sequence[str]]], jobs: int = 1, done: Callable[[int, int], None] | None = None
+) -> list[dict[str, Any]]:
     """One row for every combination, the last range fastest: its settings, then its metrics, or why it cannot be.
 
     A combination that does not fit or cannot be built has `error` and no metrics. Rows do not depend on `jobs`.

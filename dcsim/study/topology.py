@@ -8,7 +8,7 @@ from typing import Any
 
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.measures import measure
-from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.rules import figures_of
 from dcsim.spec.network import ScheduledNetwork
 from dcsim.spec.topology import Topology
 
@@ -24,7 +24,10 @@ def topology(spec: Topology, export: Path | None = None) -> dict[str, Any]:
     measures = asdict(measure(fabric, dict.fromkeys(fabric.link_classes, payload)))
     cables = measures.pop("cables")
     return {
-        "name": spec.name, "kind": spec.fabric.kind, **measures, "link_payload_bytes_per_s": payload,
+        "name": spec.name,
+        "kind": spec.fabric.kind,
+        **measures,
+        "link_payload_bytes_per_s": payload,
         "cables": [{"class": name, "length_m": length, "count": count} for name, length, count in cables],
     }
 

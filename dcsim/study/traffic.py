@@ -12,14 +12,14 @@ from dcsim.errors import SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.fabric.switched import fat_tree
-from dcsim.network.packet import traffic as patterns
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet.figures import Figures
-from dcsim.network.packet.routing import vertex_groups
-from dcsim.network.packet_background import pattern_load
-from dcsim.network.packet_fabric import attach
-from dcsim.network.packet_figures import faults_of, figures_of
-from dcsim.network.packet_iteration import packet_network
+from dcsim.network.packet.background import pattern_load
+from dcsim.network.packet.engine import traffic as patterns
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.engine.routing import vertex_groups
+from dcsim.network.packet.engine.rules import Figures
+from dcsim.network.packet.iteration import packet_network
+from dcsim.network.packet.rules_of import faults_of, figures_of
+from dcsim.network.packet.switches import attach
 from dcsim.spec.host import IslandSpec
 from dcsim.spec.load import load
 from dcsim.spec.network import PacketNetwork
@@ -28,7 +28,12 @@ ANY_TOPOLOGY = "node"  # only its network is read, where no topology is named
 
 
 def traffic(
-    topology: str | None, interconnect: str | None, pattern: str, endpoints: int, size_bytes: int, seed: int = 1,
+    topology: str | None,
+    interconnect: str | None,
+    pattern: str,
+    endpoints: int,
+    size_bytes: int,
+    seed: int = 1,
     settings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Send `size_bytes` along each flow of `pattern` among the first `endpoints` chips and time it on an idle network.
@@ -42,21 +47,40 @@ def traffic(
     flows = PATTERNS[pattern](fabric, endpoints, size_bytes, seed)
     figures = figures_of(network, fabric, island)
     _warm_up(fabric, figures, flows)
-    engine = Engine(fabric, figures, flows, faults=faults_of(network, fabric), seed=seed,
-                    cross_load=pattern_load(network, fabric, figures, seed))
+    engine = Engine(
+        fabric,
+        figures,
+        flows,
+        faults=faults_of(network, fabric),
+        seed=seed,
+        cross_load=pattern_load(network, fabric, figures, seed),
+    )
     began = time.perf_counter()
     done = engine.iteration()
     wall_s = time.perf_counter() - began
     flow_s = (done.last_ps - np.rint(np.asarray(flows.release_s) * 1e12)) * 1e-12
     links = done.links
     return {
-        "pattern": pattern, "interconnect": network.name, "fabric": fabric.kind, "endpoints": endpoints,
-        "size_bytes": size_bytes, "flows": len(flow_s), "finish_s": done.finish_ps * 1e-12, "packets": done.packets,
-        "packet_hops": done.packet_hops, "wall_s": wall_s, "packet_hops_per_wall_s": done.packet_hops / wall_s,
-        "flow_s_p50": float(np.quantile(flow_s, 0.5)), "flow_s_p99": float(np.quantile(flow_s, 0.99)),
-        "drops": int(links.drops.sum()), "resent": done.resent, "pauses": int(links.pauses.sum()),
-        "marks": int(links.marks.sum()), "peak_queue_bytes": int(links.peak_queue_bytes.max(initial=0)),
-        "link_use_fraction_max": float(links.busy_ps.max(initial=0) / max(1, done.finish_ps)), "seed": seed,
+        "pattern": pattern,
+        "interconnect": network.name,
+        "fabric": fabric.kind,
+        "endpoints": endpoints,
+        "size_bytes": size_bytes,
+        "flows": len(flow_s),
+        "finish_s": done.finish_ps * 1e-12,
+        "packets": done.packets,
+        "packet_hops": done.packet_hops,
+        "wall_s": wall_s,
+        "packet_hops_per_wall_s": done.packet_hops / wall_s,
+        "flow_s_p50": float(np.quantile(flow_s, 0.5)),
+        "flow_s_p99": float(np.quantile(flow_s, 0.99)),
+        "drops": int(links.drops.sum()),
+        "resent": done.resent,
+        "pauses": int(links.pauses.sum()),
+        "marks": int(links.marks.sum()),
+        "peak_queue_bytes": int(links.peak_queue_bytes.max(initial=0)),
+        "link_use_fraction_max": float(links.busy_ps.max(initial=0) / max(1, done.finish_ps)),
+        "seed": seed,
     }
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from dcsim.cluster.programs import Programs
 from dcsim.llm.program import Shape
-from dcsim.network.packet_iteration import packet_network, run_packets
+from dcsim.network.packet.iteration import packet_network, run_packets
+from dcsim.network.plant import plant
 from dcsim.spec.load import load
 from dcsim.spec.network import Background
 from dcsim.spec.topology import Topology
 from dcsim.study.candidate import Timed
 from dcsim.study.machine import Machine, join
-from dcsim.study.plant import plant
 from dcsim.study.serve import serve_on
 
 IDEAL_BASE = "infiniband-ndr"  # only what is not made ideal is read of it
@@ -29,7 +29,12 @@ NO_LIMIT_BYTES_PER_S = 1e15
 
 
 def users(
-    done: Sequence[Timed], topology: str, llm: str | None, settings: Sequence[str], duration: str, seed: int,
+    done: Sequence[Timed],
+    topology: str,
+    llm: str | None,
+    settings: Sequence[str],
+    duration: str,
+    seed: int,
     progress: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Serve `duration` of the topology's workload on each candidate: p99 of TTFT and TPOT and the network's share."""
@@ -42,8 +47,14 @@ def users(
             progress(f"serving {timed.interconnect} {timed.software or ''}".strip())
         spec = timed.spec.model_copy(update={"workload": base.workload})
         machine = _machine(spec, timed.machine)
-        rows.append({"interconnect": timed.interconnect, "software": timed.software,
-                     **_shares(_served(machine, spec, seed), ideal), **holding(timed, machine)})
+        rows.append(
+            {
+                "interconnect": timed.interconnect,
+                "software": timed.software,
+                **_shares(_served(machine, spec, seed), ideal),
+                **holding(timed, machine),
+            }
+        )
     return _headroom(rows)
 
 
@@ -61,12 +72,24 @@ def ideal_time_s(base: Topology, machine: Machine, shape: Shape) -> float:
 def ideal_network(spec: Topology) -> Topology:
     """`spec` on a network that takes no time but for its cables."""
     island = spec.node.island
-    network = packet_network(spec).model_copy(update={
-        "name": "ideal", "fairness": "pcie", "pcie_bytes_per_s": NO_LIMIT_BYTES_PER_S,
-        "bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S, "adapter_s": 0.0, "switch_s": 0.0, "header_bytes": 0.0,
-        "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S, "software": "none", "jitter": "off", "load_fraction": 0.0,
-        "background": Background(), "faults": (), "replications": 1,
-    })
+    network = packet_network(spec).model_copy(
+        update={
+            "name": "ideal",
+            "fairness": "pcie",
+            "pcie_bytes_per_s": NO_LIMIT_BYTES_PER_S,
+            "bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S,
+            "adapter_s": 0.0,
+            "switch_s": 0.0,
+            "header_bytes": 0.0,
+            "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S,
+            "software": "none",
+            "jitter": "off",
+            "load_fraction": 0.0,
+            "background": Background(),
+            "faults": (),
+            "replications": 1,
+        }
+    )
     if island is None:
         return spec.model_copy(update={"network": network})
     free = island.model_copy(update={"bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S, "adapter_s": 0.0, "switch_s": 0.0})

@@ -32,6 +32,10 @@ def workload(name: str, seed: int = 1, settings: list[str] | tuple[str, ...] = (
     plain = describe(requests).as_dict()
     finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in plain.items()}
     return {
-        "name": spec.name, "kind": spec.kind, "seed": seed, **finite, "failed_rows": failed,
+        "name": spec.name,
+        "kind": spec.kind,
+        "seed": seed,
+        **finite,
+        "failed_rows": failed,
         "rate_over_time": {"interval_s": float(edges[1] - edges[0]), "requests": counts.tolist()},
     }

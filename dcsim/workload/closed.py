@@ -36,7 +36,9 @@ class ClosedLoop:
 
 
 def make_closed_loop(
-    spec: ClosedWorkload, seed: int, resolve: Callable[[str], Path] = find_trace,
+    spec: ClosedWorkload,
+    seed: int,
+    resolve: Callable[[str], Path] = find_trace,
 ) -> ClosedLoop:
     """The users of `spec`; `rate_scale` multiplies their number (rounded, at least one)."""
     users = max(1, round(spec.users * spec.rate_scale))

@@ -31,7 +31,10 @@ def make_requests(spec: WorkloadSpec, seed: int, resolve: Resolver = find_trace)
 
 
 def iterate_requests(
-    spec: WorkloadSpec, seed: int, block: int = 100_000, resolve: Resolver = find_trace,
+    spec: WorkloadSpec,
+    seed: int,
+    block: int = 100_000,
+    resolve: Resolver = find_trace,
 ) -> Iterator[Requests]:
     """The rows of `make_requests` in blocks of `block` rows, made as they are asked for."""
     return reblock(_blocks(spec, seed, resolve), block)

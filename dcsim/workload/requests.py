@@ -37,13 +37,19 @@ class Requests:
 
 
 def plain(
-    arrival_s: NDArray[np.float64], prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32],
+    arrival_s: NDArray[np.float64],
+    prompt_tokens: NDArray[np.int32],
+    output_tokens: NDArray[np.int32],
 ) -> Requests:
     """Requests of one class without sessions."""
     n = len(arrival_s)
     return Requests(
-        arrival_s, prompt_tokens, output_tokens,
-        np.zeros(n, np.int16), np.full(n, -1, np.int32), np.zeros(n, np.int32),
+        arrival_s,
+        prompt_tokens,
+        output_tokens,
+        np.zeros(n, np.int16),
+        np.full(n, -1, np.int32),
+        np.zeros(n, np.int32),
     )
 
 

@@ -38,9 +38,7 @@ def bootstrap(spec: BootstrapWorkload, seed: int, resolve: Callable[[str], Path]
     trace = read_trace(resolve(spec.trace.file), spec.trace)
     block_s = spec.block_s
     if not 0 < block_s <= trace.span_s:
-        raise WorkloadError(
-            f"{spec.trace.file}: `block` of {block_s:g} s is longer than the {trace.span_s:g} s of the trace"
-        )
+        raise WorkloadError(f"{spec.trace.file}: `block` of {block_s:g} s is longer than the {trace.span_s:g} s of the trace")
     pace = spec.rate_scale * (spec.mean_per_s * trace.span_s / len(trace) if spec.mean_per_s else 1.0)
     rng = stream(seed, "workload.block")
     twice_s = np.concatenate([trace.arrival_s, trace.arrival_s + trace.span_s])
@@ -66,4 +64,3 @@ def ranges(start: NDArray[np.int64], stop: NDArray[np.int64]) -> tuple[NDArray[n
     which = np.repeat(np.arange(len(start)), sizes)
     before = np.cumsum(sizes) - sizes
     return start[which] + np.arange(len(which)) - before[which], which
-

@@ -38,7 +38,11 @@ def sessions(spec: SessionsWorkload, seed: int, resolve: Callable[[str], Path]) 
 
 
 def _turns(
-    spec: SessionsWorkload, start_s: Array, first_session: int, lengths: Lengths, rng: np.random.Generator,
+    spec: SessionsWorkload,
+    start_s: Array,
+    first_session: int,
+    lengths: Lengths,
+    rng: np.random.Generator,
 ) -> Array:
     """All turns of the conversations that start at `start_s`, turn by turn, [turns, columns]."""
     session = first_session + np.arange(len(start_s))
@@ -61,5 +65,10 @@ def _turns(
 def _table(rows: Array) -> Requests:
     whole: NDArray[np.int32] = rows[:, 1:].astype(np.int32)
     return Requests(
-        rows[:, 0].copy(), whole[:, 0], whole[:, 1], np.zeros(len(rows), np.int16), whole[:, 2], whole[:, 3],
+        rows[:, 0].copy(),
+        whole[:, 0],
+        whole[:, 1],
+        np.zeros(len(rows), np.int16),
+        whole[:, 2],
+        whole[:, 3],
     )

@@ -29,7 +29,11 @@ def synthetic(spec: SyntheticWorkload, seed: int, resolve: Callable[[str], Path]
 
 
 def arrivals(
-    spec: ArrivalSpec, rate_scale: float, seed: int, resolve: Callable[[str], Path], duration_s: float = 0.0,
+    spec: ArrivalSpec,
+    rate_scale: float,
+    seed: int,
+    resolve: Callable[[str], Path],
+    duration_s: float = 0.0,
 ) -> Iterator[Array]:
     """Ascending arrival times, in blocks; they end only after `duration_s`, if that is not 0.
 

@@ -27,17 +27,13 @@ from dcsim.spec.workload import TraceColumns, TraceSpec
 from dcsim.workload.trace_values import BadRows, arrivals_of, require_order, tokens_of
 
 BLOCK_ROWS = 100_000  # rows held as text at once
-_AZURE = {"arrival": "TIMESTAMP", "arrival_unit": "date", "prompt_tokens": "ContextTokens",
-          "output_tokens": "GeneratedTokens"}
+_AZURE = {"arrival": "TIMESTAMP", "arrival_unit": "date", "prompt_tokens": "ContextTokens", "output_tokens": "GeneratedTokens"}
 _FORMATS: dict[str, dict[str, str]] = {
     "azure-2023": _AZURE,
     "azure-2024": _AZURE,
-    "burstgpt": {"arrival": "Timestamp", "prompt_tokens": "Request tokens",
-                 "output_tokens": "Response tokens", "failed": "drop"},
-    "mooncake": {"arrival": "timestamp", "arrival_unit": "ms", "prompt_tokens": "input_length",
-                 "output_tokens": "output_length"},
-    "vidur": {"arrival": "arrived_at", "prompt_tokens": "num_prefill_tokens",
-              "output_tokens": "num_decode_tokens"},
+    "burstgpt": {"arrival": "Timestamp", "prompt_tokens": "Request tokens", "output_tokens": "Response tokens", "failed": "drop"},
+    "mooncake": {"arrival": "timestamp", "arrival_unit": "ms", "prompt_tokens": "input_length", "output_tokens": "output_length"},
+    "vidur": {"arrival": "arrived_at", "prompt_tokens": "num_prefill_tokens", "output_tokens": "num_decode_tokens"},
 }
 
 
@@ -100,8 +96,12 @@ def read_trace(path: Path, spec: TraceSpec) -> Trace:
 
 
 def _part(
-    path: Path, spec: TraceSpec, arrival_ns: NDArray[np.int64], prompt: NDArray[np.int32],
-    output: NDArray[np.int32], dropped: int,
+    path: Path,
+    spec: TraceSpec,
+    arrival_ns: NDArray[np.int64],
+    prompt: NDArray[np.int32],
+    output: NDArray[np.int32],
+    dropped: int,
 ) -> Trace:
     """Sort by arrival, count from the first row, cut to the asked window.
 

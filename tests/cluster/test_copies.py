@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from command import dcsim
 
-from dcsim import records
 from dcsim.cluster.copies import Copies
 from dcsim.fabric.graph import from_cables
 from dcsim.llm.architecture import kv_bytes_per_token
-from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.wires import Wires, wires_of
+from dcsim.results import records
 from dcsim.spec.load import load
 from dcsim.study.machine import build
 from dcsim.study.serve import kv_bytes_by_part
@@ -85,9 +85,7 @@ def test_a_copy_uses_the_fabric_of_the_run(network):
         assert stops[0] == a
         assert fabric.link_target[way].tolist() == stops[1:]
     whole = copies.send(0, 1, 100_000, 0) / 1e12
-    busiest = max(
-        sum(parts[p] for p in range(len(parts)) if link in links[first[p] : first[p + 1]]) for link in np.unique(links)
-    )
+    busiest = max(sum(parts[p] for p in range(len(parts)) if link in links[first[p] : first[p + 1]]) for link in np.unique(links))
     net = machine.spec.network
     rate = net.bandwidth_bytes_per_s * (
         net.vector_bytes / net.vector_wire_bytes if network == "scheduled" else net.mtu_bytes / (net.mtu_bytes + net.header_bytes)

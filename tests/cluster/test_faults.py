@@ -5,7 +5,7 @@ import pytest
 from small_cluster import make_table, random_requests, slow_copies
 from test_policies import PLAIN, constant
 
-from dcsim.records import FAILED, FINISHED
+from dcsim.results.records import FAILED, FINISHED
 
 DOWN = ["faults.detect=1 s", "faults.repair=100 s"]
 
@@ -38,7 +38,10 @@ def test_a_lone_request_is_read_again_once_the_spare_is_loaded(serve_small):
 def test_requests_in_flight_may_fail_instead(serve_small):
     table = make_table([0.0, 0.4], [10, 10], [1000, 10])
     result = run(
-        serve_small, table, "faults.events=[{at: 450 ms, part: node, index: 2}]", "faults.in_flight=fail",
+        serve_small,
+        table,
+        "faults.events=[{at: 450 ms, part: node, index: 2}]",
+        "faults.in_flight=fail",
         "serving.sequences_max=1",
     )
     assert rows(result)["status"].tolist() == [FAILED, FINISHED]  # the second had only waited
@@ -110,8 +113,11 @@ def test_every_part_can_fail_at_random(serve_small, part):
 def test_a_fault_at_the_prefill_replica_loses_kv_that_waits_there(serve_small):
     """KV of 100 tokens takes 1 s to copy; the source dies half way; the request starts again on the second reader."""
     result = run(
-        serve_small, make_table([0.0], [100], [5]), "serving.prefill_replicas=2",
-        "faults.events=[{at: 500 ms, part: chip, index: 0}]", replicas=4,
+        serve_small,
+        make_table([0.0], [100], [5]),
+        "serving.prefill_replicas=2",
+        "faults.events=[{at: 500 ms, part: chip, index: 0}]",
+        replicas=4,
         place={"weight_bytes": 5e9, "copies": slow_copies(0.01)},
     )
     row = {name: column[0] for name, column in rows(result).items()}
@@ -132,8 +138,11 @@ def test_users_without_an_end_stop_when_nothing_is_answered(serve_small):
     from test_theory import closed
 
     result = run(
-        serve_small, closed(3, 0.1), "faults.events=[{at: 1 s, part: node, index: 0}, {at: 1 s, part: node, index: 1}]",
-        "faults.repair=1 h", "serving.drain=20 s",
+        serve_small,
+        closed(3, 0.1),
+        "faults.events=[{at: 1 s, part: node, index: 0}, {at: 1 s, part: node, index: 1}]",
+        "faults.repair=1 h",
+        "serving.drain=20 s",
     )
     assert rows(result)["status"].tolist().count("in_flight") == 3
     assert result.elapsed_s < 60

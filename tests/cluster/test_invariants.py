@@ -12,8 +12,8 @@ import pytest
 from small_cluster import make_table, random_requests
 from test_ways_agree import draw_case
 
-from dcsim import metrics, records
-from dcsim.cluster.kv import KvRoom
+from dcsim.cluster.simpy.kv import KvRoom
+from dcsim.results import metrics, records
 
 
 def rows(result):
@@ -72,7 +72,7 @@ import sys
 sys.path[:0] = sys.argv[1:]
 import conftest
 from test_ways_agree import draw_case
-from dcsim import records
+from dcsim.results import records
 serve = conftest.serve_small
 serve = getattr(serve, "__wrapped__", None) or serve._fixture_function
 traffic, setup = draw_case(14)
@@ -86,8 +86,12 @@ def test_i7_another_process_gives_the_same_bytes(serve_small, pytestconfig):
     here = records.digest(serve_small(traffic, seed=3, **setup).tables, {})
     for hash_seed in ("1", "2"):
         there = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, *folders], capture_output=True, text=True, check=True,
-            env={"PYTHONHASHSEED": hash_seed, "PATH": "/usr/bin:/bin"}, cwd=pytestconfig.rootpath,
+            [sys.executable, "-c", _PROGRAM, *folders],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": hash_seed, "PATH": "/usr/bin:/bin"},
+            cwd=pytestconfig.rootpath,
         )
         assert there.stdout.strip() == here
 
@@ -119,8 +123,14 @@ def test_rows_leave_memory_as_requests_end(serve_small, tmp_path):
 
 def summary(result, **options):
     return metrics.summarise(
-        result.tables, slo_ttft_s=1.0, slo_tpot_s=0.01, pue=1.0, elapsed_s=result.elapsed_s,
-        concurrency_mean=result.concurrency_mean, seed=1, **options,
+        result.tables,
+        slo_ttft_s=1.0,
+        slo_tpot_s=0.01,
+        pue=1.0,
+        elapsed_s=result.elapsed_s,
+        concurrency_mean=result.concurrency_mean,
+        seed=1,
+        **options,
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from small_cluster import Line, make_table, random_requests, slow_copies
 
 from dcsim.network.timing import IterationTime
-from dcsim.records import FAILED, FINISHED
+from dcsim.results.records import FAILED, FINISHED
 from dcsim.workload.requests import Requests
 
 US = 1e-6
@@ -23,13 +23,24 @@ def rows(result):
 
 def turns(arrival_s, prompt, output, session, prefix, klass=None, names=("default",)):
     return Requests(
-        np.array(arrival_s, float), np.array(prompt, np.int32), np.array(output, np.int32),
-        np.array(klass or [0] * len(prompt), np.int16), np.array(session, np.int32), np.array(prefix, np.int32), names,
+        np.array(arrival_s, float),
+        np.array(prompt, np.int32),
+        np.array(output, np.int32),
+        np.array(klass or [0] * len(prompt), np.int16),
+        np.array(session, np.int32),
+        np.array(prefix, np.int32),
+        names,
     )
 
 
-PLAIN = ["chip.program_switch=0 s", "host.request=0 s", "host.tokenise_token=0 s", "host.bus=0 s", "host.detokenise_token=0 s",
-         "host.token=0 B"]
+PLAIN = [
+    "chip.program_switch=0 s",
+    "host.request=0 s",
+    "host.tokenise_token=0 s",
+    "host.bus=0 s",
+    "host.detokenise_token=0 s",
+    "host.token=0 B",
+]
 
 
 def test_continuous_batching_decodes_beside_prompts_and_prefill_first_does_not(serve_small):
@@ -116,7 +127,10 @@ def test_separate_pools_copy_kv_between_them(serve_small):
     """Alone: read on replica 0, KV of 300 tokens copied at 10 us each, decoded on replica 1 from the landing on."""
     table = make_table([0.0], [300], [11])
     result = serve_small(
-        table, constant(1000), replicas=2, settings=[*PLAIN, "serving.prefill_replicas=1"],
+        table,
+        constant(1000),
+        replicas=2,
+        settings=[*PLAIN, "serving.prefill_replicas=1"],
         place={"copies": slow_copies(10 * US)},
     )
     row = {name: column[0] for name, column in rows(result).items()}
@@ -129,17 +143,19 @@ def test_separate_pools_copy_kv_between_them(serve_small):
 
 def test_pools_may_be_of_unequal_size_and_the_prefill_side_can_limit(serve_small):
     table = random_requests(200, 300, 3, prompt=2000, output=50)
-    ttft = [
-        np.median(rows(serve_small(table, replicas=4, settings=[f"serving.prefill_replicas={n}"]))["ttft_s"]) for n in (1, 3)
-    ]
+    ttft = [np.median(rows(serve_small(table, replicas=4, settings=[f"serving.prefill_replicas={n}"]))["ttft_s"]) for n in (1, 3)]
     assert ttft[1] < 0.6 * ttft[0]
 
 
 @pytest.mark.parametrize(("k", "p"), [(1, 0.5), (3, 0.8), (5, 0.3)])
 def test_speculation_yields_the_expected_tokens_a_round(serve_small, k, p):
     """One long answer: tokens over rounds against (1 - p^(k+1)) / (1 - p)."""
-    options = [*PLAIN, f"serving.speculation.draft_tokens={k}", f"serving.speculation.acceptance={p}",
-               "serving.speculation.draft_token=100 us"]
+    options = [
+        *PLAIN,
+        f"serving.speculation.draft_tokens={k}",
+        f"serving.speculation.acceptance={p}",
+        "serving.speculation.draft_token=100 us",
+    ]
     result = serve_small(make_table([0.0], [10], [20_001]), constant(1000), settings=options)
     rounds = (rows(result)["finished_s"][0] - rows(result)["first_token_s"][0]) / (0.001 + k * 100 * US)
     assert 20_000 / rounds == pytest.approx((1 - p ** (k + 1)) / (1 - p), rel=0.03)
@@ -148,17 +164,23 @@ def test_speculation_yields_the_expected_tokens_a_round(serve_small, k, p):
 def test_speculation_at_its_ends(serve_small):
     """Nothing accepted: one token a round; everything accepted: k + 1 tokens a round."""
     for p, per_round in ((0, 1), (1, 4)):
-        options = [*PLAIN, "serving.speculation.draft_tokens=3", f"serving.speculation.acceptance={p}",
-                   "serving.speculation.draft_token=0 s"]
+        options = [
+            *PLAIN,
+            "serving.speculation.draft_tokens=3",
+            f"serving.speculation.acceptance={p}",
+            "serving.speculation.draft_token=0 s",
+        ]
         result = serve_small(make_table([0.0], [10], [401]), constant(1000), settings=options)
         assert rows(result)["tpot_s"][0] == pytest.approx(0.001 / per_round)
 
 
 def test_a_change_of_program_costs_what_the_chip_says(serve_small):
     """A lone answer of 100 tokens within one bucket changes program twice: to the prompt's and to decoding."""
+
     def e2e(switch_us):
         settings = [f"chip.program_switch={switch_us} us"]
         return rows(serve_small(make_table([0.0], [10], [100]), settings=settings))["e2e_s"][0]
+
     assert e2e(500) - e2e(0) == pytest.approx(2 * 500 * US)
 
 

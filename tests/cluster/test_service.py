@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from small_cluster import Line, make_table, random_requests
 from test_ways_agree import with_sessions
 
-from dcsim import metrics, records
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, is_plain, serve
 from dcsim.errors import CapacityError
 from dcsim.fabric.build import build_fabric
+from dcsim.results import metrics, records
 from dcsim.spec.load import load
 
 
@@ -31,11 +31,20 @@ def same_rows(a, b):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), rate=st.floats(0.5, 500), replicas=st.sampled_from([1, 2, 4]),
-    kv_tokens=st.integers(900, 20_000), slots=st.integers(1, 64), prefill=st.sampled_from([1, 256, 4096]),
-    batching=st.sampled_from(["continuous", "prefill_first", "static"]), cap=st.sampled_from(["0 W", "19 kW"]),
-    router=st.sampled_from(["least_loaded", "round_robin", "session"]), queue=st.sampled_from([2, 1000]),
-    drain=st.sampled_from([0.1, 600]), talkative=st.booleans(), reuse=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 60),
+    rate=st.floats(0.5, 500),
+    replicas=st.sampled_from([1, 2, 4]),
+    kv_tokens=st.integers(900, 20_000),
+    slots=st.integers(1, 64),
+    prefill=st.sampled_from([1, 256, 4096]),
+    batching=st.sampled_from(["continuous", "prefill_first", "static"]),
+    cap=st.sampled_from(["0 W", "19 kW"]),
+    router=st.sampled_from(["least_loaded", "round_robin", "session"]),
+    queue=st.sampled_from([2, 1000]),
+    drain=st.sampled_from([0.1, 600]),
+    talkative=st.booleans(),
+    reuse=st.booleans(),
 )
 def test_i10_every_way_to_simulate_gives_the_same_rows(
     serve_small, seed, count, rate, replicas, kv_tokens, slots, prefill, batching, cap, router, queue, drain, talkative, reuse
@@ -44,14 +53,26 @@ def test_i10_every_way_to_simulate_gives_the_same_rows(
     requests = random_requests(count, rate, seed, output=40)
     if talkative:
         requests = with_sessions(requests, np.random.default_rng(seed), ("a", "b", "c"))
-    setup = {"kv_tokens": kv_tokens, "replicas": replicas, "settings": [
-        f"serving.sequences_max={slots}", f"serving.prefill_tokens_max={prefill}", "serving.batch_buckets=[1, 4]",
-        f"serving.batching={batching}", f"power.rack_cap={cap}", f"serving.router={router}", f"serving.queue_max={queue}",
-        f"serving.prefix_reuse={str(reuse).lower()}",
-        "workload.classes=[{name: a, share: 1}, {name: b, share: 1, priority: 2}, {name: c, share: 1, priority: -1}]",
-        f"host.queue_max={queue}", "serving.host_servers=3", "host.cores=1", f"serving.drain={drain} s",
-        "serving.context_buckets=[128, 256, 512, 900, 1100, 2048]",
-    ]}
+    setup = {
+        "kv_tokens": kv_tokens,
+        "replicas": replicas,
+        "settings": [
+            f"serving.sequences_max={slots}",
+            f"serving.prefill_tokens_max={prefill}",
+            "serving.batch_buckets=[1, 4]",
+            f"serving.batching={batching}",
+            f"power.rack_cap={cap}",
+            f"serving.router={router}",
+            f"serving.queue_max={queue}",
+            f"serving.prefix_reuse={str(reuse).lower()}",
+            "workload.classes=[{name: a, share: 1}, {name: b, share: 1, priority: 2}, {name: c, share: 1, priority: -1}]",
+            f"host.queue_max={queue}",
+            "serving.host_servers=3",
+            "host.cores=1",
+            f"serving.drain={drain} s",
+            "serving.context_buckets=[128, 256, 512, 900, 1100, 2048]",
+        ],
+    }
     reference = serve_small(requests, skip=False, compiled=False, **setup)
     booked_s = reference.tables["limits"]["request_s"].sum()
     assert booked_s == pytest.approx(reference.concurrency_mean * reference.elapsed_s, rel=1e-9)
@@ -98,7 +119,7 @@ def test_keys_that_could_not_matter_are_reported(compiled):
         spec, placement = resolved.spec, Placement(chips, 100_000)
         serve(spec, build_fabric(spec.fabric), placement, programs, make_table([0.0], [5], [2]), compiled=compiled)
         found = [key.split(": ")[1] for key in resolved.unread() if "faults" in key or "router" in key]
-        assert found == ["faults.detect", "serving.router"][:3 - replicas]
+        assert found == ["faults.detect", "serving.router"][: 3 - replicas]
 
 
 def test_prefix_reuse_matters_to_sessions_only():
@@ -146,8 +167,12 @@ def test_i1_what_is_left_at_the_end_is_in_flight(serve_small):
 
 def test_i4_times_of_a_request_are_in_order(serve_small):
     r = rows(serve_small(random_requests(300, 60, 5)))
-    for earlier, later in (("arrival_s", "ready_s"), ("ready_s", "admitted_s"), ("admitted_s", "first_token_s"),
-                           ("first_token_s", "finished_s")):
+    for earlier, later in (
+        ("arrival_s", "ready_s"),
+        ("ready_s", "admitted_s"),
+        ("admitted_s", "first_token_s"),
+        ("first_token_s", "finished_s"),
+    ):
         assert (r[earlier] <= r[later]).all(), (earlier, later)
 
 
@@ -248,17 +273,28 @@ def test_a_cap_below_waiting_power_is_refused(serve_small):
         serve_small(make_table([0.0], [10], [10]), settings=["power.rack_cap=5 kW"])
 
 
-@pytest.mark.parametrize(("name", "setup", "helps", "does_not"), [
-    ("kv_memory", {"kv_tokens": 4000}, {"kv_tokens": 8000}, {"kv_tokens": 4000, "settings": ["host.cores=64"]}),
-    ("sequence_slots", {"settings": ["serving.sequences_max=4"]}, {"settings": ["serving.sequences_max=8"]},
-     {"kv_tokens": 200_000, "settings": ["serving.sequences_max=4"]}),
-    ("host", {"settings": ["host.cores=1", "serving.host_servers=1", "host.tokenise_token=30 us"]},
-     {"settings": ["host.cores=2", "serving.host_servers=1", "host.tokenise_token=30 us"]},
-     {"kv_tokens": 200_000, "settings": ["host.cores=1", "serving.host_servers=1", "host.tokenise_token=30 us"]}),
-    ("iteration_latency", {"load": 2}, {"load": 2, "time": Line(base=1500)}, {"load": 2, "kv_tokens": 200_000}),
-])
+@pytest.mark.parametrize(
+    ("name", "setup", "helps", "does_not"),
+    [
+        ("kv_memory", {"kv_tokens": 4000}, {"kv_tokens": 8000}, {"kv_tokens": 4000, "settings": ["host.cores=64"]}),
+        (
+            "sequence_slots",
+            {"settings": ["serving.sequences_max=4"]},
+            {"settings": ["serving.sequences_max=8"]},
+            {"kv_tokens": 200_000, "settings": ["serving.sequences_max=4"]},
+        ),
+        (
+            "host",
+            {"settings": ["host.cores=1", "serving.host_servers=1", "host.tokenise_token=30 us"]},
+            {"settings": ["host.cores=2", "serving.host_servers=1", "host.tokenise_token=30 us"]},
+            {"kv_tokens": 200_000, "settings": ["host.cores=1", "serving.host_servers=1", "host.tokenise_token=30 us"]},
+        ),
+        ("iteration_latency", {"load": 2}, {"load": 2, "time": Line(base=1500)}, {"load": 2, "kv_tokens": 200_000}),
+    ],
+)
 def test_what_limits_is_what_helps(serve_small, name, setup, helps, does_not):
     """Doubling the named resource shortens requests by a fifth at least; doubling another by a fiftieth at most."""
+
     def mean_e2e(setup):
         setup = dict(setup)
         result = serve_small(random_requests(400, setup.pop("load", 50), 12), **setup)

@@ -41,11 +41,19 @@ def test_m_g_1(serve_small):
     assert waits(result).mean() == pytest.approx(rate * (service_s**2).mean() / (2 * (1 - load)), rel=0.08)
 
 
-@pytest.mark.parametrize("setup", [
-    {}, {"replicas": 4}, {"kv_tokens": 5000}, {"compiled": False}, {"settings": ["serving.batching=static"]},
-    {"settings": ["serving.prefill_replicas=1"], "replicas": 2}, {"settings": ["serving.patience=200 ms"]},
-    {"settings": ["faults.chip_mtbf=1000 s", "faults.repair=1 s"]},
-])
+@pytest.mark.parametrize(
+    "setup",
+    [
+        {},
+        {"replicas": 4},
+        {"kv_tokens": 5000},
+        {"compiled": False},
+        {"settings": ["serving.batching=static"]},
+        {"settings": ["serving.prefill_replicas=1"], "replicas": 2},
+        {"settings": ["serving.patience=200 ms"]},
+        {"settings": ["faults.chip_mtbf=1000 s", "faults.repair=1 s"]},
+    ],
+)
 def test_littles_law_on_every_run(serve_small, setup):
     """The time average of requests inside is the sum of their times inside over the run's length, exactly."""
     result = serve_small(random_requests(300, 60, 6), Line(), **setup)
@@ -92,8 +100,9 @@ def test_more_users_than_a_slot_serves_queue(serve_small):
 
 def test_the_largest_load_is_what_the_slots_carry(serve_small):
     """8 slots of 20 rounds of 1 ms: 400 requests/s, whatever the offer."""
-    result = serve_small(random_requests(4000, 2000, 9, prompt=10, output=19), constant(1000),
-                         settings=[*PLAIN, "serving.sequences_max=8"])
+    result = serve_small(
+        random_requests(4000, 2000, 9, prompt=10, output=19), constant(1000), settings=[*PLAIN, "serving.sequences_max=8"]
+    )
     mean_output = rows(result)["output_tokens"].mean()
     # A slot is held for its output's rounds.
     assert 4000 / rows(result)["finished_s"].max() == pytest.approx(8 / (mean_output * 0.001), rel=0.02)

@@ -40,31 +40,47 @@ def draw_case(number):
         for t, i in zip(random.random(3) * 2, random.integers(0, 8, 3), strict=True)
     )
     settings = [
-        f"serving.sequences_max={pick([3, 64])}", f"serving.prefill_tokens_max={pick([1, 512, 4096])}",
-        "serving.batch_buckets=[1, 4]", "serving.context_buckets=[128, 256, 512, 900, 1100, 4096]",
+        f"serving.sequences_max={pick([3, 64])}",
+        f"serving.prefill_tokens_max={pick([1, 512, 4096])}",
+        "serving.batch_buckets=[1, 4]",
+        "serving.context_buckets=[128, 256, 512, 900, 1100, 4096]",
         f"serving.batching={pick(['continuous', 'prefill_first', 'static'])}",
         f"serving.router={pick(['least_loaded', 'round_robin', 'session'])}",
-        f"serving.prefill_replicas={pick([0, 0, 1])}", f"serving.patience={pick(['0 s', '300 ms'])}",
-        f"serving.timeout={pick(['0 s', '2 s'])}", "serving.draw_block=5", "serving.host_servers=9",
-        f"power.rack_cap={pick(['0 W', '19 kW'])}", f"faults.in_flight={pick(['replay', 'fail'])}",
-        f"faults.repair={pick(['1500 ms', '1 h'])}", f"serving.drain={pick(['600 s', '200 ms'])}", "faults.detect=100 ms",
-        f"faults.events=[{pick([faults, ''])}]", f"faults.chip_mtbf={pick(['0 s', '200 s'])}",
+        f"serving.prefill_replicas={pick([0, 0, 1])}",
+        f"serving.patience={pick(['0 s', '300 ms'])}",
+        f"serving.timeout={pick(['0 s', '2 s'])}",
+        "serving.draw_block=5",
+        "serving.host_servers=9",
+        f"power.rack_cap={pick(['0 W', '19 kW'])}",
+        f"faults.in_flight={pick(['replay', 'fail'])}",
+        f"faults.repair={pick(['1500 ms', '1 h'])}",
+        f"serving.drain={pick(['600 s', '200 ms'])}",
+        "faults.detect=100 ms",
+        f"faults.events=[{pick([faults, ''])}]",
+        f"faults.chip_mtbf={pick(['0 s', '200 s'])}",
         "workload.classes=[{name: a, share: 1}, {name: b, share: 1, priority: 2}]",
     ]
     if random.random() < 0.4:
         settings += [
-            "serving.speculation.draft_tokens=3", "serving.speculation.acceptance=0.6", "serving.speculation.draft_token=50 us",
+            "serving.speculation.draft_tokens=3",
+            "serving.speculation.acceptance=0.6",
+            "serving.speculation.draft_token=50 us",
         ]
     if random.random() < 0.3:
         shape = (6, 8)
         traffic = ClosedLoop(
-            random.exponential(0.05, shape), random.integers(1, 900, shape).astype(np.int32),
-            random.integers(1, 60, shape).astype(np.int32), 0.0, 0,
+            random.exponential(0.05, shape),
+            random.integers(1, 900, shape).astype(np.int32),
+            random.integers(1, 60, shape).astype(np.int32),
+            0.0,
+            0,
         )
     else:
         traffic = with_sessions(random_requests(60, float(pick([20, 200])), number, output=30), random, ("a", "b"))
     return traffic, {
-        "settings": settings, "replicas": replicas, "kv_tokens": int(pick([1500, 6000])),
+        "settings": settings,
+        "replicas": replicas,
+        "kv_tokens": int(pick([1500, 6000])),
         "time": Noisy() if random.random() < 0.5 else Line(),
         "place": {"weight_bytes": 2e9, "copies": slow_copies(1e-5)},
     }

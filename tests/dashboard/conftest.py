@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dcsim.metrics import summarise
-from dcsim.records import digest, write_run
+from dcsim.results.metrics import summarise
+from dcsim.results.records import digest, write_run
 
 
 def make_tables(count=3000, seed=5, span_s=600.0, racks=8):
@@ -20,20 +20,31 @@ def make_tables(count=3000, seed=5, span_s=600.0, racks=8):
     nan = np.full(count, np.nan)
     done, served = status == "finished", np.isin(status, ["finished", "in_flight"])
     requests = {
-        "request": np.arange(count), "arrival_s": arrival, "klass": np.full(count, "chat"),
-        "prompt_tokens": 1 + random.poisson(900, count), "output_tokens": output,
-        "tokens_out": np.where(done, output, np.where(served, output // 2, 0)), "status": status,
-        "reason": np.where(status == "rejected", "queue full", ""), "host": np.arange(count) % 8,
-        "reused_tokens": np.zeros(count, int), "replays": np.zeros(count, int),
-        "replica": np.where(served, 0, -1), "ready_s": arrival + 0.002,
+        "request": np.arange(count),
+        "arrival_s": arrival,
+        "klass": np.full(count, "chat"),
+        "prompt_tokens": 1 + random.poisson(900, count),
+        "output_tokens": output,
+        "tokens_out": np.where(done, output, np.where(served, output // 2, 0)),
+        "status": status,
+        "reason": np.where(status == "rejected", "queue full", ""),
+        "host": np.arange(count) % 8,
+        "reused_tokens": np.zeros(count, int),
+        "replays": np.zeros(count, int),
+        "replica": np.where(served, 0, -1),
+        "ready_s": arrival + 0.002,
         "admitted_s": np.where(served, arrival + 0.01, nan),
-        "first_token_s": np.where(served, first, nan), "finished_s": np.where(done, finished, nan),
-        "ttft_s": np.where(served, first - arrival, nan), "tpot_s": np.where(done & (output > 1), tpot, nan),
+        "first_token_s": np.where(served, first, nan),
+        "finished_s": np.where(done, finished, nan),
+        "ttft_s": np.where(served, first - arrival, nan),
+        "tpot_s": np.where(done & (output > 1), tpot, nan),
         "e2e_s": np.where(done, finished - arrival, nan),
     }
     time = np.repeat(np.arange(1, int(span_s) + 1, dtype=float), racks)
     power = {
-        "time_s": time, "rack": np.tile(np.arange(racks), int(span_s)), "interval_s": np.ones(len(time)),
+        "time_s": time,
+        "rack": np.tile(np.arange(racks), int(span_s)),
+        "interval_s": np.ones(len(time)),
         "power_w": 9000 + 1500 * np.sin(time / 60) + random.normal(0, 120, len(time)),
     }
     gaps = {"gap_s": np.array([0.003, 0.0031, 0.004, 0.02]), "count": np.array([400_000, 90_000, 9_000, 50])}
@@ -50,13 +61,19 @@ def make_run():
 
     def make(folder, seed=5, **shape):
         tables = make_tables(seed=seed, **shape)
-        summary = summarise(
-            tables, slo_ttft_s=1.0, slo_tpot_s=0.01, pue=1.2, elapsed_s=603.0, concurrency_mean=3.3, seed=seed
-        )
+        summary = summarise(tables, slo_ttft_s=1.0, slo_tpot_s=0.01, pue=1.2, elapsed_s=603.0, concurrency_mean=3.3, seed=seed)
         summary["digest"] = digest(tables, summary)
         meta = {
-            "llm": "some-llm", "chips_used": 480, "chips_active": 512, "tp": 8, "pp": 60, "replicas": 1,
-            "interconnect": "scheduled", "slo_ttft_s": 1.0, "slo_tpot_s": 0.01, "unread": ["fabric.cable_m"],
+            "llm": "some-llm",
+            "chips_used": 480,
+            "chips_active": 512,
+            "tp": 8,
+            "pp": 60,
+            "replicas": 1,
+            "interconnect": "scheduled",
+            "slo_ttft_s": 1.0,
+            "slo_tpot_s": 0.01,
+            "unread": ["fabric.cable_m"],
         }
         spec = {"name": "made-up", "description": "Rows of a test.", "power": {"pue": 1.2}}
         write_run(folder, tables, summary, spec, meta)

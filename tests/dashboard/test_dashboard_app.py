@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dcsim.errors import RunStoreError
-from dcsim.records import read_json
+from dcsim.results.records import read_json
 
 pytest.importorskip("dash", reason="the dashboard extra is not installed")
 
@@ -31,7 +31,8 @@ def parts(component, kind):
 def ask(app, output, **inputs):
     """Call a callback as the browser does."""
     body = {
-        "output": output, "outputs": {"id": output.split(".")[0], "property": output.split(".")[1]},
+        "output": output,
+        "outputs": {"id": output.split(".")[0], "property": output.split(".")[1]},
         "inputs": [{"id": i, "property": p, "value": v} for i, (p, v) in inputs.items()],
         "changedPropIds": [f"{i}.{p}" for i, (p, _) in inputs.items()],
     }

@@ -8,13 +8,19 @@ import threading
 
 import pytest
 
-from dcsim.records import read_json
+from dcsim.results.records import read_json
 
 pytest.importorskip("dash", reason="the dashboard extra is not installed")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--virtual-time-budget=8000",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--virtual-time-budget=8000",
 )
 SCALE = {"ms": 1e-3, "us": 1e-6, "kW": 1e3, "MW": 1e6, "%": 1e-2}
 

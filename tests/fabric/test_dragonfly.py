@@ -98,9 +98,7 @@ def test_any_size_keeps_its_ports_and_holds_together(nodes):
         assert (outside == 4).all()
 
 
-@given(
-    nodes_per_rack=st.integers(2, 12), chips=st.integers(2, 8), global_ports=st.integers(1, 5), data=st.data()
-)
+@given(nodes_per_rack=st.integers(2, 12), chips=st.integers(2, 8), global_ports=st.integers(1, 5), data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_other_parameters(nodes_per_rack, chips, global_ports, data):
     most = racks_max(nodes_per_rack, chips, global_ports)

@@ -73,10 +73,7 @@ def test_hops_equal_networkx(seed):
 def test_paths_are_all_the_shortest(seed):
     fabric = random_fabric(seed, chips=8, extra=6)
     source, target = 0, 7
-    simple = [
-        tuple(key for *_, key in path)
-        for path in nx.all_simple_edge_paths(as_networkx(fabric), source, target)
-    ]
+    simple = [tuple(key for *_, key in path) for path in nx.all_simple_edge_paths(as_networkx(fabric), source, target)]
     shortest = min(map(len, simple))
     minimal = routes.minimal_paths(fabric, source, target, 1000)
     assert sorted(minimal) == sorted(p for p in simple if len(p) == shortest)
@@ -251,9 +248,7 @@ def test_other_bad_files(tmp_path):
 def test_a_plain_graph_is_chips(tmp_path):
     """As `networkx.node_link_data` writes it, with names for vertices."""
     path = tmp_path / "g.json"
-    path.write_text(
-        json.dumps(nx.node_link_data(nx.relabel_nodes(nx.cycle_graph(4), dict(enumerate("abcd")))))
-    )
+    path.write_text(json.dumps(nx.node_link_data(nx.relabel_nodes(nx.cycle_graph(4), dict(enumerate("abcd"))))))
     fabric = read_fabric(path)
     assert (fabric.chip_count, fabric.link_count) == (4, 8)
     assert routes.hop_totals(fabric).diameter_hops == 2

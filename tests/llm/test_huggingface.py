@@ -21,13 +21,27 @@ LLAMA = {
     "torch_dtype": "float16",
 }
 FALCON = {
-    "model_type": "falcon", "hidden_size": 14848, "num_attention_heads": 232, "num_kv_heads": 8,
-    "num_hidden_layers": 80, "vocab_size": 65024, "parallel_attn": True, "multi_query": True,
-    "new_decoder_architecture": True, "max_position_embeddings": 2048, "tie_word_embeddings": False,
+    "model_type": "falcon",
+    "hidden_size": 14848,
+    "num_attention_heads": 232,
+    "num_kv_heads": 8,
+    "num_hidden_layers": 80,
+    "vocab_size": 65024,
+    "parallel_attn": True,
+    "multi_query": True,
+    "new_decoder_architecture": True,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
 }
 BERT = {
-    "model_type": "bert", "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
-    "num_hidden_layers": 24, "vocab_size": 30522, "hidden_act": "gelu", "max_position_embeddings": 512,
+    "model_type": "bert",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "vocab_size": 30522,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 512,
 }
 WHISPER = {
     "model_type": "whisper",
@@ -44,9 +58,17 @@ WHISPER = {
     "activation_function": "gelu",
 }
 MIXTRAL = {
-    "model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "num_hidden_layers": 32, "vocab_size": 32000, "num_local_experts": 8,
-    "num_experts_per_tok": 2, "max_position_embeddings": 32768, "tie_word_embeddings": False,
+    "model_type": "mixtral",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 32,
+    "vocab_size": 32000,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": False,
 }
 GEMMA = {
     "model_type": "gemma",
@@ -64,8 +86,14 @@ GEMMA = {
 
 @pytest.mark.parametrize(
     ("name", "config"),
-    [("llama-2-70b", LLAMA), ("falcon-180b", FALCON), ("bert-large", BERT), ("whisper-large-v3", WHISPER),
-     ("mixtral-8x7b", MIXTRAL), ("gemma-7b", GEMMA)],
+    [
+        ("llama-2-70b", LLAMA),
+        ("falcon-180b", FALCON),
+        ("bert-large", BERT),
+        ("whisper-large-v3", WHISPER),
+        ("mixtral-8x7b", MIXTRAL),
+        ("gemma-7b", GEMMA),
+    ],
 )
 def test_a_config_gives_the_catalog_entry(catalog, name: str, config: dict) -> None:
     labels = {"name": "", "description": "", "source": ""}

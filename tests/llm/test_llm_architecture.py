@@ -13,12 +13,23 @@ LLMS = Path(__file__).parents[2] / "workloads" / "llms"
 
 # Published parameters in billions: lowest and highest that the printed digits allow.
 PUBLISHED = {
-    "llama-2-7b": (6.7375, 6.7385), "llama-2-13b": (13.0155, 13.0165), "llama-2-70b": (68.9765, 68.9775),
-    "llama-3-8b": (8.0295, 8.0305), "llama-3-70b": (70.5535, 70.5545), "llama-3.1-405b": (405.845, 405.855),
-    "falcon-180b": (178.55, 179.55), "mixtral-8x7b": (46.695, 46.705), "gpt-3-175b": (174.55, 174.65), "gpt-20b": (19.5, 20.5),
-    "gpt-89b": (87.5, 89.5), "palm-540b-64-heads": (557.5, 558.5),  # 18 billion more than without the padding
-    "palm-540b": (540.35, 540.45), "mt-nlg-530b": (529.45, 529.6), "gemma-7b": (8.535, 8.545),
-    "bert-large": (0.3333, 0.345), "whisper-large-v3": (1.535, 1.545),
+    "llama-2-7b": (6.7375, 6.7385),
+    "llama-2-13b": (13.0155, 13.0165),
+    "llama-2-70b": (68.9765, 68.9775),
+    "llama-3-8b": (8.0295, 8.0305),
+    "llama-3-70b": (70.5535, 70.5545),
+    "llama-3.1-405b": (405.845, 405.855),
+    "falcon-180b": (178.55, 179.55),
+    "mixtral-8x7b": (46.695, 46.705),
+    "gpt-3-175b": (174.55, 174.65),
+    "gpt-20b": (19.5, 20.5),
+    "gpt-89b": (87.5, 89.5),
+    "palm-540b-64-heads": (557.5, 558.5),  # 18 billion more than without the padding
+    "palm-540b": (540.35, 540.45),
+    "mt-nlg-530b": (529.45, 529.6),
+    "gemma-7b": (8.535, 8.545),
+    "bert-large": (0.3333, 0.345),
+    "whisper-large-v3": (1.535, 1.545),
 }
 
 

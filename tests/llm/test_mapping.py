@@ -68,10 +68,7 @@ def test_twice_the_memory_needs_half_the_chips(catalog) -> None:
 
 def test_wider_kv_leaves_half_the_tokens(catalog) -> None:
     llm, chip = catalog.llm("llama-2-70b"), catalog.lpu()
-    tokens = [
-        lay(llm, chip, MappingSpec(kv=kv), 8, 64, catalog.nodes(512)).memory.kv_tokens_max
-        for kv in ("int8", "fp16")
-    ]
+    tokens = [lay(llm, chip, MappingSpec(kv=kv), 8, 64, catalog.nodes(512)).memory.kv_tokens_max for kv in ("int8", "fp16")]
     assert tokens[0] == pytest.approx(2 * tokens[1], rel=0.15)
 
 

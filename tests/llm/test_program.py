@@ -3,13 +3,13 @@
 import pytest
 
 from dcsim.llm import architecture as arch
-from dcsim.llm import resnet
 from dcsim.llm.blocks import Collective, Operation
 from dcsim.llm.cost import Work, operation_cost
 from dcsim.llm.mapping import lay
 from dcsim.llm.program import Program, Shape, build_program
 from dcsim.spec.chip import RooflineChip
 from dcsim.spec.mapping import MappingSpec
+from validation import resnet
 
 GPU = RooflineChip.model_validate(
     {
@@ -43,9 +43,7 @@ def program_of(catalog, name: str, tp: int, pp: int, shape: Shape, chip=None, **
     return build_program(llm, lay(llm, chip, mapping, tp, pp, catalog.nodes(tp * pp)), chip, shape)
 
 
-@pytest.mark.parametrize(
-    ("name", "tp", "pp"), [("llama-2-7b", 8, 8), ("llama-2-70b", 8, 64), ("falcon-180b", 29, 51)]
-)
+@pytest.mark.parametrize(("name", "tp", "pp"), [("llama-2-7b", 8, 8), ("llama-2-70b", 8, 64), ("falcon-180b", 29, 51)])
 def test_flops_and_weight_bytes_of_a_decoded_token(catalog, name: str, tp: int, pp: int) -> None:
     """Matrices: 2 FLOPs a weight; attention: 4 a query-head element and context token; every weight read
     once.
@@ -61,10 +59,7 @@ def test_flops_and_weight_bytes_of_a_decoded_token(catalog, name: str, tp: int, 
 
 def test_kv_bytes_grow_with_context_and_batch(catalog) -> None:
     def kv(batch: int, context: int) -> int:
-        return sum(
-            sum(op.kv_bytes)
-            for op in operations(program_of(catalog, "llama-2-70b", 8, 64, Shape(batch, context)))
-        )
+        return sum(sum(op.kv_bytes) for op in operations(program_of(catalog, "llama-2-70b", 8, 64, Shape(batch, context))))
 
     assert kv(1, 1000) == 327_680 * 1000
     assert kv(4, 2000) == 8 * kv(1, 1000)
@@ -87,6 +82,7 @@ def test_collectives_of_a_layer(catalog) -> None:
 
 def test_a_library_may_compute_a_parallel_layer_apart_or_sum_it_once(catalog) -> None:
     """The same arithmetic in more operations; apart there are as many all-reduces as in a serial layer."""
+
     def told(mode: str) -> tuple[int, int, int]:
         program = program_of(catalog, "falcon-180b", 29, 51, Shape(1, 512), parallel_layer=mode)
         ops = [op for op in operations(program) if op.part == "matrix"]
@@ -161,6 +157,7 @@ def test_prefill_streams_in_sub_blocks_and_decode_does_not(catalog) -> None:
 
 def test_experts_on_a_static_program(catalog) -> None:
     """One token streams the two experts it visits; many rows stream all eight; all are stored."""
+
     def read(batch: int) -> float:
         ops = operations(program_of(catalog, "mixtral-8x7b", 8, 64, Shape(batch, 512)))
         return sum(sum(op.weight_bytes) for op in ops)
@@ -197,8 +194,7 @@ def test_host_in_the_loop(catalog) -> None:
 
 
 def test_resnet_has_its_published_size(catalog) -> None:
-    """25.5 M weights, 4.1 G multiplications (He et al. 2015: 3.8 G with the stride in the first convolution).
-    """
+    """25.5 M weights, 4.1 G multiplications (He et al. 2015: 3.8 G with the stride in the first convolution)."""
     layers = resnet.layers()
     assert len(layers) == 54
     assert sum(k * n for _, k, n in layers) == 25_502_912

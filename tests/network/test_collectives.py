@@ -104,9 +104,7 @@ def test_reduce_scatter_and_all_gather(algorithm, case):
     values = flow(tasks, spans, before, inputs)
     for (start, end), done in zip(slices, after, strict=True):
         if end > start:
-            assert np.array_equal(
-                merge(np.array([values[t] for t in done]))[start:end], inputs.sum(0)[start:end]
-            )
+            assert np.array_equal(merge(np.array([values[t] for t in done]))[start:end], inputs.sum(0)[start:end])
     own = np.full((n, size), np.nan)
     for rank, (start, end) in enumerate(slices):
         own[rank, start:end] = inputs[0, start:end]
@@ -134,9 +132,7 @@ def test_all_to_all_sends_each_its_span(n, size):
     tasks, spans, after, _ = run("all_to_all", "direct", n, size)
     slices = c.cut(size, n, UNIT.vector_bytes)
     seen = {(int(tasks.chip[t]) - 100, int(tasks.target[t]) - 100): spans[t] for t in range(n, len(tasks))}
-    wanted = {
-        (s, t): [slices[t]] for s in range(n) for t in range(n) if s != t and slices[t][1] > slices[t][0]
-    }
+    wanted = {(s, t): [slices[t]] for s in range(n) for t in range(n) if s != t and slices[t][1] > slices[t][0]}
     assert seen == wanted
     for rank, done in enumerate(after):
         arrived = {t for t in range(n, len(tasks)) if tasks.target[t] == 100 + rank}
@@ -164,9 +160,7 @@ def test_bytes_moved_per_rank(op, algorithm, factor):
     n, size = 16, 16 * 40
     levels = levels_for(n, 4, 8)
     tasks, *_ = run(op, algorithm, n, size, levels)
-    if (
-        factor is None
-    ):  # node of 4, rack of 2 nodes, 2 racks: 3/4 of the whole, 1/2 of a quarter, 1/2 of an eighth
+    if factor is None:  # node of 4, rack of 2 nodes, 2 racks: 3/4 of the whole, 1/2 of a quarter, 1/2 of an eighth
         expected = 2 * size * (3 / 4 + 1 / 4 / 2 + 1 / 8 / 2)
     else:
         expected = factor * size * (n - 1) / n
@@ -192,13 +186,9 @@ def test_times_at_zero_contention(n):
     assert finish(run("all_reduce", "ring", n, size)[0], a, b, r) == pytest.approx(
         2 * (n - 1) * a + 2 * (n - 1) / n * size * b + (n - 1) / n * size * r
     )
-    assert finish(run("all_reduce", "direct", n, size)[0], a, b, r) == pytest.approx(
-        2 * (a + size / n * b) + size / n * r
-    )
+    assert finish(run("all_reduce", "direct", n, size)[0], a, b, r) == pytest.approx(2 * (a + size / n * b) + size / n * r)
     steps = log2(n)
-    assert finish(run("all_reduce", "tree", n, size)[0], a, b, r) == pytest.approx(
-        2 * steps * (a + size * b) + steps * size * r
-    )
+    assert finish(run("all_reduce", "tree", n, size)[0], a, b, r) == pytest.approx(2 * steps * (a + size * b) + steps * size * r)
     assert finish(run("broadcast", "tree", n, size)[0], a, b, r) == pytest.approx(steps * (a + size * b))
 
 

@@ -28,9 +28,7 @@ def direct(builder: TaskBuilder, step: Collective, ranks, before):
     return arrived
 
 
-def operation(
-    name: str, cycles: int, tp: int, rows: int = 1, lead: int = 1, part: str = "matrix"
-) -> Operation:
+def operation(name: str, cycles: int, tp: int, rows: int = 1, lead: int = 1, part: str = "matrix") -> Operation:
     return Operation(name, part, (cycles,) * tp, (cycles * rows,) * tp, rows, lead)
 
 
@@ -50,9 +48,7 @@ def finish(tasks: Tasks, link_cycles: int = 100) -> int:
 
 
 def two_stages(tp: int = 4, layers: int = 3) -> Program:
-    block = Block(
-        "b", (operation("a", 7, tp), operation("b", 5, tp), Collective("all_reduce", "all_reduce", 320, 1))
-    )
+    block = Block("b", (operation("a", 7, tp), operation("b", 5, tp), Collective("all_reduce", "all_reduce", 320, 1)))
     last = Block("c", (operation("a", 7, tp), Collective("reduce_scatter", "reduce_scatter", 320, 1)))
     gather = Block("g", (Collective("all_gather", "all_gather", 320, 1),))
     chips = tuple(range(10, 10 + tp)), tuple(range(20, 20 + tp))
@@ -97,10 +93,7 @@ def test_tiling_equals_spelling_out_every_block() -> None:
     program = two_stages()
     apart = Program(
         program.clock_hz,
-        tuple(
-            Stage(s.chips, tuple(Block(b.kind, b.steps) for b in s.blocks), s.send_bytes)
-            for s in program.stages
-        ),
+        tuple(Stage(s.chips, tuple(Block(b.kind, b.steps) for b in s.blocks), s.send_bytes) for s in program.stages),
         4,
     )
     a, b = lower(program, direct), lower(apart, direct)
@@ -122,8 +115,7 @@ def test_an_empty_block_passes_on_what_came_before() -> None:
 
 
 def test_streaming_never_gives_the_matrix_unit_twice() -> None:
-    """100 rows through two products of 50 cycles a row on one unit: overlap would finish in little over 5000.
-    """
+    """100 rows through two products of 50 cycles a row on one unit: overlap would finish in little over 5000."""
     steps = (
         operation("up", 50, 1, 100, 20),
         operation("act", 1, 1, 100, 1, "vector"),

@@ -9,8 +9,7 @@ from dcsim.fabric.graph import from_cables
 from dcsim.fabric.measures import measure
 from dcsim.fabric.switched import fat_tree
 from dcsim.llm.program import Shape
-from dcsim.network.packet.routing import build_routes
-from dcsim.network.packet_background import (
+from dcsim.network.packet.background import (
     background_load,
     by_target,
     host_flows,
@@ -19,9 +18,10 @@ from dcsim.network.packet_background import (
     pattern_load,
     replica_flows,
 )
-from dcsim.network.packet_fabric import attach
-from dcsim.network.packet_figures import figures_of
-from dcsim.network.packet_iteration import run_packets
+from dcsim.network.packet.engine.routing import build_routes
+from dcsim.network.packet.iteration import run_packets
+from dcsim.network.packet.rules_of import figures_of
+from dcsim.network.packet.switches import attach
 from dcsim.network.tasks import TaskBuilder
 from dcsim.spec.load import load
 from dcsim.study.machine import build
@@ -116,7 +116,7 @@ def test_the_other_replicas_send_what_this_one_sends(four):
     _, fabric = attach(network(), four.fabric)
     rates = rates_of(fabric, replica_flows(four.mapping, builder.build(), 10.0))
     out = np.bincount(fabric.link_source, rates)
-    assert out[: 64].sum() == pytest.approx(3 * 1000 * 10)
+    assert out[:64].sum() == pytest.approx(3 * 1000 * 10)
     assert out[list(chips[0])].sum() == 0  # none on its own chips
     assert out[four.mapping.replica_chips[2][0][0]] == pytest.approx(1000 * 10)
 
@@ -137,9 +137,18 @@ def test_hosts_send_through_the_first_chip_of_their_node(four):
 @pytest.mark.parametrize("setting", ["host=60 GB/s", "kv_tokens=4e6 tokens/s", "micro_batches=20"])
 def test_everything_else_slows_the_iteration(four, setting):
     """Leaves of 12 chips and groups of 16, so that replicas share links between switches."""
+
     def run(*background):
-        settings = [*FOUR, "network.fairness=pcie", "network.pcie=100 GB/s", "network.bandwidth=100 GB/s", "mapping.tp=16",
-                    "mapping.pp=1", "network.switch_ports=24", *background]
+        settings = [
+            *FOUR,
+            "network.fairness=pcie",
+            "network.pcie=100 GB/s",
+            "network.bandwidth=100 GB/s",
+            "mapping.tp=16",
+            "mapping.pp=1",
+            "network.switch_ports=24",
+            *background,
+        ]
         spec = load("64chip", network="infiniband-ndr", settings=settings).spec
         return run_packets(spec, four.fabric, build(spec).mapping, Shape(1, 1024), 10)
 
@@ -169,6 +178,7 @@ def test_too_much_and_too_few_are_errors(four):
 
 def test_a_pattern_of_traffic_can_meet_another():
     idle = traffic(None, "infiniband-hdr", "perm", 32, 64 * 1024)
-    met = traffic(None, "infiniband-hdr", "perm", 32, 64 * 1024,
-                  settings=("network.load_fraction=0.6", "network.load_pattern=uniform"))
+    met = traffic(
+        None, "infiniband-hdr", "perm", 32, 64 * 1024, settings=("network.load_fraction=0.6", "network.load_pattern=uniform")
+    )
     assert met["flow_s_p99"] > 1.2 * idle["flow_s_p99"]

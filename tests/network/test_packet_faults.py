@@ -8,10 +8,10 @@ from command import dcsim
 
 from dcsim.errors import FabricError
 from dcsim.llm.program import Shape
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet_fabric import attach
-from dcsim.network.packet_figures import faults_of, layers_of, software_of
-from dcsim.network.packet_iteration import packet_tasks, run_packets
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.iteration import packet_tasks, run_packets
+from dcsim.network.packet.rules_of import faults_of, layers_of, software_of
+from dcsim.network.packet.switches import attach
 from dcsim.spec.load import load
 from dcsim.study.machine import build
 
@@ -74,11 +74,17 @@ def test_a_fault_strikes_at_its_time(machine):
     assert later[2] > base[2]
 
 
-@pytest.mark.parametrize(("fault", "wrong"), [
-    ({"chip": 300}, "no chip 300: there are 64"), ({"chip": 5, "adapter": 1}, "chip 5 has no adapter 1: there are 1"),
-    ({"switch": 12}, "no switch 12: there are 12"), ({"switch": 0, "port": 16}, "switch 0 has no port 16"),
-    ({}, "needs a chip"), ({"chip": 1, "switch": 1}, "needs a chip"),
-])
+@pytest.mark.parametrize(
+    ("fault", "wrong"),
+    [
+        ({"chip": 300}, "no chip 300: there are 64"),
+        ({"chip": 5, "adapter": 1}, "chip 5 has no adapter 1: there are 1"),
+        ({"switch": 12}, "no switch 12: there are 12"),
+        ({"switch": 0, "port": 16}, "switch 0 has no port 16"),
+        ({}, "needs a chip"),
+        ({"chip": 1, "switch": 1}, "needs a chip"),
+    ],
+)
 def test_parts_that_are_not_there_are_named(machine, fault, wrong):
     with pytest.raises(FabricError, match=wrong):
         latencies(machine, {"at": "0 s", **fault})

@@ -12,15 +12,15 @@ from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import from_cables
 from dcsim.fabric.switched import with_islands
 from dcsim.llm.program import Shape
-from dcsim.network.packet.breakdown import PARTS
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet_fabric import adapters, attach, bonded, on_island, plane
-from dcsim.network.packet_figures import (
+from dcsim.network.packet.engine.breakdown import PARTS
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.iteration import packet_time, packet_times, run_packets
+from dcsim.network.packet.rules_of import (
     CALLS,
     figures_of,
     place_calls,
 )
-from dcsim.network.packet_iteration import packet_time, packet_times, run_packets
+from dcsim.network.packet.switches import adapters, attach, bonded, on_island, plane
 from dcsim.network.tasks import SEND, TaskBuilder
 from dcsim.spec.load import load
 from dcsim.spec.network import LinkFault
@@ -304,8 +304,12 @@ def test_an_undisturbed_network_that_repeats_itself_is_timed_once(machine):
 
 def test_service_keeps_the_correlation_of_successive_iterations(machine):
     """Bursts longer than an iteration: rounds drawn in blocks resemble their neighbours, single draws do not."""
-    burst = ["network.load_fraction=0.3", "network.cross_burst=100 ms", "serving.context_buckets=[4096]",
-             "serving.batch_buckets=[1]"]
+    burst = [
+        "network.load_fraction=0.3",
+        "network.cross_burst=100 ms",
+        "serving.context_buckets=[4096]",
+        "serving.batch_buckets=[1]",
+    ]
     kept = {}
     for block in (1, 25):
         laid = build(load("64chip", network="infiniband-ndr", settings=[*burst, f"serving.draw_block={block}"]).spec)

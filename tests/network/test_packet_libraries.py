@@ -10,10 +10,9 @@ from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import from_cables
 from dcsim.llm.blocks import Collective
 from dcsim.network.collectives import VectorUnit, add_collective
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet_exchange import CallBuilder, choose_pattern, packet_exchange, pattern_time_s, steps_and_bytes
-from dcsim.network.packet_fabric import attach, plane
-from dcsim.network.packet_figures import (
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.library import CallBuilder, choose_pattern, packet_exchange, pattern_time_s, steps_and_bytes
+from dcsim.network.packet.rules_of import (
     CALLS,
     call_of,
     jitter_table,
@@ -21,6 +20,7 @@ from dcsim.network.packet_figures import (
     place_calls,
     software_of,
 )
+from dcsim.network.packet.switches import attach, plane
 from dcsim.network.tasks import SEND, TaskBuilder
 from dcsim.spec.load import load
 from dcsim.spec.software import read_jitter, read_software
@@ -135,8 +135,7 @@ def test_measured_nccl_ring_on_a_dgx_a100():
         builder = TaskBuilder(1e9)
         calls = CallBuilder(builder, call_of("ring"))
         # eight one-byte vectors, so that every rank has a slice as the measured ring does
-        add_collective(calls, "all_reduce", range(ranks), ranks, [[] for _ in range(ranks)], VectorUnit(1, 238),
-                       algorithm="ring")
+        add_collective(calls, "all_reduce", range(ranks), ranks, [[] for _ in range(ranks)], VectorUnit(1, 238), algorithm="ring")
         engine = Engine(islands, layers.figures, place_calls(builder.build(), islands), software_of(layers))
         assert engine.iteration().finish_ps * 1e-6 == pytest.approx(measured_us, rel=0.08)
 

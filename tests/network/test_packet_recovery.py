@@ -5,9 +5,9 @@ import pytest
 
 from dcsim.errors import SpecError
 from dcsim.fabric.switched import leaf_spine
-from dcsim.network.packet import traffic
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet_figures import figures_of
+from dcsim.network.packet.engine import traffic
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.rules_of import figures_of
 from dcsim.spec.load import load
 
 FABRIC = leaf_spine(16, 8, 4)

@@ -45,17 +45,20 @@ def test_a_bare_name_and_a_path_are_the_same():
     assert load("8rack").spec == load("topologies/8rack.yaml").spec
 
 
-@pytest.mark.parametrize(("old", "new", "line", "what"), [
-    ("  nodes: 1", "  nodez: 1", 8, "did you mean 'nodes'?"),
-    ("  nodes: 1", "  nodes: -1", 8, "fabric.nodes"),
-    ("chip: lpu-v1", "chip: lpu-v9", 2, "did you mean lpu-v1"),
-    ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 900}", 2, "needs a unit, for example '900 MHz'"),
-    ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 3 GB}", 2, "'GB' is a unit of data"),
-    ("chip: lpu-v1", "chip: {base: lpu-v1, clok: 3 GHz}", 2, "did you mean 'clock'?"),
-    ("  kind: lpu_dragonfly", "  kind: dragonflyy", 6, "unknown kind"),
-    ("name: small", "nmae: small", 1, "did you mean 'name'?"),
-    ("llm: llama-2-7b", "llm: llama-2-7c", 9, "did you mean llama-2-7b"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "line", "what"),
+    [
+        ("  nodes: 1", "  nodez: 1", 8, "did you mean 'nodes'?"),
+        ("  nodes: 1", "  nodes: -1", 8, "fabric.nodes"),
+        ("chip: lpu-v1", "chip: lpu-v9", 2, "did you mean lpu-v1"),
+        ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 900}", 2, "needs a unit, for example '900 MHz'"),
+        ("chip: lpu-v1", "chip: {base: lpu-v1, clock: 3 GB}", 2, "'GB' is a unit of data"),
+        ("chip: lpu-v1", "chip: {base: lpu-v1, clok: 3 GHz}", 2, "did you mean 'clock'?"),
+        ("  kind: lpu_dragonfly", "  kind: dragonflyy", 6, "unknown kind"),
+        ("name: small", "nmae: small", 1, "did you mean 'name'?"),
+        ("llm: llama-2-7b", "llm: llama-2-7c", 9, "did you mean llama-2-7b"),
+    ],
+)
 def test_a_mistake_is_placed_and_named(tmp_path, old, new, line, what):
     problems = problems_of(tmp_path, GOOD.replace(old, new))
     assert any(f"t.yaml:{line}:" in p and what in p for p in problems), problems
@@ -67,12 +70,15 @@ def test_all_errors_come_at_once_in_file_order(tmp_path):
     assert [p.split("t.yaml:")[1].split(":")[0] for p in problems] == ["2", "8", "12"]
 
 
-@pytest.mark.parametrize(("text", "what"), [
-    (GOOD + "chip: lpu-v1\n", 'duplicate key "chip"'),
-    ("a: [1, 2", "not YAML"),
-    ("- 1\n", "top level must be a mapping"),
-    ("", "top level must be a mapping"),
-])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (GOOD + "chip: lpu-v1\n", 'duplicate key "chip"'),
+        ("a: [1, 2", "not YAML"),
+        ("- 1\n", "top level must be a mapping"),
+        ("", "top level must be a mapping"),
+    ],
+)
 def test_a_file_that_is_no_spec(tmp_path, text, what):
     assert what in problems_of(tmp_path, text)[0]
 
@@ -80,8 +86,13 @@ def test_a_file_that_is_no_spec(tmp_path, text, what):
 def test_settings_win_and_are_checked(tmp_path):
     path = write(tmp_path, GOOD)
     assert load(path, settings=["chip.clock=1 GHz", "mapping.tp=4"]).spec.mapping.tp == 4
-    for setting, what in (("mapping.tpp=4", "did you mean 'tp'?"), ("mapping.tp", "dotted.key=value"),
-                          ("chip.clock=1", "needs a unit"), ("mapping.tp=many", "mapping.tp"), ("chip=3", "section")):
+    for setting, what in (
+        ("mapping.tpp=4", "did you mean 'tp'?"),
+        ("mapping.tp", "dotted.key=value"),
+        ("chip.clock=1", "needs a unit"),
+        ("mapping.tp=many", "mapping.tp"),
+        ("chip=3", "section"),
+    ):
         with pytest.raises(SpecError, match=what) as caught:
             load(path, settings=[setting])
         assert f"--set {setting}" in str(caught.value)

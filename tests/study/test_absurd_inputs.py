@@ -9,7 +9,7 @@ from small_cluster import make_table
 
 from dcsim.cli import main
 from dcsim.errors import CapacityError, SpecError, WorkloadError
-from dcsim.records import TABLES, TableWriter
+from dcsim.results.records import TABLES, TableWriter
 from dcsim.spec.load import load
 from dcsim.study import scenario
 from dcsim.workload.generate import make_requests
@@ -18,13 +18,31 @@ LENGTHS = "lengths: {kind: lognormal, prompt_tokens: {median: 100}, output_token
 TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 
 
-@pytest.mark.parametrize("setting", [
-    "serving.host_servers=1000000000", "serving.sequences_max=1000000000", "serving.batch_buckets=[1000000000]",
-    "serving.batch_buckets=[]", "serving.chunk_tokens=1000000000", "serving.context_buckets=[1e12]", "host.cores=1000000000",
-    "host.queue_max=1000000000", "host.request=1e9 s", "host.tokenise_token=1000 s", "power.sample=1 ps", "power.sample=1e9 s",
-    "power.sample=0 s", "faults.chip_mtbf=1 ps", "faults.node_mtbf=1 ms", "workload.rate_scale=0", "workload.rate_scale=-1",
-    "workload.rate_scale=1e308", "workload.rate_scale=.nan", "workload.duration=-1 s",
-])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "serving.host_servers=1000000000",
+        "serving.sequences_max=1000000000",
+        "serving.batch_buckets=[1000000000]",
+        "serving.batch_buckets=[]",
+        "serving.chunk_tokens=1000000000",
+        "serving.context_buckets=[1e12]",
+        "host.cores=1000000000",
+        "host.queue_max=1000000000",
+        "host.request=1e9 s",
+        "host.tokenise_token=1000 s",
+        "power.sample=1 ps",
+        "power.sample=1e9 s",
+        "power.sample=0 s",
+        "faults.chip_mtbf=1 ps",
+        "faults.node_mtbf=1 ms",
+        "workload.rate_scale=0",
+        "workload.rate_scale=-1",
+        "workload.rate_scale=1e308",
+        "workload.rate_scale=.nan",
+        "workload.duration=-1 s",
+    ],
+)
 def test_a_key_beyond_all_bounds_is_named_once(setting):
     with pytest.raises(SpecError) as caught:
         load("64chip", settings=[setting])
@@ -32,12 +50,15 @@ def test_a_key_beyond_all_bounds_is_named_once(setting):
     assert setting.split("=")[0] in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [
-    "arrivals: {rate: {kind: pieces, pieces: [{duration: 1 ps, rate: 5 requests/s}]}}",
-    "arrivals: {rate: {kind: constant, mean: 10 requests/s}, noise: {piece: 1 ps, cv: 1}}",
-    "arrivals: {rate: {kind: constant, mean: 10 requests/s}, bursts: {on: 1 ps, off: 1 s}}",
-    "arrivals: {rate: {kind: trace, trace: azure-2023-conv.csv.gz, piece: 1 ps}}",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "arrivals: {rate: {kind: pieces, pieces: [{duration: 1 ps, rate: 5 requests/s}]}}",
+        "arrivals: {rate: {kind: constant, mean: 10 requests/s}, noise: {piece: 1 ps, cv: 1}}",
+        "arrivals: {rate: {kind: constant, mean: 10 requests/s}, bursts: {on: 1 ps, off: 1 s}}",
+        "arrivals: {rate: {kind: trace, trace: azure-2023-conv.csv.gz, piece: 1 ps}}",
+    ],
+)
 def test_stretches_of_time_too_short_to_matter_are_refused(tmp_path, text):
     (tmp_path / "w.yaml").write_text(f"kind: synthetic\nduration: 10 s\n{text}\n{LENGTHS}")
     with pytest.raises(SpecError, match=r"0\.001") as caught:
@@ -45,14 +66,19 @@ def test_stretches_of_time_too_short_to_matter_are_refused(tmp_path, text):
     assert len(caught.value.problems) == 1
 
 
-@pytest.mark.parametrize(("text", "why"), [
-    (f"kind: synthetic\nrequests: 3\narrivals: {{rate: {{kind: constant, mean: 1e-12 requests/s}}}}\n{LENGTHS}", "104 days"),
-    ("kind: replay\nrepeat: 1000000000\ntrace: azure-2023-conv.csv.gz\n", "104 days"),
-    ("kind: replay\ntrace: FOLDER/far.csv\n", "104 days"), ("kind: bootstrap\nrequests: 9\ntrace: FOLDER/far.csv\n", "104 days"),
-    ("kind: replay\ntrace: FOLDER/empty.csv\n", "holds no requests"), ("kind: replay\ntrace: FOLDER/zero.csv\n", "row 1"),
-    ("kind: bootstrap\nrequests: 9\ntrace: FOLDER/one.csv\n", "longer than the 0 s of the trace"),
-    ("kind: replay\ntrace: {file: FOLDER/one.csv, start: 1e9 s}\n", "no requests between"),
-])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"kind: synthetic\nrequests: 3\narrivals: {{rate: {{kind: constant, mean: 1e-12 requests/s}}}}\n{LENGTHS}", "104 days"),
+        ("kind: replay\nrepeat: 1000000000\ntrace: azure-2023-conv.csv.gz\n", "104 days"),
+        ("kind: replay\ntrace: FOLDER/far.csv\n", "104 days"),
+        ("kind: bootstrap\nrequests: 9\ntrace: FOLDER/far.csv\n", "104 days"),
+        ("kind: replay\ntrace: FOLDER/empty.csv\n", "holds no requests"),
+        ("kind: replay\ntrace: FOLDER/zero.csv\n", "row 1"),
+        ("kind: bootstrap\nrequests: 9\ntrace: FOLDER/one.csv\n", "longer than the 0 s of the trace"),
+        ("kind: replay\ntrace: {file: FOLDER/one.csv, start: 1e9 s}\n", "no requests between"),
+    ],
+)
 def test_a_workload_that_cannot_be_made_says_why(tmp_path, text, why):
     (tmp_path / "far.csv").write_text(f"{TRACE}1970-01-01 00:00:00.0,3,44\n2262-01-01 00:00:00.0,3,44\n")
     (tmp_path / "empty.csv").write_text(TRACE)

@@ -7,10 +7,10 @@ import pytest
 
 from dcsim.errors import SpecError
 from dcsim.llm.program import Shape
+from dcsim.network.waterfall import PARTS
 from dcsim.study.compare import compare, correlation, half_width
 from dcsim.study.scale import largest_llm, scale, size_settings
 from dcsim.study.traffic import three_tier_radix, traffic
-from dcsim.study.waterfall import PARTS
 
 SHAPE = Shape(1, 1024)
 FEW = ("network.replications=4",)
@@ -75,8 +75,12 @@ def test_every_candidate_has_the_chips_bandwidth_and_the_same_mapping(result):
 
 
 def test_equal_cost_spends_the_same_on_every_interconnect():
-    rows = compare("64chip", ["scheduled", "infiniband-ndr", "slingshot", "nvlink4"], SHAPE,
-                   packet_settings=[*FEW, "network.fairness=equal_cost"])
+    rows = compare(
+        "64chip",
+        ["scheduled", "infiniband-ndr", "slingshot", "nvlink4"],
+        SHAPE,
+        packet_settings=[*FEW, "network.fairness=equal_cost"],
+    )
     assert rows["fairness"] == "equal_cost"
     usd = [row["network_usd"] for row in rows["candidates"]]
     assert usd[0] == 352 * 150
@@ -85,9 +89,15 @@ def test_equal_cost_spends_the_same_on_every_interconnect():
 
 
 def test_less_bandwidth_for_the_money_makes_prompts_slower():
-    rows = [compare("64chip", ["infiniband-ndr"], Shape(1, 128, 128),
-                    packet_settings=["network.replications=1", f"network.fairness={choice}"])["candidates"][0]
-            for choice in ("equal_bandwidth", "equal_cost")]
+    rows = [
+        compare(
+            "64chip",
+            ["infiniband-ndr"],
+            Shape(1, 128, 128),
+            packet_settings=["network.replications=1", f"network.fairness={choice}"],
+        )["candidates"][0]
+        for choice in ("equal_bandwidth", "equal_cost")
+    ]
     assert rows[1]["iteration_s_mean"] > 1.2 * rows[0]["iteration_s_mean"]
     assert rows[1]["network_usd"] < rows[0]["network_usd"]
 
@@ -130,8 +140,14 @@ def test_identical_candidates_are_explained(tmp_path, result):
 
 
 def test_a_program_without_messages_is_explained():
-    alone = compare("node", ["infiniband-ndr"], Shape(1, 128, 128), llm="bert-large",
-                    settings=["mapping.tp=1", "mapping.pp=1", "chip.memory=1 GB"], packet_settings=FEW)
+    alone = compare(
+        "node",
+        ["infiniband-ndr"],
+        Shape(1, 128, 128),
+        llm="bert-large",
+        settings=["mapping.tp=1", "mapping.pp=1", "chip.memory=1 GB"],
+        packet_settings=FEW,
+    )
     assert any("sends nothing" in reason for reason in alone["identical"])
 
 
@@ -233,8 +249,14 @@ def test_traffic_says_what_it_cannot_do():
 
 
 def test_users_see_the_network_and_pay_for_headroom():
-    served = compare("64chip", ["scheduled", "infiniband-ndr"], SHAPE, packet_settings=("network.replications=2",),
-                     settings=["serving.draw_block=2"], serve="5 s")["users"]
+    served = compare(
+        "64chip",
+        ["scheduled", "infiniband-ndr"],
+        SHAPE,
+        packet_settings=("network.replications=2",),
+        settings=["serving.draw_block=2"],
+        serve="5 s",
+    )["users"]
     scheduled, none, verbs, nccl = served
     assert scheduled["headroom_chips"] == 1.0
     assert 0 < scheduled["network_tpot_p99_fraction"] < none["network_tpot_p99_fraction"] < verbs["network_tpot_p99_fraction"]
@@ -247,8 +269,14 @@ def test_other_traffic_reaches_the_users_tail():
     served = []
     for gbps in (0, 60):
         host = [f"network.background.host={gbps} GB/s"] if gbps else []
-        rows = compare("64chip", ["scheduled", "infiniband-ndr"], SHAPE, packet_settings=["network.replications=3", *host],
-                       settings=["serving.batch_buckets=[1,8]"], serve="1 s")["users"]
+        rows = compare(
+            "64chip",
+            ["scheduled", "infiniband-ndr"],
+            SHAPE,
+            packet_settings=["network.replications=3", *host],
+            settings=["serving.batch_buckets=[1,8]"],
+            serve="1 s",
+        )["users"]
         served.append(rows[1])
     quiet, busy = served
     assert busy["network_tpot_p99_fraction"] > quiet["network_tpot_p99_fraction"] > 0
@@ -286,8 +314,8 @@ def test_tables_fit_their_hundred_columns(capsys):
 
 
 def test_the_pictures_show_every_candidate(result):
-    from dcsim.figures import scale as draw
-    from dcsim.figures import waterfall
+    from dcsim.results.pictures import scale as draw
+    from dcsim.results.pictures import waterfall
 
     bars = waterfall(result["candidates"])
     software = next(trace for trace in bars.data if trace.name == "software")

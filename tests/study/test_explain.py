@@ -86,7 +86,7 @@ def test_small_whole_numbers_and_text_cannot_move_by_a_tenth():
 
 
 def test_json_and_tornado_show_the_same_bars():
-    from dcsim.figures import tornado
+    from dcsim.results.pictures import tornado
 
     content = as_json(explain(load("64chip"), Shape(1, 512)))
     top = content["figures"][0]

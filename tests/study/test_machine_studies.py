@@ -7,9 +7,9 @@ import pytest
 
 from dcsim.errors import FabricError, ScheduleError, SpecError
 from dcsim.llm.program import Shape
-from dcsim.network.iteration import compile_shape, scheduled_network
 from dcsim.network.scheduled.bound import find_bound
-from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.iteration import compile_shape, scheduled_network
+from dcsim.network.scheduled.rules import figures_of
 from dcsim.spec.load import load
 from dcsim.study.collective import collective
 from dcsim.study.iteration import iteration, shape_of
@@ -50,10 +50,18 @@ def test_ten_thousand_chips_stay_under_3_us_end_to_end():
     assert total / spec.chip.clock_hz < 3e-6
 
 
-@pytest.mark.parametrize(("name", "chips", "active", "hops", "routers", "published"), [
-    ("node", 8, 8, 1, 0, 1), ("64chip", 64, 64, 3, 1, 3), ("1rack", 72, 64, 3, 1, 3), ("264chip", 264, 264, 3, 1, 3),
-    ("8rack", 576, 512, 5, 2, 4), ("1500chip", 1512, 1512, 6, 3, 5), ("145rack", 10_440, 10_440, 7, 3, 5),
-])
+@pytest.mark.parametrize(
+    ("name", "chips", "active", "hops", "routers", "published"),
+    [
+        ("node", 8, 8, 1, 0, 1),
+        ("64chip", 64, 64, 3, 1, 3),
+        ("1rack", 72, 64, 3, 1, 3),
+        ("264chip", 264, 264, 3, 1, 3),
+        ("8rack", 576, 512, 5, 2, 4),
+        ("1500chip", 1512, 1512, 6, 3, 5),
+        ("145rack", 10_440, 10_440, 7, 3, 5),
+    ],
+)
 def test_structure_of_the_shipped_systems(name, chips, active, hops, routers, published):
     result = topology(load(name).spec)
     assert (result["chips"], result["chips_active"]) == (chips, active)

@@ -16,8 +16,9 @@ SMALL = ("64chip", "dgx-h100")
 
 @pytest.mark.parametrize("name", SMALL)
 def test_parts_add_up_to_the_site_at_every_load(name):
-    result = study.power(build(load(name, settings=["power=hall", "network.replications=1"][: 1 + (name != "64chip")]).spec),
-                         Shape(1, 2048))
+    result = study.power(
+        build(load(name, settings=["power=hall", "network.replications=1"][: 1 + (name != "64chip")]).spec), Shape(1, 2048)
+    )
     for load_ in result["loads"]:
         assert sum(load_["parts_w"].values()) == pytest.approx(load_["power_w"])
         assert min(load_["parts_w"].values()) >= 0
@@ -43,7 +44,8 @@ def test_losses_beyond_the_pue_are_refused():
 
 @given(
     spans=st.lists(st.tuples(st.integers(0, 1), st.floats(0, 5), st.floats(0.01, 5), st.floats(1, 100)), min_size=1, max_size=8),
-    bins=st.integers(1, 20), period=st.floats(0.5, 4),
+    bins=st.integers(1, 20),
+    period=st.floats(0.5, 4),
 )
 @settings(max_examples=60, deadline=None)
 def test_folded_power_keeps_its_energy(spans, bins, period):

@@ -5,7 +5,7 @@ import json
 import pytest
 from command import dcsim
 
-from dcsim.metrics import confidence
+from dcsim.results.metrics import confidence
 from dcsim.spec.load import load
 from dcsim.study.repeat import repeat
 from dcsim.study.scenario import Scenario

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from dcsim import records
 from dcsim.economics.run_cost import run_cost
 from dcsim.errors import RunStoreError
+from dcsim.results import records
 from dcsim.study import scenario
 
 

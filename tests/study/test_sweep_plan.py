@@ -37,7 +37,11 @@ def test_a_grid_has_every_combination_in_order_and_says_what_cannot_be():
     case = Case("64chip", ("mapping.pp=8",), context=CONTEXT)
     rows = sweep(case, [("mapping.tp", ["8", "16"]), ("network.link_cycles", ["217", "434"])])
     assert [(row["mapping.tp"], row["network.link_cycles"]) for row in rows] == [
-        ("8", "217"), ("8", "434"), ("16", "217"), ("16", "434")]
+        ("8", "217"),
+        ("8", "434"),
+        ("16", "217"),
+        ("16", "434"),
+    ]
     assert rows[1]["iteration_s"] > rows[0]["iteration_s"]
     assert all("error" in row and "iteration_s" not in row for row in rows[2:])  # 128 chips of 64
     assert "64" in rows[2]["error"]
@@ -121,12 +125,15 @@ def test_a_plan_adds_up():
     assert result["assumes"]
 
 
-@pytest.mark.parametrize("words", [
-    ["sweep", "node", "--set-range", "network.link_cycles=217,300", "--context", "64", "--metric", "iteration_s"],
-    ["plan", "64chip", "--tokens-per-s", "1e5", "--tokens-per-s-per-user", "300", "--context", "512"],
-    ["explain", "node", "--context", "64"],
-    ["validate", "--only", "C3"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "node", "--set-range", "network.link_cycles=217,300", "--context", "64", "--metric", "iteration_s"],
+        ["plan", "64chip", "--tokens-per-s", "1e5", "--tokens-per-s-per-user", "300", "--context", "512"],
+        ["explain", "node", "--context", "64"],
+        ["validate", "--only", "C3"],
+    ],
+)
 def test_commands_print_text_and_json(words, tmp_path, monkeypatch):
     from dcsim.cli.app import app
 

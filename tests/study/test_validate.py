@@ -11,27 +11,73 @@ from typer.testing import CliRunner
 from dcsim import library
 from dcsim.errors import SpecError
 from dcsim.spec.load import load
+from dcsim.spec.ranges import ranged_figures
 from dcsim.study.machine import build
-from dcsim.study.validate import arithmetic, measures, page, table
-from dcsim.study.validate.claims import COMMANDS, Claim, read_changes, read_claims
-from dcsim.study.validate.judge import holds, ln_error, ratio_of, verdict
-from dcsim.study.validate.ranges import ranged_figures
+from validation import arithmetic, measures, page, table
+from validation.claims import COMMANDS, Claim, read_changes, read_claims
+from validation.judge import holds, ln_error, ratio_of, verdict
 
 CLAIMS = {claim.id: claim for claim in read_claims()}
 ROOT = Path(__file__).resolve().parents[2]
 
 # Rows of more than a second or two each: whole fleets, gigabytes of packets, traffic. `make validate` computes them all.
 LONG = {
-    "C1.2", "P15", "P15.1", "P15.2", "P16", "P20", "P21", "P22", "P23", "P24", "P25", "P26", "P27", "P28", "P29",
-    "P30", "P31", "P32", "P15.3", "C6.2", "V4.2", "V4.3", "V5.1", "E5.4", "E5.5", "E5.6",
-    "C2.2", "C4.1", "P2", "P6", "C7.1", "E6", "P3", "P5", "P7", "V4", "V5", "V8", "V8.1", "V8.2",
+    "C1.2",
+    "P15",
+    "P15.1",
+    "P15.2",
+    "P16",
+    "P20",
+    "P21",
+    "P22",
+    "P23",
+    "P24",
+    "P25",
+    "P26",
+    "P27",
+    "P28",
+    "P29",
+    "P30",
+    "P31",
+    "P32",
+    "P15.3",
+    "C6.2",
+    "V4.2",
+    "V4.3",
+    "V5.1",
+    "E5.4",
+    "E5.5",
+    "E5.6",
+    "C2.2",
+    "C4.1",
+    "P2",
+    "P6",
+    "C7.1",
+    "E6",
+    "P3",
+    "P5",
+    "P7",
+    "V4",
+    "V5",
+    "V8",
+    "V8.1",
+    "V8.2",
 }
 
 
-@pytest.mark.parametrize(("value", "published", "ratio"), [
-    (3.0, (2.0, 2.0), 1.5), (1.0, (2.0, 2.0), 0.5), (5.0, (4.0, 6.0), 1.0), (9.0, (4.0, 6.0), 1.5),
-    (2.0, (4.0, 6.0), 0.5), (1e9, (1.0, math.inf), 1.0), (0.0, (0.0, 0.0), 1.0), (1.0, (0.0, 0.0), math.inf),
-])
+@pytest.mark.parametrize(
+    ("value", "published", "ratio"),
+    [
+        (3.0, (2.0, 2.0), 1.5),
+        (1.0, (2.0, 2.0), 0.5),
+        (5.0, (4.0, 6.0), 1.0),
+        (9.0, (4.0, 6.0), 1.5),
+        (2.0, (4.0, 6.0), 0.5),
+        (1e9, (1.0, math.inf), 1.0),
+        (0.0, (0.0, 0.0), 1.0),
+        (1.0, (0.0, 0.0), math.inf),
+    ],
+)
 def test_ratio_is_over_the_value_or_the_nearest_end_of_the_range(value, published, ratio):
     assert ratio_of(value, published) == pytest.approx(ratio)
 
@@ -63,11 +109,23 @@ def test_verdict_depends_on_what_would_turn_it_and_on_nothing_else():
 
 def test_errors_over_predictions_count_each_value_once():
     def row(name, kind, ratio, is_point=True, same_as=""):
-        return {"id": name, "kind": kind, "ratio": ratio, "ln_error": ln_error(ratio), "is_point": is_point,
-                "same_as": same_as, "verdict": "reproduced"}
+        return {
+            "id": name,
+            "kind": kind,
+            "ratio": ratio,
+            "ln_error": ln_error(ratio),
+            "is_point": is_point,
+            "same_as": same_as,
+            "verdict": "reproduced",
+        }
 
-    rows = [row("a", "prediction", 2.0), row("b", "prediction", 0.25), row("c", "calibration", 9.0),
-            row("d", "prediction", 1.0, is_point=False), row("e", "prediction", 9.0, same_as="a")]
+    rows = [
+        row("a", "prediction", 2.0),
+        row("b", "prediction", 0.25),
+        row("c", "calibration", 9.0),
+        row("d", "prediction", 1.0, is_point=False),
+        row("e", "prediction", 9.0, same_as="a"),
+    ]
     result = table.summary(rows)
     assert result["prediction_count"] == 2
     assert result["prediction_ln_error_mean"] == pytest.approx((math.log(2) + math.log(4)) / 2)
@@ -140,7 +198,8 @@ def test_renaming_llm_chip_network_and_topology_changes_no_number(topology, tmp_
     settings = ["network.replications=2"] if spec.network.kind == "packet" else []
     before = measures.iteration(topology, "iteration_s", context=512, set=settings, also=("energy_j", "kv_tokens", "tp"))
     after = measures.iteration(
-        str(tmp_path / "nothing-you-know.yaml"), "iteration_s", context=512, set=settings, also=("energy_j", "kv_tokens", "tp"))
+        str(tmp_path / "nothing-you-know.yaml"), "iteration_s", context=512, set=settings, also=("energy_j", "kv_tokens", "tp")
+    )
     assert (after.value, after.also) == (before.value, before.also)
 
 
@@ -257,8 +316,7 @@ def test_larger_packets_change_a_batch_job_little():
 
 
 def test_a_choice_the_source_leaves_open_decides_a_verdict():
-    claim = replace(
-        CLAIMS["E2.2"], published=(700.0, 700.0), unstated={"mapping.weights": ("int8", "fp16")}, ranges=())
+    claim = replace(CLAIMS["E2.2"], published=(700.0, 700.0), unstated={"mapping.weights": ("int8", "fp16")}, ranges=())
     row = table.compute(claim)
     assert row["depends_on"] == ["mapping.weights"]
     assert row["ranges"]["mapping.weights"][1] > 1.9 * row["ranges"]["mapping.weights"][0]

@@ -112,9 +112,7 @@ def test_pieces_follow_their_rates():
         {"duration": "50 s", "rate": 0},
         {"duration": "50 s", "rate": "4 requests/s"},
     ]
-    arrival_s = make_requests(
-        synthetic({"kind": "pieces", "pieces": pieces}, duration="20000 s"), 1
-    ).arrival_s
+    arrival_s = make_requests(synthetic({"kind": "pieces", "pieces": pieces}, duration="20000 s"), 1).arrival_s
     counts = np.histogram(arrival_s % 200, [0, 100, 150, 200])[0]
     assert counts[0] == pytest.approx(100 * 100 * 30, rel=4 / 300_000**0.5)
     assert counts[1] == 0
@@ -123,9 +121,7 @@ def test_pieces_follow_their_rates():
 
 def test_day_curve_keeps_the_mean_and_the_shape():
     hours = [1.0] * 12 + [3.0] * 12
-    arrival_s = make_requests(
-        synthetic({"kind": "day", "mean": "5 requests/s", "hours": hours}, duration="3 d"), 1
-    ).arrival_s
+    arrival_s = make_requests(synthetic({"kind": "day", "mean": "5 requests/s", "hours": hours}, duration="3 d"), 1).arrival_s
     assert len(arrival_s) == pytest.approx(3 * 86400 * 5, rel=4 / 1_296_000**0.5)
     per_hour = np.bincount((arrival_s % 86400 // 3600).astype(int)) / (3 * 3600)
     assert per_hour[2:10] == pytest.approx(2.5, rel=0.03)
@@ -162,12 +158,8 @@ def test_a_renewal_process_is_not_enough():
         return dispersion(make_requests(spec, 1).arrival_s, 60.0)
 
     assert spread(synthetic(rate, process="gamma", cv=1.09, duration="24 h")) == pytest.approx(1.2, abs=0.3)
-    assert spread(synthetic({"kind": "trace", "trace": "azure-2023-conv"}, duration="24 h")) == pytest.approx(
-        16, rel=0.15
-    )
-    assert spread(spec_of("bootstrap", trace="azure-2023-conv", duration="24 h")) == pytest.approx(
-        16, rel=0.15
-    )
+    assert spread(synthetic({"kind": "trace", "trace": "azure-2023-conv"}, duration="24 h")) == pytest.approx(16, rel=0.15)
+    assert spread(spec_of("bootstrap", trace="azure-2023-conv", duration="24 h")) == pytest.approx(16, rel=0.15)
     assert spread(synthetic(rate, noise=noise, duration="72 h")) == pytest.approx(16, rel=0.15)
 
 
@@ -201,9 +193,7 @@ def test_bootstrap_keeps_rate_rows_and_their_order():
 
 def test_bootstrap_at_a_rate_and_a_scale():
     for scale in (1, 2):
-        spec = spec_of(
-            "bootstrap", trace="azure-2023-conv", mean="20 requests/s", rate_scale=scale, duration="20 h"
-        )
+        spec = spec_of("bootstrap", trace="azure-2023-conv", mean="20 requests/s", rate_scale=scale, duration="20 h")
         assert len(make_requests(spec, 1)) / 72_000 == pytest.approx(20 * scale, rel=0.04)
 
 
@@ -258,10 +248,7 @@ def test_blocks_are_the_same_rows(name, block):
     parts = list(iterate_requests(EXAMPLES[name], 7, block))
     assert [len(part) for part in parts[:-1]] == [block] * (len(parts) - 1)
     for column in COLUMNS:
-        assert (
-            np.concatenate([getattr(part, column) for part in parts]).tobytes()
-            == getattr(whole, column).tobytes()
-        )
+        assert np.concatenate([getattr(part, column) for part in parts]).tobytes() == getattr(whole, column).tobytes()
     assert {part.class_names for part in parts} == {whole.class_names}
 
 

@@ -102,9 +102,7 @@ def test_parquet(tmp_path):
 
     numbers, dates = tmp_path / "numbers.parquet", tmp_path / "dates.parquet"
     pq.write_table(
-        pa.table(
-            {"arrived_at": [3.0, 3.25, 4.5], "num_prefill_tokens": PROMPTS, "num_decode_tokens": OUTPUTS}
-        ),
+        pa.table({"arrived_at": [3.0, 3.25, 4.5], "num_prefill_tokens": PROMPTS, "num_decode_tokens": OUTPUTS}),
         numbers,
     )
     check(read(numbers))

@@ -74,9 +74,7 @@ def test_published_measures(name, rows, prompt, output, gap_cv, spread):
         assert measured == pytest.approx(expected, abs=0.51)
     if gap_cv:
         assert seen.gap_cv == pytest.approx(gap_cv, rel=0.005)
-    for measured, expected in zip(
-        (seen.dispersion_1s, seen.dispersion_10s, seen.dispersion_60s), spread, strict=True
-    ):
+    for measured, expected in zip((seen.dispersion_1s, seen.dispersion_10s, seen.dispersion_60s), spread, strict=True):
         if expected:
             assert measured == pytest.approx(expected, rel=0.035)
 
@@ -111,9 +109,7 @@ def test_window_and_repeat():
     assert len(part) == 3 * inside.sum()
     assert part.prompt_tokens.tolist() == 3 * plain.prompt_tokens[inside].tolist()
     np.testing.assert_allclose(part.arrival_s[: inside.sum()], plain.arrival_s[inside] - 600, atol=1e-9)
-    np.testing.assert_allclose(
-        part.arrival_s[-inside.sum() :], plain.arrival_s[inside] - 600 + 600, atol=1e-9
-    )
+    np.testing.assert_allclose(part.arrival_s[-inside.sum() :], plain.arrival_s[inside] - 600 + 600, atol=1e-9)
 
 
 def test_duration_counts_simulated_time():

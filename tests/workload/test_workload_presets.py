@@ -33,9 +33,7 @@ def test_million():
     assert seen.rate_per_s == pytest.approx(18, rel=0.03)
     for column in ("prompt_tokens", "output_tokens"):
         drawn, traced = getattr(seen, column), getattr(chat, column)
-        assert (drawn.mean, drawn.p50, drawn.p90) == pytest.approx(
-            (traced.mean, traced.p50, traced.p90), rel=0.04
-        )
+        assert (drawn.mean, drawn.p50, drawn.p90) == pytest.approx((traced.mean, traced.p50, traced.p90), rel=0.04)
 
 
 def test_day_swings_like_the_traced_hour():
@@ -49,9 +47,7 @@ def test_day_swings_like_the_traced_hour():
 
 
 def test_vendor_presets_have_their_lengths():
-    summarise, speech, image = (
-        describe(make_requests(preset(n), 1)) for n in ("summarise", "speech", "multimodal")
-    )
+    summarise, speech, image = (describe(make_requests(preset(n), 1)) for n in ("summarise", "speech", "multimodal"))
     assert (summarise.prompt_tokens.mean, summarise.output_tokens.mean) == (2096, 130)
     assert (speech.prompt_tokens.max, speech.output_tokens.max <= 224) == (4, True)
     assert 60 < speech.output_tokens.p50 < 150

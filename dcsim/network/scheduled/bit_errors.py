@@ -28,8 +28,9 @@ def link_bits_per_s(chips: int, links_per_chip: int, bandwidth_bytes_per_s: floa
     return chips * links_per_chip * bandwidth_bytes_per_s * 8.0
 
 
-def error_cost(error_rate: float, vector_hops: int, vector_wire_bytes: float, iteration_s: float,
-               iteration_j: float) -> ErrorCost:
+def error_cost(
+    error_rate: float, vector_hops: int, vector_wire_bytes: float, iteration_s: float, iteration_j: float
+) -> ErrorCost:
     """Cost of replaying marked iterations on a machine that never idles.
 
     A run with b bits on the wire is clean with (1 - e)^b. Runs until a clean one are geometric: p / (1 - p)
@@ -43,5 +44,4 @@ def error_cost(error_rate: float, vector_hops: int, vector_wire_bytes: float, it
     replays = fails / (1.0 - fails) if fails < 1.0 else float("inf")
     runs_per_day = DAY_S / iteration_s
     replays_per_day = runs_per_day * fails
-    return ErrorCost(bits, fails, replays, replays_per_day, replays_per_day * iteration_s,
-                     replays_per_day * iteration_j)
+    return ErrorCost(bits, fails, replays, replays_per_day, replays_per_day * iteration_s, replays_per_day * iteration_j)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.fabric.graph import Fabric
-from dcsim.network.scheduled.figures import Figures
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.scheduled.schedule import Schedule, message_vectors
 from dcsim.network.tasks import Tasks
 
@@ -30,7 +30,11 @@ class Bound:
 
 
 def find_bound(
-    schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures, starts: Int64 | None = None,
+    schedule: Schedule,
+    tasks: Tasks,
+    fabric: Fabric,
+    figures: Figures,
+    starts: Int64 | None = None,
 ) -> Bound:
     """Bound of a schedule's makespan; `starts` are the first tasks of the program's pieces (None: it is one piece)."""
     from dcsim.network.scheduled import bound_kernel as kernel
@@ -39,12 +43,19 @@ def find_bound(
         return Bound(0, 0, 0)
     begins = np.zeros(1, np.int64) if starts is None else np.unique(starts[starts < len(tasks)])
     program = kernel.Program(
-        message_vectors(tasks, figures), tasks.first_cycles, tasks.last_cycles, tasks.rows, tasks.lead_rows,
-        tasks.before_start, tasks.before)
+        message_vectors(tasks, figures),
+        tasks.first_cycles,
+        tasks.last_cycles,
+        tasks.rows,
+        tasks.lead_rows,
+        tasks.before_start,
+        tasks.before,
+    )
     flows = kernel.Flows(schedule.flow_task, schedule.vectors, schedule.burst_offset, schedule.burst_link)
     piece_flows = np.argsort(schedule.flow_task, kind="stable")
-    cycles = kernel.Cycles(figures.slot_cycles, figures.hop_cycles, figures.forward_cycles, figures.send_cycles,
-                           figures.receive_cycles)
+    cycles = kernel.Cycles(
+        figures.slot_cycles, figures.hop_cycles, figures.forward_cycles, figures.send_cycles, figures.receive_cycles
+    )
     ends = np.append(begins[1:], len(tasks))
     critical = kernel.bound_cycles(program, flows, piece_flows, cycles, begins, ends, fabric.link_count, False)
     together = kernel.bound_cycles(program, flows, piece_flows, cycles, begins, ends, fabric.link_count, True)

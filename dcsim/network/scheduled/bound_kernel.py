@@ -21,7 +21,13 @@ Cycles = namedtuple("Cycles", ["slot", "hop", "forward", "send", "receive"])
 
 @njit(cache=True)
 def bound_cycles(
-    program: Program, flows: Flows, order: Array, cycles: Cycles, begins: Array, ends: Array, link_count: int,
+    program: Program,
+    flows: Flows,
+    order: Array,
+    cycles: Cycles,
+    begins: Array,
+    ends: Array,
+    link_count: int,
     links_shared: bool,
 ) -> Any:
     """The soonest end of all tasks; `order` lists flows by task, `begins` and `ends` the tasks of each piece.
@@ -63,8 +69,16 @@ def _path_cycles(cycles: Cycles, hops: int) -> Any:
 
 @njit(cache=True)
 def _alone(
-    program: Program, flows: Flows, order: Array, cycles: Cycles, task: int, flow: int, floor: Array, start: Array,
-    first_out: Array, last_out: Array,
+    program: Program,
+    flows: Flows,
+    order: Array,
+    cycles: Cycles,
+    task: int,
+    flow: int,
+    floor: Array,
+    start: Array,
+    first_out: Array,
+    last_out: Array,
 ) -> Any:
     """Outputs of one task from those before it, its paths idle; returns the first flow behind its own."""
     begin, ready_last = 0, floor[task]
@@ -125,8 +139,18 @@ def _waiters(program: Program, piece: int, begins: Array, ends: Array, reach: Ar
 
 @njit(cache=True)
 def _share_links(
-    flows: Flows, order: Array, cycles: Cycles, begin: int, end: int, start: Array, reach: Array, head: Array,
-    tail: Array, load: Array, heard: Array, used: Array,
+    flows: Flows,
+    order: Array,
+    cycles: Cycles,
+    begin: int,
+    end: int,
+    start: Array,
+    reach: Array,
+    head: Array,
+    tail: Array,
+    load: Array,
+    heard: Array,
+    used: Array,
 ) -> Any:
     """For each link a piece's flows take: soonest begin, link time, shortest way on, and who waits for all of it.
 

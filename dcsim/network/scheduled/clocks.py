@@ -52,7 +52,11 @@ def perfect_clocks(vertex_count: int) -> Clocks:
 
 
 def drifting_clocks(
-    fabric: Fabric, clock: Clock, seed: int, points: Int64, schedule: Schedule | None = None,
+    fabric: Fabric,
+    clock: Clock,
+    seed: int,
+    points: Int64,
+    schedule: Schedule | None = None,
 ) -> Clocks:
     """Clocks of `fabric` drawn for `seed`; `points` are the deskew cycles after the epoch, ascending.
 
@@ -106,8 +110,7 @@ def _counter_errors(fabric: Fabric, clock: Clock, seed: int, period: Int64, poin
     for k in range(len(points)):
         gap = since if k == 0 else int(points[k] - points[k - 1])
         for _ in range(min(SETTLE_EXCHANGES, gap // clock.exchange_cycles)):
-            noise = random.normal(0.0, clock.jitter_cycles, len(parent)).clip(
-                -clock.jitter_max_cycles, clock.jitter_max_cycles)
+            noise = random.normal(0.0, clock.jitter_cycles, len(parent)).clip(-clock.jitter_max_cycles, clock.jitter_max_cycles)
             seen = error + drift - error[parent] + np.rint(noise * TICKS).astype(np.int64)
             nudge = np.clip(np.rint(seen / TICKS), -1, 1).astype(np.int64) * TICKS
             error = np.where(moving, error + drift - nudge, 0)

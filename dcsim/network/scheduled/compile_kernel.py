@@ -63,7 +63,13 @@ def successors(before_start: Array, before: Array) -> tuple[Array, Array]:
 
 @njit(cache=True)
 def remaining_cycles(
-    table: Array, column: Array, distance: Array, path_cycles: Array, slot: int, offset: Array, after: Array,
+    table: Array,
+    column: Array,
+    distance: Array,
+    path_cycles: Array,
+    slot: int,
+    offset: Array,
+    after: Array,
 ) -> Array:
     """Cycles from each task's start to the end of the longest chain behind it, links idle; `path_cycles` [hops]."""
     remaining = np.zeros(len(table), np.int64)
@@ -146,7 +152,13 @@ def _stride(ways: Ways, slot: int, span: int, open_paths: int, vectors: int) -> 
 
 @uncounted
 def _place_message(
-    table: Array, ways: Ways, links: Links, out: Flows, task: int, start: int, ready_last: int,
+    table: Array,
+    ways: Ways,
+    links: Links,
+    out: Flows,
+    task: int,
+    start: int,
+    ready_last: int,
     scratch: tuple[Array, ...],
 ) -> tuple[int, int]:
     """Spread a message of several vectors over paths and place its flows; returns when its first and last vectors are there.
@@ -171,8 +183,10 @@ def _place_message(
         for p in range(min(open_paths, take)):
             run = (take - p + open_paths - 1) // open_paths
             stride = _stride(ways, slot, ready_last - start, open_paths, vectors)
-            ready = max(_ready(start, ready_last, vectors, k + p),
-                        _ready(start, ready_last, vectors, k + p + (run - 1) * open_paths) - (run - 1) * stride)
+            ready = max(
+                _ready(start, ready_last, vectors, k + p),
+                _ready(start, ready_last, vectors, k + p + (run - 1) * open_paths) - (run - 1) * stride,
+            )
             there = place_flow(ways, links, out, paths[p], hops[p], ready, task, k + p, open_paths, run, stride, spot)
             last = max(last, there + (run - 1) * stride)
             ends[end_count, 0], ends[end_count, 1] = k + p, there
@@ -215,14 +229,25 @@ def _room(table: Array, ways: Ways, task: int) -> tuple[int, int]:
 
 @njit(cache=True)
 def place_all(
-    program: Program, ways: Ways, order: Array, rank: Array, offset: Array, after: Array, links: Links, out: Flows,
+    program: Program,
+    ways: Ways,
+    order: Array,
+    rank: Array,
+    offset: Array,
+    after: Array,
+    links: Links,
+    out: Flows,
     times: Times,
 ) -> Flows:
     """Place every task: fills `times` and returns the flows."""
     count = len(program.table)
-    scratch = (np.empty((PATHS_MAX, HOPS_MAX), np.int32), np.empty(PATHS_MAX, np.int64),
-               np.empty(PATHS_MAX, np.int64), np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64),
-               np.empty((HOPS_MAX, 2), np.int64))
+    scratch = (
+        np.empty((PATHS_MAX, HOPS_MAX), np.int32),
+        np.empty(PATHS_MAX, np.int64),
+        np.empty(PATHS_MAX, np.int64),
+        np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64),
+        np.empty((HOPS_MAX, 2), np.int64),
+    )
     first = _without_predecessors(program, ways, order, rank, links, times)
     heap, at = np.empty(count - len(first), np.int64), np.zeros(2, np.int64)
     while True:
@@ -238,8 +263,19 @@ def place_all(
 
 @uncounted
 def _place_on(
-    program: Program, ways: Ways, order: Array, rank: Array, offset: Array, after: Array, links: Links, out: Flows,
-    times: Times, first: Array, heap: Array, at: Array, scratch: tuple[Array, ...],
+    program: Program,
+    ways: Ways,
+    order: Array,
+    rank: Array,
+    offset: Array,
+    after: Array,
+    links: Links,
+    out: Flows,
+    times: Times,
+    first: Array,
+    heap: Array,
+    at: Array,
+    scratch: tuple[Array, ...],
 ) -> Any:
     """Place tasks until one may not find room in `links` or `out`: returns it, or -1 when all are placed.
 
@@ -274,7 +310,12 @@ def _place_on(
 
 @njit(cache=True)
 def _without_predecessors(
-    program: Program, ways: Ways, order: Array, rank: Array, links: Links, times: Times,
+    program: Program,
+    ways: Ways,
+    order: Array,
+    rank: Array,
+    links: Links,
+    times: Times,
 ) -> Array:
     """Counts every task's predecessors within the program; returns the keys of tasks with none, sorted."""
     count, firsts, in_order = len(program.table), 0, True
@@ -310,7 +351,12 @@ def _release(program: Program, ways: Ways, links: Links, times: Times, task: int
 
 @uncounted
 def _place(
-    table: Array, ways: Ways, links: Links, out: Flows, times: Times, task: int,
+    table: Array,
+    ways: Ways,
+    links: Links,
+    out: Flows,
+    times: Times,
+    task: int,
     scratch: tuple[Array, ...],
 ) -> None:
     """Place one task: an operation needs no link, a message to its own chip no time."""

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.network.lower import Piece, Template
-from dcsim.network.scheduled.figures import Figures
 from dcsim.network.scheduled.places import Kept, Place, Places, message_pairs
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.scheduled.schedule import Before, Problem, Schedule, prepare, solve
 from dcsim.network.tasks import COMPUTE
 
@@ -89,13 +89,14 @@ class Composition:
         """
         if not self.placed:
             return 0
-        chips, which = np.unique(np.concatenate([p.place.vertices[p.compiled.chips] for p in self.placed]),
-                                 return_inverse=True)
+        chips, which = np.unique(np.concatenate([p.place.vertices[p.compiled.chips] for p in self.placed]), return_inverse=True)
         begin, end = np.full(len(chips), FAR), np.zeros(len(chips), np.int64)
         np.minimum.at(begin, which, np.concatenate([p.compiled.chips_begin + p.begin for p in self.placed]))
         np.maximum.at(end, which, np.concatenate([p.compiled.chips_end + p.begin for p in self.placed]))
-        vectors = np.bincount(np.concatenate([p.place.links[p.compiled.runs[:, 0]] for p in self.placed]),
-                              np.concatenate([p.compiled.runs[:, 2] for p in self.placed]))
+        vectors = np.bincount(
+            np.concatenate([p.place.links[p.compiled.runs[:, 0]] for p in self.placed]),
+            np.concatenate([p.compiled.runs[:, 2] for p in self.placed]),
+        )
         slot = self.placed[0].compiled.schedule.slot_cycles
         return max(int((end - begin).max(initial=0)), int(vectors.max(initial=0)) * slot)
 
@@ -125,8 +126,9 @@ class Composition:
             vector_step=narrow([s.vector_step for s, _ in parts]),
             vectors=narrow([s.vectors for s, _ in parts]),
             stride=joined([s.stride for s, _ in parts]),
-            burst_offset=joined([np.zeros(1, np.int64), *(
-                s.burst_offset[1:] + at for (s, _), at in zip(parts, burst_at, strict=False))]),
+            burst_offset=joined(
+                [np.zeros(1, np.int64), *(s.burst_offset[1:] + at for (s, _), at in zip(parts, burst_at, strict=False))]
+            ),
             burst_link=narrow([p.place.links[s.burst_link] for s, p in parts]),
             burst_start=joined([s.burst_start + p.begin for s, p in parts]),
             slot_cycles=parts[0][0].slot_cycles if parts else 1,

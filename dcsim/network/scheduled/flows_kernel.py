@@ -25,10 +25,24 @@ PATHS_MAX = 32  # paths one message may be spread over
 # The fabric and the figures a flow needs. `hop` includes the slack; `wait_max` is the longest wait for a link;
 # `most_hops` the farthest that any message of the program goes. Strides are `step` times or divided by a whole number, and
 # a stream takes at least `spread` cycles; 1 and 0: streams go as they come.
-Ways = namedtuple("Ways", [
-    "first_link", "link_target", "row", "distance",
-    "hop", "forward", "send", "receive", "wait_max", "detours_max", "most_hops", "step", "spread",
-])
+Ways = namedtuple(
+    "Ways",
+    [
+        "first_link",
+        "link_target",
+        "row",
+        "distance",
+        "hop",
+        "forward",
+        "send",
+        "receive",
+        "wait_max",
+        "detours_max",
+        "most_hops",
+        "step",
+        "spread",
+    ],
+)
 
 # Growing output, for a Schedule: `runs` [flow, 4] and `paces` [flow, 2] with the columns below, the bursts of all flows in
 # order, and how many flows and bursts there are, `used` [2]. Few arrays, as compiled code copies each one's shape a call.
@@ -39,8 +53,13 @@ STRIDE, BURSTS_END = range(2)
 
 def make_flows(flow_room: int, burst_room: int) -> Flows:
     """Empty output; large arrays come from numpy, which asks for huge pages."""
-    return Flows(np.empty((flow_room, 4), np.int32), np.empty((flow_room, 2), np.int64),
-                 np.empty(burst_room, np.int32), np.empty(burst_room, np.int64), np.zeros(2, np.int64))
+    return Flows(
+        np.empty((flow_room, 4), np.int32),
+        np.empty((flow_room, 2), np.int64),
+        np.empty(burst_room, np.int32),
+        np.empty(burst_room, np.int64),
+        np.zeros(2, np.int64),
+    )
 
 
 @njit(cache=True, inline="always")
@@ -54,8 +73,11 @@ def grow_flows(out: Flows, flow_room: int, burst_room: int) -> Flows:
     """The same output with room for that many more flows and bursts."""
     flows, bursts = out.used
     return Flows(
-        grown(out.runs, flows, flow_room), grown(out.paces, flows, flow_room),
-        grown(out.burst_link, bursts, burst_room), grown(out.burst_start, bursts, burst_room), out.used,
+        grown(out.runs, flows, flow_room),
+        grown(out.paces, flows, flow_room),
+        grown(out.burst_link, bursts, burst_room),
+        grown(out.burst_start, bursts, burst_room),
+        out.used,
     )
 
 
@@ -116,8 +138,15 @@ def lone_path(ways: Ways, links: Links, source: int, target: int, ready: int, pa
 
 @uncounted
 def find_paths(
-    ways: Ways, links: Links, source: int, target: int, ready: int, vectors: int, paths: Array,
-    hops: Array, arrival: Array,
+    ways: Ways,
+    links: Links,
+    source: int,
+    target: int,
+    ready: int,
+    vectors: int,
+    paths: Array,
+    hops: Array,
+    arrival: Array,
 ) -> Any:
     """Candidate paths for a message of several vectors, soonest arrival first; returns how many.
 
@@ -157,8 +186,18 @@ def _sort_paths(count: int, paths: Array, hops: Array, arrival: Array) -> None:
 
 @uncounted
 def place_flow(
-    ways: Ways, links: Links, out: Flows, path: Array, hops: int, ready: int, task: int, first_vector: int,
-    vector_step: int, vectors: int, stride: int, spot: Array,
+    ways: Ways,
+    links: Links,
+    out: Flows,
+    path: Array,
+    hops: int,
+    ready: int,
+    task: int,
+    first_vector: int,
+    vector_step: int,
+    vectors: int,
+    stride: int,
+    spot: Array,
 ) -> Any:
     """Give one flow its cycles and write it down; returns the arrival of its first vector. `spot` [hop, 2] is scratch.
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from dcsim.errors import ScheduleError
-from dcsim.network.scheduled.figures import Figures
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.tasks import COMPUTE, Tasks
 
 
@@ -103,8 +103,12 @@ class Inbox:
                 run = self._latest[task] - self._soonest[task]
                 ready = self._soonest[task] - (-run * vector // (self._size[task] - 1))
             if cycle < ready + self._send_cycles:
-                raise ScheduleError(f"vector {vector} of message {task} leaves in cycle {cycle}, ready only in "
-                                    f"{ready + self._send_cycles}", "early_send", -1, cycle)
+                raise ScheduleError(
+                    f"vector {vector} of message {task} leaves in cycle {cycle}, ready only in {ready + self._send_cycles}",
+                    "early_send",
+                    -1,
+                    cycle,
+                )
 
     def _outputs(self, task: int) -> tuple[int, int] | None:
         """First and last output, or None while something is to come."""
@@ -113,8 +117,12 @@ class Inbox:
             if start < 0:
                 return None
             if start < self._soonest[task]:
-                raise ScheduleError(f"task {task} starts in cycle {start}, before its inputs in cycle "
-                                    f"{self._soonest[task]}", "dependency", -1, start)
+                raise ScheduleError(
+                    f"task {task} starts in cycle {start}, before its inputs in cycle {self._soonest[task]}",
+                    "dependency",
+                    -1,
+                    start,
+                )
             first = self._first_cycles[task]
             return start + first, max(start + self._last_cycles[task], self._latest[task] + first)
         if self._local[task]:

@@ -22,14 +22,17 @@ BUMPS_MAX = 64  # tries to fit between others before going behind them all
 FIRST_ROOM = 4  # blocks a link gets room for at its first use
 
 # Few arrays with named columns, and small functions inlined: compiled code counts references per array and call.
-Links = namedtuple("Links", [
-    "slot",  # cycles of one vector
-    "in_step",  # whether combs are put so that more of them fit, rather than as soon as can be
-    "state",  # [link, 8] the columns below
-    "blocks",  # [pool, 2] start and end of blocks, a link's own in one sorted piece
-    "combs",  # [comb, 4] start, teeth, period, next older comb of the link or -1
-    "used",  # [3] pool entries and combs given out; largest room of a link
-])
+Links = namedtuple(
+    "Links",
+    [
+        "slot",  # cycles of one vector
+        "in_step",  # whether combs are put so that more of them fit, rather than as soon as can be
+        "state",  # [link, 8] the columns below
+        "blocks",  # [pool, 2] start and end of blocks, a link's own in one sorted piece
+        "combs",  # [comb, 4] start, teeth, period, next older comb of the link or -1
+        "used",  # [3] pool entries and combs given out; largest room of a link
+    ],
+)
 # Where a link's blocks stand in the pool, how many there are, how many fit; its newest comb or -1; end of
 # everything on it; cycles that released but unplaced messages are about to take; free entries before BEGIN.
 BEGIN, COUNT, ROOM, COMB, TAIL, CLAIM, FRONT = range(7)
@@ -63,8 +66,14 @@ def lacks_links(links: Links, bursts: int) -> Any:
 def grow_links(links: Links, bursts: int) -> Links:
     """The same links with room for `bursts` more bursts, wherever they go."""
     room = bursts * 2 * links.used[2]
-    return Links(links.slot, links.in_step, links.state, grown(links.blocks, links.used[0], room),
-                 grown(links.combs, links.used[1], bursts), links.used)
+    return Links(
+        links.slot,
+        links.in_step,
+        links.state,
+        grown(links.blocks, links.used[0], room),
+        grown(links.combs, links.used[1], bursts),
+        links.used,
+    )
 
 
 @njit(cache=True, inline="always")
@@ -105,7 +114,13 @@ def _after_blocks(links: Links, link: int, cycle: int, width: int) -> tuple[int,
 
 @uncounted
 def _shift_past_comb(
-    cycle: int, teeth: int, period: int, width: int, comb_start: int, comb_teeth: int, comb_period: int,
+    cycle: int,
+    teeth: int,
+    period: int,
+    width: int,
+    comb_start: int,
+    comb_teeth: int,
+    comb_period: int,
     slot: int,
 ) -> Any:
     """How far a run (`teeth` pieces of `width`) must move to end its first clash with a comb; 0: no clash."""
@@ -134,8 +149,12 @@ def _clear(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
     """Whether a comb may start at `cycle`."""
     comb = links.state[link, COMB]
     while comb >= 0:
-        if _shift_past_comb(cycle, teeth, period, links.slot, links.combs[comb, 0], links.combs[comb, 1],
-                            links.combs[comb, 2], links.slot) > 0:
+        if (
+            _shift_past_comb(
+                cycle, teeth, period, links.slot, links.combs[comb, 0], links.combs[comb, 1], links.combs[comb, 2], links.slot
+            )
+            > 0
+        ):
             return False
         comb = links.combs[comb, 3]
     if links.state[link, COUNT] > 0:
@@ -215,8 +234,9 @@ def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> 
             cycle += _after_blocks(links, link, at, width)[0] - at
         comb = links.state[link, COMB]
         while comb >= 0:
-            cycle += _shift_past_comb(cycle, teeth, period, width, links.combs[comb, 0],
-                                      links.combs[comb, 1], links.combs[comb, 2], links.slot)
+            cycle += _shift_past_comb(
+                cycle, teeth, period, width, links.combs[comb, 0], links.combs[comb, 1], links.combs[comb, 2], links.slot
+            )
             comb = links.combs[comb, 3]
         if cycle == begun:
             return cycle, -1

@@ -15,7 +15,10 @@ UNREACHED = np.int8(127)
 
 @njit(cache=True)
 def distances_to(
-    first_link: Array, link_target: Array, sources: Array, targets: Array,
+    first_link: Array,
+    link_target: Array,
+    sources: Array,
+    targets: Array,
 ) -> tuple[Array, Array]:
     """Hops from every vertex to each target of the messages `sources[i] -> targets[i]`.
 
@@ -57,7 +60,13 @@ def distances_to(
 
 @njit(cache=True)
 def vertices_between(
-    first_link: Array, link_target: Array, column: Array, distance: Array, sources: Array, targets: Array, first: Array,
+    first_link: Array,
+    link_target: Array,
+    column: Array,
+    distance: Array,
+    sources: Array,
+    targets: Array,
+    first: Array,
 ) -> Array:
     """The vertices of `first`, then all others on a shortest way sources[i] -> targets[i], in the order they are met."""
     seen = np.zeros(len(first_link) - 1, np.int32)  # 1 + the last message whose ways were followed from here
@@ -87,8 +96,14 @@ def vertices_between(
 
 @njit(cache=True)
 def _search(
-    first_link: Array, link_target: Array, target: int, row: int, wanted: Array, missing: int,
-    queue: Array, distance: Array,
+    first_link: Array,
+    link_target: Array,
+    target: int,
+    row: int,
+    wanted: Array,
+    missing: int,
+    queue: Array,
+    distance: Array,
 ) -> None:
     """Fill one row level by level until no wanted source is missing."""
     table = distance[row]

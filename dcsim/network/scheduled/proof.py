@@ -9,7 +9,7 @@ import numpy as np
 
 from dcsim.errors import ScheduleError
 from dcsim.fabric.graph import Fabric
-from dcsim.network.scheduled.figures import Figures
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.tasks import MESSAGE, Tasks
 
 if TYPE_CHECKING:
@@ -51,23 +51,76 @@ def prove(schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures) ->
     message = tasks.kind == MESSAGE
     size = np.where(message, np.maximum(1, -(-tasks.size_bytes // figures.vector_bytes)), 0).astype(np.int64)
     local = message & (tasks.chip == tasks.target)
-    numbers = np.array([figures.slot_cycles, figures.link_cycles, figures.slack_cycles, figures.send_cycles,
-                        figures.receive_cycles, figures.forward_cycles, figures.buffer_vectors], np.int64)
+    numbers = np.array(
+        [
+            figures.slot_cycles,
+            figures.link_cycles,
+            figures.slack_cycles,
+            figures.send_cycles,
+            figures.receive_cycles,
+            figures.forward_cycles,
+            figures.buffer_vectors,
+        ],
+        np.int64,
+    )
     ready_last, least = np.zeros(len(tasks), np.int64), np.full(1, np.iinfo(np.int64).max)
     s = schedule
     _same_lengths(schedule, tasks)
-    _raise(kernel.check_tasks(size, tasks.first_cycles, tasks.last_cycles, tasks.rows, tasks.lead_rows,
-                              tasks.before_start, tasks.before, local, s.start, s.first_out, s.last_out, ready_last))
-    _raise(kernel.check_paths(fabric.link_source, fabric.link_target, tasks.chip, tasks.target, size, local,
-                              s.flow_task, s.vectors, s.stride, s.burst_offset, s.burst_link, figures.slot_cycles))
+    _raise(
+        kernel.check_tasks(
+            size,
+            tasks.first_cycles,
+            tasks.last_cycles,
+            tasks.rows,
+            tasks.lead_rows,
+            tasks.before_start,
+            tasks.before,
+            local,
+            s.start,
+            s.first_out,
+            s.last_out,
+            ready_last,
+        )
+    )
+    _raise(
+        kernel.check_paths(
+            fabric.link_source,
+            fabric.link_target,
+            tasks.chip,
+            tasks.target,
+            size,
+            local,
+            s.flow_task,
+            s.vectors,
+            s.stride,
+            s.burst_offset,
+            s.burst_link,
+            figures.slot_cycles,
+        )
+    )
     _raise(kernel.check_delivery(size, local, s.flow_task, s.first_vector, s.vector_step, s.vectors))
-    _raise(kernel.check_times(size, s.start, s.first_out, s.last_out, ready_last, s.flow_task, s.first_vector,
-                              s.vector_step, s.vectors, s.stride, s.burst_offset, s.burst_link, s.burst_start,
-                              numbers, least))
+    _raise(
+        kernel.check_times(
+            size,
+            s.start,
+            s.first_out,
+            s.last_out,
+            ready_last,
+            s.flow_task,
+            s.first_vector,
+            s.vector_step,
+            s.vectors,
+            s.stride,
+            s.burst_offset,
+            s.burst_link,
+            s.burst_start,
+            numbers,
+            least,
+        )
+    )
     by_link = kernel.bursts_by_link(fabric.link_count, s.burst_offset, s.burst_link, s.burst_start, s.vectors)
     _raise(kernel.check_slots(*by_link, s.vectors, s.stride, figures.slot_cycles))
-    _raise(kernel.check_buffers(fabric.link_count, s.burst_offset, s.burst_link, s.burst_start, s.vectors, s.stride,
-                                numbers))
+    _raise(kernel.check_buffers(fabric.link_count, s.burst_offset, s.burst_link, s.burst_start, s.vectors, s.stride, numbers))
     return Proof(0, len(tasks), len(s.burst_link), s.vector_hops, int(least[0]) if len(s.flow_task) else -1)
 
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Found = tuple[Any, Any, Any, Any]
 
-(NONE, OVERLAP, EARLY_SEND, DROPPED, DUPLICATED, WRONG_LINK, WRONG_LAST_HOP, BUFFER_OVERRUN, SLACK,
- DEPENDENCY) = range(10)
+(NONE, OVERLAP, EARLY_SEND, DROPPED, DUPLICATED, WRONG_LINK, WRONG_LAST_HOP, BUFFER_OVERRUN, SLACK, DEPENDENCY) = range(10)
 # Columns of the figures handed in.
 SLOT, LINK, SLACK_CYCLES, SEND, RECEIVE, FORWARD, BUFFER = range(7)
 
@@ -24,8 +23,17 @@ SPANS_MAX = 16  # spans of a slot for each vector of a link, up to which spans a
 
 @njit(cache=True)
 def check_tasks(
-    size: Array, first_cycles: Array, last_cycles: Array, rows: Array, lead_rows: Array,
-    before_start: Array, before: Array, local: Array, start: Array, first_out: Array, last_out: Array,
+    size: Array,
+    first_cycles: Array,
+    last_cycles: Array,
+    rows: Array,
+    lead_rows: Array,
+    before_start: Array,
+    before: Array,
+    local: Array,
+    start: Array,
+    first_out: Array,
+    last_out: Array,
     ready_last: Array,
 ) -> Found:
     """The timing rule of network/tasks.py for every task; fills `ready_last`, the last output before each."""
@@ -50,8 +58,18 @@ def check_tasks(
 
 @njit(cache=True)
 def check_paths(
-    link_source: Array, link_target: Array, chip: Array, target: Array, size: Array, local: Array,
-    flow_task: Array, vectors: Array, stride: Array, burst_offset: Array, burst_link: Array, slot: int,
+    link_source: Array,
+    link_target: Array,
+    chip: Array,
+    target: Array,
+    size: Array,
+    local: Array,
+    flow_task: Array,
+    vectors: Array,
+    stride: Array,
+    burst_offset: Array,
+    burst_link: Array,
+    slot: int,
 ) -> Found:
     """Every flow follows connected links from its message's source to its target, one vector a slot."""
     for flow in range(len(flow_task)):
@@ -76,7 +94,12 @@ def check_paths(
 
 @njit(cache=True)
 def check_delivery(
-    size: Array, local: Array, flow_task: Array, first_vector: Array, vector_step: Array, vectors: Array,
+    size: Array,
+    local: Array,
+    flow_task: Array,
+    first_vector: Array,
+    vector_step: Array,
+    vectors: Array,
 ) -> Found:
     """Every vector of every message is in exactly one flow."""
     count = np.zeros(len(size), np.int64)
@@ -109,9 +132,21 @@ def check_delivery(
 
 @njit(cache=True)
 def check_times(
-    size: Array, start: Array, first_out: Array, last_out: Array, ready_last: Array, flow_task: Array,
-    first_vector: Array, vector_step: Array, vectors: Array, stride: Array, burst_offset: Array,
-    burst_link: Array, burst_start: Array, figures: Array, least: Array,
+    size: Array,
+    start: Array,
+    first_out: Array,
+    last_out: Array,
+    ready_last: Array,
+    flow_task: Array,
+    first_vector: Array,
+    vector_step: Array,
+    vectors: Array,
+    stride: Array,
+    burst_offset: Array,
+    burst_link: Array,
+    burst_start: Array,
+    figures: Array,
+    least: Array,
 ) -> Found:
     """No vector leaves before it is ready or has arrived, none is used before; `least[0]` gets the margin left.
 
@@ -146,7 +181,11 @@ def check_times(
 
 @njit(cache=True)
 def bursts_by_link(
-    link_count: int, burst_offset: Array, burst_link: Array, burst_start: Array, vectors: Array,
+    link_count: int,
+    burst_offset: Array,
+    burst_link: Array,
+    burst_start: Array,
+    vectors: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """Offsets of each link's bursts, and their starts and flows; `single` [link]: all are of one vector."""
     offset = np.zeros(link_count + 1, np.int64)
@@ -166,7 +205,13 @@ def bursts_by_link(
 
 @njit(cache=True)
 def _clash(
-    start: int, count: int, stride: int, other_start: int, other_count: int, other_stride: int, slot: int,
+    start: int,
+    count: int,
+    stride: int,
+    other_start: int,
+    other_count: int,
+    other_stride: int,
+    slot: int,
 ) -> Any:
     """First cycle at which vectors of two runs on one link overlap, or -1."""
     for j in range(count):
@@ -179,7 +224,13 @@ def _clash(
 
 @njit(cache=True)
 def check_slots(
-    offset: Array, starts: Array, flow_of: Array, single: Array, vectors: Array, stride: Array, slot: int,
+    offset: Array,
+    starts: Array,
+    flow_of: Array,
+    single: Array,
+    vectors: Array,
+    stride: Array,
+    slot: int,
 ) -> Found:
     """No two vectors share a slot of a link."""
     for link in range(len(offset) - 1):
@@ -224,7 +275,12 @@ def _first_too_close(starts: Array, slot: int) -> Any:
 
 @njit(cache=True)
 def _first_overlap(
-    order: Array, starts: Array, flow_of: Array, vectors: Array, stride: Array, slot: int,
+    order: Array,
+    starts: Array,
+    flow_of: Array,
+    vectors: Array,
+    stride: Array,
+    slot: int,
 ) -> Any:
     """Bursts of one link in order of start, each against those not yet over; the first clash or -1."""
     running, alive = np.empty(len(order), np.int64), 0
@@ -233,8 +289,7 @@ def _first_overlap(
         for r in range(alive):
             other = flow_of[running[r]]
             if starts[running[r]] + (vectors[other] - 1) * stride[other] + slot > starts[at]:
-                cycle = _clash(starts[at], vectors[flow], stride[flow], starts[running[r]], vectors[other],
-                               stride[other], slot)
+                cycle = _clash(starts[at], vectors[flow], stride[flow], starts[running[r]], vectors[other], stride[other], slot)
                 if cycle >= 0:
                     return cycle
                 running[kept] = running[r]
@@ -246,8 +301,13 @@ def _first_overlap(
 
 @njit(cache=True)
 def check_buffers(
-    link_count: int, burst_offset: Array, burst_link: Array, burst_start: Array, vectors: Array,
-    stride: Array, figures: Array,
+    link_count: int,
+    burst_offset: Array,
+    burst_link: Array,
+    burst_start: Array,
+    vectors: Array,
+    stride: Array,
+    figures: Array,
 ) -> Found:
     """No more vectors wait in a chip for a link than it has room for.
 

@@ -20,8 +20,8 @@ import simpy
 from dcsim.errors import ScheduleError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.scheduled.clocks import TICKS, Clocks, perfect_clocks
-from dcsim.network.scheduled.figures import Figures
 from dcsim.network.scheduled.inbox import Inbox
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.tasks import COMPUTE, Tasks
 
@@ -43,8 +43,9 @@ class ReplayResult:
 class _Replay:
     """State of one replay: what each burst is, and the least margin met."""
 
-    def __init__(self, schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures, clocks: Clocks,
-                 late_links: dict[int, int]) -> None:
+    def __init__(
+        self, schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures, clocks: Clocks, late_links: dict[int, int]
+    ) -> None:
         self.env = simpy.Environment()
         self.inbox = Inbox(tasks, figures)
         self.figures, self.late_links = figures, late_links
@@ -85,8 +86,12 @@ class _Replay:
             last_vector = self.first_vector[flow] + (self.vectors[flow] - 1) * self.step[flow]
             self.inbox.leave(self.flow_task[flow], self.first_vector[flow], cycle, last_vector, self.last[burst])
         elif burst - 1 not in self.arrived or self.arrived[burst - 1] + self.figures.forward_cycles > cycle:
-            raise ScheduleError(f"chip forwards over link {self.link[burst]} in cycle {cycle} what it does not have",
-                                "early_send", self.link[burst], cycle)
+            raise ScheduleError(
+                f"chip forwards over link {self.link[burst]} in cycle {cycle} what it does not have",
+                "early_send",
+                self.link[burst],
+                cycle,
+            )
         link = self.link[burst]
         self.given[link].append(burst)
         if not self.wake[link].triggered:
@@ -115,8 +120,13 @@ class _Replay:
             self.margin_ticks = margin_ticks
             if margin_ticks < 0:
                 read = cycle + self.figures.hop_cycles
-                raise ScheduleError(f"vector late on link {self.link[burst]}: read in cycle {read}, there "
-                                    f"{-margin_ticks / TICKS:.3f} cycles later", "slack", self.link[burst], read)
+                raise ScheduleError(
+                    f"vector late on link {self.link[burst]}: read in cycle {read}, there "
+                    f"{-margin_ticks / TICKS:.3f} cycles later",
+                    "slack",
+                    self.link[burst],
+                    read,
+                )
 
     def pass_on(self, arrival: simpy.Event) -> None:
         """The first vector of a burst is at a chip on its way; the others follow at the stride they leave with."""
@@ -128,8 +138,9 @@ class _Replay:
         burst = int(arrival.value or 0)
         flow = self.flow[burst]
         there = self.start[burst] + self.figures.hop_cycles + self.figures.receive_cycles
-        self.inbox.arrive(self.flow_task[flow], self.first_vector[flow], self.step[flow], self.vectors[flow],
-                          there, self.stride[flow])
+        self.inbox.arrive(
+            self.flow_task[flow], self.first_vector[flow], self.step[flow], self.vectors[flow], there, self.stride[flow]
+        )
 
 
 def _programs(schedule: Schedule, tasks: Tasks, fabric: Fabric, clocks: Clocks) -> dict[int, list[Instruction]]:
@@ -162,8 +173,12 @@ def _collector_paused() -> Iterator[None]:
 
 
 def replay(
-    schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures,
-    clocks: Clocks | None = None, late_links: dict[int, int] | None = None,
+    schedule: Schedule,
+    tasks: Tasks,
+    fabric: Fabric,
+    figures: Figures,
+    clocks: Clocks | None = None,
+    late_links: dict[int, int] | None = None,
 ) -> ReplayResult:
     """Carry `schedule` out with these clocks (None: perfect) and with `late_links` [link -> extra cycles].
 
@@ -186,6 +201,9 @@ def replay(
     cycles = run.inbox.finish_cycles()
     root = int(clocks.ticks(np.zeros(1, np.int64), np.array([cycles]))[0])
     return ReplayResult(
-        cycles=cycles, finish_s=root / TICKS / figures.clock_hz, processes=len(links) + len(programs),
-        bursts=len(run.link), margin_cycles_min=run.margin_ticks / TICKS if run.link else float("inf"),
+        cycles=cycles,
+        finish_s=root / TICKS / figures.clock_hz,
+        processes=len(links) + len(programs),
+        bursts=len(run.link),
+        margin_cycles_min=run.margin_ticks / TICKS if run.link else float("inf"),
     )

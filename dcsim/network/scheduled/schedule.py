@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
-from dcsim.network.scheduled.figures import Figures
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.tasks import MESSAGE, Tasks
 
 LATER_PART = 16  # results that begin sooner may end later by no more than this part of the program
@@ -135,8 +135,22 @@ def prepare(tasks: Tasks, fabric: Fabric, figures: Figures) -> Problem:
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)
     long = int(vectors.max(initial=0)) * figures.slot_cycles > figures.hop_cycles + figures.forward_cycles
-    return Problem(fabric, figures, table, tasks.before_start, tasks.before, column, distance, offset, after, order, rank,
-                   int(hops.max(initial=0)), int(hops.sum(dtype=np.int64)), long)
+    return Problem(
+        fabric,
+        figures,
+        table,
+        tasks.before_start,
+        tasks.before,
+        column,
+        distance,
+        offset,
+        after,
+        order,
+        rank,
+        int(hops.max(initial=0)),
+        int(hops.sum(dtype=np.int64)),
+        long,
+    )
 
 
 def compile_schedule(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
@@ -157,8 +171,11 @@ def solve(problem: Problem, before: Before) -> Schedule:
     if not problem.long:
         return best
     tried = {pace: _place(problem, before, 0, pace) for pace in _paces(problem, before, as_ready)}
-    in_time = {pace: schedule for pace, schedule in tried.items()
-               if (schedule.makespan_cycles - as_ready.makespan_cycles) * LATER_PART <= as_ready.makespan_cycles}
+    in_time = {
+        pace: schedule
+        for pace, schedule in tried.items()
+        if (schedule.makespan_cycles - as_ready.makespan_cycles) * LATER_PART <= as_ready.makespan_cycles
+    }
     lateness = {pace: _lateness(problem, schedule) for pace, schedule in ({AS_READY: as_ready} | in_time).items()}
     least = min(lateness.values())
     in_step = [pace for pace, late in lateness.items() if pace.in_step and (late - least) * IN_STEP_PART <= late]
@@ -237,26 +254,47 @@ def _place(problem: Problem, before: Before, detours_max: int, pace: Pace) -> Sc
 
     figures, fabric, count = problem.figures, problem.fabric, len(problem.table)
     slot = figures.slot_cycles
-    ways = Ways(fabric.first_link, fabric.link_target, problem.column, problem.distance, figures.hop_cycles,
-                figures.forward_cycles, figures.send_cycles, figures.receive_cycles, figures.buffer_vectors * slot,
-                detours_max, problem.most_hops, pace.step, pace.spread)
+    ways = Ways(
+        fabric.first_link,
+        fabric.link_target,
+        problem.column,
+        problem.distance,
+        figures.hop_cycles,
+        figures.forward_cycles,
+        figures.send_cycles,
+        figures.receive_cycles,
+        figures.buffer_vectors * slot,
+        detours_max,
+        problem.most_hops,
+        pace.step,
+        pace.spread,
+    )
     program = kernel.Program(problem.table, problem.before_start, problem.before, before.given_start, before.given)
-    times = kernel.Times(np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64),
-                         np.zeros((count, 4), np.int64))
+    times = kernel.Times(
+        np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((count, 4), np.int64)
+    )
     links = make_links(fabric.link_count, slot, problem.bursts, pace.in_step)
     if len(before.runs):
         links = take_runs(links, before.runs)
     room = problem.bursts + problem.bursts // 16  # some go a longer way; growing would copy it all
-    out = kernel.place_all(program, ways, problem.order, problem.rank, problem.offset, problem.after, links,
-                           make_flows(64 + count, 64 + room), times)
+    out = kernel.place_all(
+        program, ways, problem.order, problem.rank, problem.offset, problem.after, links, make_flows(64 + count, 64 + room), times
+    )
     flows, bursts = out.used.tolist()
     runs, paces = out.runs[:flows], out.paces[:flows]
     return Schedule(
-        start=times.start, first_out=times.first_out, last_out=times.last_out,
-        flow_task=runs[:, 0].copy(), first_vector=runs[:, 1].copy(), vector_step=runs[:, 2].copy(),
-        vectors=runs[:, 3].copy(), stride=paces[:, 0].copy(),
+        start=times.start,
+        first_out=times.first_out,
+        last_out=times.last_out,
+        flow_task=runs[:, 0].copy(),
+        first_vector=runs[:, 1].copy(),
+        vector_step=runs[:, 2].copy(),
+        vectors=runs[:, 3].copy(),
+        stride=paces[:, 0].copy(),
         burst_offset=np.concatenate([np.zeros(1, np.int64), paces[:, 1]]),
-        burst_link=out.burst_link[:bursts], burst_start=out.burst_start[:bursts], slot_cycles=slot,
+        burst_link=out.burst_link[:bursts],
+        burst_start=out.burst_start[:bursts],
+        slot_cycles=slot,
     )
 
 
@@ -279,4 +317,3 @@ def check_reached(sources: Int32, targets: Int32, hops: NDArray[np.int8]) -> Non
     if len(hops) and hops.max() >= HOPS_MAX:
         worst = int(hops.argmax())
         raise FabricError(f"no path from chip {sources[worst]} to chip {targets[worst]} within {HOPS_MAX} links")
-

@@ -61,8 +61,7 @@ def _events(schedule: Schedule, tasks: Tasks, fabric: Fabric) -> Iterator[dict[s
         yield _bar(CHIPS, int(tasks.chip[task]), PARTS[tasks.part[task]], start, last, us, {"task": task})
     flow = np.repeat(np.arange(len(schedule.flow_task)), schedule.hops)
     last_start = schedule.burst_start + ((schedule.vectors - 1) * schedule.stride)[flow]
-    rows = zip(schedule.burst_link.tolist(), flow.tolist(), schedule.burst_start.tolist(), last_start.tolist(),
-               strict=True)
+    rows = zip(schedule.burst_link.tolist(), flow.tolist(), schedule.burst_start.tolist(), last_start.tolist(), strict=True)
     for link, f, start, last in rows:
         message = int(schedule.flow_task[f])
         detail = {"task": message, "vectors": int(schedule.vectors[f]), "stride": int(schedule.stride[f])}
@@ -75,5 +74,12 @@ def _track(group: int, number: int, name: str) -> dict[str, Any]:
 
 
 def _bar(group: int, track: int, name: str, start: int, end: int, us: float, detail: dict[str, int]) -> dict[str, Any]:
-    return {"ph": "X", "pid": group, "tid": track, "name": name, "ts": round(start * us, 4),
-            "dur": round((end - start) * us, 4), "args": {**detail, "cycle": start}}
+    return {
+        "ph": "X",
+        "pid": group,
+        "tid": track,
+        "name": name,
+        "ts": round(start * us, 4),
+        "dur": round((end - start) * us, 4),
+        "args": {**detail, "cycle": start},
+    }

@@ -9,8 +9,8 @@ from math import log2
 import pytest
 from packet_fabrics import star
 
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet.figures import Figures, LinkFigures
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.engine.rules import Figures, LinkFigures
 from dcsim.network.tasks import TaskBuilder
 
 A, B, C = 2 * 400e-9 + 2 * 500e-9 + 200e-9, 1 / 12.5e9, 1 / 4e9  # two cables, two adapters and a switch; 100 Gb/s; 4 GB/s

@@ -14,11 +14,11 @@ from packet_fabrics import fat_tree, line, star
 from dcsim.errors import FabricError
 from dcsim.fabric.dragonfly import dragonfly
 from dcsim.fabric.graph import from_cables
-from dcsim.network.packet import routing, traffic
-from dcsim.network.packet.breakdown import PARTS
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet.figures import Dcqcn, Fault, Figures, LinkFigures, Software
-from dcsim.network.packet.queue_kernel import empty, make_wheel, pop, push
+from dcsim.network.packet.engine import routing, traffic
+from dcsim.network.packet.engine.breakdown import PARTS
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.engine.rules import Dcqcn, Fault, Figures, LinkFigures, Software
+from dcsim.network.packet.engine.wheel_kernel import empty, make_wheel, pop, push
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
 
 LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric", "local", "global")}
@@ -29,23 +29,49 @@ def infiniband(**more):
 
 
 def roce(**more):
-    return Figures(LINKS, **{"header_bytes": 82, "flow_control": "pause", "buffer_bytes": 32 * 4178,
-                             "pause_gap_bytes": 4 * 4178, "mark_low_bytes": 20e3, "mark_high_bytes": 80e3,
-                             "mark_fraction": 0.2, "rate_control": Dcqcn(), **more})
+    return Figures(
+        LINKS,
+        **{
+            "header_bytes": 82,
+            "flow_control": "pause",
+            "buffer_bytes": 32 * 4178,
+            "pause_gap_bytes": 4 * 4178,
+            "mark_low_bytes": 20e3,
+            "mark_high_bytes": 80e3,
+            "mark_fraction": 0.2,
+            "rate_control": Dcqcn(),
+            **more,
+        },
+    )
 
 
 def ethernet(**more):
-    return Figures(LINKS, **{"header_bytes": 82, "flow_control": "drop", "buffer_bytes": 16 * 4178,
-                             "rate_control": Dcqcn(), "retransmit_timeout_s": 2e-4, **more})
+    return Figures(
+        LINKS,
+        **{
+            "header_bytes": 82,
+            "flow_control": "drop",
+            "buffer_bytes": 16 * 4178,
+            "rate_control": Dcqcn(),
+            "retransmit_timeout_s": 2e-4,
+            **more,
+        },
+    )
 
 
 def test_wheel_pops_in_the_order_of_a_sorted_list():
     random = np.random.default_rng(1)
     wheel = make_wheel(3000, 100, 1000, 64, bucket_count=16)
     empty(wheel)
-    events = [(int(t), int(p), int(i)) for t, p, i in zip(
-        random.integers(0, 5000, 2000) * random.choice([1, 1, 40], 2000), random.integers(0, 100, 2000),
-        random.integers(0, 1000, 2000), strict=True)]
+    events = [
+        (int(t), int(p), int(i))
+        for t, p, i in zip(
+            random.integers(0, 5000, 2000) * random.choice([1, 1, 40], 2000),
+            random.integers(0, 100, 2000),
+            random.integers(0, 1000, 2000),
+            strict=True,
+        )
+    ]
     for event in events[:1500]:
         push(wheel, *event)
     popped = [pop(wheel) for _ in range(200)]
@@ -169,10 +195,16 @@ def channel_graph(fabric, rule, detours):
     return graph, most
 
 
-@pytest.mark.parametrize(("fabric", "rule", "detours", "channels"), [
-    (fat_tree(4), 0, False, 1), (dragonfly(1, 2, 1), 0, False, 2), (dragonfly(1, 2, 1), 3, True, 3),
-    (dragonfly(2, 4, 2), 0, False, 2), (dragonfly(1, 4, 2), 4, True, 3),
-])
+@pytest.mark.parametrize(
+    ("fabric", "rule", "detours", "channels"),
+    [
+        (fat_tree(4), 0, False, 1),
+        (dragonfly(1, 2, 1), 0, False, 2),
+        (dragonfly(1, 2, 1), 3, True, 3),
+        (dragonfly(2, 4, 2), 0, False, 2),
+        (dragonfly(1, 4, 2), 4, True, 3),
+    ],
+)
 def test_no_cycle_of_channels_can_wait_for_itself(fabric, rule, detours, channels):
     graph, most = channel_graph(fabric, rule, detours)
     assert graph.number_of_edges() > 0
@@ -190,18 +222,30 @@ def random_networks(draw):
     for _ in range(extra):
         a = draw(st.integers(0, switches - 1))
         cables.append((chips + a, chips + (a + draw(st.integers(1, switches - 1))) % switches, "local", 0.0))
-    pairs = draw(st.lists(st.tuples(st.integers(0, chips - 1), st.integers(1, chips - 1), st.integers(0, 60_000)),
-                          min_size=1, max_size=30))
-    flows = traffic.Flows([a for a, _, _ in pairs], [(a + d) % chips for a, d, _ in pairs],
-                          [size for _, _, size in pairs], [0.0] * len(pairs))
+    pairs = draw(
+        st.lists(st.tuples(st.integers(0, chips - 1), st.integers(1, chips - 1), st.integers(0, 60_000)), min_size=1, max_size=30)
+    )
+    flows = traffic.Flows(
+        [a for a, _, _ in pairs], [(a + d) % chips for a, d, _ in pairs], [size for _, _, size in pairs], [0.0] * len(pairs)
+    )
     return from_cables("random", chips, cables, vertex_count=chips + switches), flows
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(random_networks(), st.sampled_from([infiniband(buffer_bytes=1), roce(buffer_bytes=1), ethernet(buffer_bytes=8192),
-                                           infiniband(routing="adaptive"), infiniband(input_fifo=True),
-                                           infiniband(routing="adaptive", ack_bytes=30, cut_through=False),
-                                           roce(routing="spray", ack_bytes=86, ack_packets=4)]))
+@given(
+    random_networks(),
+    st.sampled_from(
+        [
+            infiniband(buffer_bytes=1),
+            roce(buffer_bytes=1),
+            ethernet(buffer_bytes=8192),
+            infiniband(routing="adaptive"),
+            infiniband(input_fifo=True),
+            infiniband(routing="adaptive", ack_bytes=30, cut_through=False),
+            roce(routing="spray", ack_bytes=86, ack_packets=4),
+        ]
+    ),
+)
 def test_random_fabrics_deliver_everything(network, figures):
     fabric, flows = network
     iteration = Engine(fabric, figures, flows).iteration()
@@ -215,8 +259,12 @@ def ring_step(software=None, figures=None, chips=4, size=16384, seed=0):
     """All chips compute, send to each other, and reduce: one all-reduce by the direct pattern."""
     build = TaskBuilder(1e9)
     starts = [build.compute(i, 0, 1000, 3000, []) for i in range(chips)]
-    sends = {(i, j): build.message(i, j, size, [starts[i]], call=COLLECTIVE_FIRST) for i in range(chips)
-             for j in range(chips) if i != j}
+    sends = {
+        (i, j): build.message(i, j, size, [starts[i]], call=COLLECTIVE_FIRST)
+        for i in range(chips)
+        for j in range(chips)
+        if i != j
+    }
     sums = [build.compute(j, 2, 50, 50, [sends[i, j] for i in range(chips) if i != j]) for j in range(chips)]
     for j in range(chips):
         build.message(j, (j + 1) % chips, size, [sums[j]], call=COLLECTIVE_STEP)
@@ -281,8 +329,7 @@ def test_an_adapter_serves_its_messages_in_turn():
 def test_a_link_down_is_avoided_and_a_chip_cut_off_is_named():
     fabric, flows = fat_tree(4), traffic.permutation(16, 1 << 16, 2)
     whole = Engine(fabric, infiniband(), flows).iteration()
-    uplink = int(np.argmax(np.where(fabric.link_source >= 16, whole.links.bytes, 0)
-                           * (fabric.link_target >= 16)))
+    uplink = int(np.argmax(np.where(fabric.link_source >= 16, whole.links.bytes, 0) * (fabric.link_target >= 16)))
     hurt = Engine(fabric, infiniband(), flows, faults=(Fault(0.0, uplink, 0.0),)).iteration()
     assert hurt.links.bytes[uplink] == 0
     assert hurt.links.bytes.sum() == whole.links.bytes.sum()
@@ -344,8 +391,16 @@ print(hashlib.sha256(b"".join(r.last_ps.tobytes() + r.links.bytes.tobytes() for 
 
 def test_another_process_gives_the_same_bytes():
     script = DIGEST.format(folder=__file__.rsplit("/", 1)[0])
-    digests = {subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                              env={"PYTHONHASHSEED": str(seed), "PATH": ""}).stdout for seed in (1, 2)}
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": str(seed), "PATH": ""},
+        ).stdout
+        for seed in (1, 2)
+    }
     assert len(digests) == 1
     assert len(digests.pop()) == 65
 

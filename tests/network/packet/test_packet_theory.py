@@ -7,9 +7,9 @@ import pytest
 from packet_fabrics import fat_tree, line, star
 
 from dcsim.fabric.dragonfly import dragonfly
-from dcsim.network.packet import traffic
-from dcsim.network.packet.engine import Engine
-from dcsim.network.packet.figures import Dcqcn, Figures, LinkFigures
+from dcsim.network.packet.engine import traffic
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.engine.rules import Dcqcn, Figures, LinkFigures
 
 cached_dragonfly = cache(dragonfly)
 
@@ -18,11 +18,17 @@ SLOT_S = 1e-9  # one single-flit packet on one link
 
 def slotted(routing="minimal", flow_control="none", buffer_bytes=4096, **more):
     """One-byte packets, one a nanosecond on each link, no header, no switch delay."""
-    links = {name: LinkFigures(1e9, cable_s) for name, cable_s in
-             (("adapter", more.pop("adapter_cable_s", 0.0)), ("local", more.pop("local_s", 0.0)),
-              ("global", more.pop("global_s", 0.0)))}
-    return Figures(links, mtu_bytes=1, cut_through=False, routing=routing, flow_control=flow_control,
-                   buffer_bytes=buffer_bytes, **more)
+    links = {
+        name: LinkFigures(1e9, cable_s)
+        for name, cable_s in (
+            ("adapter", more.pop("adapter_cable_s", 0.0)),
+            ("local", more.pop("local_s", 0.0)),
+            ("global", more.pop("global_s", 0.0)),
+        )
+    }
+    return Figures(
+        links, mtu_bytes=1, cut_through=False, routing=routing, flow_control=flow_control, buffer_bytes=buffer_bytes, **more
+    )
 
 
 def waits_slots(iteration):
@@ -41,8 +47,7 @@ def test_store_and_forward_over_six_hops_takes_28_61_us():
 
 
 def test_cut_through_pays_serialisation_once():
-    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)}, mtu_bytes=4096, cut_through=True, switch_s=1e-7,
-                      adapter_s=5e-7)
+    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)}, mtu_bytes=4096, cut_through=True, switch_s=1e-7, adapter_s=5e-7)
     flows = traffic.Flows([0], [1], [256 * 1024], [0.0])
     iteration = Engine(line(switches=5), figures, flows).iteration()
     assert iteration.finish_ps == 64 * 4096 * 80 + 6_000_000 + 5 * 100_000 + 2 * 500_000
@@ -157,6 +162,7 @@ def test_input_fifos_saturate_at_the_head_of_line_limit(chips, limit):
 
 # Canonical dragonflies (Kim, Dally, Scott, Abts, ISCA 2008).
 
+
 def accepted(fabric, figures, load, slots=600, groups=None):
     """Delivered packets a chip and slot in the last half of the injection time."""
     flows = traffic.stream(fabric.chip_count, load, SLOT_S, slots, 1, seed=3, groups=groups)
@@ -216,8 +222,9 @@ def test_ugal_is_minimal_at_low_uniform_load(shape, slots):
     """The same hops and the same mean latency, within 1 %."""
     fabric = cached_dragonfly(*shape)
     flows = traffic.stream(fabric.chip_count, 0.1, SLOT_S, slots, 1, seed=4)
-    minimal, ugal = (Engine(fabric, slotted(rule, local_s=9e-9, global_s=99e-9), flows).iteration()
-                     for rule in ("minimal", "ugal"))
+    minimal, ugal = (
+        Engine(fabric, slotted(rule, local_s=9e-9, global_s=99e-9), flows).iteration() for rule in ("minimal", "ugal")
+    )
     assert ugal.packet_hops <= 1.01 * minimal.packet_hops
     assert (ugal.last_ps - ugal.start_ps).mean() == pytest.approx((minimal.last_ps - minimal.start_ps).mean(), rel=0.01)
 
@@ -246,8 +253,10 @@ def test_ugal_offered_twice_what_fits_settles_near_its_bound(buffer_slots, slots
     fabric = cached_dragonfly(4, 8, 4)
     flows = traffic.stream(fabric.chip_count, 1.0, SLOT_S, slots, 1, seed=3, groups=groups_of(fabric))
     done = Engine(fabric, slotted("ugal", "credits", buffer_bytes=buffer_slots), flows).iteration().last_ps / 1000
-    third, last = (np.count_nonzero((done > a * slots) & (done <= b * slots)) / (fabric.chip_count * slots / 6)
-                   for a, b in ((4 / 6, 5 / 6), (5 / 6, 1)))
+    third, last = (
+        np.count_nonzero((done > a * slots) & (done <= b * slots)) / (fabric.chip_count * slots / 6)
+        for a, b in ((4 / 6, 5 / 6), (5 / 6, 1))
+    )
     assert min(third, last) >= 0.92 * 0.5156
     assert last == pytest.approx(third, rel=0.03)
 
@@ -270,9 +279,17 @@ def test_long_incast_under_dcqcn_is_fair_and_fills_its_link():
     source = np.concatenate([np.arange(1, senders + 1), 1 + senders + np.arange(400) % probes])
     size = np.concatenate([np.full(senders, int(line * span_s / senders)), np.full(400, 100)])
     flows = traffic.Flows(source, np.zeros(len(source), int), size, np.concatenate([np.zeros(senders), start_s]))
-    figures = Figures({"adapter": LinkFigures(line, 5e-7)}, mtu_bytes=1000, flow_control="pause", buffer_bytes=1 << 23,
-                      pause_gap_bytes=1 << 15, mark_low_bytes=5e3, mark_high_bytes=200e3, mark_fraction=0.01,
-                      rate_control=Dcqcn())
+    figures = Figures(
+        {"adapter": LinkFigures(line, 5e-7)},
+        mtu_bytes=1000,
+        flow_control="pause",
+        buffer_bytes=1 << 23,
+        pause_gap_bytes=1 << 15,
+        mark_low_bytes=5e3,
+        mark_high_bytes=200e3,
+        mark_fraction=0.01,
+        rate_control=Dcqcn(),
+    )
     engine = Engine(star(1 + senders + probes), figures, flows)
     iteration = engine.iteration()
     packets = engine._state.packets
@@ -285,8 +302,10 @@ def test_long_incast_under_dcqcn_is_fair_and_fills_its_link():
     assert iteration.links.pauses.sum() == 0
 
 
-@pytest.mark.parametrize(("p", "a", "h", "routers", "cycles"), [
-    (2, 4, 2, 3.3056, 105.05), (3, 6, 3, 3.5702, None), (4, 8, 4, 3.6932, 116.2), (7, 14, 7, 3.8377, None)])
+@pytest.mark.parametrize(
+    ("p", "a", "h", "routers", "cycles"),
+    [(2, 4, 2, 3.3056, 105.05), (3, 6, 3, 3.5702, None), (4, 8, 4, 3.6932, 116.2), (7, 14, 7, 3.8377, None)],
+)
 def test_dragonfly_hops_and_zero_load_are_the_closed_forms(p, a, h, routers, cycles):
     """Uniform over all targets, each chip's own router counted; one packet at a time from random pairs."""
     fabric = cached_dragonfly(p, a, h)

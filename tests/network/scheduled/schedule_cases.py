@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dcsim.fabric.graph import Fabric, from_cables
-from dcsim.network.scheduled.figures import Figures
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.tasks import LINK, MESSAGE, VECTOR, TaskBuilder, Tasks
 
 CLOCK_HZ = 900e6
@@ -65,7 +65,17 @@ def all_to_all(chips: int, size_bytes: int) -> Tasks:
     count = len(source)
     zeros = np.zeros(count, np.int64)
     return Tasks(
-        CLOCK_HZ, np.full(count, MESSAGE, np.int8), np.full(count, LINK, np.int8), np.zeros(count, np.int8),
-        source, target, np.full(count, size_bytes, np.int64), zeros, zeros, np.ones(count, np.int32),
-        np.zeros(count, np.int32), np.zeros(count + 1, np.int64), np.zeros(0, np.int32),
+        CLOCK_HZ,
+        np.full(count, MESSAGE, np.int8),
+        np.full(count, LINK, np.int8),
+        np.zeros(count, np.int8),
+        source,
+        target,
+        np.full(count, size_bytes, np.int64),
+        zeros,
+        zeros,
+        np.ones(count, np.int32),
+        np.zeros(count, np.int32),
+        np.zeros(count + 1, np.int64),
+        np.zeros(0, np.int32),
     )

@@ -14,15 +14,15 @@ from dcsim.fabric.graph import Fabric, from_cables, subgraph
 from dcsim.llm.blocks import Block, Collective, Operation
 from dcsim.llm.program import Program, Shape, Stage
 from dcsim.network.collectives import VectorUnit, add_collective
-from dcsim.network.iteration import compile_shape, scheduled_network
 from dcsim.network.lower import Piece, join, pieces_of
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.compose import Composition, compose
-from dcsim.network.scheduled.figures import figures_of
+from dcsim.network.scheduled.iteration import compile_shape, scheduled_network
 from dcsim.network.scheduled.links_kernel import earliest, make_links, occupy
 from dcsim.network.scheduled.places import Kept, Places, message_pairs
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
+from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import TaskBuilder, Tasks
 from dcsim.spec.load import load
@@ -123,9 +123,16 @@ def test_a_prompt_chunk_keeps_to_its_bound(cycles: int) -> None:
     assert bound.cycles <= schedule.makespan_cycles <= 1.15 * bound.cycles
 
 
-@pytest.mark.parametrize(("topology", "shape"), [
-    ("8rack", Shape(1, 512, 512)), ("64chip", Shape(1, 512, 512)), ("1500chip", Shape(8, 2048)), ("1500chip", Shape(1, 128, 128)),
-], ids=str)
+@pytest.mark.parametrize(
+    ("topology", "shape"),
+    [
+        ("8rack", Shape(1, 512, 512)),
+        ("64chip", Shape(1, 512, 512)),
+        ("1500chip", Shape(8, 2048)),
+        ("1500chip", Shape(1, 128, 128)),
+    ],
+    ids=str,
+)
 def test_shipped_mappings_keep_to_their_bound(topology: str, shape: Shape) -> None:
     """Also where a stage spans two nodes, so that all its exchanges share the few cables between them."""
     machine = build(load(topology).spec)

@@ -16,9 +16,9 @@ import dcsim.network.scheduled.proof as proof_module
 from dcsim.errors import ScheduleError
 from dcsim.fabric.graph import Fabric, from_cables
 from dcsim.network.scheduled.bound import find_bound
-from dcsim.network.scheduled.figures import Figures
 from dcsim.network.scheduled.proof import FAULTS, prove
 from dcsim.network.scheduled.replay import replay
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder, Tasks
 
@@ -53,8 +53,12 @@ def two_on_a_link(gap_cycles: int) -> Case:
     first, second = schedule.burst_start.tolist()
     assert second == first + 4 * 24
     late = np.array([0, gap_cycles - 96])
-    moved = replace(schedule, burst_start=np.array([first, first + gap_cycles]), first_out=schedule.first_out + late,
-                    last_out=schedule.last_out + late)
+    moved = replace(
+        schedule,
+        burst_start=np.array([first, first + gap_cycles]),
+        first_out=schedule.first_out + late,
+        last_out=schedule.last_out + late,
+    )
     return moved, tasks, fabric, figures
 
 
@@ -91,8 +95,12 @@ def test_interleaved_runs_that_touch_are_an_overlap() -> None:
     start = schedule.burst_start[0]
     late = np.array([0, 0, 100])
     for gap, fault in ((24, ""), (50, ""), (76, ""), (23, "overlap"), (77, "overlap"), (0, "overlap")):
-        moved = replace(schedule, burst_start=np.array([start, start + gap]), first_out=schedule.first_out + late,
-                        last_out=schedule.last_out + late)
+        moved = replace(
+            schedule,
+            burst_start=np.array([start, start + gap]),
+            first_out=schedule.first_out + late,
+            last_out=schedule.last_out + late,
+        )
         if fault:
             assert fault_of((moved, *rest)) == fault, gap
         else:
@@ -123,9 +131,17 @@ def test_a_vector_dropped_and_one_duplicated() -> None:
 def test_a_whole_message_dropped() -> None:
     schedule, tasks, fabric, figures = compiled(one_message(320), island(2))
     nothing = np.zeros(0, np.int32)
-    none = replace(schedule, flow_task=nothing, first_vector=nothing, vector_step=nothing, vectors=nothing,
-                   stride=np.zeros(0, np.int64), burst_offset=np.zeros(1, np.int64), burst_link=nothing,
-                   burst_start=np.zeros(0, np.int64))
+    none = replace(
+        schedule,
+        flow_task=nothing,
+        first_vector=nothing,
+        vector_step=nothing,
+        vectors=nothing,
+        stride=np.zeros(0, np.int64),
+        burst_offset=np.zeros(1, np.int64),
+        burst_link=nothing,
+        burst_start=np.zeros(0, np.int64),
+    )
     assert fault_of((none, tasks, fabric, figures)) == "dropped"
 
 
@@ -144,15 +160,23 @@ def test_a_buffer_overrun() -> None:
     schedule, tasks, fabric, figures = compiled(one_message(320 * 100, 0, 2), line(3), replace(SLACK, detours_max=0))
 
     def waiting(cycles: int) -> Case:
-        late = replace(schedule, burst_start=schedule.burst_start + np.array([0, cycles]),
-                       first_out=schedule.first_out + cycles, last_out=schedule.last_out + cycles)
+        late = replace(
+            schedule,
+            burst_start=schedule.burst_start + np.array([0, cycles]),
+            first_out=schedule.first_out + cycles,
+            last_out=schedule.last_out + cycles,
+        )
         return late, tasks, fabric, figures
 
     assert prove(*waiting(64 * 24)).conflicts == 0
     assert fault_of(waiting(64 * 24 + 1)) == "buffer_overrun"
     few = compiled(one_message(320 * 64, 0, 2), line(3), replace(SLACK, detours_max=0))
-    late = replace(few[0], burst_start=few[0].burst_start + np.array([0, 90_000]),
-                   first_out=few[0].first_out + 90_000, last_out=few[0].last_out + 90_000)
+    late = replace(
+        few[0],
+        burst_start=few[0].burst_start + np.array([0, 90_000]),
+        first_out=few[0].first_out + 90_000,
+        last_out=few[0].last_out + 90_000,
+    )
     assert prove(late, *few[1:]).conflicts == 0  # however long, 64 fit
 
 
@@ -199,7 +223,7 @@ def test_the_checker_imports_nothing_of_the_compiler() -> None:
                 package = "dcsim.network.scheduled"
                 used = [a.name for a in node.names] if node.module == package else [node.module.split(".")[-1]]
                 pending += [u for u in used if (node.module or "").startswith(package) and u not in seen]
-    assert seen == {"proof", "proof_kernel", "figures"}
+    assert seen == {"proof", "proof_kernel", "rules"}
 
 
 @st.composite
@@ -217,8 +241,9 @@ def programs(draw: st.DrawFn) -> tuple[Tasks, Fabric]:
         if draw(st.booleans()):
             first = draw(st.integers(0, 600))
             rows = draw(st.integers(1, 8))
-            held[chip].append(build.compute(chip, VECTOR, first, first + draw(st.integers(0, 3000)), before, rows,
-                                            draw(st.integers(0, rows))))
+            held[chip].append(
+                build.compute(chip, VECTOR, first, first + draw(st.integers(0, 3000)), before, rows, draw(st.integers(0, rows)))
+            )
         else:
             target = draw(st.integers(0, chips - 1))
             held[target].append(build.message(chip, target, 320 * draw(st.integers(0, 60)), before))
@@ -228,7 +253,10 @@ def programs(draw: st.DrawFn) -> tuple[Tasks, Fabric]:
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(programs(), st.sampled_from([0, 1, 64]), st.sampled_from([0, 24]), st.sampled_from([0, 6]))
 def test_random_programs_compile_prove_and_replay(
-    program: tuple[Tasks, Fabric], buffers: int, slack: int, detours: int,
+    program: tuple[Tasks, Fabric],
+    buffers: int,
+    slack: int,
+    detours: int,
 ) -> None:
     """What the compiler makes of any program the checker accepts, and the replay ends in the same cycle."""
     tasks, fabric = program

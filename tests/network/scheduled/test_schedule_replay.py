@@ -26,8 +26,15 @@ EPOCH_ONLY = np.zeros(0, np.int64)
 
 
 def clock(drift: str = "100 ppm", jitter: int = 3, jitter_max: int = 11) -> Clock:
-    return Clock(drift=drift, exchange_cycles=256, jitter_cycles=jitter, jitter_max_cycles=jitter_max, slack_cycles=24,
-                 deskew="layer", deskew_cycles=20_000)
+    return Clock(
+        drift=drift,
+        exchange_cycles=256,
+        jitter_cycles=jitter,
+        jitter_max_cycles=jitter_max,
+        slack_cycles=24,
+        deskew="layer",
+        deskew_cycles=20_000,
+    )
 
 
 def long_program(rounds: int) -> Tasks:

@@ -26,20 +26,37 @@ from schedule_cases import (
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import from_cables
 from dcsim.network.scheduled.bound import find_bound
-from dcsim.network.scheduled.figures import figures_of
 from dcsim.network.scheduled.proof import prove
+from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder
 from dcsim.spec.network import Clock, ScheduledNetwork
 
-CLOCK = Clock(drift="100 ppm", exchange_cycles=256, jitter_cycles=3, jitter_max_cycles=11, slack_cycles=24, deskew_cycles=20_000,
-              deskew="layer")
+CLOCK = Clock(
+    drift="100 ppm",
+    exchange_cycles=256,
+    jitter_cycles=3,
+    jitter_max_cycles=11,
+    slack_cycles=24,
+    deskew_cycles=20_000,
+    deskew="layer",
+)
 
 
 def network(bandwidth: str = "12.5 GB/s") -> ScheduledNetwork:
     return ScheduledNetwork(
-        kind="scheduled", vector="320 B", vector_wire="328 B", bandwidth=bandwidth, link_cycles=217, end_cycles=669,
-        forward_cycles=60, reduce_cycles=118, buffer_vectors=64, error_rate=1e-18, detours_max=6, clock=CLOCK,
+        kind="scheduled",
+        vector="320 B",
+        vector_wire="328 B",
+        bandwidth=bandwidth,
+        link_cycles=217,
+        end_cycles=669,
+        forward_cycles=60,
+        reduce_cycles=118,
+        buffer_vectors=64,
+        error_rate=1e-18,
+        detours_max=6,
+        clock=CLOCK,
         link_energy="64 pJ",
     )
 

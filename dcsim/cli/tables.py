@@ -1,0 +1,345 @@
+"""Results as tables a person likes to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dcsim.results.metrics import LIMIT_MEANING
+from dcsim.units import format_bytes, format_power, format_time
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dcsim.results.records import Run
+
+
+def console() -> Console:
+    """A rich console on stdout, 100 columns where the terminal does not say."""
+    from rich.console import Console
+
+    return Console(width=None if Console().is_terminal else 100, highlight=False, soft_wrap=False)
+
+
+def print_run(run: Run) -> None:
+    """The answer of one run."""
+    from rich.table import Table
+
+    s, meta = run.summary, run.meta
+    out = console()
+    out.print(
+        f"{run.spec['name']}: {meta['llm']} on {meta['chips_used']} of {meta['chips_active']} chips "
+        f"(tp {meta['tp']}, pp {meta['pp']}, {_count(meta['replicas'], 'replica')}), {meta['interconnect']}"
+    )
+    out.print(
+        f"{_count(s['requests_in'], 'request')} in {format_time(s['elapsed_s'])}: {s['requests_finished']:,} finished, "
+        f"{s['requests_rejected']:,} rejected, {s['requests_failed']:,} failed, {s['requests_in_flight']:,} in flight"
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for name in ("p50", "p90", "p99"):
+        table.add_column(name, justify="right")
+    for label, metric in (
+        ("time to first token", "ttft_s"),
+        ("time per output token", "tpot_s"),
+        ("gap between tokens", "itl_s"),
+        ("arrival to last token", "e2e_s"),
+    ):
+        table.add_row(label, *(_time(s.get(f"{metric}_p{q}")) for q in (50, 90, 99)))
+    out.print(table)
+    rows = [
+        ("speed per user", f"{_number(s['tokens_per_s_per_user_p50'])} tokens/s (median)"),
+        ("throughput", f"{_number(s['output_tokens_per_s'])} output tokens/s"),
+        (
+            "goodput",
+            f"{_number(s['goodput_requests_per_s'])} requests/s met TTFT {format_time(meta['slo_ttft_s'])} and "
+            f"TPOT {format_time(meta['slo_tpot_s'])} ({_percent(s['slo_met_fraction'])} of all)",
+        ),
+        ("requests at once", f"{_number(s['concurrency_mean'])} (mean)"),
+        ("site power", f"{format_power(s['power_w_mean'] or 0)} mean, {format_power(s['power_w_max'] or 0)} max"),
+        ("energy", f"{_number(s['energy_j_per_token'])} J per output token at that concurrency"),
+        ("limited by", _limit(s)),
+        *_token_way(run),
+        *_only_if_there(run),
+        ("digest", f"{s['digest']} (seed {s['seed']})"),
+    ]
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)
+    if len(run.spec["workload"]["classes"]) > 1:
+        out.print(_classes(run))
+
+
+def _classes(run: Run) -> Any:
+    """Each class of requests on a line."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    for name in ("finished", "of", "p99 TTFT", "p99 TPOT", "met its SLO"):
+        table.add_column(name, justify="right")
+    for name, rows in run.table("classes").groupby("klass", sort=False):
+        s = {metric: None if value != value else value for metric, value in zip(rows["metric"], rows["value"], strict=True)}
+        table.add_row(
+            str(name),
+            f"{s['requests_finished']:,.0f}",
+            f"{s['requests_in']:,.0f}",
+            _time(s["ttft_s_p99"]),
+            _time(s["tpot_s_p99"]),
+            _percent(s["slo_met_fraction"]),
+        )
+    return table
+
+
+def _token_way(run: Run) -> list[tuple[str, str]]:
+    """Where a lone token's time goes, if that is what limits."""
+    fractions = run.meta.get("token_fractions", {})
+    if run.summary["limited_by"] != "iteration_latency" or not fractions:
+        return []
+    largest = sorted(fractions, key=lambda part: -float(fractions[part]))[:4]
+    return [("one token's way", ", ".join(f"{part} {_percent(fractions[part])}" for part in largest))]
+
+
+def _only_if_there(run: Run) -> list[tuple[str, str]]:
+    """Lines about requests lost, about faults and about KV between separate pools, where there are any."""
+    s, copies = run.summary, run.meta.get("kv_copies")
+    rows = [
+        (why["status"], f"{why['requests']:,}{'' if why['alike'] else ', the first'}: {why['reason']}")
+        for why in run.meta.get("reasons", [])
+    ]
+    if copies:
+        rows.append(
+            (
+                "KV between pools",
+                f"{format_bytes(copies['sent_bytes'])} over {copies['links']} links; the busiest, a "
+                f"{copies['busiest_class']} one, is held {_percent(copies['busiest_fraction'])} of the time",
+            )
+        )
+    if s["availability_fraction"] < 1 or s["requests_replayed"] or s["goodput_lost_requests_per_s"]:
+        again, lost = _count(s["requests_replayed"], "request"), _number(s["goodput_lost_requests_per_s"])
+        rows.append(
+            (
+                "faults",
+                f"replicas work {_percent(s['availability_fraction'])} of the time, {again} started again, "
+                f"goodput lost {lost} requests/s",
+            )
+        )
+    return rows
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _limit(summary: dict[str, Any]) -> str:
+    name = summary["limited_by"]
+    if name is None:
+        return "-"
+    return f"{name}: {LIMIT_MEANING[name]} ({_percent(summary['limited_by_fraction'])} of request time)"
+
+
+def _time(value: float | None) -> str:
+    return "-" if value is None else format_time(value)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.3g} %"
+
+
+def print_iteration(result: dict[str, Any]) -> None:
+    """One iteration: speed and where the time goes."""
+    from rich.table import Table
+
+    out = console()
+    what = f"{result['new_tokens']} prompt tokens" if result["new_tokens"] > 1 else f"batch {result['batch']}"
+    out.print(
+        f"{result['llm']} on {result['chips_used']} chips (tp {result['tp']}, pp {result['pp']}), "
+        f"{result['interconnect']}: {what} at context {result['context']}"
+    )
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_row("one iteration", format_time(result["iteration_s"]))
+    grid.add_row("speed per user", f"{_number(result['tokens_per_s_per_user'])} tokens/s")
+    grid.add_row(
+        "throughput, pipeline full",
+        f"{_number(result['tokens_per_s'])} tokens/s, {_number(result['concurrency'])} "
+        f"sequences in flight, one micro-batch every {format_time(result['occupancy_s'])}",
+    )
+    grid.add_row("energy, alone on its chips", f"{_number(result['energy_j'])} J")
+    out.print(grid)
+    parts = Table(box=None, pad_edge=False)
+    parts.add_column("where the time goes")
+    parts.add_column("time", justify="right")
+    parts.add_column("share", justify="right")
+    for name, seconds in result["breakdown_s"].items():
+        parts.add_row(name, format_time(seconds), _percent(seconds / result["iteration_s"]))
+    out.print(parts)
+
+
+def print_topology(result: dict[str, Any]) -> None:
+    """What a topology is."""
+    from rich.table import Table
+
+    out = console()
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_row(
+        "chips",
+        f"{result['chips']:,} installed, {result['chips_active']:,} active, "
+        f"{result['nodes']:,} nodes, {_count(result['racks'], 'rack')}",
+    )
+    grid.add_row("links", f"{result['links']:,} directed, {_rate(result['link_payload_bytes_per_s'])} of payload each")
+    grid.add_row(
+        "hops",
+        f"{result['diameter_hops']} at most from chip to chip, {result['mean_hops']:.3f} on average; "
+        f"{result['diameter_routers']} with nodes as routers, {result['diameter_published']} as published",
+    )
+    grid.add_row(
+        "bisection",
+        f"{_rate(result['bisection_bytes_per_s'])} one way, "
+        f"{_rate(result['bisection_bytes_per_s_per_chip'])} a chip (best cut found)",
+    )
+    out.print(f"{result['name']}: {result['kind']}")
+    out.print(grid)
+    cables = Table(box=None, pad_edge=False)
+    cables.add_column("cables")
+    for name in ("count", "shortest", "longest", "all together"):
+        cables.add_column(name, justify="right")
+    for kind in dict.fromkeys(cable["class"] for cable in result["cables"]):
+        own = [(cable["length_m"], cable["count"]) for cable in result["cables"] if cable["class"] == kind]
+        lengths, total_m = [length for length, _ in own], sum(length * count for length, count in own)
+        count = sum(number for _, number in own)
+        cables.add_row(kind, f"{count:,}", f"{min(lengths):g} m", f"{max(lengths):g} m", f"{total_m:,.0f} m")
+    out.print(cables)
+
+
+def print_schedule(result: dict[str, Any]) -> None:
+    """What compiling, proving and replaying found."""
+    from rich.table import Table
+
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_row("makespan", f"{result['makespan_cycles']:,} cycles, {result['bound_ratio']:.3f} x the bound")
+    grid.add_row(
+        "bound",
+        f"{result['bound_cycles']:,} cycles (critical path {result['critical_cycles']:,}, busiest link "
+        f"{result['busiest_link_cycles']:,})",
+    )
+    grid.add_row(
+        "program",
+        f"{result['tasks']:,} tasks, {result['bursts']:,} bursts, {result['vector_hops']:,} vector-hops; "
+        f"busiest link used {_percent(result['link_use_fraction_max'])}",
+    )
+    grid.add_row("proof", f"{result['conflicts']} conflicts in {format_time(result['prove_s'])}")
+    grid.add_row(
+        "replay",
+        f"{result['replay_cycles']:,} cycles on perfect clocks, {result['replay_drifting_cycles']:,} on "
+        f"drifting ones ({result['processes']:,} processes, {result['deskew_points']} deskew points)",
+    )
+    grid.add_row("slack", f"{result['slack_cycles']} cycles a link, {result['slack_cycles_min']} needed by these clocks")
+    grid.add_row(
+        "bit errors",
+        f"{_number(result['error_replays_per_day'])} iterations replayed a day, "
+        f"{format_time(result['error_replay_s_per_day'])} and {_number(result['error_replay_j_per_day'])} J",
+    )
+    grid.add_row(
+        "compiled in", f"{format_time(result['compile_s'])}, {result['pieces_compiled']} different of {result['pieces']:,} pieces"
+    )
+    console().print(grid)
+
+
+def print_collective(result: dict[str, Any], form: str) -> None:
+    """One collective, as text or as a line of nccl-tests."""
+    if form == "nccl":
+        print(
+            "#       size         count      type   redop     time   algbw   busbw\n"
+            "#        (B)    (elements)                       (us)  (GB/s)  (GB/s)"
+        )
+        print(
+            f"{result['size_bytes']:>12} {result['size_bytes'] // 2:>13}      half     sum "
+            f"{result['time_s'] * 1e6:>8.2f} {result['algorithm_bandwidth_bytes_per_s'] / 1e9:>7.2f} "
+            f"{result['bus_bandwidth_bytes_per_s'] / 1e9:>7.2f}"
+        )
+        return
+    work = f"{result['cycles']:,} cycles" if "cycles" in result else f"{result['packets']:,} packets"
+    print(
+        f"{result['op']} ({result['algorithm']}) of {result['size_bytes']:,} B among {result['ranks']} chips: "
+        f"{format_time(result['time_s'])} ({work}), {_rate(result['algorithm_bandwidth_bytes_per_s'])}, "
+        f"bus {_rate(result['bus_bandwidth_bytes_per_s'])}"
+    )
+
+
+def _rate(value: float) -> str:
+    return f"{format_bytes(value)}/s"
+
+
+def print_capacity(result: dict[str, Any]) -> None:
+    """Where a cluster stops meeting its SLO."""
+    from rich.table import Table
+
+    out = console()
+    table = Table(box=None, pad_edge=False)
+    for name in ("x rate", "requests/s", "p99 TTFT", "p99 TPOT", "at once", "power", "SLO"):
+        table.add_column(name, justify="right")
+    table.add_column("limited by")
+    for t in result["tries"]:
+        table.add_row(
+            f"{t['rate_scale']:.3g}",
+            f"{t['requests_per_s']:.3g}",
+            _time(t["ttft_s_p99"]),
+            _time(t["tpot_s_p99"]),
+            _number(t["concurrency_mean"]),
+            format_power(t["power_w_mean"] or 0),
+            "holds" if t["holds"] else "missed",
+            f"{t['limited_by']} ({_percent(t['limited_by_fraction'])})",
+        )
+    out.print(table)
+    out.print(
+        f"holds p99 TTFT {format_time(result['slo_ttft_s'])} and p99 TPOT {format_time(result['slo_tpot_s'])} up to "
+        f"{result['capacity_requests_per_s']:.3g} requests/s ({result['rate_scale']:.3g} x the workload's rate)"
+    )
+    out.print(f"at {result['overload']:g} x that rate the limit is {_limit(result)}")
+
+
+def print_repeat(result: dict[str, Any]) -> None:
+    """Metrics over several seeds."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column(f"{result['seeds']} seeds")
+    for name in ("mean", "+-", "unit"):
+        table.add_column(name, justify="right")
+    for name, value in result["metrics"].items():
+        table.add_row(name, _number(value["mean"]), _number(value["half_width"]), value["unit"])
+    console().print(table)
+
+
+def print_workload(result: dict[str, Any]) -> None:
+    """What a workload looks like, with its rate over time as a line of blocks."""
+    from rich.table import Table
+
+    out = console()
+    out.print(
+        f"{result['name']} ({result['kind']}, seed {result['seed']}): {result['requests']:,} requests in "
+        f"{format_time(result['span_s'])}"
+    )
+    counts, interval_s = result["rate_over_time"]["requests"], result["rate_over_time"]["interval_s"]
+    top = max(counts, default=0)
+    bars = "".join(" \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"[-(-8 * count // top) if top else 0] for count in counts)
+    out.print(f"{bars}  up to {_number(top / interval_s)} requests/s over {format_time(interval_s)}")
+    if result["failed_rows"]:
+        out.print(f"left out: {_count(result['failed_rows'], 'row')} of failed requests")
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    peak = _number(result["peak_over_mean"])
+    grid.add_row("rate", f"{_number(result['rate_per_s'])} requests/s, busiest second {peak} x the mean")
+    grid.add_row("gaps", f"coefficient of variation {_number(result['gap_cv'])} (Poisson: 1)")
+    windows = ", ".join(f"{_number(result[f'dispersion_{w}s'])} over {w} s" for w in (1, 10, 60))
+    grid.add_row("dispersion", f"{windows} (Poisson: 1)")
+    for name in ("prompt_tokens", "output_tokens"):
+        own = result[name]
+        quantiles = ", ".join(f"{q} {_number(own[q])}" for q in ("mean", "p50", "p90", "p99"))
+        grid.add_row(name.replace("_", " "), f"{quantiles}, max {own['max']:,}")
+    out.print(grid)

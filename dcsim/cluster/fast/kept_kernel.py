@@ -1,0 +1,68 @@
+"""What ended turns of sessions left in each replica's KV, compiled: the rules of `kv.KvRoom` over arrays.
+
+The first third of a replica's places (`s.kept[k]`) is a ring of (session, tokens) in the order the turns ended, those taken
+out since with 0 tokens. The rest is a hash table of (session, its number among all turns ever kept), NONE where it is free.
+`now[TIGHT]` asks the caller to tidy both before they are full.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcsim.cluster.fast import layout as c
+from dcsim.uncounted import uncounted
+
+
+@uncounted
+def take_kept(rep: Any, places: Any, session: int) -> int:
+    """Take out what the session left; returns its tokens, 0 if there are none."""
+    size = len(places) // 3
+    number = places[_slot(places, size, session), 1]
+    if number < rep[c.KEPT_FIRST]:
+        return 0
+    tokens, places[number % size, 1] = places[number % size, 1], 0
+    rep[c.KEPT_TOTAL] -= tokens
+    return int(tokens)
+
+
+@uncounted
+def keep(now: Any, rep: Any, places: Any, session: int, tokens: int) -> None:
+    """Keep an ended turn in place of the session's last one."""
+    take_kept(rep, places, session)
+    size, number = len(places) // 3, rep[c.KEPT_NEXT]
+    places[number % size, 0], places[number % size, 1] = session, tokens
+    rep[c.KEPT_NEXT] += 1
+    rep[c.KEPT_TOTAL] += tokens
+    slot = _slot(places, size, session)
+    if places[slot, 1] == c.NONE:
+        rep[c.KEPT_KNOWN] += 1
+    places[slot, 0], places[slot, 1] = session, number
+    # Before the caller has tidied up, a round may end for every sequence there is room for.
+    if 2 * (number - rep[c.KEPT_FIRST]) > size or 2 * rep[c.KEPT_KNOWN] > size:
+        now[c.TIGHT] = 1
+    make_room(rep, places)
+
+
+@uncounted
+def make_room(rep: Any, places: Any) -> None:
+    """Drop kept turns, the one that ended longest ago first, until they fit into the free room."""
+    size = len(places) // 3
+    while rep[c.KEPT_TOTAL] > rep[c.KV_FREE]:
+        rep[c.KEPT_TOTAL] -= places[rep[c.KEPT_FIRST] % size, 1]
+        rep[c.KEPT_FIRST] += 1
+
+
+@uncounted
+def refill(now: Any, rep: Any, places: Any, turns: Any) -> None:
+    """Keep `turns` [place, (session, tokens)] in a replica that keeps none."""
+    for place in range(len(turns)):
+        keep(now, rep, places, turns[place, 0], turns[place, 1])
+
+
+@uncounted
+def _slot(places: Any, size: int, session: int) -> int:
+    """The place where the table has the session, or else the free one it would take."""
+    slot = (session * 0x2545F4914F6CDD1D >> 20) & (2 * size - 1)
+    while places[size + slot, 1] != c.NONE and places[size + slot, 0] != session:
+        slot = (slot + 1) & (2 * size - 1)
+    return int(size + slot)

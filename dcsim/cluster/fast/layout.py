@@ -1,0 +1,168 @@
+"""How the compiled pool lays out its state: columns of its arrays and their meaning (see `pool_kernel`).
+
+Numba does not see that this file has changed: after an edit here, remove the `__pycache__` folder beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Columns of `requests`, one row a request. GIVEN is at joining until the request ends; LEVEL 0 is served first.
+(
+    ARRIVAL,
+    PROMPT,
+    OUTPUT,
+    KLASS,
+    HOST,
+    REPLICA,
+    READY,
+    ADMITTED,
+    FIRST,
+    FINISHED,
+    GIVEN,
+    READ,
+    MADE,
+    LATE,
+    JOINED,
+    BUCKET,
+    END,
+    NEXT,
+    STATUS,
+    REASON,
+    LEVEL,
+    SESSION,
+    PREFIX,
+    REUSED,
+) = range(24)
+REQUEST_COLUMNS = 24
+OPEN, FINISHED_STATUS, REJECTED_STATUS = range(3)
+HOST_FULL, NO_ROOM, TOO_LONG, QUEUE_FULL = range(1, 5)  # REASON
+
+# Columns of `replicas`. Waiting requests, from WAITING_ENDS on two columns a level (head and tail), and prompts are lists linked
+# through NEXT. KEPT_FIRST and KEPT_NEXT count all turns ever kept: the first that may still be there, and the next; KEPT_KNOWN
+# are slots taken in the table.
+(
+    SINCE,
+    ROUNDS,
+    LENGTH,
+    LEAD,
+    LATENCY,
+    OCCUPANCY,
+    ALONE,
+    DECODES,
+    RUNNING,
+    STEP,
+    COUNT,
+    TOP,
+    LATES,
+    KV_FREE,
+    WAITING,
+    PROMPT_HEAD,
+    PROMPT_TAIL,
+    PROMPTS,
+    BLOCKED,
+    WHY,
+    CAME,
+    CAME_SUM,
+    PROGRAM,
+    DRAW_SINCE,
+    KEPT_FIRST,
+    KEPT_NEXT,
+    KEPT_TOTAL,
+    KEPT_KNOWN,
+    WAITING_ENDS,
+) = range(29)
+WAKE, LOAD = range(2)  # rows of `looked_at`
+ENERGY, DRAW, ROUND_ENERGY, WORK_MAX, IDLE_W, WAIT_W = range(6)  # columns of `power`
+POWER_COLUMNS = 6
+
+# Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits.
+(
+    NOW,
+    NEXT_ARRIVAL,
+    KNOWN,
+    MORE,
+    BASE,
+    IN_SYSTEM,
+    AREA,
+    CHANGED,
+    CLOSED,
+    LAST_CLOSE,
+    READY_COUNT,
+    GAPS_USED,
+    NEXT_HOST,
+    TURN,
+    NEED_COUNT,
+    NEED_BUCKET,
+    NEXT_SAMPLE,
+    SAMPLES,
+    TIGHT,
+) = range(19)
+NOW_ENTRIES = 19
+
+# Entries of `fixed`.
+(
+    KV,
+    SEQUENCES_MAX,
+    QUEUE_MAX,
+    HOST_QUEUE_MAX,
+    CHUNK,
+    PREFILL_MAX,
+    BATCHING,
+    ROUTER,
+    REUSE,
+    SWITCH,
+    REPLY,
+    SKIP,
+    REQUEST_PS,
+    TOKENISE_PS,
+    BUS_PS,
+    BUS_TOKEN_PS,
+    DETOKENISE_PS,
+    SAMPLE_PS,
+) = range(18)
+FIXED_ENTRIES = 18
+LEAST_LOADED, ROUND_ROBIN, BY_SESSION = range(3)  # ROUTER
+CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
+FIRST_PLACE, WAITERS, CORE_TIME = range(3)  # columns of `hosts`
+
+# What `advance` returns.
+REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY = range(8)
+SUM_MAX = 2**60  # of AREA, which no limit outgrows by much
+NEVER = np.iinfo(np.int64).max
+NONE = -1
+
+# As in `rows.LIMITS`.
+L_HOST, L_KV, L_SLOTS, L_BATCH, L_PREFILL, L_PIPELINE, L_POWER, L_LATENCY, L_SWITCH = range(9)
+
+
+class State(NamedTuple):
+    """int64 arrays, but for energies and powers; the first index is the replica or host where one is named.
+
+    Every call within the kernel copies what describes them, so few long arrays are faster than many.
+    """
+
+    now: Any  # [NOW_ENTRIES]
+    fixed: Any  # [FIXED_ENTRIES]
+    requests: Any  # [index - BASE, column]
+    replicas: Any  # [replica, column]
+    looked_at: Any  # [row, replica] what all replicas are searched by, side by side: when each wakes, requests it has
+    power: Any  # [replica, column] joules and watts
+    kept: Any  # [replica, place, 2] see `kept_kernel`
+    sequences: Any  # [replica, place, 2] heap of (step of next change, request) of decoding sequences
+    in_bucket: Any  # [replica, compiled context] sequences that need it
+    cores: Any  # [host, core] when each is free
+    starts: Any  # [host, place] ring of start times of requests that wait for a core
+    hosts: Any  # [host, column]
+    ready: Any  # [place, 2] heap of (time, request) on their way from hosts to replicas
+    contexts: Any  # [compiled context] tokens
+    decode: Any  # [sequences, compiled context, 4] latency, occupancy, alone, program; latency 0: not yet known
+    decode_j: Any  # [sequences, compiled context] joules
+    chunk: Any  # [compiled context, 3] latency, occupancy, program; latency 0: not yet known
+    chunk_j: Any  # [compiled context] joules
+    gaps: Any  # [place, 2] hash table of (gap, count); count 0: free
+    limits: Any  # [LIMITS] request-picoseconds
+    samples: Any  # [place, replica] joules of each replica's chips at the end of the samples taken
+    host_samples: Any  # [place, host] core time of each host then

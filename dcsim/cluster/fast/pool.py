@@ -1,0 +1,316 @@
+"""The plain case, fast: hosts, router and replicas of an undisturbed open loop in one compiled state (`service.is_plain`).
+
+The caller moves the clock; between two calls the pool runs every event by itself. It gives the rows, gaps, limits
+and energies that `host` and `replica` give (a test), at a tenth of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.cluster.fast import kept_kernel, pool_kernel
+from dcsim.cluster.fast import layout as c
+from dcsim.cluster.fast.rounds_kernel import count_gap
+from dcsim.cluster.programs import Programs, Round
+from dcsim.cluster.request import UNSET
+from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
+from dcsim.cluster.setup import ReplicaPower
+from dcsim.llm.program import Shape
+from dcsim.power.rack import Racks
+from dcsim.results.records import FINISHED, IN_FLIGHT, REJECTED, Table, TableWriter
+from dcsim.spec.topology import Topology
+from dcsim.units import PS_PER_S, to_ps
+from dcsim.workload.requests import Requests
+
+_BATCHING = {"continuous": c.CONTINUOUS, "prefill_first": c.PREFILL_FIRST, "static": c.STATIC}
+_ROUTERS = {"least_loaded": c.LEAST_LOADED, "round_robin": c.ROUND_ROBIN, "session": c.BY_SESSION}
+_SAMPLES = 64  # of power, between two returns of the kernel
+_STATUS = np.array([IN_FLIGHT, FINISHED, REJECTED], "U9")  # by the kernel's numbers
+
+
+class Pool:
+    """Takes blocks of requests as it comes to them, writes their rows as they end and has the racks' power sampled.
+
+    Once it has `ended`, `end_ps` is the length of the run.
+    """
+
+    def __init__(
+        self,
+        spec: Topology,
+        programs: Programs,
+        kv_tokens: int,
+        powers: Sequence[ReplicaPower],
+        racks: Racks,
+        blocks: Iterator[Requests],
+        class_names: tuple[str, ...],
+        priorities: tuple[int, ...],
+        rows: TableWriter,
+        *,
+        skip: bool,
+    ) -> None:
+        self._spec, self._programs, self._racks, self._blocks, self._rows = spec, programs, racks, blocks, rows
+        self._class_names = np.array(class_names)
+        self._shapes: dict[Shape | None, int] = {}
+        levels = sorted(set(priorities), reverse=True)
+        self._level_of = np.array([levels.index(priority) for priority in priorities], np.int64)  # by class
+        self._s = _new_state(spec, programs, kv_tokens, powers, len(levels), skip)
+        self._limits = dict.fromkeys(LIMITS, 0)
+        self.ended, self.end_ps = False, 0
+        self._area = self._last_arrival = 0
+        self._drain_ps = to_ps(spec.serving.drain_s)
+        self._reply_ps = int(self._s.fixed[c.REPLY])
+
+    @property
+    def closed(self) -> int:
+        """Requests that have reached their end."""
+        return int(self._s.now[c.CLOSED])
+
+    def advance(self) -> None:
+        """Run until a block of arrivals or samples has been dealt with, or to the end of the run.
+
+        The run ends with the last token of the last request, or when draining has taken too long.
+        """
+        now = self._s.now
+        while True:
+            need = self._run(c.NEVER if now[c.MORE] else min(c.NEVER, self._last_arrival + self._drain_ps))
+            if need == c.REACHED:
+                return self._finish()
+            if need in (c.NEED_ARRIVALS, c.NEED_SAMPLES):
+                return None
+
+    def _run(self, until: int, *, idle: bool = False) -> int:
+        """Call the kernel and give it what it needs; returns what that was."""
+        need = pool_kernel.advance(self._s, until, idle)
+        self._take_sums()
+        self._provide(need)
+        return need
+
+    def _finish(self) -> None:
+        """Run on while the last reply is on its way, and take the last samples."""
+        now = self._s.now
+        if now[c.CLOSED] == now[c.KNOWN]:
+            end = max(self._last_arrival, int(now[c.LAST_CLOSE])) + self._reply_ps
+        else:
+            end = self._last_arrival + self._drain_ps + self._reply_ps
+        while self._run(end, idle=True) != c.REACHED:
+            pass
+        self._hand_over_samples()
+        since = end - self._s.replicas[:, c.DRAW_SINCE]
+        replica_j = self._s.power[:, c.ENERGY] + self._s.power[:, c.DRAW] * since / 1e12
+        self._racks.sample(end, replica_j, self._host_j(self._s.hosts[:, c.CORE_TIME]))
+        self.ended, self.end_ps = True, end
+
+    def tables(self) -> tuple[dict[str, Table], float]:
+        """The run's requests, gaps and limits tables at its end, and the mean number of requests in the system."""
+        end = self.end_ps
+        if self._s.now[c.CLOSED] < self._s.now[c.KNOWN]:
+            pool_kernel.settle(self._s, end)
+            self._take_sums()
+        s = self._s
+        self._write(s.requests[: s.now[c.KNOWN] - s.now[c.BASE]], int(s.now[c.BASE]))
+        used = s.gaps[s.gaps[:, 1] > 0].tolist()
+        in_system = int(s.now[c.IN_SYSTEM]) * (end - int(s.now[c.CHANGED]))
+        mean = (self._area + in_system) / end if end else 0.0
+        return {"requests": self._rows.close(), **sums_tables(dict(used), self._limits)}, mean
+
+    def _take_sums(self) -> None:
+        """Move sums that could outgrow 64 bits into Python's integers."""
+        s = self._s
+        for name, value in zip(LIMITS, s.limits.tolist(), strict=True):
+            self._limits[name] += value
+        s.limits[:] = 0
+        self._area += int(s.now[c.AREA])
+        s.now[c.AREA] = 0
+
+    def _provide(self, need: int) -> None:
+        s, programs = self._s, self._programs
+        bucket = int(s.now[c.NEED_BUCKET])
+        if need == c.NEED_DECODE:
+            count = int(s.now[c.NEED_COUNT])
+            round_ = programs.decode(count, bucket)
+            s.decode[count, bucket] = round_.latency_ps, round_.occupancy_ps, round_.alone_ps, self._number(round_)
+            s.decode_j[count, bucket] = round_.energy_j
+        elif need == c.NEED_CHUNK:
+            round_ = programs.chunk(bucket)
+            s.chunk[bucket] = round_.latency_ps, round_.occupancy_ps, self._number(round_)
+            s.chunk_j[bucket] = round_.energy_j
+        elif need == c.NEED_GAPS:
+            self._grow_gaps()
+        elif need == c.NEED_TIDY:
+            self._tidy_kept()
+        elif need == c.NEED_SAMPLES:
+            self._hand_over_samples()
+        elif need == c.NEED_ARRIVALS:
+            self._next_block()
+
+    def _hand_over_samples(self) -> None:
+        s, count, interval = self._s, int(self._s.now[c.SAMPLES]), int(self._s.fixed[c.SAMPLE_PS])
+        first = int(s.now[c.NEXT_SAMPLE]) - count * interval
+        host_j = self._host_j(s.host_samples[:count])
+        for i in range(count):
+            self._racks.sample(first + i * interval, s.samples[i], host_j[i])
+        s.now[c.SAMPLES] = 0
+
+    def _host_j(self, core_time: NDArray[Any]) -> NDArray[np.float64]:
+        """Energy of host servers above the idle draw, from the core time they have spent."""
+        spec = self._spec.host
+        return np.asarray(core_time / 1e12 / spec.cores * (spec.busy_w - spec.idle_w))
+
+    def _number(self, round_: Round) -> int:
+        """A number for the round's program."""
+        return self._shapes.setdefault(round_.first, len(self._shapes))
+
+    def _grow_gaps(self) -> None:
+        old = self._s.gaps
+        self._s = self._s._replace(gaps=np.zeros((4 * len(old), 2), np.int64))
+        self._s.now[c.GAPS_USED] = 0
+        for gap, times in old[old[:, 1] > 0].tolist():
+            count_gap(self._s, gap, times)
+
+    def _tidy_kept(self) -> None:
+        """Forget turns that were taken or dropped; more room where one replica keeps so many that little would be won."""
+        s, size = self._s, len(self._s.kept[0]) // 3
+        turns = []
+        for rep, places in zip(s.replicas, s.kept, strict=True):
+            entries = places[np.arange(rep[c.KEPT_FIRST], rep[c.KEPT_NEXT]) % size]
+            turns.append(entries[entries[:, 1] > 0])
+        self._s = s._replace(kept=_no_turns(len(s.replicas), 2 * size if max(map(len, turns)) > size // 4 else size))
+        s.replicas[:, [c.KEPT_FIRST, c.KEPT_NEXT, c.KEPT_TOTAL, c.KEPT_KNOWN]] = 0
+        for k, left in enumerate(turns):
+            kept_kernel.refill(s.now, s.replicas[k], self._s.kept[k], left)
+        s.now[c.TIGHT] = 0
+
+    def _next_block(self) -> None:
+        """Write the rows of requests before the first open one, and put the next block of arrivals behind the rest."""
+        s, now = self._s, self._s.now
+        block = next(self._blocks, None)
+        if block is None:
+            now[c.MORE] = 0
+            return
+        if (block.session >= 0).any():
+            s.fixed[c.REUSE] = self._spec.serving.prefix_reuse
+        held = s.requests[: now[c.KNOWN] - now[c.BASE]]
+        ended = held[:, c.STATUS] != c.OPEN
+        done = int(ended.argmin()) if not ended.all() else len(held)
+        if done:
+            self._write(held[:done], int(now[c.BASE]))
+        requests = np.concatenate([held[done:], _columns(block, self._level_of)])
+        ready = np.zeros((len(requests), 2), np.int64)
+        ready[: now[c.READY_COUNT]] = s.ready[: now[c.READY_COUNT]]
+        self._s = s._replace(requests=requests, ready=ready)
+        now[c.BASE] += done
+        now[c.KNOWN] += len(block)
+        if len(block):
+            self._last_arrival = int(requests[-1, c.ARRIVAL])
+
+    def _write(self, requests: NDArray[np.int64], first: int) -> None:
+        count = len(requests)
+        columns = [np.arange(first, first + count)]
+        columns += [requests[:, column] for column in (c.PROMPT, c.OUTPUT, c.GIVEN)]
+        columns += [requests[:, c.REUSED], np.zeros(count, np.int64), requests[:, c.HOST], requests[:, c.REPLICA]]
+        times = requests[:, [c.ARRIVAL, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]].T
+        reason = np.array([self._reason(row) for row in requests], "U") if requests[:, c.REASON].any() else np.full(count, "")
+        self._rows.write(
+            request_rows(
+                np.array(columns), times, self._class_names[requests[:, c.KLASS]], _STATUS[requests[:, c.STATUS]], reason
+            )
+        )
+
+    def _reason(self, request: NDArray[np.int64]) -> str:
+        tokens, reason = request[c.PROMPT] + request[c.OUTPUT], request[c.REASON]
+        if not reason:
+            return ""
+        if reason == c.HOST_FULL:
+            return f"host {request[c.HOST]}: queue of {self._spec.host.queue_max} full"
+        if reason == c.NO_ROOM:
+            return f"needs KV room for {tokens} tokens, a replica has {self._s.fixed[c.KV]}"
+        if reason == c.TOO_LONG:
+            return f"context of {tokens} tokens exceeds the largest compiled, {self._programs.context_max}"
+        return f"replica {request[c.NEXT]}: queue of {self._spec.serving.queue_max} full"
+
+
+def _columns(block: Requests, level_of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The kernel's rows of a block of requests that have not come yet."""
+    rows = np.zeros((len(block), c.REQUEST_COLUMNS), np.int64)
+    rows[:, [c.HOST, c.REPLICA, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]] = UNSET
+    rows[:, c.ARRIVAL] = np.rint(block.arrival_s * PS_PER_S)
+    rows[:, c.PROMPT], rows[:, c.OUTPUT], rows[:, c.KLASS] = block.prompt_tokens, block.output_tokens, block.klass
+    rows[:, c.LEVEL], rows[:, c.SESSION], rows[:, c.PREFIX] = level_of[block.klass], block.session, block.prefix_tokens
+    return rows
+
+
+def _new_state(
+    spec: Topology, programs: Programs, kv_tokens: int, powers: Sequence[ReplicaPower], levels: int, skip: bool
+) -> c.State:
+    serving, host, contexts = spec.serving, spec.host, len(programs.contexts)
+    fixed = _fixed(spec, programs, kv_tokens, skip)
+    if len(powers) > 1:  # a choice among one has no effect, and shall say so
+        fixed[c.ROUTER] = _ROUTERS[serving.router]
+    now = np.zeros(c.NOW_ENTRIES, np.int64)
+    now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
+    replicas = np.zeros((len(powers), c.WAITING_ENDS + 2 * levels), np.int64)
+    replicas[:, c.WAITING_ENDS :] = c.NONE
+    replicas[:, c.KV_FREE], replicas[:, c.WHY] = kv_tokens, c.L_KV
+    looked_at = np.zeros((2, len(powers)), np.int64)
+    looked_at[c.WAKE] = c.NEVER
+    replicas[:, [c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
+    power = np.zeros((len(powers), c.POWER_COLUMNS))
+    power[:, c.DRAW] = power[:, c.IDLE_W] = [p.idle_w for p in powers]
+    power[:, c.WAIT_W] = [p.wait_w for p in powers]
+    power[:, c.WORK_MAX] = [p.work_w_max for p in powers]
+
+    def zeros(*shape: int) -> NDArray[np.int64]:
+        return np.zeros(shape, np.int64)
+
+    return c.State(
+        now=now,
+        fixed=fixed,
+        requests=zeros(0, c.REQUEST_COLUMNS),
+        replicas=replicas,
+        looked_at=looked_at,
+        power=power,
+        kept=_no_turns(len(powers), max(1024, 1 << (4 * serving.sequences_max).bit_length())),
+        sequences=zeros(len(powers), serving.sequences_max, 2),
+        in_bucket=zeros(len(powers), contexts),
+        cores=zeros(serving.host_servers, host.cores),
+        starts=zeros(serving.host_servers, host.queue_max + 1),
+        hosts=zeros(serving.host_servers, 3),
+        ready=zeros(0, 2),
+        contexts=np.array(programs.contexts, np.int64),
+        decode=zeros(serving.sequences_max + 1, contexts, 4),
+        decode_j=np.zeros((serving.sequences_max + 1, contexts)),
+        chunk=zeros(contexts, 3),
+        chunk_j=np.zeros(contexts),
+        gaps=zeros(1024, 2),
+        limits=zeros(len(LIMITS)),
+        samples=np.zeros((_SAMPLES, len(powers))),
+        host_samples=np.zeros((_SAMPLES, serving.host_servers)),
+    )
+
+
+def _no_turns(replicas: int, size: int) -> NDArray[np.int64]:
+    """Empty rings of `size` places, a power of two, with their tables."""
+    kept = np.full((replicas, 3 * size, 2), c.NONE, np.int64)
+    kept[:, :size] = 0
+    return kept
+
+
+def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> NDArray[np.int64]:
+    serving, host = spec.serving, spec.host
+    bus_ps, detokenise_ps = to_ps(host.bus_s), to_ps(host.detokenise_token_s)
+    fixed = np.zeros(c.FIXED_ENTRIES, np.int64)
+    fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = kv_tokens, serving.sequences_max, serving.queue_max
+    fixed[c.CHUNK] = programs.chunk_tokens
+    fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
+    fixed[c.BATCHING] = _BATCHING[serving.batching]
+    fixed[c.SWITCH] = to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0
+    fixed[c.REPLY], fixed[c.SKIP] = bus_ps + detokenise_ps, skip
+    fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)
+    fixed[c.TOKENISE_PS], fixed[c.BUS_PS] = to_ps(host.tokenise_token_s), bus_ps
+    fixed[c.BUS_TOKEN_PS] = to_ps(host.token_bytes / host.bus_bandwidth_bytes_per_s)
+    fixed[c.DETOKENISE_PS], fixed[c.SAMPLE_PS] = detokenise_ps, to_ps(spec.power.sample_s)
+    return fixed

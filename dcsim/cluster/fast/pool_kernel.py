@@ -1,0 +1,247 @@
+"""Hosts, router and replicas of the plain case, compiled: the rules of `host`, `routers` and `replica` over arrays.
+
+Times are picoseconds, tokens and indexes whole numbers. `advance` runs events in order until a given time; at one
+instant requests reach replicas before rounds end. What is not plain (`service.is_plain`) runs in those modules
+instead, and a test holds the rows of both equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcsim.cluster.fast import layout as c
+from dcsim.cluster.fast.heap_kernel import pop, push
+from dcsim.cluster.fast.kept_kernel import make_room, take_kept
+from dcsim.cluster.fast.layout import State
+from dcsim.cluster.fast.rounds_kernel import begin, book_came, change_in_system, close, end_rounds, energy_to
+from dcsim.uncounted import uncounted
+
+
+@uncounted
+def advance(s: State, until: int, idle: bool) -> int:
+    """Run all events up to `until`, and with `idle` the time after the last one, taking samples of energy on the way.
+
+    Stops early where it needs something from the caller, and goes on when called again.
+    """
+    now = s.now
+    while True:
+        if now[c.GAPS_USED] * 2 > len(s.gaps):
+            return c.NEED_GAPS
+        if now[c.AREA] > c.SUM_MAX:
+            return c.NEED_SUMS
+        if now[c.TIGHT]:
+            return c.NEED_TIDY
+        if now[c.NEXT_ARRIVAL] == now[c.KNOWN] and now[c.MORE]:
+            return c.NEED_ARRIVALS
+        arrival = c.NEVER
+        if now[c.NEXT_ARRIVAL] < now[c.KNOWN]:
+            arrival = s.requests[now[c.NEXT_ARRIVAL] - now[c.BASE], c.ARRIVAL]
+        ready = s.ready[0, 0] if now[c.READY_COUNT] else c.NEVER
+        replica = _least(s.looked_at[c.WAKE])
+        wake = s.looked_at[c.WAKE, replica]
+        time = min(arrival, ready, wake)
+        if time == c.NEVER and not idle:
+            return c.REACHED
+        if now[c.NEXT_SAMPLE] < time and now[c.NEXT_SAMPLE] <= until:
+            if now[c.SAMPLES] == len(s.samples):
+                return c.NEED_SAMPLES
+            _sample(s)
+            continue
+        if time > until or time == c.NEVER:
+            return c.REACHED
+        now[c.NOW] = time
+        if ready == time:
+            request = s.ready[0, 1]
+            pop(s.ready, now[c.READY_COUNT])
+            now[c.READY_COUNT] -= 1
+            _submit(s, _route(s, request), request)
+        elif arrival == time:
+            _accept(s, now[c.NEXT_ARRIVAL])
+            now[c.NEXT_ARRIVAL] += 1
+        else:
+            need = _wake(s, replica)
+            if need:
+                return need
+
+
+@uncounted
+def _sample(s: State) -> None:
+    """Note what has been drawn by the end of a sample, now that all events up to then have run."""
+    now = s.now
+    for k in range(len(s.replicas)):
+        power = s.power[k]
+        since = now[c.NEXT_SAMPLE] - s.replicas[k, c.DRAW_SINCE]
+        s.samples[now[c.SAMPLES], k] = power[c.ENERGY] + power[c.DRAW] * since / 1e12
+    for h in range(len(s.hosts)):
+        s.host_samples[now[c.SAMPLES], h] = s.hosts[h, c.CORE_TIME]
+    now[c.SAMPLES] += 1
+    now[c.NEXT_SAMPLE] += s.fixed[c.SAMPLE_PS]
+
+
+@uncounted
+def settle(s: State, at: int) -> None:
+    """The run ends at `at`: bring open requests' tokens, and what their time went to, up to date."""
+    for k in range(len(s.replicas)):
+        rep = s.replicas[k]
+        if rep[c.RUNNING]:
+            rounds = min((at - rep[c.SINCE] - rep[c.LEAD]) // rep[c.LENGTH], rep[c.ROUNDS])
+            if rounds > 0:
+                came, rep[c.CAME] = rep[c.CAME], 0
+                came_sum, rep[c.CAME_SUM] = rep[c.CAME_SUM], 0
+                end_rounds(s, k, rounds, rep[c.SINCE] + rep[c.LEAD] + rounds * rep[c.LENGTH])
+                rep[c.CAME], rep[c.CAME_SUM] = came, came_sum
+        since = at - rep[c.SINCE]
+        s.limits[rep[c.WHY]] += rep[c.BLOCKED] * since
+        s.limits[c.L_PREFILL] += rep[c.PROMPTS] * since
+        s.limits[c.L_LATENCY if rep[c.DECODES] else c.L_PREFILL] += rep[c.COUNT] * since
+        book_came(s, rep, at)
+        for place in range(rep[c.COUNT]):
+            request = s.requests[s.sequences[k, place, 1] - s.now[c.BASE]]
+            request[c.GIVEN] += rep[c.STEP] - request[c.JOINED]
+    for place in range(s.now[c.READY_COUNT]):
+        s.limits[c.L_HOST] -= s.ready[place, 0] - at
+
+
+@uncounted
+def _least(values: Any) -> int:
+    """The first place of the least value; two plain loops, which the compiler makes faster than one that keeps the place."""
+    least, k = values[0], 0
+    for value in values:
+        least = min(least, value)
+    while values[k] != least:
+        k += 1
+    return k
+
+
+@uncounted
+def _route(s: State, index: int) -> int:
+    """The next replica in turn, the session's, or the first of those with the fewest requests."""
+    if s.fixed[c.ROUTER] == c.ROUND_ROBIN:
+        s.now[c.TURN] = (s.now[c.TURN] + 1) % len(s.replicas)
+        return int(s.now[c.TURN])
+    session = s.requests[index - s.now[c.BASE], c.SESSION]
+    if s.fixed[c.ROUTER] == c.BY_SESSION and session >= 0:
+        return int(session % len(s.replicas))
+    return _least(s.looked_at[c.LOAD])
+
+
+@uncounted
+def _accept(s: State, index: int) -> None:
+    """See `host.HostServer.accept`."""
+    now, fixed, request = s.now, s.fixed, s.requests[index - s.now[c.BASE]]
+    time, h = now[c.NOW], now[c.NEXT_HOST]
+    now[c.NEXT_HOST] = (h + 1) % len(s.hosts)
+    change_in_system(s, time, 1)
+    host, starts, cores = s.hosts[h], s.starts[h], s.cores[h]
+    request[c.HOST] = h
+    while host[c.WAITERS] and starts[host[c.FIRST_PLACE]] <= time:
+        host[c.FIRST_PLACE] = (host[c.FIRST_PLACE] + 1) % len(starts)
+        host[c.WAITERS] -= 1
+    core = cores.argmin()
+    if cores[core] > time and host[c.WAITERS] >= fixed[c.HOST_QUEUE_MAX]:
+        close(s, request, time, c.REJECTED_STATUS, c.HOST_FULL)
+        return
+    work = fixed[c.REQUEST_PS] + request[c.PROMPT] * fixed[c.TOKENISE_PS]
+    start = max(time, cores[core])
+    cores[core] = start + work
+    if start > time:
+        starts[(host[c.FIRST_PLACE] + host[c.WAITERS]) % len(starts)] = start
+        host[c.WAITERS] += 1
+    host[c.CORE_TIME] += work + request[c.OUTPUT] * fixed[c.DETOKENISE_PS]
+    ready = start + work + fixed[c.BUS_PS] + request[c.PROMPT] * fixed[c.BUS_TOKEN_PS]
+    request[c.READY] = ready
+    s.limits[c.L_HOST] += ready - time
+    push(s.ready, now[c.READY_COUNT], ready, index)
+    now[c.READY_COUNT] += 1
+
+
+@uncounted
+def _submit(s: State, k: int, index: int) -> None:
+    """See `replica.Replica.submit`."""
+    request, rep, fixed, now = s.requests[index - s.now[c.BASE]], s.replicas[k], s.fixed, s.now[c.NOW]
+    tokens = request[c.PROMPT] + request[c.OUTPUT]
+    reason = 0
+    if tokens > fixed[c.KV]:
+        reason = c.NO_ROOM
+    elif tokens > s.contexts[-1]:
+        reason = c.TOO_LONG
+    elif rep[c.WAITING] >= fixed[c.QUEUE_MAX]:
+        reason = c.QUEUE_FULL
+    if reason:
+        request[c.NEXT] = k  # for the reason's text
+        close(s, request, now, c.REJECTED_STATUS, reason)
+        return
+    request[c.REPLICA] = k
+    s.looked_at[c.LOAD, k] += 1
+    ends = c.WAITING_ENDS + 2 * request[c.LEVEL]
+    _append(s, rep, ends, ends + 1, index)
+    rep[c.WAITING] += 1
+    rep[c.CAME] += 1
+    rep[c.CAME_SUM] += now
+    if not rep[c.RUNNING]:
+        s.looked_at[c.WAKE, k] = min(s.looked_at[c.WAKE, k], now)
+    elif rep[c.ROUNDS] > 1:
+        rounds = max(0, (now - rep[c.SINCE] - 1 - rep[c.LEAD]) // rep[c.LENGTH]) + 1
+        if rounds < rep[c.ROUNDS]:
+            rep[c.ROUNDS] = rounds
+            s.looked_at[c.WAKE, k] = rep[c.SINCE] + rep[c.LEAD] + rounds * rep[c.LENGTH]
+
+
+@uncounted
+def _wake(s: State, k: int) -> int:
+    """End the rounds under way and begin the next; returns what is needed for it, or 0."""
+    rep, now = s.replicas[k], s.now[c.NOW]
+    if rep[c.RUNNING]:
+        end_rounds(s, k, rep[c.ROUNDS], now)
+        rep[c.RUNNING] = 0
+    else:
+        s.limits[rep[c.WHY]] += rep[c.BLOCKED] * (now - rep[c.SINCE])
+        book_came(s, rep, now)
+    _admit(s, k, now)
+    rep[c.SINCE] = now
+    rep[c.BLOCKED] = rep[c.WAITING]
+    full = rep[c.PROMPTS] + rep[c.COUNT] >= s.fixed[c.SEQUENCES_MAX]
+    rep[c.WHY] = c.L_SLOTS if full else c.L_BATCH if s.fixed[c.BATCHING] == c.STATIC else c.L_KV
+    if not (rep[c.PROMPTS] or rep[c.COUNT]):
+        s.looked_at[c.WAKE, k] = c.NEVER
+        energy_to(s.power[k], rep, now, s.power[k, c.IDLE_W])
+        return 0
+    return begin(s, k)
+
+
+@uncounted
+def _admit(s: State, k: int, now: int) -> None:
+    """See `replica.Replica._admit` and `kv.KvRoom.take`."""
+    rep, head = s.replicas[k], c.WAITING_ENDS
+    if s.fixed[c.BATCHING] == c.STATIC and rep[c.PROMPTS] + rep[c.COUNT]:
+        return
+    while rep[c.WAITING] and rep[c.PROMPTS] + rep[c.COUNT] < s.fixed[c.SEQUENCES_MAX]:
+        while rep[head] == c.NONE:
+            head += 2
+        index = rep[head]
+        request = s.requests[index - s.now[c.BASE]]
+        tokens = request[c.PROMPT] + request[c.OUTPUT]
+        if tokens > rep[c.KV_FREE]:
+            return
+        rep[head] = request[c.NEXT]
+        rep[c.WAITING] -= 1
+        if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
+            kept = take_kept(rep, s.kept[k], request[c.SESSION])
+            request[c.READ] = request[c.REUSED] = min(kept, request[c.PREFIX], request[c.PROMPT] - 1)
+        rep[c.KV_FREE] -= tokens
+        if rep[c.KEPT_TOTAL] > rep[c.KV_FREE]:
+            make_room(rep, s.kept[k])
+        request[c.ADMITTED] = now
+        _append(s, rep, c.PROMPT_HEAD, c.PROMPT_TAIL, index)
+        rep[c.PROMPTS] += 1
+
+
+@uncounted
+def _append(s: State, rep: Any, head: int, tail: int, index: int) -> None:
+    """Put a request at the end of a list linked through NEXT; an empty list has head NONE."""
+    s.requests[index - s.now[c.BASE], c.NEXT] = c.NONE
+    if rep[head] == c.NONE:
+        rep[head] = index
+    else:
+        s.requests[rep[tail] - s.now[c.BASE], c.NEXT] = index
+    rep[tail] = index

@@ -1,0 +1,236 @@
+"""Rounds of the compiled pool: what one does, how long it takes and what it leaves, as `replica` and `decoding` do it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dcsim.cluster.fast import layout as c
+from dcsim.cluster.fast.heap_kernel import pop, push
+from dcsim.cluster.fast.kept_kernel import keep
+from dcsim.cluster.fast.layout import State
+from dcsim.uncounted import uncounted
+
+
+@uncounted
+def begin(s: State, k: int) -> int:
+    """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
+    rep, fixed, power = s.replicas[k], s.fixed, s.power[k]
+    latency = occupancy = alone = switches = 0
+    energy, program = 0.0, rep[c.PROGRAM]
+    decodes = rep[c.COUNT] > 0 and (fixed[c.BATCHING] == c.CONTINUOUS or not rep[c.PROMPTS])
+    s.looked_at[c.WAKE, k] = rep[c.SINCE]  # should something be missing, the round begins again
+    if decodes:
+        known = s.decode[rep[c.COUNT], rep[c.TOP]]
+        if not known[0]:
+            s.now[c.NEED_COUNT], s.now[c.NEED_BUCKET] = rep[c.COUNT], rep[c.TOP]
+            return c.NEED_DECODE
+        latency, occupancy, alone = known[0], known[1], known[2]
+        switches, program = int(known[3] != program), known[3]
+        energy = s.decode_j[rep[c.COUNT], rep[c.TOP]]
+    chunk, budget, index = fixed[c.CHUNK], fixed[c.PREFILL_MAX], rep[c.PROMPT_HEAD]
+    while index != c.NONE and budget >= chunk:
+        request = s.requests[index - s.now[c.BASE]]
+        end, stop = request[c.READ], min(request[c.PROMPT], request[c.READ] + budget // chunk * chunk)
+        prompt_j = 0.0
+        while end < stop:
+            end = min(end + chunk, stop)
+            bucket = np.searchsorted(s.contexts, end)
+            known = s.chunk[bucket]
+            if not known[0]:
+                s.now[c.NEED_BUCKET] = bucket
+                return c.NEED_CHUNK
+            latency, occupancy = max(latency, known[0]), occupancy + known[1]
+            switches += known[2] != program
+            program = known[2]
+            prompt_j += s.chunk_j[bucket]
+            budget -= chunk
+        energy += prompt_j
+        index = request[c.NEXT]
+    length = max(latency, occupancy, int(energy / power[c.WORK_MAX] * 1e12))
+    rounds = 1
+    if fixed[c.SKIP] and not rep[c.PROMPTS]:
+        rounds = s.sequences[k, 0, 0] - rep[c.STEP]
+    lead = switches * fixed[c.SWITCH]
+    rep[c.LATENCY], rep[c.OCCUPANCY], rep[c.ALONE], rep[c.LENGTH], rep[c.LEAD] = latency, occupancy, alone, length, lead
+    rep[c.PROGRAM], rep[c.DECODES], rep[c.ROUNDS], rep[c.RUNNING] = program, decodes, rounds, 1
+    power[c.ROUND_ENERGY] = energy
+    span = lead + rounds * length
+    energy_to(power, rep, rep[c.SINCE], power[c.WAIT_W] + energy * rounds / (span / 1e12))
+    s.looked_at[c.WAKE, k] = rep[c.SINCE] + span
+    return 0
+
+
+@uncounted
+def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
+    """See `replica.Replica._end`."""
+    rep, power, since = s.replicas[k], s.power[k], s.replicas[k, c.SINCE]
+    _book_rounds(s, rep, rounds, now)
+    power[c.ENERGY] += power[c.WAIT_W] * (now - since) / 1e12 + power[c.ROUND_ENERGY] * rounds
+    rep[c.SINCE] = rep[c.DRAW_SINCE] = now
+    if rep[c.DECODES]:
+        _count_gaps(s, k, rounds, since)
+        rep[c.STEP] += rounds
+        _end_sequences(s, k, now)
+    elif rep[c.COUNT]:
+        _mark_late(s, k, since)
+    if rep[c.PROMPTS]:
+        _end_prompts(s, k, now)
+
+
+@uncounted
+def count_gap(s: State, gap: int, times: int) -> None:
+    """`times` tokens followed their predecessors after `gap`."""
+    table = s.gaps
+    place = ((gap ^ (gap >> 17)) * 0x2545F4914F6CDD1D >> 20) & (len(table) - 1)
+    while table[place, 1] and table[place, 0] != gap:
+        place = (place + 1) & (len(table) - 1)
+    if not table[place, 1]:
+        s.now[c.GAPS_USED] += 1
+        table[place, 0] = gap
+    table[place, 1] += times
+
+
+@uncounted
+def _count_gaps(s: State, k: int, rounds: int, since: int) -> None:
+    rep = s.replicas[k]
+    first = rep[c.LEAD] + rep[c.LENGTH]
+    if rep[c.COUNT] > rep[c.LATES]:
+        count_gap(s, first, rep[c.COUNT] - rep[c.LATES])
+    if rep[c.LATES]:
+        for place in range(rep[c.COUNT]):
+            request = s.requests[s.sequences[k, place, 1] - s.now[c.BASE]]
+            if request[c.LATE]:
+                count_gap(s, since + first - request[c.MADE], 1)
+                request[c.LATE] = 0
+        rep[c.LATES] = 0
+    if rounds > 1:
+        count_gap(s, rep[c.LENGTH], rep[c.COUNT] * (rounds - 1))
+
+
+@uncounted
+def _mark_late(s: State, k: int, since: int) -> None:
+    """Decoding stood still since then: the next token's gap is longer than a round."""
+    rep = s.replicas[k]
+    for place in range(rep[c.COUNT]):
+        request = s.requests[s.sequences[k, place, 1] - s.now[c.BASE]]
+        if not request[c.LATE]:
+            request[c.LATE], request[c.MADE] = 1, since
+            rep[c.LATES] += 1
+
+
+@uncounted
+def _end_sequences(s: State, k: int, now: int) -> None:
+    """See `decoding.Decoding.advance`."""
+    rep, heap, in_bucket = s.replicas[k], s.sequences[k], s.in_bucket[k]
+    while rep[c.COUNT] and heap[0, 0] <= rep[c.STEP]:
+        index = heap[0, 1]
+        request = s.requests[index - s.now[c.BASE]]
+        pop(heap, rep[c.COUNT])
+        rep[c.COUNT] -= 1
+        in_bucket[request[c.BUCKET]] -= 1
+        if request[c.END] <= rep[c.STEP]:
+            while rep[c.TOP] and not in_bucket[rep[c.TOP]]:
+                rep[c.TOP] -= 1
+            request[c.GIVEN] = request[c.OUTPUT]
+            _finish(s, k, request, now)
+        else:
+            _enter(s, k, index)
+
+
+@uncounted
+def _enter(s: State, k: int, index: int) -> None:
+    """Count a sequence under the compiled context it needs now, and note its next change."""
+    rep, request, contexts = s.replicas[k], s.requests[index - s.now[c.BASE]], s.contexts
+    bucket = np.searchsorted(contexts, request[c.PROMPT] + request[c.GIVEN] + rep[c.STEP] - request[c.JOINED])
+    request[c.BUCKET] = bucket
+    s.in_bucket[k, bucket] += 1
+    rep[c.TOP] = max(rep[c.TOP], bucket)
+    outgrown = request[c.JOINED] + max(0, contexts[bucket] - request[c.PROMPT] + 1 - request[c.GIVEN])
+    push(s.sequences[k], rep[c.COUNT], min(request[c.END], outgrown), index)
+    rep[c.COUNT] += 1
+
+
+@uncounted
+def _end_prompts(s: State, k: int, now: int) -> None:
+    """Count what the round has read, as `_begin` chose it, and give first tokens."""
+    rep, chunk, budget = s.replicas[k], s.fixed[c.CHUNK], s.fixed[c.PREFILL_MAX]
+    index = rep[c.PROMPT_HEAD]
+    while index != c.NONE and budget >= chunk:
+        request = s.requests[index - s.now[c.BASE]]
+        stop = min(request[c.PROMPT], request[c.READ] + budget // chunk * chunk)
+        budget -= -(-(stop - request[c.READ]) // chunk) * chunk
+        request[c.READ] = stop
+        following = request[c.NEXT]
+        if stop == request[c.PROMPT]:
+            rep[c.PROMPT_HEAD] = following
+            rep[c.PROMPTS] -= 1
+            request[c.FIRST], request[c.GIVEN], request[c.MADE] = now + s.fixed[c.REPLY], 1, now
+            if request[c.OUTPUT] == 1:
+                _finish(s, k, request, now)
+            else:
+                request[c.JOINED], request[c.END] = rep[c.STEP], rep[c.STEP] + request[c.OUTPUT] - 1
+                _enter(s, k, index)
+        index = following
+
+
+@uncounted
+def _finish(s: State, k: int, request: Any, now: int) -> None:
+    """See `replica.Replica._finish` and `kv.KvRoom.give_back`."""
+    rep, tokens = s.replicas[k], request[c.PROMPT] + request[c.OUTPUT]
+    rep[c.KV_FREE] += tokens
+    s.looked_at[c.LOAD, k] -= 1
+    if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
+        keep(s.now, rep, s.kept[k], request[c.SESSION], tokens - 1)
+    request[c.FINISHED] = now + s.fixed[c.REPLY]
+    s.limits[c.L_HOST] += s.fixed[c.REPLY]
+    s.now[c.AREA] += s.fixed[c.REPLY]
+    close(s, request, now, c.FINISHED_STATUS, 0)
+
+
+@uncounted
+def close(s: State, request: Any, now: int, status: int, reason: int) -> None:
+    request[c.STATUS], request[c.REASON] = status, reason
+    change_in_system(s, now, -1)
+    s.now[c.CLOSED] += 1
+    s.now[c.LAST_CLOSE] = now
+
+
+@uncounted
+def change_in_system(s: State, time: int, change: int) -> None:
+    now = s.now
+    now[c.AREA] += now[c.IN_SYSTEM] * (time - now[c.CHANGED])
+    now[c.IN_SYSTEM] += change
+    now[c.CHANGED] = time
+
+
+@uncounted
+def energy_to(power: Any, rep: Any, now: int, watts: float) -> None:
+    power[c.ENERGY] += power[c.DRAW] * (now - rep[c.DRAW_SINCE]) / 1e12
+    power[c.DRAW] = watts
+    rep[c.DRAW_SINCE] = now
+
+
+@uncounted
+def book_came(s: State, rep: Any, now: int) -> None:
+    s.limits[c.L_LATENCY] += rep[c.CAME] * now - rep[c.CAME_SUM]
+    rep[c.CAME] = rep[c.CAME_SUM] = 0
+
+
+@uncounted
+def _book_rounds(s: State, rep: Any, rounds: int, now: int) -> None:
+    """See `booking.Booking.rounds`."""
+    limits, span, length, decoding = s.limits, now - rep[c.SINCE], rep[c.LENGTH], rep[c.COUNT]
+    limits[rep[c.WHY]] += rep[c.BLOCKED] * span
+    book_came(s, rep, now)
+    limits[c.L_PREFILL] += rep[c.PROMPTS] * span
+    if not rep[c.DECODES]:
+        limits[c.L_PREFILL] += decoding * span
+        return
+    alone, free = min(length, rep[c.ALONE]), max(rep[c.LATENCY], rep[c.OCCUPANCY])
+    cause = c.L_PIPELINE if rep[c.OCCUPANCY] > rep[c.LATENCY] else c.L_PREFILL if rep[c.PROMPTS] else c.L_LATENCY
+    limits[c.L_LATENCY] += decoding * rounds * alone
+    limits[cause] += decoding * rounds * (free - alone)
+    limits[c.L_POWER] += decoding * rounds * (length - free)
+    limits[c.L_SWITCH] += decoding * (span - rounds * length)

@@ -1,0 +1,95 @@
+"""What requests' time goes to: every picosecond of each request is booked once, under what would have shortened it."""
+
+from __future__ import annotations
+
+from dcsim.cluster.simpy.pace import Drawn, Steady
+
+
+class Booking:
+    """One replica's part of the run's `limits` (request-picoseconds by name), booked in bulk at each wake.
+
+    Between two wakes the numbers of requests read, decoded and kept waiting are constant but for those that come in.
+    """
+
+    def __init__(self, limits: dict[str, int]) -> None:
+        self._limits = limits
+        self._blocked, self._why = 0, "kv_memory"  # requests not admitted at the last wake, and for want of what
+        self._came, self._came_ps = 0, 0  # requests come since: how many, and the sum of their times
+
+    def begin(self, blocked: int, why: str) -> None:
+        """From now on `blocked` requests wait for `why`."""
+        self._blocked, self._why = blocked, why
+
+    def came(self, now: int) -> None:
+        """A request came in, and waits for the round's end."""
+        self._came += 1
+        self._came_ps += now
+
+    def idle(self, now: int, since: int) -> None:
+        """No round ran since the last wake."""
+        self._limits[self._why] += self._blocked * (now - since)
+        self._book_came(now, "fault" if self._why == "fault" else "iteration_latency")
+
+    def rounds(self, pace: Steady | Drawn, rounds: int, now: int, span: int, prompts: int, decoding: int, decodes: bool) -> None:
+        """`rounds` rounds of `span` in all ended now; while they ran so many prompts were read and sequences decoded.
+
+        A decoding sequence's time is what a lone token would take, and then what made the rounds longer.
+        """
+        limits = self._limits
+        limits[self._why] += self._blocked * span
+        if self._came:
+            self._book_came(now, "iteration_latency")
+        if prompts:
+            limits["prefill"] += prompts * span
+        if not decoding:
+            return
+        if not decodes:
+            limits["prefill"] += decoding * span
+            return
+        lead = span
+        for part, length, times in pace.parts(rounds):
+            latency, occupancy = part.latency_ps, part.occupancy_ps
+            alone = min(length, part.alone_ps)
+            free = max(latency, occupancy)
+            cause = "pipeline" if occupancy > latency else "prefill" if prompts else "iteration_latency"
+            share = decoding * times
+            limits["iteration_latency"] += share * alone
+            limits[cause] += share * (free - alone)
+            limits["power_cap"] += share * (length - free)
+            lead -= length * times
+        limits["program_switch"] += decoding * lead
+
+    def lost(self, now: int, since: int, active: int) -> None:
+        """A fault ended a round that began at `since`: its time was for nothing."""
+        self._limits["fault"] += (active + self._blocked) * (now - since)
+        self._book_came(now, "fault")
+        self.begin(0, "fault")
+
+    def end(self, now: int, since: int, prompts: int, decoding: int, decodes: bool) -> None:
+        """The run ends now, in the midst of a round that began at `since` or, with none under way, of waiting."""
+        self.idle(now, since)
+        self._limits["prefill"] += prompts * (now - since)
+        self._limits["iteration_latency" if decodes else "prefill"] += decoding * (now - since)
+
+    def copied(self, begun: int, now: int) -> None:
+        """A request's KV came from another replica; from now on it waits for the round's end."""
+        self.copy_ended(begun, now)
+        self.came(now)
+
+    def copy_ended(self, begun: int, now: int) -> None:
+        """Copying a request's KV ended, done or not."""
+        self._limits["kv_transfer"] += now - begun
+
+    def set_aside(self) -> tuple[int, int]:
+        """Requests come since the last wake, kept out of what is booked next; for `put_back`."""
+        came = self._came, self._came_ps
+        self._came = self._came_ps = 0
+        return came
+
+    def put_back(self, came: tuple[int, int]) -> None:
+        """See `set_aside`."""
+        self._came, self._came_ps = came
+
+    def _book_came(self, now: int, why: str) -> None:
+        self._limits[why] += self._came * now - self._came_ps
+        self._came = self._came_ps = 0

@@ -1,0 +1,62 @@
+"""One collective, or one message, alone on an idle packet network: wire, switches and the library's own costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dcsim.errors import FabricError
+from dcsim.fabric.graph import Fabric
+from dcsim.llm.blocks import Collective
+from dcsim.network.collectives import ALGORITHMS
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.iteration import packet_network, vector_unit
+from dcsim.network.packet.library import choose_pattern, exchange_among
+from dcsim.network.packet.rules_of import layers_of, place_calls, software_of
+from dcsim.network.packet.switches import attach
+from dcsim.network.tasks import LINK, SEND, TaskBuilder
+from dcsim.spec.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What one collective took. `times_s` holds one value a replication on an otherwise idle network."""
+
+    algorithm: str
+    times_s: tuple[float, ...]
+    messages: int
+    packets: int
+
+
+def packet_collective(
+    spec: Topology,
+    fabric: Fabric,
+    op: str,
+    size_bytes: int,
+    chips: Sequence[int],
+    algorithm: str = "auto",
+    count: int = 1,
+) -> Exchanged:
+    """Time `op` over `size_bytes` among `chips`, `count` times one after another; op `send` goes from the first to the last.
+
+    Raises FabricError for an algorithm the operation does not have.
+    """
+    network, joined = attach(packet_network(spec), fabric)
+    layers, builder = layers_of(network, joined, spec.node.island), TaskBuilder(spec.chip.clock_hz)
+    pattern = algorithm
+    if op == "send":
+        pattern = "direct"
+        builder.message(chips[0], chips[-1], size_bytes, [], LINK, SEND)
+    else:
+        if algorithm != "auto" and (op, algorithm) not in ALGORITHMS:
+            raise FabricError(f"no collective '{op}' by '{algorithm}'")
+        step = Collective(op, op, size_bytes, 1)
+        if algorithm == "auto":
+            pattern = choose_pattern(step, chips, joined, layers)
+        exchange_among(chips, algorithm, joined, layers, vector_unit(spec.chip, network))(
+            builder, step, chips, [[] for _ in chips]
+        )
+    tasks = place_calls(builder.build(), joined)
+    engine = Engine(joined, layers.figures, tasks, software_of(layers))
+    done = [engine.iteration(i, fresh=True) for i in range(count)]
+    return Exchanged(pattern, tuple(one.finish_ps * 1e-12 for one in done), int((tasks.size_bytes > 0).sum()), done[0].packets)

@@ -1,0 +1,267 @@
+"""Adapters: each serves its messages' packets in turn, at the rate congestion control allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcsim.network.packet.engine.compile_kernel import leaf, part
+from dcsim.network.packet.engine.routing_kernel import next_link
+from dcsim.network.packet.engine.state import (
+    ADMITTED,
+    IDLE,
+    LOST,
+    QUEUED,
+    START_PLACE,
+    STARTING,
+    TIMED,
+    State,
+)
+from dcsim.network.packet.engine.wheel_kernel import push
+
+
+@leaf
+def _join(s: State, port: int, message: int) -> None:
+    """Put a message at the end of its adapter's round robin."""
+    s.tasks[message].state = QUEUED
+    s.tasks[message].flow_next = -1
+    if s.links[port].flow_first < 0:
+        s.links[port].flow_first = message
+    else:
+        s.tasks[s.links[port].flow_last].flow_next = message
+    s.links[port].flow_last = message
+
+
+@leaf
+def _first_link(s: State, epoch: int, message: int, now: int) -> int:
+    """The adapter's link a message leaves its chip by; -1 when it is cut off."""
+    source = s.tasks[message].source
+    if s.home[source] >= 0 and len(s.faults) == 0:
+        return int(s.vertices[source].first_link)
+    return int(next_link(s, epoch, source, int(s.tasks[message].first_packet), now))
+
+
+@leaf
+def start_message(s: State, epoch: int, now: int, message: int) -> int:
+    """A message has a packet ready: choose its adapter, pass its admission and latency, and join the round robin.
+
+    Returns the adapter to serve, or -1 when the message waits (or, as -2, is cut off).
+    """
+    port = s.tasks[message].port
+    if port < 0 or not s.links[port].up:
+        port = _first_link(s, epoch, message, now)
+        if port < 0:
+            s.tally[0].culprit = message
+            return -2
+        s.tasks[message].port = port
+    ready = s.ready[s.tasks[message].first_packet + min(s.tasks[message].sent, s.tasks[message].released - 1)]
+    at = max(now, ready + s.links[port].source_ps)
+    if s.tasks[message].state == STARTING and s.tasks[message].sent == 0:
+        at = max(at, s.links[port].next_start)
+        s.links[port].next_start = at + s.rules[0].message_gap
+        s.tasks[message].state = ADMITTED
+    if at > now:
+        push(s.wheel, at, len(s.links) + START_PLACE, message)
+        return -1
+    _join(s, port, message)
+    return int(port)
+
+
+@leaf
+def _take_turn(s: State, port: int) -> int:
+    """The message whose turn it is, taken off the round robin."""
+    message = s.links[port].flow_first
+    s.links[port].flow_first = s.tasks[message].flow_next
+    s.tasks[message].state = IDLE
+    return int(message)
+
+
+@leaf
+def _take_packet(s: State, port: int, message: int, now: int) -> int:
+    """The message's next packet: one to send again, or a new one that is ready. -1 for none yet."""
+    packet = s.tasks[message].resend_first
+    if packet >= 0:
+        s.tasks[message].resend_first = s.packets[packet].next
+        _forget_journey(s.packets[packet], s.links[port].source_ps, now)
+        s.tally[0].resent += 1
+        return int(packet)
+    if s.tasks[message].sent >= s.tasks[message].released:
+        return -1
+    packet = s.tasks[message].first_packet + s.tasks[message].sent
+    arrived = s.ready[packet] + s.links[port].source_ps
+    if arrived > now:
+        return -1
+    row = s.packets[packet]
+    row.switch = s.links[port].source_ps
+    row.arrived = arrived
+    row.tail = arrived
+    s.tasks[message].sent += 1
+    return int(packet)
+
+
+@leaf
+def _forget_journey(row: Any, source_ps: int, now: int) -> None:
+    """A lost packet starts again; the time since it was ready counts as queueing."""
+    row.wire, row.serial, row.switch = 0, 0, source_ps
+    row.arrived, row.tail = now, now
+    row.link, row.channel, row.flags = -1, 0, row.flags & TIMED
+
+
+@leaf
+def _own_serialisation(s: State, port: int, message: int, packet: int, now: int) -> None:
+    """Waiting for the message's own earlier packets is serialisation, not queueing."""
+    row = s.packets[packet]
+    one = (s.rules[0].mtu + s.rules[0].header) * s.links[port].fs_per_byte // 1000
+    own = min(now - row.arrived, (packet - s.tasks[message].first_packet) * one)
+    row.serial += own
+    row.arrived += own
+
+
+@part
+def requeue(s: State, now: int, message: int, not_before: int) -> None:
+    """Set the message's next turn if it has a packet left and none is set."""
+    if s.tasks[message].state != IDLE:
+        return
+    when = max(now, not_before)
+    if s.tasks[message].resend_first < 0:
+        if s.tasks[message].sent >= s.tasks[message].released:
+            return
+        port = s.tasks[message].port
+        when = max(when, s.ready[s.tasks[message].first_packet + s.tasks[message].sent] + s.links[port].source_ps)
+    s.tasks[message].state = ADMITTED
+    push(s.wheel, when, len(s.links) + START_PLACE, message)
+
+
+@leaf
+def rejoin(s: State, now: int, port: int, message: int) -> None:
+    """After a packet: to the end of the round robin if the next is ready, else wait for it."""
+    if s.tasks[message].resend_first < 0:
+        if s.tasks[message].sent >= s.tasks[message].released:
+            return
+        ready = s.ready[s.tasks[message].first_packet + s.tasks[message].sent]
+        if ready + s.links[port].source_ps > now:
+            requeue(s, now, message, 0)
+            return
+    _join(s, port, message)
+
+
+@leaf
+def serve(s: State, now: int, port: int) -> int:
+    """The next packet in turn of an adapter that is free, its message back in line; -1 for none."""
+    while s.links[port].flow_first >= 0:
+        message = _take_turn(s, port)
+        state = s.pairs[s.tasks[message].pair]
+        limited = s.rules[0].rate_control and state.now_rate < 1.0
+        if limited and state.next_send > now:
+            requeue(s, now, message, state.next_send)
+            continue
+        packet = _take_packet(s, port, message, now)
+        if packet < 0:
+            requeue(s, now, message, 0)
+            continue
+        row = s.packets[packet]
+        if row.arrived < now:
+            _own_serialisation(s, port, message, packet, now)
+        if limited:
+            pace(s.rules, s.pairs, s.tasks[message].pair, now, row.bytes, row.bytes * s.links[port].fs_per_byte // 1000)
+        rejoin(s, now, port, message)
+        return int(packet)
+    return -1
+
+
+@leaf
+def call_adapter(s: State, now: int, port: int) -> None:
+    """Have the adapter serve its next message when its link is free."""
+    if not s.links[port].calling and s.links[port].flow_first >= 0:
+        s.links[port].calling = True
+        push(s.wheel, max(now, s.links[port].free), port, len(s.packets))
+
+
+@part
+def evict(s: State, now: int, port: int) -> None:
+    """The adapter's link is down: its messages choose another."""
+    while s.links[port].flow_first >= 0:
+        message = _take_turn(s, port)
+        s.tasks[message].port = -1
+        s.tasks[message].state = ADMITTED
+        push(s.wheel, now, len(s.links) + START_PLACE, message)
+
+
+@part
+def _recover(rules: Any, pairs: Any, pair: int, now: int) -> None:
+    """Raise a cut rate by the timer and byte-counter steps since (DCQCN, Zhu et al., SIGCOMM 2015)."""
+    rule, state = rules[0], pairs[pair]
+    while state.alpha_at + rule.rate_timer <= now:
+        state.alpha_at += rule.rate_timer
+        state.alpha *= 1.0 - rule.rate_gain
+    while state.now_rate < 1.0:
+        by_time = state.cut_at + (state.timer_steps + 1) * rule.rate_timer <= now
+        by_bytes = state.bytes_sent >= (state.byte_steps + 1) * rule.rate_bytes
+        if not by_time and not by_bytes:
+            return
+        if by_time:
+            state.timer_steps += 1
+        else:
+            state.byte_steps += 1
+        most, least = max(state.timer_steps, state.byte_steps), min(state.timer_steps, state.byte_steps)
+        if most >= rule.rate_fast:
+            state.target_rate += rule.rate_leap if least >= rule.rate_fast else rule.rate_step
+        state.target_rate = min(1.0, state.target_rate)
+        state.now_rate = 0.5 * (state.now_rate + state.target_rate)
+        if state.now_rate > 0.9999:
+            state.now_rate = 1.0
+
+
+@part
+def pace(rules: Any, pairs: Any, pair: int, now: int, size: int, serial_ps: int) -> None:
+    """Note a packet of `size` bytes sent now by a queue pair and when it may send the next."""
+    state = pairs[pair]
+    _recover(rules, pairs, pair, now)
+    state.bytes_sent += size
+    state.next_send = now + int(serial_ps / state.now_rate)
+
+
+@part
+def cut_rate(rules: Any, pairs: Any, pair: int, now: int) -> None:
+    """A congestion notice (or a loss) reaches the sender: cut its rate by alpha / 2, raise alpha."""
+    rule, state = rules[0], pairs[pair]
+    _recover(rules, pairs, pair, now)
+    state.target_rate = state.now_rate
+    state.now_rate = max(rule.rate_least, state.now_rate * (1.0 - 0.5 * state.alpha))
+    state.alpha = (1.0 - rule.rate_gain) * state.alpha + rule.rate_gain
+    state.cut_at, state.alpha_at = now, now
+    state.bytes_sent, state.timer_steps, state.byte_steps = 0, 0, 0
+
+
+@part
+def resend(s: State, now: int, packet: int) -> None:
+    """The sender hears that a packet is lost: cut the rate and put it first in its message's line."""
+    row = s.packets[packet]
+    if not row.flags & LOST:
+        return
+    message = row.message
+    row.flags &= ~LOST
+    drop_from_list(s.tasks, s.packets, message, packet)
+    row.next = -1
+    if s.tasks[message].resend_first < 0:
+        s.tasks[message].resend_first = packet
+    else:
+        s.packets[s.tasks[message].resend_last].next = packet
+    s.tasks[message].resend_last = packet
+    pair = s.tasks[message].pair
+    if s.rules[0].rate_control and now - s.pairs[pair].cut_at >= s.rules[0].notice_gap:
+        cut_rate(s.rules, s.pairs, pair, now)
+    requeue(s, now, message, 0)
+
+
+@part
+def drop_from_list(tasks: Any, packets: Any, message: int, packet: int) -> None:
+    """Take a packet off its message's list of losses, if it is there."""
+    here, before = tasks[message].lost_first, -1
+    while here >= 0 and here != packet:
+        before, here = here, packets[here].next
+    if here < 0:
+        return
+    if before < 0:
+        tasks[message].lost_first = packets[packet].next
+    else:
+        packets[before].next = packets[packet].next

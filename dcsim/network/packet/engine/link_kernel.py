@@ -1,0 +1,224 @@
+"""What one link does with one packet: queue, credits or pause, marking, dropping, cross traffic.
+
+A packet is granted its place on a link the moment it arrives (start = max(now, link free)), so that an uncontended
+packet costs one event a hop. It is held back only while its virtual channel has no credit: slot k of a buffer can be
+filled once release k - slots is known. Pause (PFC) is the same rule with a gap: a queue that ran dry waits for several
+releases (XOFF - XON) before it sends again, its slots being XOFF plus what is in flight meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcsim.network.packet.engine.compile_kernel import leaf, part
+from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
+from dcsim.network.packet.engine.routing_kernel import backlog_ps
+from dcsim.network.packet.engine.state import MARKED, State
+from dcsim.network.packet.engine.wheel_kernel import push
+
+UNKNOWN = -1
+
+
+LOOK_AHEAD = 8
+
+
+@leaf
+def _slot_time(s: State, queue: int, now: int) -> int:
+    """When the channel may send its next packet as far as buffers go; UNKNOWN while nobody can say."""
+    slots, mask = s.rules[0].slots, s.ring.shape[1] - 1
+    row = s.queues[queue]
+    needed = max(row.taken - slots + 1, row.gate)
+    if needed <= row.passed:
+        return 0
+    if row.released < needed:
+        return UNKNOWN
+    ready = s.ring[queue, (needed - 1) & mask]
+    if ready <= now:
+        row.passed = needed
+        while row.passed < min(row.released, needed + LOOK_AHEAD) and s.ring[queue, row.passed & mask] <= now:
+            row.passed += 1
+    return int(ready)
+
+
+@leaf
+def _close_gate(s: State, link: int, queue: int) -> None:
+    """The channel ran out of buffer: unless that is known, note the pause and how many releases end it."""
+    spent = s.queues[queue].taken - s.rules[0].slots
+    if s.queues[queue].gate <= spent:
+        s.links[link].pauses += 1
+        s.queues[queue].gate = spent + s.rules[0].resume
+
+
+@leaf
+def _hold(s: State, queue: int, link: int, packet: int, work_ps: int) -> None:
+    s.packets[packet].next = -1
+    if s.queues[queue].held_first < 0:
+        s.queues[queue].held_first = packet
+    else:
+        s.packets[s.queues[queue].held_last].next = packet
+    s.queues[queue].held_last = packet
+    s.links[link].waiting_ps += work_ps
+
+
+@leaf
+def _give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
+    """A buffer slot at the end of `link` is free again at `when`: keep the releases sorted, wake a held queue."""
+    slots, queue = s.rules[0].slots, link * s.rules[0].channels + channel
+    ring, row = s.ring[queue], s.queues[queue]
+    i, mask = row.released, len(ring) - 1
+    row.released += 1
+    if when < row.latest:
+        spent = max(0, row.taken - slots)
+        while i > spent and ring[(i - 1) & mask] > when:
+            ring[i & mask] = ring[(i - 1) & mask]
+            i -= 1
+    row.latest = max(when, row.latest)
+    ring[i & mask] = when
+    if s.queues[queue].held_first >= 0 and not s.queues[queue].waking:
+        ready = _slot_time(s, queue, now)
+        if ready != UNKNOWN:
+            s.queues[queue].waking = 1
+            push(s.wheel, max(ready, now), link, len(s.packets) + 1 + channel)
+
+
+@part
+def _mark(rules: Any, links: Any, packets: Any, link: int, packet: int, queue_ps: int) -> None:
+    """ECN: mark with a probability rising from 0 at the low threshold to mark_fraction at the high one, then always."""
+    low, high = links[link].mark_low_ps, links[link].mark_high_ps
+    if queue_ps < high:
+        draw = (mix(rules[0].seed, packet + (1 << 42), link) & 0xFFFFFF) / 16777216.0
+        if draw * (high - low) >= rules[0].mark_fraction * (queue_ps - low):
+            return
+    packets[packet].flags |= MARKED
+    links[link].marks += 1
+
+
+@leaf
+def _advance_input(s: State, link: int, end: int) -> None:
+    """INPUT_FIFO: the head of an input buffer has left at `end`; the packet behind it comes to the head then."""
+    head = s.links[link].input_first
+    after = s.input_next[head]
+    s.links[link].input_first = after
+    s.links[link].input_until = end
+    if after >= 0:
+        push(s.wheel, end, link, after)
+
+
+@leaf
+def _acknowledge(s: State, link: int, packet: int, message: int, now: int) -> None:
+    """Every `ack_packets`-th packet of a message and its last have the reverse of each of their links busy with their
+    acknowledgement. It is booked as the packet passes, not a round trip later, which costs the same bandwidth.
+    """
+    begin, count = s.tasks[message].first_packet, s.tasks[message].packets
+    if (packet - begin + 1) % s.rules[0].ack_packets == 0 or packet - begin + 1 == count:
+        back = s.links[link].reverse
+        if s.links[back].background > 0.0:
+            advance_cross_traffic(s.rules, s.links, back, now)
+        serial = (s.rules[0].ack_bytes * s.links[back].fs_per_byte + 500) // 1000
+        s.links[back].free = max(now, s.links[back].free) + serial
+        s.links[back].busy += serial
+        s.links[back].ack_bytes += s.rules[0].ack_bytes
+
+
+@leaf
+def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
+    """Give the packet its place on the link; True when the link ends at its target: `tail` is when it is delivered.
+
+    Otherwise its next event (its head's arrival at the next queue) is pushed.
+    """
+    row, line = s.packets[packet], s.links[link]
+    start = max(now, line.free)
+    serial = (row.bytes * line.fs_per_byte + 500) // 1000
+    end = max(start + serial, row.tail)
+    line.free = end
+    line.busy += end - start
+    line.bytes += row.bytes
+    line.packets += 1
+    came_from, came_on = row.link, row.channel
+    if came_from >= 0:
+        if s.rules[0].slots > 0:
+            _give_back(s, came_from, came_on, end + s.links[came_from].wire_ps, now)
+        if s.rules[0].input_fifo:
+            _advance_input(s, came_from, end)
+    if s.rules[0].slots > 0:
+        s.queues[link * s.rules[0].channels + channel].taken += 1
+    last = line.target == row.target
+    row.wire += line.wire_ps
+    row.switch += line.node_ps
+    row.link, row.channel = link, channel
+    row.tail = end + line.wire_ps + line.node_ps
+    leave = end
+    if not (last or s.rules[0].store_forward):
+        leave = start
+    row.serial += leave - start
+    row.arrived = leave + line.wire_ps + line.node_ps
+    if s.rules[0].store_forward:
+        row.tail = row.arrived
+    if s.rules[0].ack_bytes > 0:
+        _acknowledge(s, link, packet, row.message, now)
+    if not last:
+        row.next = -1
+        push(s.wheel, row.arrived, link, packet)
+    elif s.rules[0].slots > 0:
+        _give_back(s, link, channel, row.tail + line.wire_ps, now)
+    return bool(last)
+
+
+GRANTED, HELD, DROPPED = 0, 1, 2
+
+
+@leaf
+def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
+    """A packet asks for a link: it may be GRANTED, HELD until there is credit, or DROPPED because the queue is full."""
+    row, line = s.packets[packet], s.links[link]
+    queue_ps = backlog_ps(s, link, now)
+    if queue_ps > line.peak_ps:
+        line.peak_ps = queue_ps
+    at_switch = row.link >= 0
+    if at_switch and line.buffer_ps >= 0 and queue_ps > line.buffer_ps:
+        line.drops += 1
+        line.dropped_bytes += row.bytes
+        return DROPPED
+    if at_switch and line.mark_low_ps >= 0 and queue_ps > line.mark_low_ps:
+        _mark(s.rules, s.links, s.packets, link, packet, queue_ps)
+    if s.rules[0].slots > 0:
+        queue = link * s.rules[0].channels + channel
+        ready = UNKNOWN
+        if s.queues[queue].held_first < 0:
+            ready = _ready(s, now, link, queue)
+        if ready == UNKNOWN or ready > max(now, line.free):
+            _hold(s, queue, link, packet, row.bytes * line.fs_per_byte // 1000)
+            if ready != UNKNOWN:
+                s.queues[queue].waking = 1
+                push(s.wheel, ready, link, len(s.packets) + 1 + channel)
+            return HELD
+    return GRANTED
+
+
+@leaf
+def _ready(s: State, now: int, link: int, queue: int) -> int:
+    """When the channel may send its next packet; when buffers alone delay it, that pause is noted."""
+    ready = _slot_time(s, queue, now)
+    if ready == UNKNOWN or ready > max(now, s.links[link].free):
+        _close_gate(s, link, queue)
+        ready = _slot_time(s, queue, now)
+    return int(ready)
+
+
+@leaf
+def next_held(s: State, now: int, link: int, channel: int) -> int:
+    """The held packet that may go now, taken off its queue; -1 when none may (a wake is then set if it can be)."""
+    queue = link * s.rules[0].channels + channel
+    packet = s.queues[queue].held_first
+    if packet < 0:
+        return -1
+    ready = _ready(s, now, link, queue)
+    if ready == UNKNOWN:
+        return -1
+    if ready > max(now, s.links[link].free):
+        s.queues[queue].waking = 1
+        push(s.wheel, ready, link, len(s.packets) + 1 + channel)
+        return -1
+    s.queues[queue].held_first = s.packets[packet].next
+    s.links[link].waiting_ps -= s.packets[packet].bytes * s.links[link].fs_per_byte // 1000
+    return int(packet)

@@ -1,0 +1,309 @@
+"""The event loop: one iteration in one call.
+
+An event names a packet that asks for a link, at once or after an adapter or a returned credit has chosen it. The loop
+offers it, grants it and books what follows. Its helpers are kept one call deep, because each compiled function is
+optimised again inside every function that calls it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcsim.network.packet.engine.adapter_kernel import call_adapter, cut_rate, drop_from_list, evict, resend, serve, start_message
+from dcsim.network.packet.engine.compile_kernel import entry, fetch, leaf, part
+from dcsim.network.packet.engine.link_kernel import DROPPED, GRANTED, grant, next_held, offer
+from dcsim.network.packet.engine.progress_kernel import arrive, begin_root, spread
+from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link
+from dcsim.network.packet.engine.state import (
+    ADAPTIVE,
+    FAULT_PLACE,
+    LOST,
+    MARKED,
+    NACK_PLACE,
+    NOTICE_PLACE,
+    RELEASE_PLACE,
+    START_PLACE,
+    TIMED,
+    TIMEOUT_PLACE,
+    UNDECIDED,
+    State,
+)
+from dcsim.network.packet.engine.wheel_kernel import CURSOR, PENDING, peek, pop, push
+
+FINISHED, STUCK, CUT_OFF, CHANNELS_SHORT = range(4)
+AHEAD = 8  # events between asking for memory and reading it
+LINE = 64  # bytes of a cache line
+NOWHERE, UNREACHABLE, NO_CHANNEL = -1, -2, -3  # in place of a link
+
+
+@leaf
+def _notify(s: State, packet: int, when: int) -> bool:
+    """What the receiver tells the sender: a mark sends a notice back, a gap what was lost. True if it keeps the packet.
+
+    Both travel back in their own priority, in the time the packet's cables and switches took.
+    """
+    row = s.packets[packet]
+    message = row.message
+    task = s.tasks[message]
+    back = when + row.wire + row.switch
+    if row.flags & MARKED and s.rules[0].rate_control:
+        state = s.pairs[task.pair]
+        if when - state.last_notice >= s.rules[0].notice_gap:
+            state.last_notice = when
+            push(s.wheel, back, len(s.links) + NOTICE_PLACE, task.pair)
+    lost = task.lost_first
+    while lost >= 0:
+        after = s.packets[lost].next
+        if lost < packet:
+            push(s.wheel, back, len(s.links) + NACK_PLACE, lost)
+            drop_from_list(s.tasks, s.packets, message, lost)
+        lost = after
+    if s.rules[0].go_back and packet != task.first_packet + task.arrived:
+        row.flags |= LOST
+        push(s.wheel, back, len(s.links) + NACK_PLACE, packet)
+        return False
+    return True
+
+
+@leaf
+def _lose(s: State, now: int, packet: int) -> None:
+    """A packet is dropped: its sender learns of it by a later arrival, or when its timer runs out."""
+    row = s.packets[packet]
+    message = row.message
+    row.next = s.tasks[message].lost_first
+    s.tasks[message].lost_first = packet
+    if not row.flags & TIMED:
+        push(s.wheel, now + s.rules[0].timeout, len(s.links) + TIMEOUT_PLACE, packet)
+    row.flags = LOST | TIMED
+
+
+@leaf
+def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
+    """INPUT_FIFO: file the packet in the input buffer; True when it is the head and may ask for its output."""
+    if s.links[link].input_first == packet:
+        return True
+    s.input_next[packet] = -1
+    if s.links[link].input_first >= 0:
+        s.input_next[s.links[link].input_last] = packet
+        s.links[link].input_last = packet
+        return False
+    s.links[link].input_first = packet
+    s.links[link].input_last = packet
+    if s.links[link].input_until > now:
+        push(s.wheel, s.links[link].input_until, link, packet)
+        return False
+    return True
+
+
+@leaf
+def _onward(s: State, now: int, link: int, packet: int) -> tuple[int, int]:
+    """A packet's head is at the switch behind `link`: (the link it asks for, or why none; the virtual channel)."""
+    row = s.packets[packet]
+    if s.rules[0].input_fifo and not _at_input_head(s, now, link, packet):
+        return NOWHERE, 0
+    vertex, epoch = s.links[link].target, s.tally[0].epoch
+    if s.rules[0].routing >= ADAPTIVE and row.detour == UNDECIDED and s.links[link].source_ps >= 0:
+        row.detour = choose_detour(s, epoch, vertex, row.target, packet, now)
+    onward = row.next  # if it was chosen ahead
+    if onward < 0:
+        onward = next_link(s, epoch, vertex, packet, now)
+    if onward < 0:
+        s.tally[0].culprit = row.message
+        return UNREACHABLE, 0
+    channel = int(row.channel)
+    if s.rules[0].slots > 0 and s.links[onward].order <= s.links[link].order:
+        channel += 1
+        if channel >= s.rules[0].channels:
+            return NO_CHANNEL, 0
+    return int(onward), channel
+
+
+@leaf
+def _free_adapter(s: State, now: int, port: int) -> int:
+    """The packet an adapter sends next; -1 while its link is busy or holds a packet back."""
+    if s.links[port].calling or s.queues[port * s.rules[0].channels].held_first >= 0:
+        return -1
+    if s.links[port].free > now:
+        call_adapter(s, now, port)
+        return -1
+    return int(serve(s, now, port))
+
+
+@leaf
+def _release_root(s: State, now: int) -> int:
+    """Start tasks whose release time has come up to the first whose progress is to be spread, which is returned.
+
+    -1 when there is none left; the next such event is then set.
+    """
+    while s.tally[0].root < len(s.roots):
+        task = np.int64(s.roots[s.tally[0].root])
+        if s.spans[task].release > now:
+            push(s.wheel, s.spans[task].release, len(s.links) + RELEASE_PLACE, 0)
+            return -1
+        s.tally[0].root += 1
+        if begin_root(s, now, task):
+            return int(task)
+    return -1
+
+
+@leaf
+def _apply_fault(s: State, now: int, fault: int) -> None:
+    """Change a link's speed, or take it down or up; routes follow. What it has queued it still carries."""
+    link = s.faults[fault].link
+    s.links[link].up = s.faults[fault].fs_per_byte > 0
+    s.tally[0].epoch = s.faults[fault].epoch
+    if s.links[link].up:
+        s.links[link].fs_per_byte = s.faults[fault].fs_per_byte
+    else:
+        evict(s, now, link)
+
+
+@part
+def _rare_event(s: State, now: int, place: int, item: int) -> None:
+    """An event that belongs to no link and no adapter."""
+    if place == NOTICE_PLACE:
+        cut_rate(s.rules, s.pairs, item, now)
+    elif place == FAULT_PLACE:
+        _apply_fault(s, now, item)
+    else:
+        if place == TIMEOUT_PLACE:
+            s.packets[item].flags &= ~TIMED
+        resend(s, now, item)
+
+
+@leaf
+def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int]:
+    """(link, channel, packet) of the packet that asks for a link on this event, the link negative when none does."""
+    link_count, packet_count = len(s.links), len(s.packets)
+    if item < packet_count and place < link_count:
+        link, channel = _onward(s, now, place, item)
+        return link, channel, item
+    port = place
+    if place == link_count + START_PLACE:
+        port = start_message(s, s.tally[0].epoch, now, item)
+        if port < 0:
+            return port, 0, -1
+    elif place >= link_count:
+        _rare_event(s, now, place - link_count, item)
+        return NOWHERE, 0, -1
+    else:
+        s.links[port].calling = False
+    packet = _free_adapter(s, now, port)
+    return (port if packet >= 0 else NOWHERE), 0, packet
+
+
+@leaf
+def _fetch_coming(s: State) -> None:
+    """Bring what coming events will touch into the processor's cache, in three steps that need each other's memory.
+
+    A hop touches a dozen cache lines all over memory; waiting for each in turn would take most of the time. The first
+    event of a bucket looks at all those that later ones cannot.
+    """
+    fresh = s.wheel.at[CURSOR] == 1
+    for ahead in range(0 if fresh else 3 * AHEAD, 3 * AHEAD + 1):
+        place, item = peek(s.wheel, ahead)
+        if 0 <= place < len(s.links):
+            fetch(s.links, place, 0)
+            if item < len(s.packets):
+                fetch(s.packets, item, 0)
+            else:
+                fetch(s.links, place, 2 * LINE)
+    for ahead in range(0 if fresh else 2 * AHEAD, 2 * AHEAD + 1):
+        place, item = peek(s.wheel, ahead)
+        if 0 <= place < len(s.links):
+            _fetch_second(s, place, item)
+    for ahead in range(0 if fresh else AHEAD, AHEAD + 1):
+        place, item = peek(s.wheel, ahead)
+        if 0 <= place < len(s.links):
+            _fetch_third(s, place, item)
+
+
+@leaf
+def _fetch_second(s: State, place: int, item: int) -> None:
+    """Of a packet the routing table and the credits; of an adapter the message in turn."""
+    if item < len(s.packets):
+        fetch(s.set_of[s.tally[0].epoch, s.links[place].target], s.column[s.packets[item].target], 0)
+        if s.rules[0].slots > 0:
+            fetch(s.queues, place * s.rules[0].channels + s.packets[item].channel, 0)
+    elif s.links[place].flow_first >= 0:
+        fetch(s.tasks, s.links[place].flow_first, 0)
+        fetch(s.tasks, s.links[place].flow_first, LINE)
+
+
+@leaf
+def _fetch_third(s: State, place: int, item: int) -> None:
+    """Of a packet the buffer it leaves and the link it takes; of an adapter the packet in turn."""
+    if item < len(s.packets):
+        if s.rules[0].slots > 0:
+            queue = place * s.rules[0].channels + s.packets[item].channel
+            fetch(s.ring[queue], s.queues[queue].released & (s.ring.shape[1] - 1), 0)
+        if s.rules[0].routing < ADAPTIVE and len(s.faults) == 0:
+            _route_ahead(s, place, item)
+    elif s.links[place].flow_first >= 0:
+        message = s.links[place].flow_first
+        packet = s.tasks[message].first_packet + s.tasks[message].sent
+        if packet < len(s.packets):
+            fetch(s.packets, packet, 0)
+            fetch(s.ready, packet, 0)
+            fetch(s.links, place, LINE)
+
+
+@leaf
+def _route_ahead(s: State, link: int, packet: int) -> None:
+    """Choose a coming packet's next link, as neither queues nor faults have a say, and fetch what it will touch there."""
+    row = s.packets[packet]
+    onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)
+    row.next = onward
+    if onward >= 0:
+        fetch(s.links, onward, 0)
+        fetch(s.links, onward, LINE)
+        if onward == s.home[row.target]:
+            fetch(s.tasks, row.message, 0)
+        if s.rules[0].slots > 0:
+            fetch(s.queues, onward * s.rules[0].channels + row.channel, 0)
+
+
+@entry
+def run_iteration(s: State) -> int:
+    """Simulate until every task is complete; returns FINISHED, or why it could not."""
+    while s.tally[0].open > 0:
+        if s.wheel.at[PENDING] == 0:
+            return STUCK
+        now, place, item = pop(s.wheel)
+        _fetch_coming(s)
+        if place == len(s.links) + RELEASE_PLACE:
+            task = _release_root(s, now)
+            while task >= 0:
+                spread(s, now, task, 0)
+                task = _release_root(s, now)
+            continue
+        channel = item - len(s.packets) - 1
+        waking = place < len(s.links) and channel >= 0
+        if waking:
+            link = place
+            s.queues[link * s.rules[0].channels + channel].waking = 0
+            packet = next_held(s, now, link, channel)
+        else:
+            link, channel, packet = _candidate(s, now, place, item)
+            if link < NOWHERE:
+                return CUT_OFF if link == UNREACHABLE else CHANNELS_SHORT
+            if link == NOWHERE:
+                continue
+            outcome = offer(s, now, link, channel, packet)
+            if outcome == DROPPED:
+                _lose(s, now, packet)
+            if outcome != GRANTED:
+                continue
+        while packet >= 0:
+            s.tally[0].hops += 1
+            if grant(s, now, link, channel, packet):
+                when = s.packets[packet].tail
+                if _notify(s, packet, when):
+                    message = np.int64(s.packets[packet].message)
+                    was = arrive(s, message, packet, when)
+                    if was >= 0:
+                        spread(s, now, message, was)
+            if s.links[link].source_ps >= 0:
+                call_adapter(s, now, link)
+            packet = next_held(s, now, link, channel) if waking else -1
+    return FINISHED

@@ -1,0 +1,293 @@
+"""Turn a fabric, figures and tasks into the engine's arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dcsim.errors import FabricError
+from dcsim.fabric.graph import Fabric
+from dcsim.network.packet.engine import routing, state
+from dcsim.network.packet.engine.rules import CABLE_S_PER_M, Fault, Figures
+from dcsim.network.packet.engine.state import State
+from dcsim.network.packet.engine.wheel_kernel import Wheel, make_wheel
+from dcsim.network.tasks import MESSAGE, Tasks
+
+ROUTING = {
+    "minimal": state.MINIMAL,
+    "ecmp": state.MINIMAL,
+    "spray": state.SPRAY,
+    "adaptive": state.ADAPTIVE,
+    "valiant": state.VALIANT,
+    "ugal": state.UGAL,
+}
+FLOW_CONTROL = ("none", "credits", "pause", "drop")
+PS = 1e12
+EVENTS_A_BUCKET, LEAST_WIDTH_PS = 1024, 256.0
+
+
+def ps(seconds: float) -> int:
+    """Seconds as whole picoseconds."""
+    return round(seconds * PS)
+
+
+def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(femtoseconds a byte, cable ps, cross traffic) of each link. Raises FabricError for a class without figures."""
+    missing = [name for name in fabric.link_classes if name not in figures.links]
+    if missing:
+        raise FabricError(f"no figures for links of class {', '.join(missing)}")
+    classes = [figures.links[name] for name in fabric.link_classes]
+    speed = np.array([max(1, round(1e15 / c.bandwidth_bytes_per_s)) for c in classes], np.int64)[fabric.link_class]
+    length_ps = np.rint(fabric.link_length_m * CABLE_S_PER_M * PS).astype(np.int64)
+    fixed = np.array([-1 if c.cable_s is None else ps(c.cable_s) for c in classes], np.int64)[fabric.link_class]
+    load = np.array([c.load_fraction for c in classes], np.float64)[fabric.link_class]
+    return speed, np.where(fixed < 0, length_ps, fixed), load
+
+
+def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
+    """All links idle, as LINK records; `cross_load` [link] adds to the cross traffic of their classes."""
+    speed, wire, load = per_link(fabric, figures)
+    load = load if cross_load is None else load + cross_load
+    if np.any(load >= 1.0):
+        raise FabricError("cross traffic must offer less than a link carries (load_fraction below 1)")
+    adapter = _latency_ps(fabric, figures, "adapter_s")
+    ends_at_chip = (fabric.link_target < fabric.chip_count) & (not routing.is_direct(fabric))
+    links = state.aligned(fabric.link_count, state.LINK)
+    links["target"], links["reverse"] = fabric.link_target, fabric.reverse
+    links["order"], links["wire_ps"] = routing.link_order(fabric), wire
+    links["node_ps"] = np.where(ends_at_chip, adapter, _latency_ps(fabric, figures, "switch_s"))
+    links["source_ps"] = np.where(fabric.link_source < fabric.chip_count, adapter, -1)
+    links["fs_per_byte"], links["up"], links["background"] = speed, True, load
+    for name, size_bytes in (
+        ("buffer_ps", figures.buffer_bytes if figures.flow_control == "drop" else None),
+        ("mark_low_ps", figures.mark_low_bytes),
+        ("mark_high_ps", figures.mark_high_bytes),
+    ):
+        links[name] = -1 if size_bytes is None else np.rint(size_bytes * speed / 1000)
+    for name in ("flow_first", "flow_last", "input_first", "input_last"):
+        links[name] = -1
+    links["cross_turn"] = 1
+    return links
+
+
+def _latency_ps(fabric: Fabric, figures: Figures, name: str) -> Any:
+    """[link] `adapter_s` or `switch_s` of its class, or the network's."""
+    own = [getattr(figures.links[link_class], name) for link_class in fabric.link_classes]
+    return np.array([ps(getattr(figures, name) if x is None else x) for x in own], np.int64)[fabric.link_class]
+
+
+def make_queues(count: int) -> Any:
+    """Empty virtual channels."""
+    queues = state.aligned(count, state.QUEUE)
+    queues["held_first"], queues["held_last"] = -1, -1
+    queues["gate"] = -(1 << 60)
+    return queues
+
+
+def make_ring(count: int, slots: int) -> Any:
+    """When the latest buffer slots of each channel come back; as many as fit a power of two from `slots` up."""
+    return np.zeros((count, 1 << max(0, slots - 1).bit_length()), np.int64)
+
+
+def make_vertices(fabric: Fabric) -> Any:
+    """The vertices as VERTEX records, one more to end the list of links."""
+    vertices = np.zeros(fabric.vertex_count + 1, state.VERTEX)
+    vertices["first_link"] = fabric.first_link
+    vertices["group"][:-1] = routing.vertex_groups(fabric)
+    return vertices
+
+
+def home_links(fabric: Fabric) -> Any:
+    """The link into each chip that has one only and forwards nothing; -1 for the others."""
+    first = fabric.first_link[: fabric.chip_count]
+    alone = (np.diff(fabric.first_link)[: fabric.chip_count] == 1) & (not routing.is_direct(fabric))
+    home = np.full(fabric.chip_count, -1, np.int32)
+    home[alone] = fabric.reverse[first[alone]]
+    return home
+
+
+def slots_and_resume(figures: Figures, channels: int, links: Any) -> tuple[int, int]:
+    """(packets a channel's buffer holds, releases that end a pause); (0, 1) without lossless flow control.
+
+    A pause takes effect one cable later and what is then on the cable still arrives, so its buffer counts as
+    larger by the bytes of two cable flights.
+    """
+    packet = figures.mtu_bytes + figures.header_bytes
+    if figures.flow_control == "credits":
+        return max(1, figures.buffer_bytes // (packet * channels)), 1
+    if figures.flow_control == "pause":
+        flight = float(np.max(2000 * links["wire_ps"] / links["fs_per_byte"], initial=0.0))
+        slots = max(1, int((figures.buffer_bytes / channels + flight) // packet))
+        return slots, max(1, min(slots, figures.pause_gap_bytes // packet))
+    return 0, 1
+
+
+def make_rules(figures: Figures, channels: int, slots: int, resume: int, first_group: int) -> Any:
+    """The network-wide figures as one RULES record."""
+    rules = np.zeros(1, state.RULES)
+    starts = figures.adapter_messages_per_s
+    values: dict[str, Any] = {
+        "mtu": figures.mtu_bytes,
+        "header": figures.header_bytes,
+        "store_forward": not figures.cut_through,
+        "go_back": figures.go_back,
+        "ack_bytes": figures.ack_bytes,
+        "ack_packets": figures.ack_packets,
+        "input_fifo": figures.input_fifo,
+        "rate_control": figures.rate_control is not None,
+        "routing": ROUTING[figures.routing],
+        "bias": figures.ugal_bias_packets,
+        "message_gap": round(PS / starts) if starts else 0,
+        "timeout": ps(figures.retransmit_timeout_s),
+        "channels": channels,
+        "slots": slots,
+        "resume": resume,
+        "first_group": first_group,
+        "cross_bytes": figures.cross_packet_bytes,
+        "burst_ps": ps(figures.cross_burst_s),
+        "mark_fraction": figures.mark_fraction,
+    }
+    control = figures.rate_control
+    if control is not None:
+        values |= {
+            "rate_gain": control.gain,
+            "notice_gap": ps(control.notice_gap_s),
+            "rate_timer": ps(control.timer_s),
+            "rate_bytes": int(control.byte_counter_bytes),
+            "rate_step": control.additive_fraction,
+            "rate_leap": control.hyper_fraction,
+            "rate_least": control.least_fraction,
+            "rate_fast": control.fast_steps,
+        }
+    for name, value in values.items():
+        rules[name] = value
+    return rules
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The tasks as TASK and SPAN records, their lists, and how many packets and queue pairs they need."""
+
+    tasks: Any
+    spans: Any
+    before: Any
+    after: Any
+    roots: Any
+    packets: int
+    pairs: int
+
+
+def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> Work:
+    """Tasks with their successors and packet numbers; messages of one source and target share a queue pair."""
+    count, cycle_ps = len(tasks), PS / tasks.clock_hz
+    is_message = tasks.kind == MESSAGE
+    table = state.aligned(count + 1, state.TASK)
+    body = table[:-1]
+    body["kind"], body["whole"] = tasks.kind, ~is_message & (tasks.lead_rows == tasks.rows)
+    body["source"], body["target"], body["size"] = tasks.chip, tasks.target, tasks.size_bytes
+    spans = np.zeros(count, state.SPAN)
+    spans["first"] = np.rint(tasks.first_cycles * cycle_ps)
+    spans["last"] = np.rint(tasks.last_cycles * cycle_ps)
+    body["rows"], body["lead"] = tasks.rows, tasks.lead_rows
+    spans["release"] = 0 if release_s is None else np.rint(np.asarray(release_s) * PS)
+    packets = np.where(is_message, np.maximum(1, -(-tasks.size_bytes // mtu_bytes)), 0)
+    table["first_packet"][1:] = np.cumsum(packets)
+    body["packets"] = packets
+    table["before_start"] = tasks.before_start
+    order = np.argsort(tasks.before, kind="stable")
+    owner = np.repeat(np.arange(count, dtype=np.int32), np.diff(tasks.before_start))
+    table["after_start"] = np.searchsorted(tasks.before[order], np.arange(count + 1))
+    body["followers"] = np.diff(table["after_start"])
+    _, pair = np.unique(tasks.chip.astype(np.int64) * (1 << 31) + tasks.target, return_inverse=True)
+    body["pair"] = pair
+    roots = np.flatnonzero(np.diff(tasks.before_start) == 0)
+    roots = roots[np.argsort(spans["release"][roots], kind="stable")].astype(np.int32)
+    return Work(table, spans, tasks.before, owner[order], roots, int(packets.sum()), int(pair.max(initial=-1)) + 1)
+
+
+def make_pairs(count: int) -> Any:
+    """Queue pairs at line rate."""
+    pairs = np.zeros(count, state.PAIR)
+    for name in ("now_rate", "target_rate", "alpha"):
+        pairs[name] = 1.0
+    for name in ("last_notice", "cut_at"):
+        pairs[name] = -(1 << 60)
+    return pairs
+
+
+def make_faults(fabric: Fabric, faults: tuple[Fault, ...], speed: Any) -> tuple[Any, list[frozenset[int]]]:
+    """(FAULT records in time order, the links down in each epoch); each change of what is down opens an epoch."""
+    events = sorted(
+        (ps(f.at_s), int(link), f.speed_fraction)
+        for f in faults
+        for link in ([f.link, fabric.reverse[f.link]] if f.cable else [f.link])
+    )
+    table = np.zeros(len(events), state.FAULT)
+    downs: list[frozenset[int]] = [frozenset()]
+    for i, (at_ps, link, fraction) in enumerate(events):
+        down = downs[-1] - {link} if fraction > 0 else downs[-1] | {link}
+        if down != downs[-1]:
+            downs.append(down)
+        table[i] = (at_ps, link, round(speed[link] / fraction) if fraction > 0 else 0, len(downs) - 1)
+    return table, downs
+
+
+def fit_wheel(work: Work, rules: Any, links: Any, faults: int) -> Wheel:
+    """A wheel with room for every event that can be pending, its buckets at most EVENTS_A_BUCKET events wide.
+
+    Wide buckets let the loop see far ahead; beyond a sixteenth of a packet's time their events need more sorting.
+    """
+    tasks, count, channels = len(work.tasks), len(links), int(rules["channels"][0])
+    lossy = 2 * work.packets if np.any(links["buffer_ps"] >= 0) else 0
+    capacity = work.packets + lossy + count * (1 + channels) + 2 * tasks + 2 * work.pairs + faults + 64
+    packet = int(rules["mtu"][0] + rules["header"][0])
+    serial_ps = packet * float(np.min(links["fs_per_byte"], initial=1 << 40)) / 1000
+    width = int(max(LEAST_WIDTH_PS, min(EVENTS_A_BUCKET * serial_ps / max(1, min(count, work.packets)), serial_ps / 16)))
+    items = work.packets + 1 + channels + max(tasks, faults, work.pairs)
+    return make_wheel(capacity, count + state.PLACES, items, width)
+
+
+def build_state(
+    fabric: Fabric, figures: Figures, tasks: Tasks, release_s: Any, faults: tuple[Fault, ...], cross_load: Any = None
+) -> State:
+    """An idle network at time 0. Raises FabricError for figures that are missing or unknown."""
+    if figures.routing not in ROUTING or figures.flow_control not in FLOW_CONTROL:
+        raise FabricError(f"unknown routing '{figures.routing}' or flow control '{figures.flow_control}'")
+    links = make_links(fabric, figures, cross_load)
+    fault_table, downs = make_faults(fabric, faults, links["fs_per_byte"])
+    routes = routing.build_routes(fabric, downs)
+    lossless = figures.flow_control in ("credits", "pause")
+    channels = routing.channels_needed(fabric, routes, ROUTING[figures.routing]) if lossless else 1
+    slots, resume = slots_and_resume(figures, channels, links)
+    rules = make_rules(figures, channels, slots, resume, routes.first_group)
+    work = make_work(tasks, release_s, figures.mtu_bytes)
+    return state.in_one_block(
+        State(
+            wheel=fit_wheel(work, rules, links, len(fault_table)),
+            rules=rules,
+            tally=np.zeros(1, state.TALLY),
+            links=links,
+            queues=make_queues(len(links) * channels),
+            ring=make_ring(len(links) * channels, slots),
+            vertices=make_vertices(fabric),
+            column=routes.column,
+            home=home_links(fabric),
+            set_of=routes.set_of,
+            distance=routes.distance,
+            sets=routes.sets,
+            groups=routes.groups,
+            packets=state.aligned(work.packets, state.PACKET),
+            ready=np.zeros(work.packets, np.int64),
+            input_next=np.zeros(work.packets if figures.input_fifo else 0, np.int32),
+            tasks=work.tasks,
+            spans=work.spans,
+            before=work.before,
+            after=work.after,
+            roots=work.roots,
+            stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
+            pairs=make_pairs(work.pairs),
+            faults=fault_table,
+        )
+    )

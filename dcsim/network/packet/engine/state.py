@@ -1,0 +1,263 @@
+"""The engine's state: a few arrays of records, handed around as one `State`.
+
+A link is one direction of a cable with the output queue that feeds it and the input buffer it fills. A message is a
+task of kind MESSAGE (or one flow of a traffic pattern); its packets are numbered from `first_packet` on. Times are
+picoseconds. An index of -1 means none, and lists are chains through a `next` field.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MARKED, LOST, TIMED = 1, 2, 4  # bits of a packet's flags; TIMED: a retransmission timer runs
+
+# What a message is doing at its adapter: nothing, waiting for an event (ADMITTED: the adapter has taken it), in turn.
+IDLE, STARTING, ADMITTED, QUEUED = range(4)
+
+# Pseudo links, after the last link: events that belong to no link.
+RELEASE_PLACE, FAULT_PLACE, START_PLACE, NOTICE_PLACE, NACK_PLACE, TIMEOUT_PLACE, PLACES = range(7)
+
+# Routing rules. From ADAPTIVE on a packet looks at queues, or visits another group first.
+MINIMAL, SPRAY, ADAPTIVE, VALIANT, UGAL = range(5)
+
+UNDECIDED, STRAIGHT = -1, -2  # a packet's `detour` when it is not a group
+
+# Records are laid out by cache lines of 64 bytes: what every hop touches comes first.
+LINK = np.dtype(
+    [
+        ("target", "i4"),  # vertex at its end
+        ("order", "i4"),  # the virtual channel rises when this does not
+        ("reverse", "i4"),  # the other direction of its cable
+        ("up", "b1"),
+        ("calling", "b1"),  # an adapter event is pending
+        ("unused", "i2"),
+        ("free", "i8"),  # when the last packet granted has left
+        ("fs_per_byte", "i8"),  # femtoseconds a byte takes
+        ("wire_ps", "i8"),  # cable
+        ("node_ps", "i8"),  # switch or adapter at its far end
+        ("source_ps", "i8"),  # adapter at its near end, -1 for a link that leaves a switch
+        ("waiting_ps", "i8"),  # work of packets held back for lack of credit
+        # what is counted, per iteration
+        ("busy", "i8"),  # ps spent sending packets
+        ("bytes", "i8"),  # bytes sent, headers included
+        ("packets", "i8"),
+        ("peak_ps", "i8"),  # longest queue met by a packet
+        ("buffer_ps", "i8"),  # longest queue before packets are dropped, -1 for no limit
+        ("mark_low_ps", "i8"),  # queue at which marking starts, -1 for never
+        ("mark_high_ps", "i8"),  # queue at which every packet is marked
+        ("background", "f8"),  # share of the link that cross traffic offers
+        # adapters: round robin of messages with a packet to send
+        ("flow_first", "i4"),
+        ("flow_last", "i4"),
+        ("next_start", "i8"),  # when the adapter may start another message
+        ("drops", "i8"),
+        ("dropped_bytes", "i8"),
+        ("marks", "i8"),
+        ("pauses", "i8"),  # times a channel ran out of credit or was paused
+        ("ack_bytes", "i8"),  # acknowledgements carried
+        ("input_first", "i4"),  # input FIFO of the switch at its end (input_fifo only)
+        ("input_last", "i4"),
+        ("input_until", "i8"),  # when the FIFO's last head has left
+        ("cross_next", "i8"),  # next arrival of cross traffic
+        ("cross_turn", "i8"),  # when cross traffic next turns off (positive) or on (negative)
+        ("cross_count", "i8"),  # draws made so far
+        ("room", "i8", 4),
+    ]
+)
+COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "marks", "pauses", "ack_bytes")
+
+# One virtual channel of one link: number link * channels + channel.
+QUEUE = np.dtype(
+    [
+        ("taken", "i8"),  # buffer slots ever taken
+        ("released", "i8"),  # buffer slots ever given back (or known to be)
+        ("passed", "i8"),  # of those, how many are known to lie in the past
+        ("latest", "i8"),  # the last release time
+        ("gate", "i8"),  # releases needed before a paused channel sends again
+        ("held_first", "i4"),  # packets held back, oldest first
+        ("held_last", "i4"),
+        ("waking", "i8"),  # 1: a wake event is pending
+        ("room", "i8"),
+    ]
+)
+
+VERTEX = np.dtype(
+    [
+        ("first_link", "i4"),  # of the links that leave it; one more vertex ends the list
+        ("group", "i4"),
+    ]
+)
+
+# One cache line. A packet has been queueing for as long as it has been neither on wires, in switches nor clocked out.
+PACKET = np.dtype(
+    [
+        ("message", "i4"),
+        ("target", "i4"),  # chip
+        ("link", "i4"),  # link it last crossed, -1 at its source
+        ("next", "i4"),  # next packet of the list it is in; on a link, the next link if that is known already
+        ("bytes", "i4"),  # on the wire, header included
+        ("detour", "i2"),  # group it must visit first, UNDECIDED or STRAIGHT
+        ("channel", "i1"),  # its virtual channel on that link
+        ("flags", "i1"),
+        ("arrived", "i8"),  # when its head reached the queue it is in
+        ("tail", "i8"),  # when its tail reached it; at the target chip, when it is delivered
+        ("wire", "i8"),  # time spent on cables so far
+        ("switch", "i8"),  # in switches and adapters
+        ("serial", "i8"),  # being clocked out
+    ]
+)
+
+# One task; one more ends the lists of predecessors, successors and packets. `fraction` is in units of 2**-20.
+# The first cache line is what the arrival of a packet touches, the second what sending one does.
+TASK = np.dtype(
+    [
+        ("first_out", "i8"),
+        ("last_out", "i8"),  # latest output so far
+        ("target", "i4"),
+        ("pair", "i4"),  # queue pair
+        ("first_packet", "i4"),
+        ("packets", "i4"),
+        ("followers", "i4"),  # tasks that depend on it
+        ("arrived", "i4"),  # packets arrived
+        ("last_packet", "i4"),  # the packet that arrived last
+        ("lost_first", "i4"),  # dropped packets the sender has not heard of
+        ("fraction", "i4"),  # of the output that is out, or whose time is known
+        ("port", "i4"),  # the link it leaves by
+        ("kind", "i1"),
+        ("whole", "b1"),  # needs its whole input before it starts
+        ("state", "i1"),  # IDLE, STARTING, ADMITTED or QUEUED
+        ("unused", "i1"),
+        ("source", "i4"),
+        ("start", "i8"),  # -1 before
+        ("size", "i8"),  # bytes
+        ("released", "i4"),  # packets handed to the adapter
+        ("sent", "i4"),  # packets sent at least once
+        ("flow_next", "i4"),  # next message of its adapter's round robin
+        ("resend_first", "i4"),  # packets to send again
+        ("resend_last", "i4"),
+        ("idle", "i4"),  # predecessors without any output yet
+        ("unfinished", "i4"),  # predecessors not complete
+        ("before_start", "i4"),
+        ("after_start", "i4"),
+        ("rows", "i4"),
+        ("lead", "i4"),
+        ("room", "i4"),
+    ]
+)
+
+# What a task waits and takes, ps.
+SPAN = np.dtype(
+    [
+        ("delay", "i8"),  # software and jitter of a message
+        ("release", "i8"),  # it starts not before this
+        ("first", "i8"),  # start to first output of a compute task
+        ("last", "i8"),
+    ]
+)
+
+# A queue pair's rate control; rates are shares of the line rate.
+PAIR = np.dtype(
+    [
+        ("now_rate", "f8"),
+        ("target_rate", "f8"),
+        ("alpha", "f8"),
+        ("cut_at", "i8"),
+        ("alpha_at", "i8"),
+        ("next_send", "i8"),
+        ("last_notice", "i8"),
+        ("bytes_sent", "i8"),
+        ("timer_steps", "i8"),
+        ("byte_steps", "i8"),
+    ]
+)
+
+# Figures of the whole network (one record).
+RULES = np.dtype(
+    [
+        ("mtu", "i8"),
+        ("header", "i8"),
+        ("store_forward", "b1"),
+        ("input_fifo", "b1"),
+        ("rate_control", "b1"),
+        ("go_back", "b1"),
+        ("ack_bytes", "i8"),
+        ("ack_packets", "i8"),
+        ("routing", "i8"),
+        ("bias", "i8"),
+        ("message_gap", "i8"),
+        ("timeout", "i8"),
+        ("seed", "i8"),
+        ("channels", "i8"),
+        ("slots", "i8"),  # buffer slots of a channel, 0 for endless
+        ("resume", "i8"),  # releases that end a pause
+        ("first_group", "i8"),  # routing column of group 0
+        ("cross_bytes", "i8"),
+        ("burst_ps", "i8"),
+        ("mark_fraction", "f8"),
+        ("rate_gain", "f8"),
+        ("notice_gap", "i8"),
+        ("rate_timer", "i8"),
+        ("rate_bytes", "i8"),
+        ("rate_step", "f8"),
+        ("rate_leap", "f8"),
+        ("rate_least", "f8"),
+        ("rate_fast", "i8"),
+    ]
+)
+
+# Counters of one iteration (one record); `root` is the next task to let go, `culprit` the message in an error.
+TALLY = np.dtype([("open", "i8"), ("hops", "i8"), ("resent", "i8"), ("root", "i8"), ("culprit", "i8"), ("epoch", "i8")])
+
+FAULT = np.dtype([("at_ps", "i8"), ("link", "i4"), ("fs_per_byte", "i8"), ("epoch", "i4")])
+
+
+class State(NamedTuple):
+    """Everything the kernels read and change."""
+
+    wheel: Any  # queue_kernel.Wheel
+    rules: Any  # RULES[1]
+    tally: Any  # TALLY[1]
+    links: Any  # LINK[link]
+    queues: Any  # QUEUE[link * channels]
+    ring: Any  # int64[link * channels, power of two] when buffer slots come back, sorted
+    vertices: Any  # VERTEX[vertex + 1]
+    column: Any  # int32[chip] its column of the routing tables
+    home: Any  # int32[chip] the one link into it, -1 for several
+    set_of: Any  # int32[epoch, vertex, column] where in `sets` the next links are; -1 the target's own switch, -2 cut off
+    distance: Any  # int32[epoch, vertex, column] links, and CROSSING for each crossing
+    sets: Any  # int32[] at a set's number: how many links it has, then the links
+    groups: Any  # int32[] the groups a detour may visit
+    packets: Any  # PACKET[packet]
+    ready: Any  # int64[packet] when the library handed it to the adapter
+    input_next: Any  # int32[packet] next packet of its input FIFO; empty without input_fifo
+    tasks: Any  # TASK[task + 1]
+    spans: Any  # SPAN[task]
+    before: Any  # int32[]
+    after: Any  # int32[]
+    roots: Any  # int32[] tasks without predecessors, by release then number
+    stack: Any  # int32[]
+    pairs: Any  # PAIR[pair]
+    faults: Any  # FAULT[fault]
+
+
+def aligned(count: int, record: Any) -> Any:
+    """`count` records of zeros that start on a cache line."""
+    block = np.zeros(count * record.itemsize + 64, np.uint8)
+    begin = -block.ctypes.data % 64
+    return block[begin : begin + count * record.itemsize].view(record)
+
+
+def in_one_block(s: State) -> State:
+    """The same state in one stretch of memory, which the system maps in large pages: fewer address look-ups."""
+    parts = [*s.wheel, *s[1:]]
+    places = np.cumsum([0, *(-(-part.nbytes // 64) * 64 for part in parts)])
+    block = aligned(int(places[-1]), np.dtype(np.uint8))
+    moved = []
+    for part, begin in zip(parts, places[:-1], strict=True):
+        copy = block[begin : begin + part.nbytes].view(part.dtype).reshape(part.shape)
+        if part.view(np.uint8).any():  # pages of zeros are not asked for until they are used
+            copy[...] = part
+        moved.append(copy)
+    return State(type(s.wheel)(*moved[: len(s.wheel)]), *moved[len(s.wheel) :])

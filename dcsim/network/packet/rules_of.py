@@ -1,0 +1,138 @@
+"""From a packet network's spec to what the engine wants: link figures, software costs, jitter, faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from dcsim.errors import FabricError
+from dcsim.fabric.graph import Fabric
+from dcsim.network.packet.engine.rules import Dcqcn, Fault, Figures, LinkFigures, Software
+from dcsim.network.packet.switches import on_island
+from dcsim.network.tasks import MESSAGE, NO_CALL, SEND, Tasks
+from dcsim.spec.host import IslandSpec
+from dcsim.spec.network import LinkFault, PacketNetwork
+from dcsim.spec.software import JitterSpec, PatternCost, PlaceCosts, SoftwareSpec, read_jitter, read_software
+
+PAUSE_GAP_PACKETS = 4  # a pause ends when so many packets have left: a few, as switches are set up (assumed)
+RETRANSMIT_S = 1e-3  # usual floor of a data centre's retransmission timer (assumed)
+JITTER_POINTS = 4096  # table from which delays are drawn
+
+# Call kinds beyond tasks.SEND: first and later message of each pattern; then the same list again for islands.
+PATTERNS = ("direct", "ring", "tree")
+CALLS = SEND + 1 + 2 * len(PATTERNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The three layers of one network, each of which can be switched off alone."""
+
+    figures: Figures
+    software: SoftwareSpec
+    jitter_s: tuple[float, ...]
+
+
+def layers_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> Layers:
+    """Wire and switches, library software, host jitter; `island` is what nodes have of their own."""
+    jitter = () if network.jitter == "off" else jitter_table(read_jitter(network.jitter))
+    return Layers(figures_of(network, fabric, island), read_software(network.software), jitter)
+
+
+def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> Figures:
+    """The engine's figures for `fabric`. Raises FabricError where it has islands of which nothing is known."""
+    ecn = network.ecn
+    return Figures(
+        {name: _link_figures(network, island, name) for name in fabric.link_classes},
+        mtu_bytes=round(network.mtu_bytes),
+        header_bytes=round(network.header_bytes),
+        adapter_s=network.adapter_s,
+        adapter_messages_per_s=network.adapter_messages_per_s,
+        switch_s=network.switch_s,
+        cut_through=network.cut_through,
+        routing=network.routing,
+        flow_control=network.flow_control,
+        buffer_bytes=round(network.buffer_bytes),
+        pause_gap_bytes=PAUSE_GAP_PACKETS * round(network.mtu_bytes + network.header_bytes),
+        mark_low_bytes=ecn.low_bytes if ecn else None,
+        mark_high_bytes=ecn.high_bytes if ecn else 0.0,
+        mark_fraction=ecn.fraction if ecn else 0.01,
+        rate_control=Dcqcn() if ecn else None,
+        retransmit_timeout_s=RETRANSMIT_S,
+        go_back=network.flow_control == "drop" and network.recovery == "go_back",
+        ack_bytes=round(network.ack_bytes),
+        ack_packets=network.ack_packets if network.ack_bytes else 1,
+        cross_packet_bytes=round(network.mtu_bytes),
+        cross_burst_s=network.cross_burst_s,
+    )
+
+
+def _link_figures(network: PacketNetwork, island: IslandSpec | None, link_class: str) -> LinkFigures:
+    """Links of one class: the chips' own, the network's, or those of the nodes' islands."""
+    if network.layout == "own":
+        return LinkFigures(network.chip_port_bytes_per_s)
+    if link_class != "island" or network.layout == "island":
+        return LinkFigures(network.bandwidth_bytes_per_s)
+    if island is None:
+        raise FabricError(f"nodes have islands, on which network '{network.name}' is silent: give node.island")
+    return LinkFigures(island.bandwidth_bytes_per_s, adapter_s=island.adapter_s, switch_s=island.switch_s)
+
+
+def call_of(pattern: str) -> int:
+    """The call kind of a first message of `pattern`; later ones have the next."""
+    return SEND + 1 + 2 * PATTERNS.index(pattern)
+
+
+def software_of(layers: Layers) -> Software:
+    """Delays by call kind, for network and islands, with the jitter of each message."""
+    costs = [*_call_costs(layers.software.network), *_call_costs(layers.software.island)]
+    return Software(cast(Any, tuple(costs)), layers.jitter_s)  # the engine looks calls up in a table of any length
+
+
+def _call_costs(place: PlaceCosts) -> list[float]:
+    """[call kind] delay; a pattern the library does not have costs what its usual one does."""
+    usual = place.patterns[0]
+    known: dict[str, PatternCost] = {cost.pattern: cost for cost in place.patterns}
+    chosen = [known.get(pattern, usual) for pattern in PATTERNS]
+    by_pattern = [delay for cost in chosen for delay in (cost.first_s, cost.step_s)]
+    return [0.0, usual.first_s, usual.step_s, place.send_s, *by_pattern]
+
+
+def place_calls(tasks: Tasks, fabric: Fabric) -> Tasks:
+    """`tasks` with the calls inside islands told apart from those across the network."""
+    from dataclasses import replace
+
+    call = tasks.call.copy()
+    calls = np.flatnonzero((tasks.kind == MESSAGE) & (call != NO_CALL))
+    inside = calls[on_island(fabric, tasks.chip[calls], tasks.target[calls])]
+    call[inside] += CALLS
+    return replace(tasks, call=call)
+
+
+def jitter_table(jitter: JitterSpec) -> tuple[float, ...]:
+    """JITTER_POINTS equally likely delays, s: the quantile function at the middle of each share."""
+    shares = (np.arange(JITTER_POINTS) + 0.5) / JITTER_POINTS
+    return tuple(np.interp(shares, jitter.shares, jitter.delays_s).tolist())
+
+
+def faults_of(network: PacketNetwork, fabric: Fabric) -> tuple[Fault, ...]:
+    """Faults by link. Raises FabricError for an adapter or a port that is not there."""
+    return tuple(Fault(fault.at_s, _faulty_link(fault, fabric), fault.speed_fraction) for fault in network.faults)
+
+
+def _faulty_link(fault: LinkFault, fabric: Fabric) -> int:
+    if (fault.chip is None) == (fault.switch is None):
+        raise FabricError("network.faults: each needs a chip (and adapter) or a switch (and port)")
+    if fault.chip is not None:
+        kind, index, count, part, number = "chip", fault.chip, fabric.chip_count, "adapter", fault.adapter
+    else:
+        kind, index, part, number = "switch", fault.switch or 0, "port", fault.port
+        count = fabric.vertex_count - fabric.chip_count
+    if index >= count:
+        raise FabricError(f"network.faults: no {kind} {index}: there are {count}")
+    vertex = index + (fabric.chip_count if kind == "switch" else 0)
+    first, end = fabric.first_link[vertex], fabric.first_link[vertex + 1]
+    if first + number >= end:
+        raise FabricError(f"network.faults: {kind} {index} has no {part} {number}: there are {end - first}")
+    return int(first + number)

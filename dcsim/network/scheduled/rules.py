@@ -1,0 +1,69 @@
+"""The scheduled network's figures in whole cycles of the chip clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from dcsim.spec.network import ScheduledNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What compiler, proof and replay agree on. All times are cycles.
+
+    A vector that is ready at cycle r leaves on its first link at r + send_cycles or later; the far end of a
+    link has it link_cycles later, and reads it slack_cycles after that, always; forwarding takes
+    forward_cycles more, the way into memory receive_cycles. So a path of h links takes
+    `end + h (link + slack) + (h - 1) forward` with end = send + receive: the slack is paid once per link.
+    """
+
+    clock_hz: float
+    vector_bytes: int
+    slot_cycles: int  # link time of one vector
+    link_cycles: int
+    slack_cycles: int
+    send_cycles: int
+    receive_cycles: int
+    forward_cycles: int
+    buffer_vectors: int  # vectors that may wait in a chip for each of its outgoing links
+    detours_max: int  # non-minimal paths tried for one message
+
+    @property
+    def hop_cycles(self) -> int:
+        """One link, as the schedule counts it: its latency and the receiver's slack."""
+        return self.link_cycles + self.slack_cycles
+
+    def path_cycles(self, hops: int) -> int:
+        """Ready at the source to usable at the target over `hops` idle links; 0 hops take no time."""
+        if hops == 0:
+            return 0
+        ends = self.send_cycles + self.receive_cycles
+        return ends + hops * self.hop_cycles + (hops - 1) * self.forward_cycles
+
+    def vectors(self, size_bytes: int) -> int:
+        """Vectors of a message; a message without payload is one vector, a bare signal."""
+        return max(1, -(-size_bytes // self.vector_bytes))
+
+
+def figures_of(network: ScheduledNetwork, clock_hz: float) -> Figures:
+    """Figures of a network whose chips run at `clock_hz`.
+
+    slot = ceil(vector_wire_bytes / bandwidth * clock), exact. The published end-to-end figures fix only the
+    sum of the two ends, so it is halved between them; the halves move no arrival.
+    """
+    slot = Fraction(network.vector_wire_bytes) * Fraction(clock_hz) / Fraction(network.bandwidth_bytes_per_s)
+    send_cycles = network.end_cycles // 2
+    return Figures(
+        clock_hz=clock_hz,
+        vector_bytes=round(network.vector_bytes),
+        slot_cycles=max(1, ceil(slot)),
+        link_cycles=network.link_cycles,
+        slack_cycles=network.clock.slack_cycles,
+        send_cycles=send_cycles,
+        receive_cycles=network.end_cycles - send_cycles,
+        forward_cycles=network.forward_cycles,
+        buffer_vectors=network.buffer_vectors,
+        detours_max=network.detours_max,
+    )

@@ -1,0 +1,196 @@
+"""Values that compare machines: at one speed per user, under other mappings and networks, with figures moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from dcsim.economics.bill import count_parts
+from dcsim.economics.cost import usd_per_mtoken
+from dcsim.llm.program import Shape
+from dcsim.spec.load import Resolved, load
+from dcsim.study.explain import moved
+from dcsim.study.frontier import Load, best_load, fleet, loads
+from dcsim.study.machine import Machine, build
+from dcsim.study.plan import money
+from validation.measures import Answer, answer_of, timed_iteration
+
+
+def duty_gain(topology: str, *, context: int) -> Answer:
+    """Uses of each weight with all stages busy, over its uses for one user: what concurrency makes of idle SRAM."""
+    _, machine, points = _loads(topology, context, ())
+    alone, full = points[0], max(points, key=lambda p: p.tokens_per_s)
+    clock_hz = machine.spec.chip.clock_hz
+    uses = full.micro_batches / full.interval_s * alone.interval_s
+    return Answer(
+        uses,
+        {
+            "cycles_between_uses_alone": alone.interval_s * clock_hz,
+            "cycles_between_uses_full": full.interval_s / full.micro_batches * clock_hz,
+            "concurrency_full": full.concurrency,
+        },
+    )
+
+
+def speed_ratio(
+    topology: str,
+    *,
+    set: Sequence[str] = (),
+    other: str | None = None,
+    other_set: Sequence[str] = (),
+    other_interconnect: str | None = None,
+    context: int = 2048,
+    prefill: int = 0,
+    extra: Sequence[str] = (),
+) -> Answer:
+    """Speed per user at batch 1, over that of another topology, or of the same with other settings or another interconnect.
+
+    Of a prompt of `prefill` tokens read at once, if given. `extra` settings apply to both, but those of the network not to
+    another one, and none to another topology.
+    """
+    shared = [text for text in extra if not other and not (other_interconnect and text.startswith("network."))]
+    one = timed_iteration(topology, (*set, *extra), context=max(context, prefill), prefill=prefill)
+    two = timed_iteration(
+        other or topology, (*other_set, *shared), interconnect=other_interconnect, context=max(context, prefill), prefill=prefill
+    )
+    mine, theirs = one.result["iteration_s"], two.result["iteration_s"]
+    return Answer(theirs / mine, {"iteration_s": mine, "other_iteration_s": theirs}, one.ends)
+
+
+def per_bandwidth_ratio(topology: str, other: str, *, context: int, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
+    """Speed per user at batch 1 per memory bandwidth, over the same of another system."""
+    resolved = load(topology, settings=[*set, *extra])
+    one, two = build(resolved.spec), build(load(other, settings=tuple(set)).spec)
+    shape = Shape(1, context)
+    speeds = [1e12 / machine.time(shape).latency_ps for machine in (one, two)]
+    per = [
+        speed / machine.mapping.tp / machine.mapping.pp / machine.spec.chip.memory_bandwidth_bytes_per_s
+        for speed, machine in zip(speeds, (one, two), strict=True)
+    ]
+    result = {"ratio": per[0] / per[1], "tokens_per_s_per_user": speeds[0], "other_tokens_per_s_per_user": speeds[1]}
+    return answer_of(result, "ratio", "", tuple(result)[1:], resolved, one)
+
+
+def throughput_ratio(
+    topology: str,
+    other: str,
+    *,
+    tokens_per_s_per_user: float,
+    context: int,
+    set: Sequence[str] = (),
+    other_set: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> Answer:
+    """Tokens/s per chip at a speed per user, over the same of another system."""
+    resolved, machine, mine = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
+    theirs = best_of(other, tokens_per_s_per_user, context, other_set)[2]
+    result = {"ratio": mine.tokens_per_s_per_chip / theirs.tokens_per_s_per_chip, **_beside(mine, theirs)}
+    return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
+
+
+def energy_ratio(
+    topology: str,
+    other: str,
+    *,
+    tokens_per_s_per_user: float,
+    context: int,
+    set: Sequence[str] = (),
+    other_set: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> Answer:
+    """Energy per output token at a speed per user, hosts and fans included, over the same of another system."""
+    resolved, machine, mine = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
+    theirs = best_of(other, tokens_per_s_per_user, context, other_set)[2]
+    result = {"ratio": mine.energy_j_per_token / theirs.energy_j_per_token, **_beside(mine, theirs)}
+    return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
+
+
+def best_of(topology: str, speed: float, context: int, settings: Sequence[str]) -> tuple[Resolved, Machine, Load]:
+    """A system and its load of most tokens/s at a speed per user."""
+    resolved, machine, points = _loads(topology, context, tuple(settings))
+    return resolved, machine, best_load(points, speed)
+
+
+@lru_cache(maxsize=64)
+def _loads(topology: str, context: int, settings: tuple[str, ...]) -> tuple[Resolved, Machine, list[Load]]:
+    """A system and all its loads, at which several rows look."""
+    resolved = load(topology, settings=settings)
+    machine = build(resolved.spec)
+    return resolved, machine, loads(machine, context)
+
+
+def _beside(mine: Load, theirs: Load) -> dict[str, float]:
+    """Both systems' figures at their best loads."""
+    return {
+        f"{whose}{name}": getattr(load, name)
+        for whose, load in (("", mine), ("other_", theirs))
+        for name in ("tokens_per_s_per_user", "tokens_per_s_per_chip", "concurrency", "energy_j_per_token")
+    }
+
+
+def racks_for(
+    topology: str,
+    *,
+    tokens_per_s: float,
+    tokens_per_s_per_user: float,
+    context: int,
+    set: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> Answer:
+    """Racks that give a rate at a speed per user."""
+    resolved, machine, best = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
+    needed = fleet(machine, best, tokens_per_s)
+    result = {
+        "racks": needed.racks,
+        "chips": needed.chips,
+        "power_w": needed.power_w,
+        "replicas": needed.replicas,
+        "concurrency_per_replica": needed.load.concurrency,
+    }
+    return answer_of(result, "racks", "", tuple(result)[1:], resolved, machine)
+
+
+def tco_gain(
+    topology: str, *, batch: int, context: int, usd_per_h: float, tokens_per_s: float, prices: str, set: Sequence[str] = ()
+) -> Answer:
+    """Rent of another machine per token it generates, over the TCO per token of a full cluster at what it costs to build.
+
+    Each server has one adapter and one switch port: the links that leave every chip of the fabric are shares of it.
+    """
+    resolved = load(topology, settings=tuple(set))
+    machine = build(resolved.spec)
+    best = max(loads(machine, context, (batch,)), key=lambda point: point.tokens_per_s)
+    parts = count_parts(machine.fabric, resolved.spec.node)
+    parts = replace(parts, adapters=parts.nodes, switch_ports=parts.nodes)
+    cost = money(resolved, parts, fleet(machine, best, best.tokens_per_s), prices, "build")
+    rented = usd_per_mtoken(usd_per_h, tokens_per_s)
+    return Answer(
+        rented / cost["usd_per_mtoken"],
+        {
+            "usd_per_mtoken": cost["usd_per_mtoken"],
+            "rented_usd_per_mtoken": rented,
+            "tokens_per_s": best.tokens_per_s,
+            "capital_usd": cost["capital_usd"],
+            "concurrency": best.concurrency,
+        },
+    )
+
+
+def elasticity(
+    topology: str, figure: str, *, batch: int = 1, context: int = 2048, set: Sequence[str] = (), also: Sequence[str] = ()
+) -> Answer:
+    """Percent of speed per user gained for one percent more of a figure, over 10 % both ways; `also` other figures."""
+    machine = build(load(topology, settings=tuple(set)).spec)
+    values = {name: _elasticity(machine, name, Shape(batch, context)) for name in (figure, *also)}
+    return Answer(values[figure], {name: values[name] for name in also})
+
+
+def _elasticity(machine: Machine, figure: str, shape: Shape) -> float:
+    low, high = (_speed(machine, figure, factor, shape) for factor in (0.9, 1.1))
+    return (high - low) / _speed(machine, figure, 1.0, shape) / 0.2
+
+
+def _speed(machine: Machine, figure: str, factor: float, shape: Shape) -> float:
+    spec = moved(machine.spec, tuple(figure.split(".")), factor)
+    return 1 / Machine(spec, machine.fabric, machine.mapping).time(shape).latency_ps
