@@ -7,7 +7,7 @@ from small_cluster import Line
 
 @pytest.fixture(scope="session")
 def serve_small():
-    """Serve requests on a 72-chip rack whose iteration times are given; returns the ServiceResult.
+    """Serve requests on a 72-chip rack of given iteration times, by an LLM of a million positions; returns the ServiceResult.
 
     `place` holds further fields of the Placement, `options` go to `serve`.
     """
@@ -20,7 +20,7 @@ def serve_small():
     fabric = from_cables("ring", 72, ring, node_of=np.arange(72) // 8, rack_of=np.zeros(72), chip_active=np.arange(72) < 64)
 
     def run(requests, time=None, kv_tokens=100_000, replicas=1, settings=(), place=None, **options):
-        spec = load("8rack", settings=list(settings)).spec
+        spec = load("8rack", settings=["llm.context_max=1000000", *settings]).spec
         chips = tuple(tuple(range(r * (64 // replicas), (r + 1) * (64 // replicas))) for r in range(replicas))
         programs = Programs(spec.serving, time or Line())
         return serve(spec, fabric, Placement(chips, kv_tokens, **(place or {})), programs, requests, **options)

@@ -303,7 +303,7 @@ def test_losses_say_why_and_classes_have_a_line_each(main, tmp_path):
         "kind: replay\ntrace: azure-2023-conv\nduration: 20 s\nrate_scale: 400\n"
         "classes: [{name: gold, share: 1, priority: 1}, {name: bronze, share: 3}]\n"
     )
-    settings = ("--set", "serving.timeout=300 ms", "--set", "serving.queue_max=40")
+    settings = ("--set", "serving.timeout=300 ms", "--set", "serving.queue_max=40", "--set", "llm.context_max=100000")
     code, out, _ = main("run", "64chip", "--workload", "w.yaml", *settings)
     assert code == 0
     table = {line.split()[0]: line.split() for line in out.splitlines() if line.split()}

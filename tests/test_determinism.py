@@ -51,7 +51,9 @@ def test_all_requests_of_the_main_job_are_accounted_for():
     run = face.load("topologies/8rack.yaml").run(seed=1)
     rows, summary = run.requests, run.summary
     assert len(rows) == summary["requests_in"] == 19_366
-    assert summary["requests_finished"] == 19_366
+    beyond = rows.prompt_tokens + rows.output_tokens - 1 > 4096  # what Llama-2 was built for
+    assert summary["requests_rejected"] == summary["requests_beyond_llm"] == beyond.sum() == 1_611
+    assert summary["requests_finished"] == 19_366 - 1_611
     done = rows[rows.status == "finished"]
     assert (done.tokens_out == done.output_tokens).all()
     assert (done.arrival_s < done.ready_s).all()

@@ -45,7 +45,7 @@ def iteration(
     *,
     over: str = "",
     batch: int = 1,
-    context: int = 2048,
+    context: int | None = None,
     prefill: int = 0,
     llm: str | None = None,
     interconnect: str | None = None,
@@ -75,7 +75,7 @@ def timed_iteration(
     llm: str | None = None,
     interconnect: str | None = None,
     batch: int = 1,
-    context: int = 2048,
+    context: int | None = None,
     prefill: int = 0,
 ) -> Timed:
     """One iteration, at which several rows may look."""
@@ -83,9 +83,10 @@ def timed_iteration(
 
     resolved = load(topology, llm=llm, network=interconnect, settings=settings)
     machine = build(resolved.spec)
-    result = study.iteration(machine, study.shape_of(batch, context, prefill))
-    result["utilisation"] = utilisation(machine, Shape(batch, context), result["occupancy_s"])
-    result["utilisation_alone"] = utilisation(machine, Shape(batch, context), result["iteration_s"])
+    result = study.iteration(machine, study.shape_of(batch, context, prefill, machine.spec.llm))
+    shape = Shape(batch, study.context_of(context, machine.spec.llm))
+    result["utilisation"] = utilisation(machine, shape, result["occupancy_s"])
+    result["utilisation_alone"] = utilisation(machine, shape, result["iteration_s"])
     result["power_w_per_chip"] = result["energy_j"] / result["iteration_s"] / result["chips_used"]
     result["time_between_uses_cycles"] = result["iteration_s"] * resolved.spec.chip.clock_hz
     held = f"mapping.tp={machine.mapping.tp}", f"mapping.pp={machine.mapping.pp}"
@@ -255,16 +256,17 @@ def schedule(
     *,
     over: str = "",
     batch: int = 1,
-    context: int = 2048,
+    context: int | None = None,
     llm: str | None = None,
     set: Sequence[str] = (),
     extra: Sequence[str] = (),
 ) -> Answer:
     """`metric` of compiling, proving and replaying one iteration: exact, so that no figure's range can matter."""
     from dcsim.study import schedule as study
+    from dcsim.study.iteration import context_of
 
     machine = build(load(topology, llm=llm, settings=[*set, *extra]).spec)
-    result = study.schedule(machine, Shape(batch, context))
+    result = study.schedule(machine, Shape(batch, context_of(context, machine.spec.llm)))
     return Answer(float(result[metric]) / (float(result[over]) if over else 1.0))
 
 

@@ -41,7 +41,7 @@ def compare(
     interconnect: Interconnects = DEFAULT,
     llm: Llm = None,
     batch: Batch = 1,
-    context: Context = 2048,
+    context: Context = None,
     prefill: Prefill = 0,
     replications: FewOrMany = None,
     load: Load = 0.0,
@@ -56,13 +56,15 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Time the same program on several interconnects and take the gap apart. `--set network.KEY` is for packet networks."""
+    from dcsim.spec.load import load as load_spec
     from dcsim.study import compare as study
     from dcsim.study.iteration import shape_of
 
+    served = load_spec(topology, llm=llm, settings=study.without_network(settings or [])).spec.llm
     result = study.compare(
         topology,
         _names(interconnect),
-        shape_of(batch, context, prefill),
+        shape_of(batch, context, prefill, served),
         llm=llm,
         settings=settings or [],
         packet_settings=_packet_settings(replications or 100, load, load_pattern, jitter, fairness),
@@ -92,7 +94,7 @@ def scale(
     sizes: Annotated[str, typer.Option(help="Numbers of chips, with commas between.")] = "64,128,264,512,1024,1500",
     llm: Annotated[str | None, typer.Option(help="LLMs, with commas between; each size takes the largest that fits.")] = None,
     batch: Batch = 1,
-    context: Context = 2048,
+    context: Annotated[int, typer.Option(min=1, help="Tokens of context of each, the new one included.")] = 2048,
     replications: Replications = 20,
     load: Load = 0.0,
     load_pattern: LoadPattern = "every_link",

@@ -10,7 +10,10 @@ import typer
 from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say
 
 Batch = Annotated[int, typer.Option(min=1, help="Sequences that advance by one token.")]
-Context = Annotated[int, typer.Option(min=1, help="Tokens of context of each, the new ones included.")]
+Context = Annotated[
+    int | None,
+    typer.Option(min=1, help="Tokens of context of each, the new ones included; default: 2048, or the LLM's own if shorter."),
+]
 Prefill = Annotated[int, typer.Option(min=0, help="Read a prompt chunk of this many tokens instead of decoding.")]
 
 
@@ -47,7 +50,7 @@ def topology(
 def iteration(
     topology: TopologyPath,
     batch: Batch = 1,
-    context: Context = 2048,
+    context: Context = None,
     prefill: Prefill = 0,
     llm: Llm = None,
     interconnect: Interconnect = None,
@@ -60,7 +63,7 @@ def iteration(
     from dcsim.study.machine import build
 
     machine = build(load(topology, llm=llm, network=interconnect, settings=settings or []).spec)
-    shape = study.shape_of(batch, context, prefill)
+    shape = study.shape_of(batch, context, prefill, machine.spec.llm)
     machine.require_room(shape)
     result = study.iteration(machine, shape)
     if as_json:
@@ -74,21 +77,22 @@ def iteration(
 def power(
     topology: TopologyPath,
     batch: Batch = 1,
-    context: Context = 2048,
+    context: Context = None,
     llm: Llm = None,
     interconnect: Interconnect = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Say where a cluster's power goes, from chips to the site's meter, and how fast a rack's draw swings."""
-    from dcsim.llm.program import Shape
     from dcsim.spec.load import load
     from dcsim.study import power as study
+    from dcsim.study.iteration import shape_of
     from dcsim.study.machine import build
 
     machine = build(load(topology, llm=llm, network=interconnect, settings=settings or []).spec)
-    machine.require_room(Shape(batch, context))
-    result = study.power(machine, Shape(batch, context))
+    shape = shape_of(batch, context, 0, machine.spec.llm)
+    machine.require_room(shape)
+    result = study.power(machine, shape)
     if as_json:
         print_json(result)
     else:
@@ -100,7 +104,7 @@ def power(
 def schedule(
     topology: TopologyPath,
     batch: Batch = 1,
-    context: Context = 2048,
+    context: Context = None,
     prefill: Prefill = 0,
     llm: Llm = None,
     settings: Settings = None,
@@ -115,7 +119,9 @@ def schedule(
     from dcsim.study.machine import build
 
     machine = build(load(topology, llm=llm, settings=settings or []).spec)
-    result = study.schedule(machine, shape_of(batch, context, prefill), seed, trace)
+    shape = shape_of(batch, context, prefill, machine.spec.llm)
+    machine.require_room(shape)
+    result = study.schedule(machine, shape, seed, trace)
     if as_json:
         print_json(result)
     else:

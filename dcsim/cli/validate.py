@@ -53,7 +53,7 @@ def validate(
 def explain(
     topology: TopologyPath,
     batch: Batch = 1,
-    context: Context = 2048,
+    context: Context = None,
     prefill: Prefill = 0,
     llm: Llm = None,
     interconnect: Interconnect = None,
@@ -71,7 +71,7 @@ def explain(
     if metric not in study.METRICS:
         raise SpecError(f"--metric: '{metric}' is not known; use {', '.join(study.METRICS)}")
     resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
-    result = study.explain(resolved, shape_of(batch, context, prefill), metric)
+    result = study.explain(resolved, shape_of(batch, context, prefill, resolved.spec.llm), metric)
     if as_json:
         print_json(study.as_json(result))
     else:
@@ -90,7 +90,7 @@ def sweep(
     metric: Annotated[list[str] | None, typer.Option(help="Metrics to show; default: a few.")] = None,
     zoom: Annotated[str, typer.Option(help="iteration: time one iteration; run: serve the workload.")] = "iteration",
     batch: Batch = 1,
-    context: Context = 2048,
+    context: Context = None,
     prefill: Prefill = 0,
     llm: Llm = None,
     interconnect: Interconnect = None,
@@ -147,7 +147,7 @@ def plan(
     topology: TopologyPath,
     tokens_per_s: Rate,
     tokens_per_s_per_user: Speed,
-    context: Context = 2048,
+    context: Context = None,
     llm: Llm = None,
     interconnect: Interconnect = None,
     settings: Settings = None,

@@ -42,6 +42,11 @@ class MemoryPlan:
     limit_bytes: int
     kv_tokens_max: int
 
+    @property
+    def kv_tokens(self) -> int | None:
+        """`kv_tokens_max` for people: None where nothing limits it, as in an encoder, which keeps no KV."""
+        return self.kv_tokens_max if self.kv_tokens_max < NO_LIMIT else None
+
 
 @dataclass(frozen=True, slots=True)
 class Mapping:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.results.records import FAILED, FINISHED, REJECTED, STATUSES, Table, blocks
+from dcsim.results.records import BEYOND_LLM, FAILED, FINISHED, REJECTED, STATUSES, Table, blocks
 
 SCHEMA_VERSION = 1
 
@@ -90,6 +90,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("requests_rejected", "requests", "turned away: could never fit, or a bounded queue was full"),
     Metric("requests_failed", "requests", "lost to a fault or given up"),
     Metric("requests_in_flight", "requests", "still being served when the run ended"),
+    Metric("requests_beyond_llm", "requests", "of those rejected: longer than the LLM's own context, which no cluster changes"),
     Metric("requests_replayed", "requests", "made to start again by a fault, once or more"),
     Metric("ttft_s_p50", "s", "time to first token, queueing included: median over finished requests"),
     Metric("ttft_s_p90", "s", "time to first token, 90th percentile"),
@@ -256,12 +257,14 @@ def _count(
 ) -> dict[str, int]:
     """Counts of requests of one class or of all, by status and of those that count, and sums of their tokens."""
     sums = ("tokens_out", "reused_tokens", "prompt_tokens")
-    total = dict.fromkeys((*STATUSES, "replayed", *sums, "counted", "good", "lost"), 0)
+    total = dict.fromkeys((*STATUSES, "beyond_llm", "replayed", *sums, "counted", "good", "lost"), 0)
     others = [*(["arrival_s"] if warmup_s else []), *(["klass"] if klass or targets else [])]
     for block in blocks(requests, ("status", "reason", "replays", "ttft_s", "tpot_s", *sums, *others)):
         own = block if not klass else {name: block[name][block["klass"] == klass] for name in block}
         for name in STATUSES:
             total[name] += int(np.sum(own["status"] == name))
+        rejected = own["reason"][own["status"] == REJECTED]
+        total["beyond_llm"] += int(np.sum(np.char.startswith(rejected, BEYOND_LLM))) if len(rejected) else 0
         total["replayed"] += int(np.sum(own["replays"] > 0))
         for name in sums:
             total[name] += int(own[name].sum())
@@ -354,7 +357,7 @@ def summarise(
     total, counted_s = _count(requests, slo_ttft_s, slo_tpot_s, targets or {}, warmup_s), elapsed_s - warmup_s
     tokens = total["tokens_out"]
     result: dict[str, Any] = dict(_by_status(total))
-    result["requests_replayed"] = total["replayed"]
+    result |= {f"requests_{name}": total[name] for name in ("beyond_llm", "replayed")}
     result |= _latencies(requests, warmup_s)
     for q in _QUANTILES:
         result[f"itl_s_p{q}"] = weighted_percentile(gaps["gap_s"], gaps["count"], q)

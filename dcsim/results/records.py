@@ -26,6 +26,8 @@ Table = Mapping[str, NDArray[Any]]  # column name -> values
 _BLOCK_ROWS = 65_536
 
 FINISHED, REJECTED, FAILED, IN_FLIGHT = "finished", "rejected", "failed", "in_flight"
+# How the reason of a request begins that asks for more context than the LLM has, which no cluster changes.
+BEYOND_LLM = "context beyond the LLM's own"
 STATUSES = (FINISHED, REJECTED, FAILED, IN_FLIGHT)
 
 

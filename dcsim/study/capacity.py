@@ -21,7 +21,8 @@ def capacity(
 ) -> dict[str, Any]:
     """Bisect the workload's rate until the largest that meets p99 TTFT and p99 TPOT is known within the tolerance.
 
-    The SLO holds at a rate if no request is rejected, failed or left in flight and both 99th percentiles are inside.
+    The SLO holds at a rate if every request the LLM can take finishes and both 99th percentiles are inside: one longer than
+    the LLM's own context is rejected at any rate.
     Returns `capacity_requests_per_s`, the scale it is of the workload's rate, the summary there, every try, and
     what limits at `OVERLOAD` times it. Raises CapacityError if even `RATE_LEAST` of the rate is too much.
     """
@@ -60,8 +61,8 @@ def capacity(
 
 
 def meets(summary: dict[str, Any], ttft_s: float, tpot_s: float) -> bool:
-    """Whether every request was served and both 99th percentiles are inside the SLO."""
-    served = summary["requests_finished"] == summary["requests_in"]
+    """Whether every request that the LLM can take was served and both 99th percentiles are inside the SLO."""
+    served = summary["requests_finished"] == summary["requests_in"] - summary["requests_beyond_llm"]
     within = all(
         value is None or value <= limit for value, limit in ((summary["ttft_s_p99"], ttft_s), (summary["tpot_s_p99"], tpot_s))
     )

@@ -64,6 +64,7 @@ def compare(
         if progress:
             progress(f"{name} {software or ''}".strip())
         machine = _bare(build(spec)) if machine is None or own_mapping else machine
+        machine.require_context(shape)
         done.append(time_candidate(name, software, spec, machine, shape, seed, packets_max))
     first = done[0]
     packet = [timed.spec.network for timed in done if isinstance(timed.spec.network, PacketNetwork)]
@@ -99,7 +100,7 @@ def _bare(machine: Machine) -> Machine:
 
 def _libraries(topology: str, name: str, llm: str | None, settings: Sequence[str]) -> tuple[str | None, ...]:
     """The libraries an interconnect is shown with; (None,) where packets and libraries are unknown."""
-    network = load(topology, network=name, llm=llm, settings=_without_network(settings)).spec.network
+    network = load(topology, network=name, llm=llm, settings=without_network(settings)).spec.network
     return SOFTWARE if isinstance(network, PacketNetwork) else (None,)
 
 
@@ -107,12 +108,13 @@ def _load(
     topology: str, name: str, llm: str | None, settings: Sequence[str], packet_settings: Sequence[str], software: str | None
 ) -> Resolved:
     if software is None:
-        return load(topology, network=name, llm=llm, settings=_without_network(settings))
+        return load(topology, network=name, llm=llm, settings=without_network(settings))
     own = [*settings, *packet_settings, f"network.software={software}"]
     return load(topology, network=name, llm=llm, settings=own)
 
 
-def _without_network(settings: Sequence[str]) -> list[str]:
+def without_network(settings: Sequence[str]) -> list[str]:
+    """The settings that are not of a network, which belong to every candidate."""
     return [setting for setting in settings if not setting.startswith("network.")]
 
 

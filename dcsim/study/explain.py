@@ -63,6 +63,7 @@ def explain(resolved: Resolved, shape: Shape, metric: str = "iteration_s") -> Ex
     run again.
     """
     machine = build(resolved.spec)
+    machine.require_context(shape)
     answer = answers(machine, shape)
     effects = [_effect(machine, resolved, path, shape, answer) for path in sorted(resolved.figures)]
     effects += _entry_effects(machine, shape)

@@ -35,6 +35,7 @@ def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None
     For each batch: one micro-batch alone, as many as keep every stage busy, and one more (which no longer speeds
     anything up but shows the limit). A round takes max(latency, micro-batches x occupancy).
     """
+    machine.require_context(Shape(1, context))
     found = []
     for batch in batches or machine.spec.serving.batch_buckets:
         room = machine.mapping.memory.kv_tokens_max // context // batch

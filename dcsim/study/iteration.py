@@ -8,7 +8,10 @@ from dcsim.llm.program import Shape
 from dcsim.network.scheduled.iteration import Compiled, compile_shape, critical_parts, cycles_to_ps, scheduled_network
 from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.tasks import PARTS
+from dcsim.spec.llm import LlmSpec
 from dcsim.study.machine import Machine
+
+CONTEXT = 2048  # tokens of context where none is asked for
 
 
 def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
@@ -17,6 +20,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     `tokens_per_s` counts pipelined micro-batches: one every `occupancy_s`, `concurrency` of them in flight.
     `energy_j` is what all chips of the replica draw during one iteration alone: waiting, plus its work.
     """
+    machine.require_context(shape)
     spec, mapping = machine.spec, machine.mapping
     if spec.network.kind == "scheduled":
         compiled = compile_shape(spec, machine.places, mapping, shape)
@@ -40,15 +44,21 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "chips_used": chips,
         "tp": mapping.tp,
         "pp": mapping.pp,
-        "kv_tokens": mapping.memory.kv_tokens_max,
+        "kv_tokens": mapping.memory.kv_tokens,
         "breakdown_s": parts_s,
         "energy_j": time.energy_j + chips * spec.chip.power.wait_w * latency_s,
     }
 
 
-def shape_of(batch: int, context: int, prefill: int) -> Shape:
-    """A decode iteration, or a prompt chunk of `prefill` tokens that ends at `context`."""
+def shape_of(batch: int, context: int | None, prefill: int, llm: LlmSpec) -> Shape:
+    """A decode iteration, or a prompt chunk of `prefill` tokens that ends at `context` (default: see `context_of`)."""
+    context = context_of(context, llm)
     return Shape(1, max(context, prefill), prefill) if prefill else Shape(batch, context)
+
+
+def context_of(context: int | None, llm: LlmSpec) -> int:
+    """The context asked for; where none is, `CONTEXT` tokens or the LLM's own context if that is shorter."""
+    return min(CONTEXT, llm.context_max) if context is None else context
 
 
 def breakdown(machine: Machine, compiled: Compiled) -> dict[str, float]:

@@ -33,8 +33,16 @@ class Machine:
         """Time of one iteration of `shape` on the spec's network."""
         return TIMES[self.spec.network.kind](self.spec, self.places, self.mapping, shape)
 
+    def require_context(self, shape: Shape) -> None:
+        """Raise CapacityError for a context longer than the LLM was built for."""
+        llm = self.spec.llm
+        if shape.context > llm.context_max:
+            what = f"a context of {shape.context:,} tokens is longer than {llm.name}'s own, {llm.context_max:,} (llm.context_max)"
+            raise CapacityError(what, shape.context, llm.context_max)
+
     def require_room(self, shape: Shape) -> None:
-        """Raise CapacityError unless a replica's memory holds the KV of the shape's sequences."""
+        """Raise CapacityError unless the LLM has the shape's context and a replica's memory holds its sequences' KV."""
+        self.require_context(shape)
         needed, room = shape.batch * shape.context, self.mapping.memory.kv_tokens_max
         if needed > room:
             sequences = f"{shape.batch:,} x {shape.context:,} tokens of context"

@@ -8,6 +8,7 @@ from typing import Any
 from dcsim.economics.bill import Basis, Parts, count_parts
 from dcsim.spec.load import Resolved
 from dcsim.study.frontier import Fleet, best_load, fleet, frontier, loads
+from dcsim.study.iteration import context_of
 from dcsim.study.machine import build
 
 ASSUMES = (
@@ -19,13 +20,19 @@ ASSUMES = (
 
 
 def plan(
-    resolved: Resolved, *, tokens_per_s: float, tokens_per_s_per_user: float, context: int = 2048, prices: str = "chiplet-cloud"
+    resolved: Resolved,
+    *,
+    tokens_per_s: float,
+    tokens_per_s_per_user: float,
+    context: int | None = None,
+    prices: str = "chiplet-cloud",
 ) -> dict[str, Any]:
     """The fewest clusters like this topology that give the rate at the speed, what they draw and cost.
 
     Money is the TCO of `prices` for chips bought and for chips at what they cost their maker. Raises CapacityError if
     the speed is out of reach.
     """
+    context = context_of(context, resolved.spec.llm)
     machine = build(resolved.spec)
     points = loads(machine, context)
     best = best_load(points, tokens_per_s_per_user)

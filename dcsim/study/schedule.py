@@ -28,6 +28,7 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     The replay runs twice: with perfect clocks, where it must end in the cycle the compiler said, and with drawn
     clocks and jitter. Raises ScheduleError where a rule is broken or a vector comes too late for the slack.
     """
+    machine.require_context(shape)
     spec, fabric, network = machine.spec, machine.fabric, scheduled_network(machine.spec)
     figures = figures_of(network, spec.chip.clock_hz)
     began = perf_counter()

@@ -189,7 +189,7 @@ def _meta(machine: Machine, programs: Programs) -> dict[str, Any]:
         "replicas": mapping.replicas,
         "chips_used": mapping.tp * mapping.pp * mapping.replicas,
         "chips_active": int(machine.fabric.chip_active.sum()),
-        "kv_tokens": mapping.memory.kv_tokens_max,
+        "kv_tokens": mapping.memory.kv_tokens,
         "parts": asdict(count_parts(machine.fabric, spec.node)),
         "slo_ttft_s": spec.slo.ttft_s,
         "slo_tpot_s": spec.slo.tpot_s,

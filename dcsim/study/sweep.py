@@ -25,7 +25,7 @@ class Case:
     interconnect: str | None = None
     llm: str | None = None
     batch: int = 1
-    context: int = 2048
+    context: int | None = None
     prefill: int = 0
     run: bool = False
     seed: int = 1
@@ -84,7 +84,7 @@ def _iterate(case: Case, settings: list[str]) -> dict[str, Any]:
     from dcsim.study.machine import build
 
     machine = build(load(case.topology, llm=case.llm, network=case.interconnect, settings=settings).spec)
-    result = study.iteration(machine, study.shape_of(case.batch, case.context, case.prefill))
+    result = study.iteration(machine, study.shape_of(case.batch, case.context, case.prefill, machine.spec.llm))
     return {name: value for name, value in result.items() if not isinstance(value, (dict, list))}
 
 

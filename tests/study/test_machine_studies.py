@@ -177,5 +177,8 @@ def test_a_timeline_is_written(tmp_path):
 
 
 def test_shapes_of_the_command_line():
-    assert shape_of(4, 100, 0) == Shape(4, 100)
-    assert shape_of(4, 100, 128) == Shape(1, 128, 128)
+    llm = load("64chip").spec.llm
+    assert shape_of(4, 100, 0, llm) == Shape(4, 100)
+    assert shape_of(4, 100, 128, llm) == Shape(1, 128, 128)
+    assert shape_of(1, None, 0, llm) == Shape(1, 2048)
+    assert shape_of(1, None, 0, llm.model_copy(update={"context_max": 1024})) == Shape(1, 1024)

@@ -1,6 +1,7 @@
 """Grids of settings, loads of one replica, fleets for a rate."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -98,8 +99,10 @@ def test_more_speed_never_gives_more_throughput_and_too_much_is_refused(points):
 
 
 def test_a_context_without_room_is_refused(machine):
+    spec = machine.spec
+    endless = spec.model_copy(update={"llm": spec.llm.model_copy(update={"context_max": 10**9})})
     with pytest.raises(CapacityError, match="does not fit"):
-        loads(machine, machine.mapping.memory.kv_tokens_max + 1)
+        loads(replace(machine, spec=endless), machine.mapping.memory.kv_tokens_max + 1)
 
 
 def test_twice_the_rate_takes_twice_the_fleet(machine, points):

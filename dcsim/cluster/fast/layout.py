@@ -38,7 +38,7 @@ import numpy as np
 ) = range(24)
 REQUEST_COLUMNS = 24
 OPEN, FINISHED_STATUS, REJECTED_STATUS = range(3)
-HOST_FULL, NO_ROOM, TOO_LONG, QUEUE_FULL = range(1, 5)  # REASON
+HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 
 # Columns of `replicas`. Waiting requests, from WAITING_ENDS on two columns a level (head and tail), and prompts are lists linked
 # through NEXT. KEPT_FIRST and KEPT_NEXT count all turns ever kept: the first that may still be there, and the next; KEPT_KNOWN
@@ -122,8 +122,9 @@ NOW_ENTRIES = 19
     BUS_TOKEN_PS,
     DETOKENISE_PS,
     SAMPLE_PS,
-) = range(18)
-FIXED_ENTRIES = 18
+    LLM_CONTEXT,
+) = range(19)
+FIXED_ENTRIES = 19
 LEAST_LOADED, ROUND_ROBIN, BY_SESSION = range(3)  # ROUTER
 CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
 FIRST_PLACE, WAITERS, CORE_TIME = range(3)  # columns of `hosts`

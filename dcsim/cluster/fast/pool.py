@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.cluster.admission import Limits
 from dcsim.cluster.fast import kept_kernel, pool_kernel
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.rounds_kernel import count_gap
@@ -221,15 +222,14 @@ class Pool:
         )
 
     def _reason(self, request: NDArray[np.int64]) -> str:
-        tokens, reason = request[c.PROMPT] + request[c.OUTPUT], request[c.REASON]
+        reason = request[c.REASON]
         if not reason:
             return ""
         if reason == c.HOST_FULL:
             return f"host {request[c.HOST]}: queue of {self._spec.host.queue_max} full"
-        if reason == c.NO_ROOM:
-            return f"needs KV room for {tokens} tokens, a replica has {self._s.fixed[c.KV]}"
-        if reason == c.TOO_LONG:
-            return f"context of {tokens} tokens exceeds the largest compiled, {self._programs.context_max}"
+        if reason == c.NEVER_FITS:
+            limits = Limits(self._spec.llm.context_max, int(self._s.fixed[c.KV]), self._programs.context_max)
+            return limits.refusal(int(request[c.PROMPT]), int(request[c.OUTPUT]))
         return f"replica {request[c.NEXT]}: queue of {self._spec.serving.queue_max} full"
 
 
@@ -313,4 +313,5 @@ def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> ND
     fixed[c.TOKENISE_PS], fixed[c.BUS_PS] = to_ps(host.tokenise_token_s), bus_ps
     fixed[c.BUS_TOKEN_PS] = to_ps(host.token_bytes / host.bus_bandwidth_bytes_per_s)
     fixed[c.DETOKENISE_PS], fixed[c.SAMPLE_PS] = detokenise_ps, to_ps(spec.power.sample_s)
+    fixed[c.LLM_CONTEXT] = spec.llm.context_max
     return fixed

@@ -127,11 +127,15 @@ def _route(s: State, index: int) -> int:
 
 @uncounted
 def _accept(s: State, index: int) -> None:
-    """See `host.HostServer.accept`."""
+    """See `admission.Limits` and `host.HostServer.accept`."""
     now, fixed, request = s.now, s.fixed, s.requests[index - s.now[c.BASE]]
     time, h = now[c.NOW], now[c.NEXT_HOST]
-    now[c.NEXT_HOST] = (h + 1) % len(s.hosts)
     change_in_system(s, time, 1)
+    tokens = request[c.PROMPT] + request[c.OUTPUT]
+    if tokens - 1 > fixed[c.LLM_CONTEXT] or tokens > fixed[c.KV] or tokens > s.contexts[-1]:
+        close(s, request, time, c.REJECTED_STATUS, c.NEVER_FITS)
+        return
+    now[c.NEXT_HOST] = (h + 1) % len(s.hosts)
     host, starts, cores = s.hosts[h], s.starts[h], s.cores[h]
     request[c.HOST] = h
     while host[c.WAITERS] and starts[host[c.FIRST_PLACE]] <= time:
@@ -159,17 +163,9 @@ def _accept(s: State, index: int) -> None:
 def _submit(s: State, k: int, index: int) -> None:
     """See `replica.Replica.submit`."""
     request, rep, fixed, now = s.requests[index - s.now[c.BASE]], s.replicas[k], s.fixed, s.now[c.NOW]
-    tokens = request[c.PROMPT] + request[c.OUTPUT]
-    reason = 0
-    if tokens > fixed[c.KV]:
-        reason = c.NO_ROOM
-    elif tokens > s.contexts[-1]:
-        reason = c.TOO_LONG
-    elif rep[c.WAITING] >= fixed[c.QUEUE_MAX]:
-        reason = c.QUEUE_FULL
-    if reason:
+    if rep[c.WAITING] >= fixed[c.QUEUE_MAX]:
         request[c.NEXT] = k  # for the reason's text
-        close(s, request, now, c.REJECTED_STATUS, reason)
+        close(s, request, now, c.REJECTED_STATUS, c.QUEUE_FULL)
         return
     request[c.REPLICA] = k
     s.looked_at[c.LOAD, k] += 1

@@ -86,11 +86,10 @@ class Replica:
     # What comes from outside
 
     def submit(self, request: Request) -> None:
-        """Take a request that stands ready now; reject it if it could never be served."""
+        """Take a request that stands ready now; reject it if too many wait."""
         now = self._env.now
-        reason = self._refusal(request)
-        if reason:
-            self._ledger.close(request, REJECTED, reason)
+        if self._waiting.count >= self._queue_max:
+            self._ledger.close(request, REJECTED, f"replica {self.index}: queue of {self._queue_max} full")
             return
         request.replica, request.queued_ps = self.index, now
         self._load(1)
@@ -189,16 +188,6 @@ class Replica:
         self._decoding.clear()
         if self._decoding.together:
             self._ledger.count_gap(0, self._decoding.together)
-
-    def _refusal(self, request: Request) -> str:
-        tokens = request.prompt + request.output + self._ahead
-        if tokens > self.kv.capacity:
-            return f"needs KV room for {tokens} tokens, a replica has {self.kv.capacity}"
-        if tokens > self._programs.context_max:
-            return f"context of {tokens} tokens exceeds the largest compiled, {self._programs.context_max}"
-        if self._waiting.count >= self._queue_max:
-            return f"replica {self.index}: queue of {self._queue_max} full"
-        return ""
 
     def _room(self, request: Request) -> int:
         """KV tokens the request holds here from admission to its end."""

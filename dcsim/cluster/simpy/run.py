@@ -11,6 +11,7 @@ from typing import Any
 
 import simpy
 
+from dcsim.cluster.admission import Limits
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.request import UNSET, Request
@@ -60,6 +61,8 @@ class Detailed:
         self.env = Environment()
         self.spec, self.fabric, self.placement, self.progress = spec, fabric, placement, progress
         self.traffic, self.priorities = traffic, priorities
+        ahead = spec.serving.speculation.draft_tokens if spec.serving.speculation else 0
+        self._limits = Limits(spec.llm.context_max, placement.kv_tokens, programs.context_max, ahead)
         self.ledger = Ledger(self.env, rows, names)
         self.hosts = [HostServer(self.env, i, spec.host, self.ledger, self._route) for i in range(spec.serving.host_servers)]
         self._next_host = 0
@@ -131,10 +134,14 @@ class Detailed:
         yield env.timeout(self.hosts[0].reply_ps)  # the last tokens reach their users
 
     def _accept(self, request: Request) -> None:
-        """A request comes: the next host server that works takes it in."""
+        """A request comes: the next host server that works takes it in, unless no replica could ever serve it."""
         hosts, now = self.hosts, self.env.now
         if self.progress and request.index % 256 == 0:
             self.progress(self.ledger.closed)
+        reason = self._limits.refusal(request.prompt, request.output)
+        if reason:
+            self.ledger.close(request, REJECTED, reason)
+            return
         for _ in hosts:
             host = hosts[self._next_host]
             self._next_host = (self._next_host + 1) % len(hosts)
