@@ -6,7 +6,8 @@
     ├── CapacityError   the LLM, or a request, does not fit: says what is needed and what there is
     ├── ScheduleError   a vector is late, or two share a slot: names link and cycle
     ├── WorkloadError   a trace row or a generator setting is wrong: names the row
-    └── RunStoreError   a run folder cannot be written or read
+    └── OutputError     something cannot be written: nothing of it is left, and what was there before still is
+        └── RunStoreError   a run folder cannot be written or read
 
 Anything else that escapes is a bug. The command line turns a DcsimError into one clear
 message and exit code 2.
@@ -71,5 +72,9 @@ class WorkloadError(DcsimError):
     """A trace or a traffic generator cannot give requests."""
 
 
-class RunStoreError(DcsimError):
+class OutputError(DcsimError):
+    """A file or folder cannot be written. Nothing of it is left, and what was there before still is."""
+
+
+class RunStoreError(OutputError):
     """A run folder cannot be written or read."""

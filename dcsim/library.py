@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from dcsim.errors import Problem, SpecError
+from dcsim.writing import folders_for, scratch_folder, telling
 
 DATA = ("topologies", "workloads")  # folders of files that people edit
 
@@ -71,16 +71,22 @@ def copy_data(folder: Path) -> list[Path]:
             raise SpecError(Problem(str(target), "is there already", "name a new or empty folder"))
         if folder.resolve().is_relative_to(root() / target.name):
             raise SpecError(Problem(str(folder), "is inside the library itself", "name another folder"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".dcsim-init-", dir=folder) as work:
-            for target in targets:
-                shutil.copytree(root() / target.name, Path(work) / target.name)
-            for target in targets:
-                (Path(work) / target.name).rename(target)
-    except OSError as error:
-        raise SpecError(Problem(str(folder), f"cannot be written: {error.strerror or error}")) from error
+    with telling(folder), folders_for(folder), scratch_folder(folder) as work:
+        for name in DATA:
+            _copy(root() / name, work / name)
+        for target in targets:
+            (work / target.name).rename(target)
     return targets
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder. `shutil.copytree` would go on after a full disk and then list every file."""
+    target.mkdir()
+    for entry in sorted(source.iterdir()):
+        if entry.is_dir():
+            _copy(entry, target / entry.name)
+        else:
+            shutil.copyfile(entry, target / entry.name)
 
 
 def beside(module: str) -> Any:

@@ -11,6 +11,7 @@ FLOORS = {
     "units": 0,
     "interrupt": 0,
     "uncounted": 0,
+    "writing": 0.5,
     "library": 1,
     "kernels": 1,
     "spec": 2,
@@ -30,7 +31,7 @@ FLOORS = {
 }
 # A saved run opens without the simulator.
 READERS = {"results"}
-READERS_MAY = {"units", "errors", "spec"}
+READERS_MAY = {"units", "errors", "spec", "writing"}
 HEAVY = {"pandas", "plotly", "pyarrow", "numba"}
 
 

@@ -15,6 +15,7 @@ from dcsim.results.records import TABLES
 from dcsim.spec.document import FIGURE_KINDS, section_types
 from dcsim.spec.section import Named, Section
 from dcsim.spec.topology import Topology
+from dcsim.writing import write_text
 
 # What a field's ending in the code says of the value in the file.
 _EXAMPLES = {
@@ -147,7 +148,7 @@ PAGES = {"METRICS.md": metrics_page, "FILES.md": files_page}
 def main(folder: str) -> None:
     """Write all pages into `folder`."""
     for name, page in PAGES.items():
-        Path(folder, name).write_text(page(), encoding="utf-8")
+        write_text(Path(folder, name), page())
 
 
 if __name__ == "__main__":

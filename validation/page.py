@@ -232,6 +232,7 @@ def main(folder: str) -> None:
     """Compute what is not stored and write page and picture into `folder`."""
     from pathlib import Path
 
+    from dcsim.writing import write_text
     from validation import pictures, speeds
     from validation.table import validate
 
@@ -249,7 +250,7 @@ def main(folder: str) -> None:
         "mapping.svg": pictures.lines_svg(by_mapping, "chips that share a layer", "tokens/s of one user"),
     }
     for name, text in written.items():
-        Path(folder, name).write_text(text)
+        write_text(Path(folder, name), text)
 
 
 if __name__ == "__main__":

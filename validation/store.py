@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dcsim import library
+from dcsim.writing import telling, write_text
 from validation.claims import Claim
 
 FOLDER = Path("runs/validate")
@@ -47,10 +47,9 @@ def read(claim: Claim, of: str) -> dict[str, Any] | None:
 def write(claim: Claim, of: str, row: dict[str, Any]) -> None:
     """Keep a row; a reader never sees half of it."""
     path = _path(claim, of)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(row))
-    part.replace(path)
+    with telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(row))
 
 
 def _path(claim: Claim, of: str) -> Path:

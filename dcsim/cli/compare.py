@@ -74,10 +74,6 @@ def compare(
         packets_max=0 if replications else study.PACKETS_MAX,
         progress=say,
     )
-    if figure:
-        from dcsim.results.pictures import waterfall
-
-        write_picture(waterfall(result["candidates"]), figure)
     if as_json:
         print_json(result)
     else:
@@ -86,6 +82,10 @@ def compare(
         print_compare(result)
         if serve is None:
             say("what users see of it, and what holding the SLO takes: add --serve '60 s'")
+    if figure:
+        from dcsim.results.pictures import waterfall
+
+        write_picture(waterfall(result["candidates"]), figure)
 
 
 def scale(
@@ -123,16 +123,16 @@ def scale(
         seed=seed,
         progress=say,
     )
-    if figure:
-        from dcsim.results.pictures import scale as draw
-
-        write_picture(draw(result["rows"]), figure)
     if as_json:
         print_json(result)
     else:
         from dcsim.cli.report_compare import print_scale
 
         print_scale(result)
+    if figure:
+        from dcsim.results.pictures import scale as draw
+
+        write_picture(draw(result["rows"]), figure)
 
 
 def traffic(

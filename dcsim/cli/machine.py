@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say
+from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say, writable
 
 Batch = Annotated[int, typer.Option(min=1, help="Sequences that advance by one token.")]
 Context = Annotated[
@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 def topology(
     topology: TopologyPath,
     settings: Settings = None,
-    export: Annotated[Path | None, typer.Option(help="Write the graph as .graphml or node-link .json.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the graph as .graphml or .json.", callback=writable)] = None,
     as_json: Json = False,
 ) -> None:
     """Count chips, links, hops, bisection and cables of a topology."""
@@ -109,7 +109,9 @@ def schedule(
     llm: Llm = None,
     settings: Settings = None,
     seed: Seed = 1,
-    trace: Annotated[Path | None, typer.Option(help="Write a Perfetto timeline (.json.gz): chips and links as tracks.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write a Perfetto timeline (.json.gz): chips and links as tracks.", callback=writable)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile one iteration, prove the schedule, replay it on drifting clocks."""

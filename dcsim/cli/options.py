@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dcsim.errors import SpecError
+from dcsim.writing import require_writable, whole_file
 
 TopologyPath = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="A topology file, or the name of one in the library.")]
 Workload = Annotated[str | None, typer.Option(help="Workload file or name; default: the topology's.")]
@@ -22,14 +22,14 @@ Settings = Annotated[
 ]
 
 
-def _picture_path(path: Path | None) -> Path | None:
+def writable(path: Path | None) -> Path | None:
     """Refuse before the work is done what could not be written after it."""
-    if path is not None and not path.parent.is_dir():
-        raise SpecError(f"--figure: there is no folder {path.parent}")
+    if path is not None:
+        require_writable(path)
     return path
 
 
-FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture as an .html file.", callback=_picture_path)]
+FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture as an .html file.", callback=writable)]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random stream.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -55,11 +55,9 @@ def say_if_first_run() -> None:
 
 
 def write_picture(picture: Any, path: Path) -> None:
-    """Write a figure as a web page that needs no other file; SpecError where that is not possible."""
-    try:
-        picture.write_html(path)
-    except OSError as error:
-        raise SpecError(f"--figure: cannot write {path}: {error.strerror}") from error
+    """Write a figure as a web page that needs no other file; OutputError where that is not possible."""
+    with whole_file(path) as part:
+        picture.write_html(part)
     say(f"written: {path}")
 
 

@@ -65,8 +65,10 @@ def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """All rows and all columns; a missing value is empty."""
     import csv
 
+    from dcsim.writing import whole_file
+
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -22,6 +22,7 @@ from dcsim.cli.options import (
     progress_bar,
     say,
     say_if_first_run,
+    writable,
     write_picture,
 )
 
@@ -113,20 +114,20 @@ def workload(
     from dcsim.study import workload as study
 
     result = study.workload(name, seed, settings or [])
-    if figure:
-        from dcsim.results.pictures import arrivals
-
-        write_picture(arrivals(result["rate_over_time"]), figure)
     if as_json:
         print_json(result)
     else:
         from dcsim.cli.tables import print_workload
 
         print_workload(result)
+    if figure:
+        from dcsim.results.pictures import arrivals
+
+        write_picture(arrivals(result["rate_over_time"]), figure)
 
 
 def export(
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    out: Annotated[Path, typer.Option(help="File to write.", callback=writable)],
     folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
     form: Annotated[str, typer.Option("--format", help="vllm: its benchmark's result file; perfetto: a timeline.")] = "vllm",
     first: Annotated[int, typer.Option(min=0, help="Timeline: the first request shown.")] = 0,
@@ -142,6 +143,7 @@ def export(
     from dcsim.errors import SpecError
     from dcsim.results import export as forms
     from dcsim.results import records
+    from dcsim.writing import write_text
 
     timeline = partial(forms.timeline, first=first, count=count)
     writers: dict[str, Callable[..., Any]] = {"vllm": forms.vllm_result, "perfetto": timeline}
@@ -152,7 +154,7 @@ def export(
     total = run.summary["requests_in"]
     if first and first >= total:
         raise SpecError(f"--first: there is no request {first:,}; the run has {total:,}, counted from 0")
-    records.write_text(out, json.dumps(writers[form](run)))
+    write_text(out, json.dumps(writers[form](run)))
     if form == "perfetto" and (first or count < total):
         say(f"requests {first:,} to {min(first + count, total) - 1:,} of {total:,}; choose others with --first and --count")
     say(f"written: {out}")

@@ -19,6 +19,7 @@ from dcsim.cli.options import (
     print_json,
     progress_bar,
     say,
+    writable,
     write_picture,
 )
 
@@ -97,7 +98,7 @@ def sweep(
     settings: Settings = None,
     seed: Seed = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes; the rows do not depend on it.")] = 1,
-    csv: Annotated[Path | None, typer.Option(help="Write all metrics as CSV.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all metrics as CSV.", callback=writable)] = None,
     as_json: Json = False,
 ) -> None:
     """Time or run every combination of the given values."""
@@ -110,11 +111,6 @@ def sweep(
     ranges = [study.parse_range(text) for text in set_range]
     with progress_bar("sweeping", "points") as progress:
         rows = study.sweep(case, ranges, jobs, progress)
-    if csv:
-        from dcsim.cli.report_explain import write_csv
-
-        write_csv(rows, csv)
-        say(f"written: {csv}")
     shown = study.pick(rows, [key for key, _ in ranges], metric or study.SHOWN[zoom])
     if as_json:
         print_json(rows if not metric else shown)
@@ -122,6 +118,11 @@ def sweep(
         from dcsim.cli.report_explain import print_rows
 
         print_rows(shown)
+    if csv:
+        from dcsim.cli.report_explain import write_csv
+
+        write_csv(rows, csv)
+        say(f"written: {csv}")
 
 
 def cost(

@@ -8,8 +8,6 @@ chips, each its own node, and cables have class "local" and length 0.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric, from_cables
 from dcsim.fabric.routes import hop_totals
 from dcsim.fabric.switched import cables_of
+from dcsim.writing import write_text
 
 
 def to_node_link(fabric: Fabric) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def to_node_link(fabric: Fabric) -> dict[str, Any]:
 
 
 def write_fabric(fabric: Fabric, path: str | Path) -> None:
-    """Write `.json` (node-link) or `.graphml`; FabricError for another ending or a place that cannot be written."""
+    """Write `.json` (node-link) or `.graphml`; FabricError for another ending, OutputError where it cannot be written."""
     path = Path(path)
     if path.suffix == ".json":
         text = json.dumps(to_node_link(fabric), separators=(",", ":")) + "\n"
@@ -60,10 +59,7 @@ def write_fabric(fabric: Fabric, path: str | Path) -> None:
         text = "\n".join(_networkx().generate_graphml(_graph(to_node_link(fabric)))) + "\n"
     else:
         raise FabricError(f"{path}: a graph is written as .json or .graphml")
-    try:
-        _replace(path, text)
-    except OSError as error:
-        raise FabricError(f"{path}: cannot be written: {error}") from error
+    write_text(path, text)
 
 
 def read_fabric(path: str | Path) -> Fabric:
@@ -149,15 +145,3 @@ def _networkx() -> Any:
     import networkx
 
     return networkx
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside `path`, then rename, so that no half file is ever seen."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

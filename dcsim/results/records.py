@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.errors import RunStoreError
+from dcsim.writing import whole_folder
 
 Table = Mapping[str, NDArray[Any]]  # column name -> values
 
@@ -161,11 +162,11 @@ class StoredTable(Mapping[str, NDArray[Any]]):
             rows = self._file.read_row_group(group, columns=list(names))
             yield {name: self._values(name, rows.column(name).chunks) for name in names}
 
-    def move(self, path: Path) -> None:
-        """Move the file to `path`; the table is not to be used after."""
+    def close(self) -> None:
+        """Let the file go; the next look at a column opens it again."""
         if self._file is not None:
             self._file.close()
-        shutil.move(self._path, path)
+            self._file = None
 
     def _values(self, name: str, chunks: Any) -> NDArray[Any]:
         dtype = self._columns[name].dtype
@@ -227,46 +228,31 @@ def check_writable(folder: Path) -> None:
 def write_run(
     folder: Path, tables: Mapping[str, Table], summary: Mapping[str, Any], spec: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> None:
-    """Write a run folder beside its place, then move it there in one step; an older run of that name is replaced.
+    """Write a run folder, whole or not at all; an older run of that name is replaced. RunStoreError if it cannot be."""
+    with new_run(folder) as work:
+        fill(work, tables, summary, spec, meta)
 
-    A table that is in a file already is moved there, and is not to be used after.
-    Whatever goes wrong, Ctrl-C included, the older run stays and nothing else is left behind.
+
+@contextmanager
+def new_run(folder: Path) -> Iterator[Path]:
+    """A folder to `fill`, which becomes `folder` when the block ends well. RunStoreError where that is not possible.
+
+    Whatever goes wrong, Ctrl-C included, an older run stays and nothing else is left behind.
     """
     check_writable(folder)
-    folder = folder.resolve()
-    work = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        for name, table in tables.items():
-            if isinstance(table, StoredTable):
-                table.move(work / f"{name}.parquet")
-            else:
-                _write_parquet(work / f"{name}.parquet", name, table)
-        for name, content in (("spec", spec), ("summary", summary), ("meta", meta)):
-            (work / f"{name}.json").write_text(json.dumps(dict(content), indent=2, sort_keys=name != "summary") + "\n")
-        work.chmod(0o755)
-        _put(work, folder)
-    except OSError as error:
-        raise RunStoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
+    with whole_folder(folder, RunStoreError) as work:
+        yield work
 
 
-def _put(work: Path, folder: Path) -> None:
-    """Move `work` to `folder`. What stood there is moved aside first, and back if the move fails."""
-    if not folder.exists():
-        os.replace(work, folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    try:
-        os.replace(folder, aside / "run")
-        os.replace(work, folder)
-    finally:
-        if not folder.exists():
-            os.replace(aside / "run", folder)
-        shutil.rmtree(aside, ignore_errors=True)
+def fill(
+    work: Path, tables: Mapping[str, Table], summary: Mapping[str, Any], spec: Mapping[str, Any], meta: Mapping[str, Any]
+) -> None:
+    """Write all of a run into the folder `work`; a table that is in its file there already stays as it is."""
+    for name, table in tables.items():
+        if not isinstance(table, StoredTable):
+            _write_parquet(work / f"{name}.parquet", name, table)
+    for name, content in (("spec", spec), ("summary", summary), ("meta", meta)):
+        (work / f"{name}.json").write_text(json.dumps(dict(content), indent=2, sort_keys=name != "summary") + "\n")
 
 
 def _write_parquet(path: Path, name: str, table: Table) -> None:
@@ -321,17 +307,6 @@ def read_table(folder: Path, name: str) -> Any:
         return pd.read_parquet(folder / f"{name}.parquet")
     except (OSError, ValueError) as error:  # pyarrow's errors are among these
         raise RunStoreError(f"{folder}: {name}.parquet cannot be read: {error}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; RunStoreError if it cannot be written."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise RunStoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 class Run:
@@ -396,7 +371,7 @@ def open_run(folder: str | Path) -> Run:
 
 def last_run(runs: Path) -> Path:
     """The newest run folder in `runs`."""
-    folders = [p.parent for p in runs.glob("*/meta.json")]
+    folders = [p.parent for p in runs.glob("[!.]*/meta.json")]
     if not folders:
         raise RunStoreError(f"{runs}: no run here yet; make one with `dcsim run topologies/8rack.yaml`")
     return max(folders, key=lambda p: ((p / "meta.json").stat().st_mtime_ns, p.name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +55,11 @@ class Scenario:
             with careful_interrupts():
                 tables, summary, meta = self._serve(serve_scenario, seed, progress, None, rounds)
             return records.Run(folder, summary, spec, meta, tables)
-        records.check_writable(folder)
-        # Rows go to a file near the run's folder as requests end, so that memory holds only those in flight.
-        place = next(parent for parent in folder.resolve().parents if parent.is_dir())
-        with careful_interrupts(), tempfile.TemporaryDirectory(prefix=".rows-", dir=place) as work:
-            rows = records.TableWriter("requests", Path(work) / "requests.parquet")
+        # Rows go to their file as requests end, so that memory holds only those in flight.
+        with careful_interrupts(), records.new_run(folder) as work:
+            rows = records.TableWriter("requests", work / "requests.parquet")
             tables, summary, meta = self._serve(serve_scenario, seed, progress, rows, rounds)
-            records.write_run(folder, tables, summary, spec, meta)
+            records.fill(work, tables, summary, spec, meta)
         return records.Run(folder, summary, spec, meta)
 
     def _serve(self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None, rounds: bool) -> Any:

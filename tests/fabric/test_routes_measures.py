@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsim.errors import FabricError
+from dcsim.errors import FabricError, OutputError
 from dcsim.fabric import routes
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.direct import island, torus
@@ -241,7 +241,7 @@ def test_other_bad_files(tmp_path):
             read_fabric(tmp_path / name)
     with pytest.raises(FabricError, match="written as"):
         write_fabric(island(2), tmp_path / "g.txt")
-    with pytest.raises(FabricError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_fabric(island(2), tmp_path / "no" / "g.json")
 
 

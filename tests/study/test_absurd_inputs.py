@@ -1,7 +1,5 @@
 """What no run could do is refused with a reason, and what is merely strange is served."""
 
-import sys
-
 import numpy as np
 import pytest
 from command import dcsim
@@ -122,7 +120,7 @@ def test_too_little_memory_is_told_and_not_traced(monkeypatch, capsys):
     def app_without_memory(**_):
         raise MemoryError("Unable to allocate 745 GiB")
 
-    monkeypatch.setattr(sys.modules[main.__module__], "app", app_without_memory)
+    monkeypatch.setattr("dcsim.cli.application.app", app_without_memory)
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2

@@ -285,7 +285,7 @@ def test_other_traffic_reaches_the_users_tail():
 
 
 def test_commands_print_json_and_tables(capsys):
-    from dcsim.cli.app import app
+    from dcsim.cli import app
 
     two = ["compare", "64chip", "--interconnect", "scheduled,infiniband-ndr", "--replications", "2"]
     app([*two, "--json"], standalone_mode=False)
@@ -302,7 +302,7 @@ def test_commands_print_json_and_tables(capsys):
 
 def test_tables_fit_their_hundred_columns(capsys):
     """Jitter adds a column to the waterfall; drops, pauses and other traffic are lines of their own."""
-    from dcsim.cli.app import app
+    from dcsim.cli import app
 
     disturbed = ["--jitter", "host", "--load", "0.3", "--replications", "2", "--interconnect", "scheduled,infiniband-ndr"]
     app(["compare", "64chip", *disturbed], standalone_mode=False)

@@ -138,7 +138,7 @@ def test_a_plan_adds_up():
     ],
 )
 def test_commands_print_text_and_json(words, tmp_path, monkeypatch):
-    from dcsim.cli.app import app
+    from dcsim.cli import app
 
     monkeypatch.chdir(tmp_path)
     text = CliRunner().invoke(app, words)
@@ -148,7 +148,7 @@ def test_commands_print_text_and_json(words, tmp_path, monkeypatch):
 
 
 def test_a_sweep_writes_csv(tmp_path):
-    from dcsim.cli.app import app
+    from dcsim.cli import app
 
     out = tmp_path / "rows.csv"
     words = ["sweep", "node", "--set-range", "network.link_cycles=217,300", "--context", "64", "--csv", str(out)]

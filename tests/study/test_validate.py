@@ -165,7 +165,7 @@ def test_long_rows_exist():
 
 
 def test_a_command_pasted_gives_the_row_its_value():
-    from dcsim.cli.app import app
+    from dcsim.cli import app
 
     claim = CLAIMS["E1"]
     words = claim.command.split()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from dcsim.fabric.graph import Fabric
 from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.tasks import COMPUTE, PARTS, Tasks
+from dcsim.writing import whole_file
 
 CHIPS, LINKS = 1, 2  # the two groups of tracks
 
@@ -24,22 +24,17 @@ def write_timeline(path: Path, schedule: Schedule, tasks: Tasks, fabric: Fabric)
 
     Same schedule, same bytes. Times are microseconds from the epoch.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     bars = 0
-    try:
-        with temporary.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-            text = io.TextIOWrapper(packed, "utf-8", newline="\n")
-            text.write('{"displayTimeUnit":"ns","traceEvents":[\n')
-            for number, event in enumerate(_events(schedule, tasks, fabric)):
-                text.write(",\n" if number else "")
-                text.write(json.dumps(event, separators=(",", ":")))
-                bars += event["ph"] == "X"
-            text.write("\n]}\n")
-            text.flush()
-            text.detach()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as part, part.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+        text = io.TextIOWrapper(packed, "utf-8", newline="\n")
+        text.write('{"displayTimeUnit":"ns","traceEvents":[\n')
+        for number, event in enumerate(_events(schedule, tasks, fabric)):
+            text.write(",\n" if number else "")
+            text.write(json.dumps(event, separators=(",", ":")))
+            bars += event["ph"] == "X"
+        text.write("\n]}\n")
+        text.flush()
+        text.detach()
     return bars
 
 

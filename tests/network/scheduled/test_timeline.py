@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from schedule_cases import FIGURES, direct_all_reduce, island
 
+from dcsim.errors import OutputError
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.scheduled.timeline import CHIPS, LINKS, write_timeline
 
@@ -50,7 +51,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
         raise OSError("disk full")
 
     monkeypatch.setattr("dcsim.network.scheduled.timeline.json.dumps", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         write_timeline(path, schedule, tasks, fabric)
     assert [p.name for p in tmp_path.iterdir()] == ["trace.json.gz"]
     assert path.read_bytes() == b"old"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
+import os
 import sys
 from typing import Annotated
 
@@ -12,7 +14,7 @@ import typer
 from dcsim.cli import compare, machine, serving, validate
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
-from dcsim.interrupt import careful_interrupts
+from dcsim.interrupt import INTERRUPTED
 
 app = typer.Typer(
     add_completion=False,
@@ -41,38 +43,54 @@ def _main(
         typer.echo(context.get_help())
 
 
-INTERRUPTED = 130
 _OBJECTS_BEFORE_COLLECTION = 200_000  # a start makes so many that last, and Python's 700 would look through them for 0.15 s
+_BROKEN_PIPE = 141  # exit code when a reader such as `head` has seen enough, as a shell has it
 
 
-def main() -> None:
-    """Entry point: a DcsimError becomes one clear message and exit code 2; Ctrl-C exits with 130."""
+def run() -> None:
+    """Run the command line's words. What a user can mend, or a full disk, becomes one clear message and exit code 2."""
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
     atexit.register(gc.freeze)  # memory goes back when the process ends; looking for cycles in it first takes another 0.15 s
     try:
-        with careful_interrupts():
-            code = app(standalone_mode=False)
-    except DcsimError as error:
-        if "--debug" in sys.argv:
-            raise
-        for line in str(error).splitlines():
-            say(f"error: {line}")
-        code = 2
-    except MemoryError as error:
-        if "--debug" in sys.argv:
-            raise
-        say(f"error: more memory needed than this machine has: {error or 'no details'}; make the run smaller")
-        code = 2
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
     except Exception as error:
-        if not hasattr(error, "format_message"):
+        if "--debug" in sys.argv:
             raise
-        # a usage error, which the command line's parser words itself
-        context = getattr(error, "ctx", None)
-        say(f"error: {error.format_message()}" + (f" (see {context.command_path} --help)" if context else ""))
-        code = 2
-    if code == INTERRUPTED:
+        code = _tell(error)
+    except KeyboardInterrupt:
         say("interrupted; nothing was written")
+        code = INTERRUPTED
     if code:
         sys.exit(code)
+
+
+def _tell(error: Exception) -> int:
+    """Say what went wrong; returns the exit code. Raises what is nobody's fault but ours."""
+    if isinstance(error, DcsimError):
+        for line in str(error).splitlines():
+            say(f"error: {line}")
+    elif isinstance(error, MemoryError):
+        say(f"error: more memory needed than this machine has: {error or 'no details'}; make the run smaller")
+    elif isinstance(error, OSError) and error.filename is None:  # all that is written but files has no name
+        _leave_stdout()
+        if isinstance(error, BrokenPipeError):
+            return _BROKEN_PIPE
+        say(f"error: stdout: cannot be written: {error.strerror or error}")
+    elif hasattr(error, "format_message"):  # a usage error, which the command line's parser words itself
+        context = getattr(error, "ctx", None)
+        say(f"error: {error.format_message()}" + (f" (see {context.command_path} --help)" if context else ""))
+    elif isinstance(error, typer.Abort):
+        say("interrupted; nothing was written")
+        return INTERRUPTED
+    else:
+        raise error
+    return 2
+
+
+def _leave_stdout() -> None:
+    """Nothing more can be written to stdout, not even by the interpreter when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
