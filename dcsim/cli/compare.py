@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from dcsim.cli.machine import Batch, Context, Prefill
-from dcsim.cli.options import FigureFile, Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say, write_picture
+from dcsim.cli.options import (
+    FigureFile,
+    Interconnect,
+    Json,
+    Llm,
+    Seed,
+    Settings,
+    TopologyPath,
+    bytes_of,
+    print_json,
+    say,
+    write_picture,
+)
 
 Interconnects = Annotated[str, typer.Option("--interconnect", help="Networks to compare, by name, with commas between.")]
 Replications = Annotated[int, typer.Option(min=1, help="Successive iterations simulated of each packet network.")]
@@ -146,16 +158,9 @@ def traffic(
     as_json: Json = False,
 ) -> None:
     """Run a traffic pattern on a packet network."""
-    from dcsim.errors import SpecError
     from dcsim.study import traffic as study
-    from dcsim.units import DATA, parse_quantity
 
-    try:
-        size_bytes = round(parse_quantity(size, DATA))
-    except ValueError as error:
-        raise SpecError(f"--bytes: {error}") from error
-    if size_bytes < 1:
-        raise SpecError("--bytes: at least 1 B")
+    size_bytes = bytes_of(size)
     result = study.traffic(topology, interconnect, pattern.replace("-", "_"), endpoints, size_bytes, seed, tuple(settings or ()))
     if as_json:
         print_json(result)

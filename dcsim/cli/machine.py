@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, print_json, say, writable
+from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, bytes_of, print_json, say, writable
 
 Batch = Annotated[int, typer.Option(min=1, help="Sequences that advance by one token.")]
 Context = Annotated[
@@ -148,12 +148,8 @@ def collective(
     from dcsim.errors import SpecError
     from dcsim.spec.load import load
     from dcsim.study import collective as study
-    from dcsim.units import DATA, parse_quantity
 
-    try:
-        size_bytes = round(parse_quantity(size, DATA))
-    except ValueError as error:
-        raise SpecError(f"--bytes: {error}") from error
+    size_bytes = bytes_of(size)
     if form not in ("text", "nccl"):
         raise SpecError(f"--format: '{form}' is not known; use text or nccl")
     result = study.collective(load(topology, settings=settings or []).spec, op, size_bytes, ranks, algorithm)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dcsim.errors import Problem, SpecError
 from dcsim.writing import require_writable, whole_file
 
 TopologyPath = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="A topology file, or the name of one in the library.")]
@@ -32,6 +33,22 @@ def writable(path: Path | None) -> Path | None:
 FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture as an .html file.", callback=writable)]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random stream.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+SIZE_MOST_BYTES = 1 << 50
+
+
+def bytes_of(text: str, option: str = "--bytes") -> int:
+    """A size given with its unit, as whole bytes. SpecError for what is no size, or none that anybody sends."""
+    from dcsim.units import DATA, parse_quantity
+
+    try:
+        size_bytes = parse_quantity(text, DATA)
+    except ValueError as error:
+        raise SpecError(Problem(option, str(error))) from error
+    if not 1 <= size_bytes <= SIZE_MOST_BYTES:
+        raise SpecError(Problem(option, f"'{text}' is no size to send", "at least 1 B, at most 1,024 TiB"))
+    return round(size_bytes)
 
 
 def say(text: str) -> None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from dcsim.results.records import Run
 
+LINK_CLASSES_SHOWN = 4
+
 
 def console() -> Console:
     """A rich console on stdout, 100 columns where the terminal does not say."""
@@ -181,6 +183,18 @@ def print_iteration(result: dict[str, Any]) -> None:
     out.print(parts)
 
 
+def _payloads(result: dict[str, Any]) -> str:
+    """The payload of the links, by class where classes differ."""
+    rows = [(row["class"], row["least_bytes_per_s"], row["most_bytes_per_s"]) for row in result["link_payloads"]]
+    rates = [rate for _, *span in rows for rate in span]
+    if len(set(rates)) < 2:
+        return f"{_rate(result['link_payload_bytes_per_s'])} of payload each"
+    if len(rows) > LINK_CLASSES_SHOWN:
+        return f"{_rate(min(rates))} to {_rate(max(rates))} of payload each"
+    shown = (f"{name} {_rate(least)}" + (f" to {_rate(most)}" if most > least else "") for name, least, most in rows)
+    return f"payload each: {', '.join(shown)}"
+
+
 def print_topology(result: dict[str, Any]) -> None:
     """What a topology is."""
     from rich.table import Table
@@ -192,7 +206,7 @@ def print_topology(result: dict[str, Any]) -> None:
         f"{result['chips']:,} installed, {result['chips_active']:,} active, "
         f"{result['nodes']:,} nodes, {_count(result['racks'], 'rack')}",
     )
-    grid.add_row("links", f"{result['links']:,} directed, {_rate(result['link_payload_bytes_per_s'])} of payload each")
+    grid.add_row("links", f"{result['links']:,} directed, {_payloads(result)}")
     grid.add_row(
         "hops",
         f"{result['diameter_hops']} at most from chip to chip, {result['mean_hops']:.3f} on average; "

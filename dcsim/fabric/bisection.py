@@ -14,10 +14,13 @@ from dcsim.fabric.graph import Fabric
 
 CUT_RULE = (
     "best of contiguous halves of the active chips, in their order and in their order modulo each divisor of their "
-    "number, then improved by moving switches and spare chips and swapping racks, nodes and chips while that helps"
+    "number, of halves of whole switches, nodes, racks and groups, and of shuffled ones, then improved by moving racks, "
+    "nodes, switches and chips while that helps (Fiduccia-Mattheyses)"
 )
-STARTS_IMPROVED = 3
+STARTS_IMPROVED = 4
 DIVISORS_MAX = 24
+SHUFFLED, SHUFFLED_CHIPS_MAX = 12, 512  # starts in random order, for fabrics where that costs little
+PASSES_MAX = 20
 
 Side = NDArray[np.int8]
 
@@ -29,9 +32,12 @@ def bisection(fabric: Fabric, link_width: NDArray[np.float64]) -> tuple[float, S
     """
     if fabric.chip_active.sum() < 2:
         return 0.0, np.zeros(fabric.vertex_count, np.int8)
-    starts = [_place_free(fabric, side, link_width) for side in _halves(fabric)]
+    halves = list(_halves(fabric))
+    starts = [_place_free(fabric, side, link_width) for side in halves]
+    starts += [np.where(halves[0] < 0, np.int8(all_free), halves[0]) for all_free in (0, 1)]
     starts.sort(key=lambda side: cut_width(fabric, side, link_width))
-    ends = [_improved(fabric, side, link_width) for side in starts[:STARTS_IMPROVED]]
+    small = fabric.chip_count <= SHUFFLED_CHIPS_MAX
+    ends = [_improved(fabric, side, link_width) for side in (starts if small else starts[:STARTS_IMPROVED])]
     best = min(ends, key=lambda side: cut_width(fabric, side, link_width))
     return cut_width(fabric, best, link_width), best
 
@@ -47,11 +53,45 @@ def _halves(fabric: Fabric) -> Iterator[NDArray[np.int8]]:
     count = len(active)
     divisors = [m for m in range(2, count) if count % m == 0][::-1][:DIVISORS_MAX]
     place = np.arange(count)
-    for m in [count, *divisors]:
-        order = active[np.argsort(place % m, kind="stable")]
+    orders = [active[np.argsort(place % m, kind="stable")] for m in [count, *divisors]]
+    orders += [_whole_units_first(active, label[active]) for label in (_switch_of(fabric), *_labels(fabric))]
+    if count <= SHUFFLED_CHIPS_MAX:
+        random = np.random.default_rng(0)
+        orders += [random.permutation(active) for _ in range(SHUFFLED)]
+    for order in orders:
         side = np.full(fabric.vertex_count, -1, np.int8)
         side[order[: count // 2]], side[order[count // 2 :]] = 0, 1
         yield side
+
+
+def _labels(fabric: Fabric) -> tuple[NDArray[np.int32], ...]:
+    return fabric.node_of, fabric.rack_of, fabric.group_of
+
+
+def _switch_of(fabric: Fabric) -> NDArray[np.int32]:
+    """[chip] the vertex at the end of its first link, itself for a chip that has none."""
+    own = np.arange(fabric.chip_count, dtype=np.int32)
+    first, last = fabric.first_link[: fabric.chip_count], fabric.first_link[1 : fabric.chip_count + 1]
+    own[last > first] = fabric.link_target[first[last > first]]
+    return own
+
+
+def _whole_units_first(active: NDArray[np.intp], label: NDArray[np.int32]) -> NDArray[np.intp]:
+    """The chips so ordered that the first half holds whole units (chips of one label) as far as sizes allow.
+
+    Sums of sizes are bits of a number: bit s of reach[i] says that some of the first i units have s chips.
+    """
+    names, unit, sizes = np.unique(label, return_inverse=True, return_counts=True)
+    half, reach = len(active) // 2, [1]
+    for size in sizes.tolist():
+        reach.append(reach[-1] | reach[-1] << size)
+    total = next(s for s in range(half, -1, -1) if reach[-1] >> s & 1)
+    inside = np.zeros(len(names), np.bool_)
+    for i in range(len(names) - 1, -1, -1):
+        if not reach[i] >> total & 1:
+            inside[i] = True
+            total -= int(sizes[i])
+    return active[np.lexsort((unit, ~inside[unit]))]
 
 
 def _place_free(fabric: Fabric, side: Side, link_width: NDArray[np.float64]) -> Side:
@@ -71,8 +111,8 @@ def _place_free(fabric: Fabric, side: Side, link_width: NDArray[np.float64]) -> 
 
 
 def _improved(fabric: Fabric, side: Side, link_width: NDArray[np.float64]) -> Side:
-    """Improve by whole racks, then nodes, then chips."""
-    for label in (fabric.rack_of, fabric.node_of, np.arange(fabric.vertex_count)):
+    """Improve by whole groups, racks and nodes, then chips."""
+    for label in (fabric.group_of, fabric.rack_of, fabric.node_of, np.arange(fabric.vertex_count)):
         side = _improved_by(fabric, side, link_width, label)
     return side
 
@@ -95,5 +135,5 @@ def _improved_by(fabric: Fabric, side: Side, link_width: NDArray[np.float64], la
     outer = source != target
     order = np.argsort(source[outer], kind="stable")
     first = np.searchsorted(source[outer][order], np.arange(count + 1))
-    kernel.improve(first, target[outer][order], link_width[outer][order], weight, unit_side, 4 * count)
+    kernel.improve(first, target[outer][order], link_width[outer][order], weight, unit_side, PASSES_MAX)
     return unit_side[unit]

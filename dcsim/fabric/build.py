@@ -50,7 +50,7 @@ def _islands(fabric: Fabric, s: spec.Dragonfly | spec.FatTree | spec.LeafSpine) 
 
 
 def _custom(s: spec.Custom) -> Fabric:
-    from dcsim.fabric.export import read_fabric
+    from dcsim.fabric.custom import read_fabric
 
     return read_fabric(s.path)
 

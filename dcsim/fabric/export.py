@@ -1,22 +1,20 @@
-"""Fabrics as files: node-link JSON and GraphML, written whole or not at all, and read back.
+"""Fabrics as files: node-link JSON and GraphML, written whole or not at all. `custom` reads them back.
 
-Vertices carry `kind` ("chip" or "switch"), `node`, `rack`, `group` (whole numbers, -1 for none) and `active`;
-edges are cables with `class` and `length_m`. A file may leave out everything but the graph: vertices are then
-chips, each its own node, and cables have class "local" and length 0.
+Vertices carry `kind` ("chip" or "switch"), `node`, `rack`, `group` (whole numbers, -1 for none) and `active`; edges are
+cables with `class` and `length_m`, with `bandwidth_bytes_per_s` and `latency_s` where they have their own, and in grids
+with the `rank` of their two links.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dcsim.errors import FabricError
-from dcsim.fabric.graph import Fabric, from_cables
-from dcsim.fabric.routes import hop_totals
+from dcsim.fabric.graph import Fabric
 from dcsim.fabric.switched import cables_of
 from dcsim.writing import write_text
 
@@ -38,8 +36,8 @@ def to_node_link(fabric: Fabric) -> dict[str, Any]:
         for v, (node, rack, group) in enumerate(zip(*labels, strict=True))
     ]
     edges = [
-        {"source": a, "target": b, "key": key, "class": name, "length_m": length}
-        for key, (a, b, name, length) in enumerate(cables_of(fabric))
+        {"source": a, "target": b, "key": key, "class": name, "length_m": length, **own}
+        for key, ((a, b, name, length), own) in enumerate(zip(cables_of(fabric), _own_figures(fabric), strict=True))
     ]
     return {
         "directed": False,
@@ -48,6 +46,21 @@ def to_node_link(fabric: Fabric) -> dict[str, Any]:
         "nodes": nodes,
         "edges": edges,
     }
+
+
+def _own_figures(fabric: Fabric) -> list[dict[str, float | int]]:
+    """[cable] what it says besides class and length, in the order of `cables_of`."""
+    once = np.flatnonzero(np.arange(fabric.link_count) < fabric.reverse)
+    own: list[dict[str, float | int]] = [{} for _ in once]
+    for key, values in (("bandwidth_bytes_per_s", fabric.own_bandwidth_bytes_per_s), ("latency_s", fabric.own_latency_s)):
+        if values is not None:
+            for figures, value in zip(own, values[once].tolist(), strict=True):
+                if not np.isnan(value):
+                    figures[key] = value
+    if fabric.link_rank is not None:
+        for figures, there, back in zip(own, fabric.link_rank[once], fabric.link_rank[fabric.reverse[once]], strict=True):
+            figures |= {"rank": int(there), "rank_back": int(back)}
+    return own
 
 
 def write_fabric(fabric: Fabric, path: str | Path) -> None:
@@ -62,83 +75,9 @@ def write_fabric(fabric: Fabric, path: str | Path) -> None:
     write_text(path, text)
 
 
-def read_fabric(path: str | Path) -> Fabric:
-    """A fabric from a file; FabricError, naming the file and what is wrong, when it cannot be one."""
-    path = Path(path)
-    readers: dict[str, Callable[[Path], Any]] = {
-        ".json": lambda p: _graph(json.loads(p.read_text(encoding="utf-8"))),
-        ".graphml": lambda p: _networkx().read_graphml(p, force_multigraph=True),
-    }
-    if path.suffix not in readers:
-        raise FabricError(f"{path}: a graph is read from .json (node-link) or .graphml")
-    try:
-        graph = readers[path.suffix](path)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        SyntaxError,
-        _networkx().NetworkXException,
-    ) as error:
-        raise FabricError(f"{path}: not a graph: {error or type(error).__name__}") from error
-    return from_graph(graph, str(path))
-
-
-def from_graph(graph: Any, name: str = "graph") -> Fabric:
-    """A fabric from a networkx graph; chips first, both in the graph's order. Every chip must reach every other."""
-    vertices = list(graph.nodes(data=True))
-    unknown = sorted({str(d.get("kind", "chip")) for _, d in vertices} - {"chip", "switch"})
-    if unknown:
-        raise FabricError(f"{name}: a vertex is a 'chip' or a 'switch', not '{unknown[0]}'")
-    vertices.sort(key=lambda vertex: vertex[1].get("kind", "chip") != "chip")
-    chips = sum(data.get("kind", "chip") == "chip" for _, data in vertices)
-    if not chips:
-        raise FabricError(f"{name}: has no chips")
-    index = {vertex: i for i, (vertex, _) in enumerate(vertices)}
-    nodes = [_label(data, "node", i if i < chips else -1, name) for i, (_, data) in enumerate(vertices)]
-    fabric = from_cables(
-        str(graph.graph.get("kind", "custom")),
-        chips,
-        _cables(graph, index, name),
-        vertex_count=len(vertices),
-        node_of=nodes,
-        rack_of=[_label(data, "rack", 0, name) for _, data in vertices],
-        group_of=[_label(data, "group", -1, name) for _, data in vertices],
-        chip_active=[bool(data.get("active", True)) for _, data in vertices[:chips]],
-    )
-    try:
-        hop_totals(fabric)
-    except FabricError as error:
-        raise FabricError(f"{name}: {error}") from error
-    return fabric
-
-
-def _cables(graph: Any, index: dict[Any, int], name: str) -> list[tuple[int, int, str, float]]:
-    cables = []
-    for a, b, data in graph.edges(data=True):
-        length = data.get("length_m", 0.0)
-        if a == b:
-            raise FabricError(f"{name}: vertex {a} is cabled to itself")
-        if isinstance(length, bool) or not isinstance(length, int | float) or not 0 <= length < np.inf:
-            raise FabricError(f"{name}: cable {a} - {b}: length_m must be a number of metres, not {length!r}")
-        ends = sorted((index[a], index[b]))
-        cables.append((ends[0], ends[1], str(data.get("class", "local")), float(length)))
-    return cables
-
-
-def _label(data: dict[str, Any], key: str, default: int, name: str) -> int:
-    value = data.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise FabricError(f"{name}: '{key}' must be a whole number, not {value!r}")
-    return value
-
-
 def _graph(data: dict[str, Any]) -> Any:
-    """networkx's graph; older files name the edges `links`."""
-    edges = "links" if "links" in data and "edges" not in data else "edges"
-    return _networkx().node_link_graph({"multigraph": False, **data}, directed=False, edges=edges)
+    """networkx's graph."""
+    return _networkx().node_link_graph(data, directed=False, edges="edges")
 
 
 def _networkx() -> Any:

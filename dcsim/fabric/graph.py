@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Int = NDArray[np.int32]
+RANKS_A_DIMENSION = 1 << 16  # more places than a row of a grid has
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,14 @@ class Fabric:
     chip_active: NDArray[np.bool_]  # [chip] False for chips of spare nodes
     link_source: Int  # [link] vertex
     link_target: Int  # [link] vertex
-    link_class: NDArray[np.int8]  # [link] index into link_classes
+    link_class: Int  # [link] index into link_classes
     link_length_m: NDArray[np.float64]  # [link] cable length
     reverse: Int  # [link] the other direction of the same cable
     first_link: Int  # [vertex + 1] offsets of each vertex's outgoing links
     link_classes: tuple[str, ...]
+    own_bandwidth_bytes_per_s: NDArray[np.float64] | None = None  # [link] a link's own, nan: its class's; None: all their class's
+    own_latency_s: NDArray[np.float64] | None = None  # [link] the same of its latency
+    link_rank: Int | None = None  # [link] grids: RANKS_A_DIMENSION x dimension + place along its row; None: no grid
 
     @property
     def link_count(self) -> int:
@@ -77,7 +81,14 @@ def subgraph(fabric: Fabric, vertices: NDArray[np.integer[Any]]) -> tuple[Fabric
         reverse=position[fabric.reverse[links]],
         first_link=np.searchsorted(source, np.arange(len(vertices) + 1)).astype(np.int32),
         link_classes=fabric.link_classes,
+        own_bandwidth_bytes_per_s=_at(fabric.own_bandwidth_bytes_per_s, links),
+        own_latency_s=_at(fabric.own_latency_s, links),
+        link_rank=_at(fabric.link_rank, links),
     ), links
+
+
+def _at(values: Any, links: Int) -> Any:
+    return None if values is None else values[links]
 
 
 def from_cables(
@@ -90,14 +101,21 @@ def from_cables(
     rack_of: Any = None,
     group_of: Any = None,
     chip_active: Any = None,
+    bandwidth_bytes_per_s: Any = None,
+    latency_s: Any = None,
+    rank: Any = None,
 ) -> Fabric:
-    """Build a Fabric from cables `(vertex, vertex, link class, length in m)`; parallel cables are allowed."""
+    """Build a Fabric from cables `(vertex, vertex, link class, length in m)`; parallel cables are allowed.
+
+    `bandwidth_bytes_per_s` and `latency_s` [cable] are cables' own (nan: none), `rank` [2, cable] the rank of each
+    cable's two links.
+    """
     count = chip_count if vertex_count is None else vertex_count
     classes = tuple(dict.fromkeys(name for _, _, name, _ in cables))
     index = {name: i for i, name in enumerate(classes)}
     a = np.fromiter((c[0] for c in cables), np.int32, len(cables))
     b = np.fromiter((c[1] for c in cables), np.int32, len(cables))
-    cls = np.fromiter((index[c[2]] for c in cables), np.int8, len(cables))
+    cls = np.fromiter((index[c[2]] for c in cables), np.int32, len(cables))
     length = np.fromiter((c[3] for c in cables), np.float64, len(cables))
     source, target = np.concatenate([a, b]), np.concatenate([b, a])
     cable = np.concatenate([np.arange(len(a)), np.arange(len(a))])
@@ -108,6 +126,9 @@ def from_cables(
 
     def labels(values: Any) -> Int:
         return np.full(count, -1, np.int32) if values is None else np.asarray(values, np.int32)
+
+    def both_ways(values: Any) -> Any:
+        return None if values is None or np.isnan(values).all() else np.concatenate([values, values])[order]
 
     source = source[order]
     return Fabric(
@@ -125,4 +146,7 @@ def from_cables(
         reverse=position[other[order]].astype(np.int32),
         first_link=np.searchsorted(source, np.arange(count + 1)).astype(np.int32),
         link_classes=classes,
+        own_bandwidth_bytes_per_s=both_ways(bandwidth_bytes_per_s),
+        own_latency_s=both_ways(latency_s),
+        link_rank=None if rank is None else np.concatenate([rank[0], rank[1]]).astype(np.int32)[order],
     )

@@ -39,15 +39,16 @@ class Measures:
     cables: tuple[tuple[str, float, int], ...]  # link class, length in m, how many
 
 
-def measure(fabric: Fabric, bandwidth_by_class: Mapping[str, float]) -> Measures:
-    """Measure `fabric`; bandwidths are payload bytes per second of one link, one way, by link class.
+def measure(fabric: Fabric, bandwidth: Mapping[str, float] | NDArray[np.float64]) -> Measures:
+    """Measure `fabric`; bandwidths are payload bytes per second one way, by link class or of each link.
 
     Raises FabricError for a class without bandwidth and for active chips that cannot reach each other.
     """
     active = int(fabric.chip_active.sum())
     hops = hop_totals(fabric)
     routers = _diameter_routers(fabric, hops.diameter_hops)
-    cut, _ = bisection(fabric, link_bandwidths(fabric, bandwidth_by_class))
+    widths = link_bandwidths(fabric, bandwidth) if isinstance(bandwidth, Mapping) else bandwidth
+    cut, _ = bisection(fabric, widths)
     chips = fabric.chip_count
     return Measures(
         chips=chips,

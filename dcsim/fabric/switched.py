@@ -7,6 +7,7 @@ as one node and a leaf as a rack, unless `with_islands` says which chips share a
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from math import ceil
 
 import numpy as np
@@ -16,6 +17,7 @@ from dcsim.fabric.floor import Floor
 from dcsim.fabric.graph import Fabric, from_cables
 
 Cable = tuple[int, int, str, float]
+OVERSUBSCRIPTION_SLACK = 0.005  # 1.33 stands for 4 to 3
 
 
 def leaf_spine(
@@ -56,25 +58,46 @@ def fat_tree(
 ) -> Fabric:
     """A fat tree of two or three tiers of switches with `radix` ports.
 
-    A leaf has d ports down and u = d / oversubscription up, d + u <= radix. Two tiers: every leaf reaches every
+    A leaf has d ports down and u = d / oversubscription up, as many as d + u <= radix allows. Two tiers: every leaf reaches every
     spine. Three: pods of radix/2 leaves and u aggregation switches; aggregation switch i of every pod reaches the
     cores of plane i. The upper tiers have as few switches as carry the cables below them evenly.
-    Raises FabricError when the endpoints need more ports.
+    Raises FabricError when the endpoints need more ports, or when no split of the ports is as oversubscribed.
     """
     floor = floor or Floor()
-    up = int(radix / (1 + oversubscription))
-    down = min(radix - up, int(up * oversubscription))
-    if endpoints < 1 or up < 1 or oversubscription < 1 or levels not in (2, 3):
+    if endpoints < 1 or radix < 2 or oversubscription < 1 or levels not in (2, 3):
         raise FabricError(f"no fat tree of {endpoints} chips, radix {radix}, {levels} levels, {oversubscription} to 1")
+    down, up = split_ports(radix, oversubscription)
     leaf = np.arange(endpoints) // down
     leaves = int(leaf[-1]) + 1
     limit = radix if levels == 2 else radix * (radix // 2)
     if leaves > limit:
-        raise FabricError(f"{endpoints} chips need {leaves} leaves; {levels} levels of radix {radix} join {limit}")
+        raise FabricError(
+            f"{endpoints} chips need {leaves} leaves ({down} ports down, {up} up); {levels} levels of radix {radix} join {limit}"
+        )
     if levels == 2:
         spines = _fewest(up, leaves * up, radix)
         return replace(leaf_spine(endpoints, down, spines, up // spines, floor=floor), kind="fat_tree")
     return _three_tiers(leaf, radix, up, floor)
+
+
+def split_ports(radix: int, oversubscription: float) -> tuple[int, int]:
+    """(ports down, ports up) of a leaf: as many as fit whose ratio is what is asked, to OVERSUBSCRIPTION_SLACK.
+
+    Raises FabricError, with the nearest splits and a radix that does, where there are none.
+    """
+    splits = [(down, up) for up in range(1, radix) for down in range(up, radix - up + 1)]
+    asked = [s for s in splits if abs(s[0] / s[1] - oversubscription) <= OVERSUBSCRIPTION_SLACK * oversubscription]
+    if asked:
+        return max(asked, key=lambda s: (sum(s), -abs(s[0] / s[1] - oversubscription)))
+    exact = Fraction(oversubscription).limit_denominator(radix)
+    least = exact.numerator + exact.denominator
+    full = [s for s in splits if sum(s) == radix]
+    near = sorted(full, key=lambda s: abs(s[0] / s[1] - oversubscription))[:2]
+    shown = ", ".join(f"{down} down, {up} up ({down / up:.4g} to 1)" for down, up in sorted(near))
+    raise FabricError(
+        f"fabric.oversubscription: leaves of {radix} ports cannot be {oversubscription:g} to 1: {shown or 'none'}; "
+        f"radix {-(-(radix + 1) // least) * least} can"
+    )
 
 
 def _three_tiers(leaf: np.ndarray, radix: int, up: int, floor: Floor) -> Fabric:
@@ -131,7 +154,9 @@ def with_islands(fabric: Fabric, node_chips: int, cable_m: float = 0.5) -> Fabri
     chips do not divide into nodes.
     """
     chips = fabric.chip_count
-    if node_chips < 2 or chips % node_chips:
+    if node_chips < 2:
+        raise FabricError(f"fabric.node_chips: a node of {node_chips} chip needs no switch of its own; leave it out")
+    if chips % node_chips:
         raise FabricError(f"{chips} chips do not divide into nodes of {node_chips}")
     nodes = chips // node_chips
     cables = cables_of(fabric)

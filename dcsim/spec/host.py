@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from dcsim.spec.section import Count, Data, Fraction, Money, Named, Positive, Power, Rate, Section, Time
+from dcsim.spec.section import Count, Data, Fraction, Latency, LinkRate, Money, Named, Positive, Power, Rate, Section, Time
 
 
 class HostSpec(Named):
@@ -27,9 +27,9 @@ class HostSpec(Named):
 class IslandSpec(Section):
     """Switches inside a node, and each chip's port into them (NVLink): packets between its chips take no other way."""
 
-    bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second of a chip's link, one way.")
-    adapter_s: Time = Field(description="Latency of a chip's port, send or receive.")
-    switch_s: Time = Field(description="Port to port through the switch.")
+    bandwidth_bytes_per_s: LinkRate = Field(description="Raw bytes per second of a chip's link, one way.")
+    adapter_s: Latency = Field(description="Latency of a chip's port, send or receive.")
+    switch_s: Latency = Field(description="Port to port through the switch.")
 
 
 class NodeSpec(Named):

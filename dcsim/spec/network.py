@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from dcsim.spec.section import Count, Data, Drift, Energy, Events, Fraction, Money, Named, Positive, Power, Rate, Section, Time
+from dcsim.spec.section import (
+    Count,
+    Data,
+    Drift,
+    Energy,
+    Events,
+    Fraction,
+    Latency,
+    LinkRate,
+    Money,
+    Named,
+    Positive,
+    Power,
+    Rate,
+    Section,
+    Time,
+)
 
 
 class Clock(Section):
@@ -87,30 +103,30 @@ class PacketNetwork(Named):
         "or one link of the bandwidth that their price buys.",
     )
     prices: str = Field(default="chiplet-cloud", description="Prices of adapters and cables, an entry of topologies/prices.")
-    chip_port_bytes_per_s: Rate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
-    pcie_bytes_per_s: Rate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")
-    bandwidth_bytes_per_s: Rate = Field(description="Raw bytes per second of one port, one way.")
-    mtu_bytes: Data = Field(gt=0, description="Largest payload of one packet.")
-    header_bytes: Data = Field(description="Bytes added to each packet on the wire.")
-    adapter_s: Time = Field(description="Latency of one adapter, send or receive, bus included.")
+    chip_port_bytes_per_s: LinkRate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
+    pcie_bytes_per_s: LinkRate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")
+    bandwidth_bytes_per_s: LinkRate = Field(description="Raw bytes per second of one port, one way.")
+    mtu_bytes: Data = Field(ge=1, le=2**30, description="Largest payload of one packet.")
+    header_bytes: Data = Field(le=2**20, description="Bytes added to each packet on the wire.")
+    adapter_s: Latency = Field(description="Latency of one adapter, send or receive, bus included.")
     adapter_messages_per_s: Events = Field(gt=0, description="Messages one adapter starts per second.")
-    switch_s: Time = Field(description="Port to port through one switch.")
+    switch_s: Latency = Field(description="Port to port through one switch.")
     cut_through: bool = Field(description="A switch forwards before the whole packet is in.")
     flow_control: Literal["credits", "pause", "drop"] = Field(
         description="Credits (InfiniBand), PFC pause, or tail drop and retransmission."
     )
-    buffer_bytes: Data = Field(gt=0, description="Buffer of one switch port.")
+    buffer_bytes: Data = Field(le=2**40, description="Buffer of one switch port; it holds a packet at least.")
     ecn: Ecn | None = Field(default=None, description="Congestion control by marks; none by default.")
     recovery: Literal["selective", "go_back"] = Field(
         default="selective", description="What is sent again after a drop: lost packets only, or all from the first lost on."
     )
-    ack_bytes: Data = Field(default=0.0, description="One acknowledgement on the wire; 0: they take no bandwidth.")
+    ack_bytes: Data = Field(default=0.0, le=2**20, description="One acknowledgement on the wire; 0: they take no bandwidth.")
     ack_packets: Positive = Field(default=1, description="Packets of a message that one acknowledgement answers.")
     routing: Literal["minimal", "valiant", "ugal", "adaptive", "ecmp", "spray"] = Field(
         description="How a packet's path is chosen."
     )
-    reduce_s: Time = Field(description="Sum of two vectors on a chip, start to first result.")
-    vector_bytes: Data = Field(gt=0, description="Collectives cut data in whole pieces of this size.")
+    reduce_s: Latency = Field(description="Sum of two vectors on a chip, start to first result.")
+    vector_bytes: Data = Field(ge=1, description="Collectives cut data in whole pieces of this size.")
     software: str = Field(default="none", description="Library whose costs a call pays: an entry of topologies/software.")
     jitter: str = Field(default="off", description="Host jitter on each message: an entry of topologies/jitter, or off.")
     replications: Positive = Field(default=100, description="Successive iterations simulated per shape.")
@@ -128,6 +144,15 @@ class PacketNetwork(Named):
     background: Background = Field(default_factory=Background)
     cross_burst_s: Time = Field(default=0.0, description="Mean length of a burst of cross traffic; 0: Poisson packets.")
     faults: tuple[LinkFault, ...] = Field(default=(), description="Adapters and cables that fail or slow down.")
+
+    @model_validator(mode="after")
+    def _buffer_holds_a_packet(self) -> PacketNetwork:
+        packet_bytes = self.mtu_bytes + self.header_bytes
+        if self.buffer_bytes < packet_bytes:
+            raise ValueError(
+                f"`buffer` of {self.buffer_bytes:,.0f} B is less than one packet of {packet_bytes:,.0f} B, header included"
+            )
+        return self
 
 
 NetworkSpec = Annotated[ScheduledNetwork | PacketNetwork, Field(discriminator="kind")]

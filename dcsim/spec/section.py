@@ -27,6 +27,8 @@ def _quantity(dimension: str) -> BeforeValidator:
 Time = Annotated[float, _quantity(units.TIME), Field(ge=0)]
 Data = Annotated[float, _quantity(units.DATA), Field(ge=0)]
 Rate = Annotated[float, _quantity(units.RATE), Field(gt=0)]
+LinkRate = Annotated[Rate, Field(ge=1, le=1e15)]  # a byte takes a femtosecond to a second: what integer times can hold
+Latency = Annotated[float, _quantity(units.TIME), Field(ge=0, le=1)]  # of one part on a message's way
 Frequency = Annotated[float, _quantity(units.FREQUENCY), Field(gt=0)]
 Power = Annotated[float, _quantity(units.POWER), Field(ge=0)]
 Energy = Annotated[float, _quantity(units.ENERGY), Field(ge=0)]

@@ -11,7 +11,7 @@ from dcsim.fabric.graph import Fabric
 from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
 from dcsim.network.scheduled.iteration import scheduled_network
 from dcsim.network.scheduled.proof import prove
-from dcsim.network.scheduled.rules import figures_of
+from dcsim.network.scheduled.rules import figures_of, require_alike
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import TaskBuilder
 from dcsim.spec.topology import Topology
@@ -30,11 +30,13 @@ BUS_FACTOR: dict[str, Callable[[int], float]] = {
 def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: str = "auto") -> dict[str, Any]:
     """Time `op` over `size_bytes` among `ranks` chips on an idle fabric; a schedule is proved.
 
-    On a packet network, `send` is one message from the first of them to the last, and `time_s` the mean over
+    `send` is one message from the first of them to the last; on a packet network `time_s` is the mean over
     `network.replications`. Raises FabricError if there are too few chips or no such algorithm.
     """
     if op not in BUS_FACTOR:
         raise SpecError(f"unknown collective '{op}'; known: {', '.join(BUS_FACTOR)}")
+    if size_bytes < 1:
+        raise SpecError(f"--bytes: at least 1 B, not {size_bytes} B")
     fabric = build_fabric(spec.fabric)
     chips = [chip for chip in range(fabric.chip_count) if fabric.chip_active[chip]][:ranks]
     if len(chips) < ranks:
@@ -78,15 +80,21 @@ def _packets(spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: li
 
 
 def _scheduled(spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: list[int], algorithm: str) -> dict[str, Any]:
+    require_alike(fabric)
     levels, network = levels_of(fabric, chips), scheduled_network(spec)
     builder = TaskBuilder(spec.chip.clock_hz)
     unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
-    add_collective(builder, op, chips, size_bytes, [[] for _ in chips], unit, levels, algorithm)
+    if op == "send":
+        if algorithm not in ("auto", "direct"):
+            raise FabricError(f"a message is sent as it is: no algorithm '{algorithm}' for 'send'")
+        builder.message(chips[0], chips[-1], size_bytes, [])
+    else:
+        add_collective(builder, op, chips, size_bytes, [[] for _ in chips], unit, levels, algorithm)
     tasks, figures = builder.build(), figures_of(network, spec.chip.clock_hz)
     compiled = compile_schedule(tasks, fabric, figures)
     prove(compiled, tasks, fabric, figures)
     return {
-        "algorithm": choose(op, len(chips), levels) if algorithm == "auto" else algorithm,
+        "algorithm": "direct" if op == "send" else choose(op, len(chips), levels) if algorithm == "auto" else algorithm,
         "time_s": compiled.makespan_cycles / spec.chip.clock_hz,
         "cycles": compiled.makespan_cycles,
         "vector_hops": compiled.vector_hops,

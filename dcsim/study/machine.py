@@ -12,6 +12,7 @@ from dcsim.llm.mapping import Mapping, candidates, lay
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.iteration import TIMES
 from dcsim.network.scheduled.places import Places
+from dcsim.network.scheduled.rules import require_alike
 from dcsim.network.timing import IterationTime
 from dcsim.spec.topology import Topology
 
@@ -81,6 +82,7 @@ def build(spec: Topology) -> Machine:
 def join(spec: Topology, fabric: Fabric) -> tuple[Topology, Fabric]:
     """On a packet network: the spec with the speed of one adapter, the fabric with switches where chips had none."""
     if spec.network.kind == "scheduled":
+        require_alike(fabric)
         return spec, fabric
     from dcsim.network.packet.switches import attach, bonded
 

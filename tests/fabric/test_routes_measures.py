@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from dcsim.errors import FabricError, OutputError
 from dcsim.fabric import routes
 from dcsim.fabric.build import build_fabric
+from dcsim.fabric.custom import read_fabric
 from dcsim.fabric.direct import island, torus
 from dcsim.fabric.dragonfly import dragonfly, lpu_dragonfly
-from dcsim.fabric.export import read_fabric, write_fabric
+from dcsim.fabric.export import write_fabric
 from dcsim.fabric.graph import Fabric, from_cables
 from dcsim.fabric.measures import measure
 from dcsim.fabric.switched import fat_tree, leaf_spine, with_islands
@@ -214,7 +215,7 @@ BAD = {
     "unknown kind": '{"nodes": [{"id": 1, "kind": "router"}], "edges": []}',
     "itself": '{"nodes": [{"id": 1}], "edges": [{"source": 1, "target": 1}]}',
     "cannot reach": '{"nodes": [{"id": 1}, {"id": 2}], "edges": []}',
-    "whole number": '{"nodes": [{"id": 1, "rack": "A"}], "edges": []}',
+    "whole number": '{"nodes": [{"id": 1, "rack": 1.5}], "edges": []}',
     "length_m": '{"nodes": [{"id": 1}, {"id": 2}], "edges": [{"source": 1, "target": 2, "length_m": -3}]}',
 }
 

@@ -1,15 +1,20 @@
 """Trees, rails, islands and tori have the sizes, ports and cuts of their closed forms."""
 
+from itertools import combinations
+
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcsim.errors import FabricError
+from dcsim.fabric.bisection import bisection
 from dcsim.fabric.direct import island, torus
+from dcsim.fabric.dragonfly import dragonfly
 from dcsim.fabric.measures import measure
 from dcsim.fabric.routes import hop_totals
-from dcsim.fabric.switched import fat_tree, leaf_spine, with_islands
+from dcsim.fabric.switched import fat_tree, leaf_spine, split_ports, with_islands
 
 ONE = dict.fromkeys(("adapter", "fabric", "island", "local"), 1.0)
 
@@ -23,7 +28,7 @@ def test_full_three_tier_fat_tree():
     figures = measure(fabric, ONE)
     assert figures.diameter_hops == 6
     assert figures.bisection_bytes_per_s == k**3 // 8
-    with pytest.raises(FabricError, match="need 33 leaves; 3 levels of radix 8 join 32"):
+    with pytest.raises(FabricError, match=r"need 33 leaves \(4 ports down, 4 up\); 3 levels of radix 8 join 32"):
         fat_tree(k**3 // 4 + 1, k, 3)
 
 
@@ -44,8 +49,7 @@ def test_two_tiers_and_oversubscription():
 )
 @settings(max_examples=60, deadline=None)
 def test_any_tree_keeps_its_radix_and_holds_together(endpoints, radix, levels, over):
-    up = int(radix / (1 + over))
-    down = min(radix - up, int(up * over))
+    down = int(over) * (radix // (int(over) + 1))
     if endpoints > down * (radix if levels == 2 else radix * (radix // 2)):
         with pytest.raises(FabricError, match="leaves"):
             fat_tree(endpoints, radix, levels, over)
@@ -56,6 +60,59 @@ def test_any_tree_keeps_its_radix_and_holds_together(endpoints, radix, levels, o
     assert (degree[: fabric.chip_count] == 1).all()
     assert degree.max() <= radix
     assert hop_totals(fabric).diameter_hops <= 2 * levels
+
+
+@pytest.mark.parametrize(
+    ("radix", "asked", "down", "up"),
+    [(10, 1.5, 6, 4), (64, 3, 48, 16), (64, 2, 42, 21), (8, 1.33, 4, 3), (8, 7, 7, 1), (15, 1, 7, 7)],
+)
+def test_a_leaf_is_as_oversubscribed_as_asked(radix, asked, down, up):
+    assert split_ports(radix, asked) == (down, up)
+    fabric = fat_tree(4 * down, radix, 2, asked)
+    leaves = np.arange(4) + fabric.chip_count
+    upward = [np.sum(fabric.link_target[fabric.first_link[v] : fabric.first_link[v + 1]] >= fabric.chip_count) for v in leaves]
+    assert upward == [up] * 4
+
+
+def test_what_no_ports_can_give_is_refused_with_what_can():
+    with pytest.raises(FabricError, match=r"4 ports cannot be 1.5 to 1: 2 down, 2 up .*, 3 down, 1 up .*; radix 5 can"):
+        fat_tree(8, 4, 2, 1.5)
+
+
+def least_cut(fabric, width):
+    """The narrowest cut between equal halves of the chips, each half's switches where they cut least (minimum cut)."""
+    chips, ends = range(fabric.chip_count), []
+    for half in combinations(chips, fabric.chip_count // 2):
+        graph = nx.DiGraph()
+        for source, target, w in zip(fabric.link_source.tolist(), fabric.link_target.tolist(), width.tolist(), strict=True):
+            graph.add_edge(source, target, capacity=w + graph.get_edge_data(source, target, {"capacity": 0})["capacity"])
+        graph.add_edges_from((("from", c) if c in half else (c, "to")) for c in chips)
+        ends.append(nx.maximum_flow_value(graph, "from", "to"))
+    return min(ends)
+
+
+@pytest.mark.parametrize(
+    "fabric",
+    [
+        leaf_spine(8, 2, 1, rails=3),
+        leaf_spine(7, 2, 3, 2, rails=2),
+        fat_tree(5, 6, 2),
+        fat_tree(7, 6, 2, 2.0),
+        with_islands(leaf_spine(9, 2, 3, rails=3), 3),
+        with_islands(leaf_spine(6, 2, 1, rails=2), 3),
+        dragonfly(1, 3, 2, 3),
+        dragonfly(1, 4, 2, 2),
+    ],
+    ids=str,
+)
+def test_the_cut_found_is_the_true_one_on_small_switched_fabrics(fabric):
+    width = np.where(np.array(fabric.link_classes)[fabric.link_class] == "island", 9.0, 1.0)
+    assert bisection(fabric, width)[0] == least_cut(fabric, width)
+
+
+def test_rails_of_unequal_leaves_are_cut_between_leaves():
+    """64 chips on 3 rails: two full leaves of 16 on one side, the other four on the other: 2 x 4 cables."""
+    assert measure(leaf_spine(64, 16, 4, rails=3), ONE).bisection_bytes_per_s == 8
 
 
 def test_rails_separate_local_ranks():

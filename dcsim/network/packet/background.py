@@ -20,6 +20,7 @@ from dcsim.llm.mapping import Mapping
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.routing import Routes, build_routes, is_direct, vertex_groups
 from dcsim.network.packet.engine.rules import Figures
+from dcsim.network.packet.engine.setup import link_bandwidths
 from dcsim.network.tasks import MESSAGE, Tasks
 from dcsim.spec.mapping import BYTES
 from dcsim.spec.network import Background, PacketNetwork
@@ -92,7 +93,7 @@ def _check(fabric: Fabric, load: Array | None) -> None:
 
 def link_shares(fabric: Fabric, figures: Figures, demand: Demand, routes: Routes | None = None) -> Array:
     """[link] share of its bandwidth that the flows take, headers included."""
-    speed = np.array([figures.links[name].bandwidth_bytes_per_s for name in fabric.link_classes])[fabric.link_class]
+    speed = link_bandwidths(fabric, figures)
     wire = (figures.mtu_bytes + figures.header_bytes) / figures.mtu_bytes
     return np.asarray(link_rates(fabric, routes or build_routes(fabric, [frozenset()]), demand) * wire / speed)
 

@@ -82,6 +82,8 @@ def plane(network: PacketNetwork, chips: int) -> Fabric:
 
 def _dragonfly(chips: int, radix: int) -> Fabric:
     """The canonical balanced dragonfly (a = 2p = 2h, 4p - 1 ports a router) with only the groups that are needed."""
+    if radix < 3:
+        raise FabricError(f"a dragonfly needs routers of 3 ports at least, not {radix}")
     p = max(1, (radix + 1) // 4)
     a = min(2 * p, ceil(chips / p))
     groups = ceil(chips / (p * a))

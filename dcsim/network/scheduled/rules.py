@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
+from dcsim.errors import FabricError
+from dcsim.fabric.graph import Fabric
 from dcsim.spec.network import ScheduledNetwork
 
 
@@ -67,3 +69,13 @@ def figures_of(network: ScheduledNetwork, clock_hz: float) -> Figures:
         buffer_vectors=network.buffer_vectors,
         detours_max=network.detours_max,
     )
+
+
+def require_alike(fabric: Fabric) -> None:
+    """Raise FabricError where cables have figures of their own: every link of a scheduled network takes the same cycles."""
+    for name, values in (("bandwidth", fabric.own_bandwidth_bytes_per_s), ("latency", fabric.own_latency_s)):
+        if values is not None:
+            raise FabricError(
+                f"fabric: cables give their own {name}, and all links of a scheduled network are alike; "
+                "leave it out, or take a packet network"
+            )

@@ -25,6 +25,7 @@ ROUTING = {
 }
 FLOW_CONTROL = ("none", "credits", "pause", "drop")
 PS = 1e12
+PACKETS_MAX = 1 << 28
 EVENTS_A_BUCKET, LEAST_WIDTH_PS = 1024, 256.0
 
 
@@ -33,17 +34,28 @@ def ps(seconds: float) -> int:
     return round(seconds * PS)
 
 
-def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(femtoseconds a byte, cable ps, cross traffic) of each link. Raises FabricError for a class without figures."""
+def link_bandwidths(fabric: Fabric, figures: Figures) -> np.ndarray:
+    """[link] raw bytes per second: its own, or those of its class. Raises FabricError for a class without figures."""
     missing = [name for name in fabric.link_classes if name not in figures.links]
     if missing:
         raise FabricError(f"no figures for links of class {', '.join(missing)}")
+    by_class = np.array([figures.links[name].bandwidth_bytes_per_s for name in fabric.link_classes], np.float64)
+    return _own_or(fabric.own_bandwidth_bytes_per_s, by_class[fabric.link_class])
+
+
+def _own_or(own: Any, others: np.ndarray) -> np.ndarray:
+    return others if own is None else np.where(np.isnan(own), others, own)
+
+
+def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(femtoseconds a byte, cable ps, cross traffic) of each link. Raises FabricError for a class without figures."""
+    speed = np.maximum(1, np.rint(1e15 / link_bandwidths(fabric, figures))).astype(np.int64)
     classes = [figures.links[name] for name in fabric.link_classes]
-    speed = np.array([max(1, round(1e15 / c.bandwidth_bytes_per_s)) for c in classes], np.int64)[fabric.link_class]
-    length_ps = np.rint(fabric.link_length_m * CABLE_S_PER_M * PS).astype(np.int64)
-    fixed = np.array([-1 if c.cable_s is None else ps(c.cable_s) for c in classes], np.int64)[fabric.link_class]
+    length_s = fabric.link_length_m * CABLE_S_PER_M
+    fixed_s = np.array([np.nan if c.cable_s is None else c.cable_s for c in classes], np.float64)[fabric.link_class]
+    cable_s = _own_or(fabric.own_latency_s, np.where(np.isnan(fixed_s), length_s, fixed_s))
     load = np.array([c.load_fraction for c in classes], np.float64)[fabric.link_class]
-    return speed, np.where(fixed < 0, length_ps, fixed), load
+    return speed, np.rint(cable_s * PS).astype(np.int64), load
 
 
 def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
@@ -193,6 +205,11 @@ def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> Work:
     body["rows"], body["lead"] = tasks.rows, tasks.lead_rows
     spans["release"] = 0 if release_s is None else np.rint(np.asarray(release_s) * PS)
     packets = np.where(is_message, np.maximum(1, -(-tasks.size_bytes // mtu_bytes)), 0)
+    if packets.sum(dtype=np.float64) > PACKETS_MAX:
+        raise FabricError(
+            f"{packets.sum(dtype=np.float64):,.0f} packets of {mtu_bytes:,} B are more than the {PACKETS_MAX:,} simulated at "
+            "once; send less, or in larger packets (network.mtu)"
+        )
     table["first_packet"][1:] = np.cumsum(packets)
     body["packets"] = packets
     table["before_start"] = tasks.before_start
