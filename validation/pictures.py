@@ -15,7 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#3
 DEGREES = ((2, 32), (4, 16), (8, 8), (16, 4), (32, 2))  # (tp, pp) of 64 chips
 NETWORKS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "scheduled": (None, ()),
-    "InfiniBand NDR, wire alone": ("infiniband-ndr", ("network.replications=1",)),
+    "InfiniBand NDR, wire alone": ("infiniband-ndr", ("network.replications=1", "network.software=ideal")),
     "InfiniBand NDR, NCCL": ("infiniband-ndr", ("network.replications=1", "network.software=nccl")),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.cli.tables import console
-from dcsim.spec.software import read_jitter
 from dcsim.units import format_bytes, format_power, format_time
 
 PART_MEANING = {
@@ -45,7 +44,7 @@ def print_compare(result: dict[str, Any]) -> None:
     if result["fairness"]:
         out.print(f"fairness {result['fairness']}: {FAIRNESS[result['fairness']]}; prices: {result['prices']}", soft_wrap=True)
     if result["jitter"] not in (None, "off"):
-        out.print(f"jitter {result['jitter']}: {read_jitter(result['jitter']).description}", soft_wrap=True)
+        out.print(f"jitter {result['jitter']}: {result['jitter_description']}", soft_wrap=True)
     _print_correlation(out, rows)
     for reason in result["identical"]:
         out.print(reason)

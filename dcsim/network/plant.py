@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 
 from dcsim.fabric.graph import Fabric
-from dcsim.network.packet.prices import cables_usd, count_ports, prices_of, switched_usd
+from dcsim.network.packet.prices import cables_usd, count_ports, switched_usd
 from dcsim.network.packet.switches import attach, bonded
 from dcsim.spec.network import PacketNetwork
+from dcsim.spec.price import TcoPrices
 from dcsim.spec.topology import Topology
 
-PRICES = "chiplet-cloud"
 
+def plant(spec: Topology, fabric: Fabric, prices: TcoPrices | None = None) -> dict[str, Any]:
+    """The plant of `spec`'s network for `fabric`, whose chips have their own cables; islands are part of their nodes.
 
-def plant(spec: Topology, fabric: Fabric, prices: str = PRICES) -> dict[str, Any]:
-    """The plant of `spec`'s network for `fabric`, whose chips have their own cables; islands are part of their nodes."""
-    network, figures = spec.network, prices_of(prices)
+    `prices` are those of another candidate that this one is compared with; default: the network's own.
+    """
+    network, figures = spec.network, prices or spec.network.prices
     if not isinstance(network, PacketNetwork) or network.layout == "own":
         packets = isinstance(network, PacketNetwork)
         rate = network.chip_port_bytes_per_s if isinstance(network, PacketNetwork) else network.bandwidth_bytes_per_s

@@ -48,6 +48,9 @@ class _Chip(Named):
     power: ChipPower
     price: ChipPrice
     die_mm2: Area = Field(default=0.0, description="Die area, for silicon cost.")
+    software: str = Field(
+        default="nccl", description="Library such chips use on packet networks, an entry of topologies/software."
+    )
 
 
 class LpuChip(_Chip):

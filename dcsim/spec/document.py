@@ -44,23 +44,51 @@ class Document:
 
     def graft(self, other: Document, path: Path_) -> None:
         """Put `other` in place of what stands at `path`."""
-        drop = [p for p in self.places if p[: len(path)] == path and len(p) > len(path)]
-        for p in drop:
-            del self.places[p]
-        for p in [p for p in self.figures if p[: len(path)] == path]:
-            del self.figures[p]
+        self.put(path, other.data)
         self.places.update({path + p: where for p, where in other.places.items() if p})
         self.figures.update({path + p: figure for p, figure in other.figures.items()})
-        self.set(path, other.data)
+
+    def put(self, path: Path_, value: Any, where: str | None = None) -> None:
+        """As `set`, and forget what was known of what stood there; `where` is the value's own place."""
+        for known in (self.places, self.figures):
+            for p in [p for p in known if p[: len(path)] == path and (len(p) > len(path) or known is self.figures)]:
+                del known[p]
+        if where is not None:
+            self.places[path] = where
+        self.set(path, value)
 
     def set(self, path: Path_, value: Any) -> None:
-        """Set the value at `path`, creating mappings on the way."""
-        node = self.data
+        """Set the value at `path`, creating mappings on the way; a number names a place in a list."""
+        node: Any = self.data
         for key in path[:-1]:
-            if not isinstance(node.get(key), dict):
-                node[key] = {}
-            node = node[key]
-        node[path[-1]] = value
+            below = part_of(node, (key,))
+            if not isinstance(below, (dict, list)):
+                below = {}
+                _put(node, key, below)
+            node = below
+        _put(node, path[-1], value)
+
+
+def _put(node: Any, key: str, value: Any) -> None:
+    """Set one key of a mapping or one place of a list; SpecError where the list has no such place."""
+    if isinstance(node, list):
+        if not key.isdigit() or int(key) >= len(node):
+            raise SpecError(Problem("", f"'{key}' is no place in a list of {len(node)}", "places count from 0"))
+        node[int(key)] = value
+    else:
+        node[key] = value
+
+
+def part_of(data: Any, path: Path_) -> Any:
+    """What stands at `path` in plain data, places in a list as numbers; None where nothing does."""
+    for key in path:
+        if isinstance(data, dict):
+            data = data.get(key)
+        elif isinstance(data, list) and key.isdigit() and int(key) < len(data):
+            data = data[int(key)]
+        else:
+            return None
+    return data
 
 
 def parse_scalar(text: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from dcsim.spec.price import TcoPrices
 from dcsim.spec.section import (
     Count,
     Data,
@@ -23,6 +24,7 @@ from dcsim.spec.section import (
     Section,
     Time,
 )
+from dcsim.spec.software import JitterSpec, SoftwareSpec
 
 
 class Clock(Section):
@@ -53,6 +55,7 @@ class ScheduledNetwork(Named):
     detours_max: Count = Field(description="Non-minimal paths tried for one message.")
     clock: Clock
     link_energy_j: Energy = Field(description="Energy per byte and link.")
+    prices: TcoPrices = Field(description="What parts, buildings and electricity cost, an entry of topologies/prices.")
 
 
 class Ecn(Section):
@@ -102,7 +105,7 @@ class PacketNetwork(Named):
         description="A chip's own cables become one link as fast as all, as many adapters, one adapter behind PCIe, "
         "or one link of the bandwidth that their price buys.",
     )
-    prices: str = Field(default="chiplet-cloud", description="Prices of adapters and cables, an entry of topologies/prices.")
+    prices: TcoPrices = Field(description="What parts, buildings and electricity cost, an entry of topologies/prices.")
     chip_port_bytes_per_s: LinkRate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
     pcie_bytes_per_s: LinkRate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")
     bandwidth_bytes_per_s: LinkRate = Field(description="Raw bytes per second of one port, one way.")
@@ -127,8 +130,12 @@ class PacketNetwork(Named):
     )
     reduce_s: Latency = Field(description="Sum of two vectors on a chip, start to first result.")
     vector_bytes: Data = Field(ge=1, description="Collectives cut data in whole pieces of this size.")
-    software: str = Field(default="none", description="Library whose costs a call pays: an entry of topologies/software.")
-    jitter: str = Field(default="off", description="Host jitter on each message: an entry of topologies/jitter, or off.")
+    software: SoftwareSpec = Field(
+        description="Library whose costs a call pays, an entry of topologies/software; default: the chip's. `ideal`: none."
+    )
+    jitter: JitterSpec | None = Field(
+        default=None, description="Host jitter on each message, an entry of topologies/jitter; `off`: none."
+    )
     replications: Positive = Field(default=100, description="Successive iterations simulated per shape.")
     switch_power_w: Power = Field(default=0.0, description="Draw of one switch port.")
     adapter_power_w: Power = Field(default=0.0, description="Draw of one adapter.")

@@ -6,13 +6,11 @@ A price per something is written as the price of one of it: `electricity_kwh: 0.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from dcsim import library
-from dcsim.errors import Problem, SpecError
-from dcsim.spec.document import Figure, Path_, read_document
+from dcsim.spec.document import Figure, Path_
 from dcsim.spec.section import Area, Energy, Fraction, Length, Money, Named, Time
 
 Usd = Annotated[Money, Field(ge=0)]
@@ -78,16 +76,7 @@ def read_prices(name: str, section: type[Prices]) -> tuple[Prices, dict[Path_, F
     The figures stand under `("price", key)`, so that they can join those of a resolved spec. Raises SpecError with
     all problems, a file of another kind among them.
     """
-    document = read_document(library.find(name, "topologies/prices"))
-    try:
-        prices = section.model_validate(document.data)
-    except ValidationError as error:
-        problems = [_problem(document.place, item) for item in error.errors(include_url=False)]
-        raise SpecError(problems) from error
-    return prices, {("price", *key): figure for key, figure in document.figures.items()}
+    from dcsim.spec.load import load_entry  # which knows this file's sections, as parts of a topology
 
-
-def _problem(place: Any, item: Any) -> Problem:
-    path = tuple(str(key) for key in item["loc"])
-    what = str(item["msg"]).removeprefix("Value error, ")
-    return Problem(place(path), f"{'.'.join(path)}: {what[0].lower()}{what[1:]}")
+    prices, figures = load_entry(name, "topologies/prices", section)
+    return prices, {("price", *key): figure for key, figure in figures.items()}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dcsim.spec.document import Figure, Path_
 from dcsim.spec.load import Resolved
-from dcsim.spec.section import Section
+from dcsim.spec.section import was_read
 
 
 def ranged_figures(resolved: Resolved) -> dict[str, tuple[str, str]]:
@@ -16,23 +14,6 @@ def ranged_figures(resolved: Resolved) -> dict[str, tuple[str, str]]:
         for path, figure in sorted(resolved.figures.items())
         if len(figure.range) == 2 and was_read(resolved.spec, path)
     }
-
-
-def was_read(section: Any, path: Path_) -> bool:
-    """Whether the field at `path` has been read since the spec was made."""
-    for key in path:
-        if not isinstance(section, Section):
-            return True
-        name = field_name(section, key)
-        if name not in section.fields_read():
-            return False
-        section = section.__dict__[name]
-    return True
-
-
-def field_name(section: Section, key: str) -> str:
-    """The field that stands under `key` in a file."""
-    return next((name for name, field in type(section).model_fields.items() if (field.alias or name) == key), key)
 
 
 def _setting(path: Path_, figure: Figure, end: int) -> str:

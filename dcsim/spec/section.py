@@ -80,6 +80,25 @@ class Section(BaseModel):
         """The names of the fields read so far."""
         return frozenset(self._read)
 
+    def forget_reads(self) -> None:
+        """Begin again, here and in all sections below: checks that a spec is whole read it and use nothing of it."""
+        self._read.clear()
+        for value in self.__dict__.values():
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Section):
+                    part.forget_reads()
+
+    def __eq__(self, other: object) -> bool:
+        """Two sections are equal if they are of one kind and say the same, whatever was read of either.
+
+        Comparing is no reading: what a model makes of an answer it must read.
+        """
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        """Equal sections have equal hashes."""
+        return hash((type(self), *self.__dict__.values()))
+
 
 class Named(Section):
     """A catalog entry. `name`, `description` and `source` label results and never decide anything."""
@@ -87,3 +106,35 @@ class Named(Section):
     name: str = Field(default="", description="How results call it.")
     description: str = Field(default="", description="A sentence for readers.")
     source: str = Field(default="", description="Where the figures of this entry come from, unless a figure names its own.")
+
+
+def field_name(section: Section, key: str) -> str:
+    """The field that stands under `key` in a file."""
+    return next((name for name, field in type(section).model_fields.items() if (field.alias or name) == key), key)
+
+
+def part_at(part: Any, path: tuple[str, ...]) -> Any:
+    """What stands at a dotted path of file keys, places in a list as numbers; None where nothing does. Reads nothing."""
+    for key in path:
+        if isinstance(part, Section):
+            part = part.__dict__.get(field_name(part, key))
+        elif isinstance(part, tuple):
+            part = part[int(key)] if key.isdigit() and int(key) < len(part) else None
+        else:
+            return None
+    return part
+
+
+def was_read(section: Any, path: tuple[str, ...]) -> bool:
+    """Whether the field at a dotted path of file keys has been read since the spec was made, labels apart."""
+    for i, key in enumerate(path):
+        if isinstance(section, Section):
+            name = field_name(section, key)
+            label = isinstance(section, Named) and name in LABELS
+            if name in type(section).model_fields and not label and name not in section.fields_read():
+                return False
+        section = part_at(section, path[i : i + 1])
+    return True
+
+
+LABELS = ("name", "description", "source")  # of a `Named` section: they label results and decide nothing

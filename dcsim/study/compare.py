@@ -1,7 +1,7 @@
 """The same chips, LLM, mapping and traffic on several interconnects: how much slower, and which part of it is whose.
 
-Every packet network is shown with each library in `SOFTWARE`. Iterations of a packet network follow each other, so
-their means are given with an interval from blocks of them, not from each by itself.
+Every packet network is shown with no library, with each of `LIBRARIES` and with its own. Iterations of a packet
+network follow each other, so their means are given with an interval from blocks of them, not from each by itself.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from dcsim.errors import SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.llm.program import Shape
-from dcsim.network.plant import PRICES, plant
-from dcsim.spec.load import Resolved, load
+from dcsim.network.plant import plant
+from dcsim.spec.load import load
 from dcsim.spec.network import PacketNetwork
+from dcsim.spec.price import TcoPrices
+from dcsim.spec.section import LABELS
+from dcsim.spec.topology import Topology
 from dcsim.study.candidate import Timed, time_candidate
 from dcsim.study.machine import Machine, build
 from dcsim.study.users import ideal_base, ideal_time_s, users
 
-SOFTWARE = ("none", "verbs", "nccl")
+LIBRARIES = ("ideal", "verbs")  # shown beside the one that a packet network has
 PACKETS_MAX = 5_000_000  # of a candidate whose replications nobody asked for: a few seconds
 BLOCKS = 10  # successive iterations are correlated; means of blocks of them much less
-LABELS = ("name", "description", "source")
 STUDENT_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom, from 1
 
 
@@ -54,9 +56,9 @@ def compare(
     if not interconnects:
         raise SpecError("--interconnect: name at least one network")
     wanted = [
-        (name, software, _load(topology, name, llm, settings, packet_settings, software).spec)
+        (name, library, spec)
         for name in interconnects
-        for software in _libraries(topology, name, llm, settings)
+        for library, spec in _with_libraries(topology, name, llm, settings, packet_settings)
     ]
     machine: Machine | None = None
     done: list[Timed] = []
@@ -68,7 +70,8 @@ def compare(
         done.append(time_candidate(name, software, spec, machine, shape, seed, packets_max))
     first = done[0]
     packet = [timed.spec.network for timed in done if isinstance(timed.spec.network, PacketNetwork)]
-    prices = next((network.prices for network in packet), PRICES)
+    prices = next((network.prices for network in packet), first.spec.network.prices)
+    jitter = next((network.jitter for network in packet), None)
     base, machines = ideal_base(topology, llm, settings), {id(timed.machine): timed.machine for timed in done}
     ideal_s = {key: ideal_time_s(base, one, shape) for key, one in machines.items()}
     result = {
@@ -82,8 +85,9 @@ def compare(
         "chips_used": first.machine.mapping.tp * first.machine.mapping.pp,
         "mapping": "own" if own_mapping else "same",
         "fairness": next((network.fairness for network in packet), None),
-        "prices": prices,
-        "jitter": next((network.jitter for network in packet), None),
+        "prices": prices.name,
+        "jitter": (jitter.name if jitter else "off") if packet else None,
+        "jitter_description": jitter.description if jitter else "",
         "seed": seed,
         "identical": identical(done),
         "candidates": [row(timed, first, shape, prices, ideal_s[id(timed.machine)]) for timed in done],
@@ -98,19 +102,22 @@ def _bare(machine: Machine) -> Machine:
     return replace(machine, fabric=build_fabric(machine.spec.fabric))
 
 
-def _libraries(topology: str, name: str, llm: str | None, settings: Sequence[str]) -> tuple[str | None, ...]:
-    """The libraries an interconnect is shown with; (None,) where packets and libraries are unknown."""
-    network = load(topology, network=name, llm=llm, settings=without_network(settings)).spec.network
-    return SOFTWARE if isinstance(network, PacketNetwork) else (None,)
-
-
-def _load(
-    topology: str, name: str, llm: str | None, settings: Sequence[str], packet_settings: Sequence[str], software: str | None
-) -> Resolved:
-    if software is None:
-        return load(topology, network=name, llm=llm, settings=without_network(settings))
-    own = [*settings, *packet_settings, f"network.software={software}"]
-    return load(topology, network=name, llm=llm, settings=own)
+def _with_libraries(
+    topology: str, name: str, llm: str | None, settings: Sequence[str], packet_settings: Sequence[str]
+) -> list[tuple[str | None, Topology]]:
+    """One interconnect with each library it is shown with, its own last; None where packets and libraries are unknown."""
+    bare = load(topology, network=name, llm=llm, settings=without_network(settings)).spec
+    if not isinstance(bare.network, PacketNetwork):
+        return [(None, bare)]
+    own = load(topology, network=name, llm=llm, settings=[*settings, *packet_settings]).spec
+    library = own.network.software.name
+    others = [*(setting for setting in settings if not setting.startswith("network.software")), *packet_settings]
+    shown = {
+        other: load(topology, network=name, llm=llm, settings=[*others, f"network.software={other}"]).spec
+        for other in LIBRARIES
+        if other != library
+    }
+    return [*shown.items(), (library, own)]
 
 
 def without_network(settings: Sequence[str]) -> list[str]:
@@ -118,7 +125,7 @@ def without_network(settings: Sequence[str]) -> list[str]:
     return [setting for setting in settings if not setting.startswith("network.")]
 
 
-def row(timed: Timed, first: Timed, shape: Shape, prices: str, ideal_s: float) -> dict[str, Any]:
+def row(timed: Timed, first: Timed, shape: Shape, prices: TcoPrices, ideal_s: float) -> dict[str, Any]:
     """One candidate as flat numbers, with the gap to the first split into parts (they sum to it).
 
     `ideal_s` is the iteration's time on a network that takes no time but for its cables.

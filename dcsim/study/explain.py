@@ -9,9 +9,7 @@ from dcsim.errors import DcsimError
 from dcsim.llm.program import Shape
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved
-from dcsim.spec.ranges import field_name, was_read
-from dcsim.spec.section import Section
-from dcsim.study.explain_entries import entry_figures
+from dcsim.spec.section import field_name, part_at, was_read
 from dcsim.study.machine import Machine, build
 
 METRICS = {
@@ -66,7 +64,6 @@ def explain(resolved: Resolved, shape: Shape, metric: str = "iteration_s") -> Ex
     machine.require_context(shape)
     answer = answers(machine, shape)
     effects = [_effect(machine, resolved, path, shape, answer) for path in sorted(resolved.figures)]
-    effects += _entry_effects(machine, shape)
     effects.sort(key=lambda effect: (-effect.swing(metric), effect.key))
     return Explanation(metric, answer, effects)
 
@@ -92,56 +89,33 @@ def _effect(machine: Machine, resolved: Resolved, path: Path_, shape: Shape, ans
     return Effect(".".join(path), figure.value, figure.kind, figure.source, figure.range, low, high)
 
 
-def _entry_effects(machine: Machine, shape: Shape) -> list[Effect]:
-    """The figures of the library and the jitter that a packet network names."""
-    return [
-        Effect(
-            key,
-            figure.value,
-            figure.kind,
-            figure.source,
-            figure.range,
-            *(
-                _answers_or_none(machine, machine.spec.model_copy(update={"network": network_at(factor)}), shape)
-                for factor in (1 - FRACTION, 1 + FRACTION)
-            ),
-        )
-        for key, figure, network_at in entry_figures(machine.spec.network)
-    ]
-
-
 def _answers_at(machine: Machine, path: Path_, factor: float, shape: Shape) -> dict[str, float] | None:
     """The metrics with one figure multiplied by `factor`; None where that means nothing."""
     if not can_move(machine.spec, path):
         return None
-    return _answers_or_none(machine, moved(machine.spec, path, factor), shape)
-
-
-def _answers_or_none(machine: Machine, spec: Any, shape: Shape) -> dict[str, float] | None:
     try:
-        return answers(Machine(spec, machine.fabric, machine.mapping), shape)
+        return answers(Machine(moved(machine.spec, path, factor), machine.fabric, machine.mapping), shape)
     except DcsimError:
         return None
 
 
 def can_move(spec: Any, path: Path_) -> bool:
     """Whether the value at `path` is a number that a tenth changes: a whole number must be 10 or more."""
-    for key in path:
-        spec = spec.__dict__.get(field_name(spec, key)) if isinstance(spec, Section) else None
-    if isinstance(spec, bool) or not isinstance(spec, (int, float)):
+    value = part_at(spec, path)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return isinstance(spec, float) or abs(spec) >= round(1 / FRACTION)
+    return isinstance(value, float) or abs(value) >= round(1 / FRACTION)
 
 
-def moved(section: Any, path: Path_, factor: float) -> Any:
+def moved(part: Any, path: Path_, factor: float) -> Any:
     """A copy of a spec with the number at `path` multiplied, whole numbers rounded; checks are not repeated."""
-    name = field_name(section, path[0])
-    value = section.__dict__[name]
-    if len(path) > 1:
-        value = moved(value, path[1:], factor)
-    else:
-        value = round(value * factor) if isinstance(value, int) else value * factor
-    return section.model_copy(update={name: value})
+    if not path:
+        return round(part * factor) if isinstance(part, int) else part * factor
+    inner = moved(part_at(part, path[:1]), path[1:], factor)
+    if isinstance(part, tuple):
+        place = int(path[0])
+        return (*part[:place], inner, *part[place + 1 :])
+    return part.model_copy(update={field_name(part, path[0]): inner})
 
 
 def as_json(result: Explanation) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,8 @@ from dcsim import __version__
 from dcsim.errors import Problem, SpecError
 from dcsim.interrupt import careful_interrupts
 from dcsim.results import records
-from dcsim.spec.document import Document
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
-from dcsim.spec.software import entries_named
 
 Progress = Callable[[int, int], None]  # requests done, requests in all
 
@@ -50,7 +48,7 @@ class Scenario:
         from dcsim.study.serve import serve_scenario
 
         spec = self.resolved.spec.model_dump(mode="json", by_alias=True)
-        folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed, entries_named(self.resolved.spec.network))
+        folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed)
         if out is None and not save:
             with careful_interrupts():
                 tables, summary, meta = self._serve(serve_scenario, seed, progress, None, rounds)
@@ -123,11 +121,7 @@ COSTED: frozenset[Any] = frozenset(
 )
 
 
-def run_hash(spec: dict[str, Any], seed: int, entries: Mapping[str, Document] | None = None) -> str:
-    """Twelve hex digits that name a run: what it simulates, with which seed, in which version.
-
-    `entries` are files that the spec names without holding them.
-    """
-    named = {key: entry.data for key, entry in (entries or {}).items()}
-    text = json.dumps([spec, seed, __version__, *([named] if named else [])], sort_keys=True, default=str)
+def run_hash(spec: dict[str, Any], seed: int) -> str:
+    """Twelve hex digits that name a run: what it simulates, with which seed, in which version."""
+    text = json.dumps([spec, seed, __version__], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -60,7 +60,11 @@ def users(
 
 def ideal_base(topology: str, llm: str | None, settings: Sequence[str]) -> Topology:
     """The topology on the network that is then made ideal."""
-    own = [setting for setting in settings if not setting.startswith("network.")]
+    own = [
+        *(setting for setting in settings if not setting.startswith("network.")),
+        "network.software=ideal",
+        "network.jitter=off",
+    ]
     return load(topology, llm=llm, network=IDEAL_BASE, settings=own).spec
 
 
@@ -82,8 +86,6 @@ def ideal_network(spec: Topology) -> Topology:
             "switch_s": 0.0,
             "header_bytes": 0.0,
             "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S,
-            "software": "none",
-            "jitter": "off",
             "load_fraction": 0.0,
             "background": Background(),
             "faults": (),

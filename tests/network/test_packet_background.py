@@ -35,7 +35,7 @@ def rates_of(fabric, demand):
 
 
 def network(*settings, name="infiniband-ndr"):
-    return load("64chip", network=name, settings=[f"network.{s}" for s in settings]).spec.network
+    return load("64chip", network=name, settings=["network.software=ideal", *(f"network.{s}" for s in settings)]).spec.network
 
 
 def shares(pattern, fabric, fraction=0.5, seed=1):
@@ -141,6 +141,7 @@ def test_everything_else_slows_the_iteration(four, setting):
     def run(*background):
         settings = [
             *FOUR,
+            "network.software=ideal",
             "network.fairness=pcie",
             "network.pcie=100 GB/s",
             "network.bandwidth=100 GB/s",
@@ -162,7 +163,9 @@ def test_everything_else_slows_the_iteration(four, setting):
 def test_too_much_and_too_few_are_errors(four):
     def offered(*background, mapping=four.mapping):
         settings = [f"background.{x}" for x in background]
-        spec = load("64chip", network="infiniband-ndr", settings=[*FOUR, *(f"network.{x}" for x in settings)]).spec
+        spec = load(
+            "64chip", network="infiniband-ndr", settings=["network.software=ideal", *FOUR, *(f"network.{x}" for x in settings)]
+        ).spec
         attached, fabric = attach(spec.network, four.fabric)
         empty = TaskBuilder(1e9).build()
         return background_load(spec, attached, fabric, figures_of(attached, fabric), mapping, empty, 1.0, 1)

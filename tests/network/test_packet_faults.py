@@ -24,7 +24,7 @@ def machine():
 def spec(*faults, extra=()):
     """64 chips on InfiniBand, on switches of 16 ports: eight leaves, with two cables to each of four others."""
     settings = ["network.switch_ports=16", *extra, f"network.faults={json.dumps(list(faults))}"]
-    return load("64chip", network="infiniband-ndr", settings=settings).spec
+    return load("64chip", network="infiniband-ndr", settings=["network.software=ideal", *settings]).spec
 
 
 def latencies(machine, *faults, count=3, extra=()):

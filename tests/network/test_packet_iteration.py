@@ -29,6 +29,7 @@ from dcsim.study.machine import build
 from dcsim.workload.requests import plain
 
 NETWORKS = ("infiniband-hdr", "infiniband-ndr", "roce-400g", "ethernet-100g", "nvlink3", "nvlink4", "slingshot")
+IDEAL = ("network.software=ideal",)  # no library's costs: wire, switches and adapters alone
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,11 @@ def machine():
 
 
 def network(name="infiniband-ndr", *settings):
-    return load("64chip", network=name, settings=[f"network.{s}" for s in settings]).spec.network
+    return load("64chip", network=name, settings=[*IDEAL, *(f"network.{s}" for s in settings)]).spec.network
 
 
 def times(machine, *settings, name="infiniband-ndr", count=3, mapping=()):
-    spec = load("64chip", network=name, settings=[*mapping, *(f"network.{s}" for s in settings)]).spec
+    spec = load("64chip", network=name, settings=[*mapping, *IDEAL, *(f"network.{s}" for s in settings)]).spec
     laid = build(load("64chip", settings=list(mapping)).spec).mapping if mapping else machine.mapping
     return run_packets(spec, machine.fabric, laid, Shape(1, 1024), count)
 
@@ -144,7 +145,7 @@ def test_equal_cost_buys_what_the_cables_cost(machine):
 
 def test_a_slow_adapter_slows_the_chip_down_and_a_lost_one_cuts_it_off(machine):
     """Of three bonded ports one is left at a third of the speed; prefill is large enough to feel it."""
-    spec = load("64chip", network="infiniband-ndr").spec
+    spec = load("64chip", network="infiniband-ndr", settings=IDEAL).spec
 
     def run(*events):
         faults = tuple(LinkFault.model_validate({"at": 0, "chip": 9, **event}) for event in events)
@@ -159,7 +160,7 @@ def test_a_slow_adapter_slows_the_chip_down_and_a_lost_one_cuts_it_off(machine):
 def test_other_adapters_take_over_from_a_lost_one(machine):
     spec = network("infiniband-ndr", "fairness=equal_radix")
     lost = tuple(LinkFault.model_validate({"at": 0, "chip": 9, "adapter": i}) for i in range(10))
-    whole = load("64chip", network="infiniband-ndr").spec
+    whole = load("64chip", network="infiniband-ndr", settings=IDEAL).spec
 
     def run(faults):
         changed = whole.model_copy(update={"network": spec.model_copy(update={"faults": faults})})
@@ -192,7 +193,7 @@ def test_a_layer_switched_off_saves_its_part(machine):
 
 
 LAYERS = {  # what switches a layer off, and the parts it is booked under
-    "software": (("software=none",), ("software",)),
+    "software": (("software=ideal",), ("software",)),
     "switches": (("adapter=0", "switch=0", "adapter_messages=1e15 messages/s"), ("switch",)),
     "hosts": (('jitter="off"',), ("jitter", "slowest", "queueing")),
     "other traffic": (("load_fraction=0",), ("queueing", "slowest")),
@@ -231,7 +232,7 @@ def test_cables_of_no_length_save_what_wire_says(machine):
     full = times(machine, count=1)
     _, joined = attach(network(), machine.fabric)
     bare = replace(joined, link_length_m=np.zeros_like(joined.link_length_m))
-    spec = load("64chip", network="infiniband-ndr").spec
+    spec = load("64chip", network="infiniband-ndr", settings=IDEAL).spec
     spec = spec.model_copy(update={"network": attach(spec.network, machine.fabric)[0]})
     short = run_packets(spec, bare, machine.mapping, Shape(1, 1024), 1)
     assert full.latency_ps[0] - short.latency_ps[0] == pytest.approx(part(full, "wire"), rel=0.02)
@@ -239,7 +240,7 @@ def test_cables_of_no_length_save_what_wire_says(machine):
 
 def test_nccl_with_a_fixed_pattern_differs_by_software_alone(machine):
     ring = ("mapping.all_reduce=ring",)
-    bare, library = (times(machine, f"software={name}", mapping=ring, count=1) for name in ("none", "nccl"))
+    bare, library = (times(machine, f"software={name}", mapping=ring, count=1) for name in ("ideal", "nccl"))
     assert library.latency_ps[0] - bare.latency_ps[0] == pytest.approx(part(library, "software"), rel=0.03)
 
 
@@ -278,14 +279,14 @@ def test_the_chips_own_cables_can_carry_packets(machine):
 
 
 def test_the_same_seed_gives_the_same_times_and_another_other_traffic(machine):
-    spec = load("64chip", network="roce-400g", settings=["network.load_fraction=0.3"]).spec
+    spec = load("64chip", network="roce-400g", settings=[*IDEAL, "network.load_fraction=0.3"]).spec
     runs = [run_packets(spec, machine.fabric, machine.mapping, Shape(1, 1024), 5, seed=seed) for seed in (1, 1, 2)]
     assert np.array_equal(runs[0].latency_ps, runs[1].latency_ps)
     assert not np.array_equal(runs[0].latency_ps, runs[2].latency_ps)
 
 
 def test_the_mean_is_the_mean_of_a_block(machine):
-    spec = load("64chip", network="infiniband-ndr", settings=["network.load_fraction=0.5"]).spec
+    spec = load("64chip", network="infiniband-ndr", settings=[*IDEAL, "network.load_fraction=0.5"]).spec
     block = packet_times(spec, machine.fabric, machine.mapping, Shape(1, 1024))
     assert len(block) == spec.network.replications
     mean = packet_time(spec, machine.fabric, machine.mapping, Shape(1, 1024))
@@ -295,10 +296,10 @@ def test_the_mean_is_the_mean_of_a_block(machine):
 
 
 def test_an_undisturbed_network_that_repeats_itself_is_timed_once(machine):
-    spec = load("64chip", network="infiniband-ndr").spec
+    spec = load("64chip", network="infiniband-ndr", settings=IDEAL).spec
     (only,) = packet_times(spec, machine.fabric, machine.mapping, Shape(1, 1024))
     assert only.latency_ps == times(machine, count=1).latency_ps[0]
-    few = load("64chip", network="infiniband-ndr", settings=['network.jitter="host"', "network.replications=7"]).spec
+    few = load("64chip", network="infiniband-ndr", settings=[*IDEAL, 'network.jitter="host"', "network.replications=7"]).spec
     assert len({time.latency_ps for time in packet_times(few, machine.fabric, machine.mapping, Shape(1, 1024))}) == 7
 
 
@@ -312,7 +313,7 @@ def test_service_keeps_the_correlation_of_successive_iterations(machine):
     ]
     kept = {}
     for block in (1, 25):
-        laid = build(load("64chip", network="infiniband-ndr", settings=[*burst, f"serving.draw_block={block}"]).spec)
+        laid = build(load("64chip", network="infiniband-ndr", settings=[*IDEAL, *burst, f"serving.draw_block={block}"]).spec)
         programs = Programs(laid.spec.serving, laid.times)
         chips = tuple(chip for stage in laid.mapping.stage_chips for chip in stage)
         request = plain(np.zeros(1), np.ones(1, np.int32), np.full(1, 2000, np.int32))
@@ -333,7 +334,7 @@ def test_energy_counts_every_byte_once_a_hop(machine):
 
 
 def test_two_chips_in_a_row_cross_the_network_once():
-    spec = load("node", network="infiniband-ndr", llm="bert-large", settings=["mapping.tp=1", "mapping.pp=2"]).spec
+    spec = load("node", network="infiniband-ndr", llm="bert-large", settings=[*IDEAL, "mapping.tp=1", "mapping.pp=2"]).spec
     laid = build(spec)
     run = run_packets(spec, laid.fabric, laid.mapping, Shape(1, 128, 128), 2)
     assert run.packets > 0  # two stages hand on

@@ -23,7 +23,6 @@ from dcsim.network.packet.rules_of import (
 from dcsim.network.packet.switches import attach, plane
 from dcsim.network.tasks import SEND, TaskBuilder
 from dcsim.spec.load import load
-from dcsim.spec.software import read_jitter, read_software
 from dcsim.study.machine import build
 
 
@@ -33,7 +32,7 @@ def machine():
 
 
 def network(name="infiniband-ndr", *settings):
-    return load("64chip", network=name, settings=[f"network.{s}" for s in settings]).spec.network
+    return load("64chip", network=name, settings=["network.software=ideal", *(f"network.{s}" for s in settings)]).spec.network
 
 
 def test_steps_and_bytes_are_the_textbooks():
@@ -85,13 +84,13 @@ def test_each_call_pays_its_own_kind():
 
 
 def test_unknown_libraries_are_named():
-    with pytest.raises(SpecError, match="nccl"):
-        read_software("ncl")
+    with pytest.raises(SpecError, match="did you mean nccl"):
+        network("infiniband-ndr", "software=ncl")
 
 
 def test_measured_infiniband_spread_is_the_jitters_calibrated_row():
     """Measured excess over the minimum: median 0.05, mean 0.10, p99 0.22 us. Calibrated: within 20 %."""
-    excess = np.array(jitter_table(read_jitter("host")))
+    excess = np.array(jitter_table(network("infiniband-ndr", "jitter=host").jitter))
     assert excess.min() < 1e-9
     assert np.median(excess) == pytest.approx(0.05e-6, rel=0.2)
     assert np.quantile(excess, 0.99) == pytest.approx(0.22e-6, rel=0.2)
@@ -117,7 +116,7 @@ def test_measured_infiniband_write_end_to_end():
     assert np.ptp(_ping("infiniband-hdr", count=20)) == 0  # off by default
 
 
-@pytest.mark.parametrize(("software", "least", "most"), [("none", 1.2, 1.7), ("verbs", 1.5, 3.0), ("nccl", 18.0, 19.0)])
+@pytest.mark.parametrize(("software", "least", "most"), [("ideal", 1.2, 1.7), ("verbs", 1.5, 3.0), ("nccl", 18.0, 19.0)])
 def test_send_and_receive_of_16_kb_across_nodes(software, least, most):
     """NCCL across H100 nodes: 18-19 us (calibrated); the wire itself takes about 1.3 us."""
     assert least < _ping("infiniband-ndr", f"software={software}", size=16_000)[0] < most

@@ -23,7 +23,7 @@ def result():
 
 def test_one_row_for_the_schedule_and_three_for_each_packet_network(result):
     rows = [(row["interconnect"], row["software"]) for row in result["candidates"]]
-    packets = [(name, software) for name in ("infiniband-ndr", "roce-400g") for software in ("none", "verbs", "nccl")]
+    packets = [(name, software) for name in ("infiniband-ndr", "roce-400g") for software in ("ideal", "verbs", "nccl")]
     assert rows == [("scheduled", None), *packets]
     keys = {"iteration_s_mean", "iteration_s_p50", "iteration_s_p99", "iteration_s_p999", "tokens_per_s_per_user", "waterfall_s"}
     assert all(keys <= set(row) for row in result["candidates"])

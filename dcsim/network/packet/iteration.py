@@ -73,7 +73,7 @@ def disturbed(network: PacketNetwork) -> bool:
     """Whether hosts, other traffic or faults make iterations differ."""
     other = network.background
     flows = network.load_fraction or other.micro_batches or other.kv_tokens_per_s or other.host_bytes_per_s
-    return bool(network.jitter != "off" or flows or network.faults)
+    return bool(network.jitter or flows or network.faults)
 
 
 def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:

@@ -11,12 +11,7 @@ import numpy as np
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.spec.network import PacketNetwork
-from dcsim.spec.price import TcoPrices, read_prices
-
-
-def prices_of(name: str) -> TcoPrices:
-    """The price file `name` of topologies/prices."""
-    return read_prices(name, TcoPrices)[0]
+from dcsim.spec.price import TcoPrices
 
 
 def cables_usd(fabric: Fabric, prices: TcoPrices) -> float:
@@ -45,7 +40,7 @@ def bandwidth_for_cables(network: PacketNetwork, own: Fabric, plane: Fabric) -> 
     `plane` has one of the network's ports a chip; money buys any share of one, or several. Raises FabricError where
     the network has no price.
     """
-    prices = prices_of(network.prices)
+    prices = network.prices
     plane_usd = switched_usd(*count_ports(plane), network, prices)
     if plane_usd <= 0:
         raise FabricError(f"fairness equal_cost: network '{network.name}' costs nothing; give network.port or prices of adapters")

@@ -14,7 +14,7 @@ from dcsim.network.packet.switches import on_island
 from dcsim.network.tasks import MESSAGE, NO_CALL, SEND, Tasks
 from dcsim.spec.host import IslandSpec
 from dcsim.spec.network import LinkFault, PacketNetwork
-from dcsim.spec.software import JitterSpec, PatternCost, PlaceCosts, SoftwareSpec, read_jitter, read_software
+from dcsim.spec.software import JitterSpec, PatternCost, PlaceCosts, SoftwareSpec
 
 PAUSE_GAP_PACKETS = 4  # a pause ends when so many packets have left: a few, as switches are set up (assumed)
 RETRANSMIT_S = 1e-3  # usual floor of a data centre's retransmission timer (assumed)
@@ -36,8 +36,8 @@ class Layers:
 
 def layers_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> Layers:
     """Wire and switches, library software, host jitter; `island` is what nodes have of their own."""
-    jitter = () if network.jitter == "off" else jitter_table(read_jitter(network.jitter))
-    return Layers(figures_of(network, fabric, island), read_software(network.software), jitter)
+    jitter = jitter_table(network.jitter) if network.jitter else ()
+    return Layers(figures_of(network, fabric, island), network.software, jitter)
 
 
 def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> Figures:

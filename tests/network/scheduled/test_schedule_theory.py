@@ -31,6 +31,7 @@ from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder
 from dcsim.spec.network import Clock, ScheduledNetwork
+from dcsim.spec.price import TcoPrices, read_prices
 
 CLOCK = Clock(
     drift="100 ppm",
@@ -58,6 +59,7 @@ def network(bandwidth: str = "12.5 GB/s") -> ScheduledNetwork:
         detours_max=6,
         clock=CLOCK,
         link_energy="64 pJ",
+        prices=read_prices("chiplet-cloud", TcoPrices)[0],
     )
 
 

@@ -1,0 +1,136 @@
+"""What a spec names: entries of the catalog put in the places of sections, each over the entry it is based on.
+
+A section may be a name, or a mapping whose `base` is one and whose other keys override parts of that entry.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dcsim import library
+from dcsim.errors import Problem, SpecError
+from dcsim.spec.chip import LpuChip
+from dcsim.spec.document import Document, Path_, parse_document, part_of, read_document
+
+# Sections that may be named, and where their entries live; a section comes after the one that holds it.
+REFERENCES: dict[Path_, str] = {
+    ("chip",): "topologies/chips",
+    ("node",): "topologies/nodes",
+    ("host",): "topologies/hosts",
+    ("network",): "topologies/networks",
+    ("network", "software"): "topologies/software",
+    ("network", "jitter"): "topologies/jitter",
+    ("network", "prices"): "topologies/prices",
+    ("power",): "topologies/power",
+    ("llm",): "workloads/llms",
+    ("workload",): "workloads",
+}
+LIBRARY: Path_ = ("network", "software")
+DEFAULTS: dict[Path_, str] = {("network", "prices"): "chiplet-cloud"}  # entries of sections that every spec has
+NOTHING: dict[Path_, str] = {("network", "jitter"): "off"}  # names that stand for no entry
+ALIASES = {"topologies/software": {"none": "ideal"}}  # what entries were once called
+
+
+def put_name(document: Document, path: Path_, name: str, where: str) -> None:
+    """Let `name` stand for the section at `path`; a section above that is a name itself is so no longer."""
+    for end in range(1, len(path)):
+        above = part_of(document.data, path[:end])
+        if isinstance(above, str):
+            document.set(path[:end], {"base": above})
+        document.places.setdefault(path[:end], where)
+    document.put(path, name, where)
+
+
+def expand(document: Document, path: Path_) -> list[str]:
+    """Replace a named section by its entry; a mapping with `base` overrides parts of one. Returns files read."""
+    value = part_of(document.data, path)
+    if base_of(value) is None and isinstance(part_of(document.data, path[:-1]), dict):
+        value = _over_default(value, _default(document, path))
+    if value is not None and value == NOTHING.get(path):
+        document.set(path, None)
+        return []
+    base = base_of(value)
+    if base is None:
+        return []
+    files: list[str] = []
+    entry = entry_of(base, REFERENCES[path], document.place((*path, "base")), files)
+    if isinstance(value, dict):
+        own, depth = Document(value), len(path)
+        own.places = {p[depth:]: w for p, w in document.places.items() if p[:depth] == path}
+        own.figures = {p[depth:]: f for p, f in document.figures.items() if p[:depth] == path}
+        _overlay(entry, own, path)
+    document.graft(entry, path)
+    return files
+
+
+def _default(document: Document, path: Path_) -> str | None:
+    """The entry that a section is where nothing names one: a packet network's library is that of its chips."""
+    if path == LIBRARY and part_of(document.data, ("network", "kind")) == "packet":
+        stated = part_of(document.data, ("chip", "software"))
+        return stated if isinstance(stated, str) else str(LpuChip.model_fields["software"].default)
+    return DEFAULTS.get(path)
+
+
+def _over_default(value: Any, default: str | None) -> Any:
+    """A section's default where nothing stands for it, or keys of its own over that."""
+    if default is None or not (value is None or isinstance(value, dict)):
+        return value
+    return {"base": default, **value} if value else default
+
+
+def base_of(value: Any) -> str | None:
+    """The catalog entry a section names, by itself or as its `base`."""
+    name = value.get("base") if isinstance(value, dict) else value
+    return name if isinstance(name, str) else None
+
+
+def entry_of(name: str, folder: str, where: str, files: list[str]) -> Document:
+    """The catalog entry `name`, over the entry it names as its own `base`; `files` collects what was read."""
+    path = library.find(ALIASES.get(folder, {}).get(name, name), folder, where)
+    if str(path) in files:
+        raise SpecError(Problem(where, f"'{name}' is its own base", "name another entry"))
+    files.append(str(path))
+    entry = _read_entry(path)
+    base = entry.data.get("base")
+    if not isinstance(base, str):
+        return entry
+    below = entry_of(base, folder, entry.place(("base",)), files)
+    _overlay(below, entry, next(path for path, place in REFERENCES.items() if place == folder))
+    return below
+
+
+def _overlay(below: Document, above: Document, path: Path_) -> None:
+    """Set every leaf of `above`, a section that stands at `path`, in `below`; a name that gets keys becomes their base."""
+    own = {key: value for key, value in above.data.items() if key != "base"}
+    for leaf, value in _leaves(own, ()) if own else ():
+        for inner in (leaf[:end] for end in range(1, len(leaf)) if path + leaf[:end] in REFERENCES):
+            name = part_of(below.data, inner)
+            if isinstance(name, str):
+                below.set(inner, {"base": name})
+        below.put(leaf, value)
+    below.places.update(above.places)
+    below.figures.update(above.figures)
+
+
+def _read_entry(path: Path) -> Document:
+    """A catalog file; a Hugging Face config.json becomes an LLM section."""
+    if path.suffix != ".json":
+        return read_document(path)
+    import json
+
+    from dcsim.spec.huggingface import llm_from_config
+
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpecError(Problem(str(path), f"cannot be read as JSON: {error}")) from error
+    entry = parse_document("{}", str(path))
+    entry.data = llm_from_config(config, str(path))
+    return entry
+
+
+def _leaves(node: Any, path: Path_) -> list[tuple[Path_, Any]]:
+    if isinstance(node, dict) and node:
+        return [leaf for key, value in node.items() for leaf in _leaves(value, (*path, key))]
+    return [(path, node)]
