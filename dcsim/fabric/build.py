@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from dcsim.fabric.direct import island, torus
-from dcsim.fabric.dragonfly import dragonfly, lpu_dragonfly
+from dcsim.fabric.dragonfly import dragonfly, dragonfly_plus, lpu_dragonfly
 from dcsim.fabric.floor import Floor
 from dcsim.fabric.graph import Fabric
-from dcsim.fabric.switched import fat_tree, leaf_spine, with_islands
+from dcsim.fabric.routers import hyperx, slim_fly
+from dcsim.fabric.switched import fat_tree, leaf_spine, rail_only, with_islands
 from dcsim.spec import fabric as spec
 
 
 def build_fabric(section: spec.FabricSpec) -> Fabric:
     """The fabric a spec's section describes; FabricError when it cannot be built, unknown kinds do not load."""
-    return _BUILDERS[section.kind](section)
+    if section.kind in _OTHERS:
+        return _OTHERS[section.kind](section)
+    fabric = _SWITCHED[section.kind](section)
+    switched = cast(spec.Switched, section)
+    return with_islands(fabric, switched.node_chips, switched.floor.node_cable_m) if switched.node_chips else fabric
 
 
 def _lpu_dragonfly(s: spec.LpuDragonfly) -> Fabric:
@@ -33,20 +38,11 @@ def _lpu_dragonfly(s: spec.LpuDragonfly) -> Fabric:
 
 
 def _dragonfly(s: spec.Dragonfly) -> Fabric:
-    return _islands(dragonfly(s.p, s.a, s.h, s.groups, _floor(s.floor)), s)
-
-
-def _fat_tree(s: spec.FatTree) -> Fabric:
-    return _islands(fat_tree(s.endpoints, s.radix, s.levels, s.oversubscription, _floor(s.floor)), s)
+    return dragonfly(s.p, s.a, s.h, s.groups, _floor(s.floor), s.arrangement)
 
 
 def _leaf_spine(s: spec.LeafSpine) -> Fabric:
-    built = leaf_spine(s.endpoints, s.leaf_ports_down, s.spines, s.links_per_spine, s.rails, _floor(s.floor))
-    return _islands(built, s)
-
-
-def _islands(fabric: Fabric, s: spec.Dragonfly | spec.FatTree | spec.LeafSpine) -> Fabric:
-    return with_islands(fabric, s.node_chips, s.floor.node_cable_m) if s.node_chips else fabric
+    return leaf_spine(s.endpoints, s.leaf_ports_down, s.spines, s.links_per_spine, s.rails, _floor(s.floor))
 
 
 def _custom(s: spec.Custom) -> Fabric:
@@ -59,11 +55,18 @@ def _floor(s: spec.FloorSpec) -> Floor:
     return Floor(s.node_cable_m, s.rack_cable_m, s.rack_width_m, s.row_pitch_m, s.tray_m, s.racks_per_row)
 
 
-_BUILDERS: dict[str, Callable[[Any], Fabric]] = {
-    "lpu_dragonfly": _lpu_dragonfly,
+# Fabrics of switches, in whose nodes chips may have switches of their own.
+_SWITCHED: dict[str, Callable[[Any], Fabric]] = {
     "dragonfly": _dragonfly,
-    "fat_tree": _fat_tree,
+    "dragonfly_plus": lambda s: dragonfly_plus(s.p, s.leaves, s.spines, s.h, s.groups, _floor(s.floor)),
+    "slim_fly": lambda s: slim_fly(s.q, s.p, _floor(s.floor)),
+    "hyperx": lambda s: hyperx(s.dims, s.p, s.cables, _floor(s.floor)),
+    "fat_tree": lambda s: fat_tree(s.endpoints, s.radix, s.levels, s.oversubscription, _floor(s.floor)),
     "leaf_spine": _leaf_spine,
+}
+_OTHERS: dict[str, Callable[[Any], Fabric]] = {
+    "lpu_dragonfly": _lpu_dragonfly,
+    "rail_only": lambda s: rail_only(s.endpoints, s.node_chips, s.radix, _floor(s.floor)),
     "torus": lambda s: torus(s.dims, s.cable_m),
     "island": lambda s: island(s.chips, s.switch, s.cable_m),
     "custom": _custom,

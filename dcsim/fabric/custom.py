@@ -13,7 +13,7 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ Edge = tuple[Hashable, Hashable, dict[str, Any]]
 class Drawing:
     """A file's graph as it was written, before anything is made of it."""
 
-    kind: str
+    graph: dict[str, Any]
     directed: bool
     parallel: bool  # whether two edges between the same vertices are two cables
     vertices: list[tuple[Hashable, dict[str, Any]]]
@@ -71,7 +71,7 @@ def build(drawing: Drawing, name: str = "graph") -> Fabric:
         own.append((_bandwidth(data), _latency_s(data), *_ranks(data, turned)))
     bandwidth, latency_s, rank, back = np.array(own, np.float64).reshape(-1, 4).T
     fabric = from_cables(
-        drawing.kind,
+        str(drawing.graph.get("kind", "custom")),
         chips,
         cables,
         vertex_count=len(vertices),
@@ -83,10 +83,12 @@ def build(drawing: Drawing, name: str = "graph") -> Fabric:
         latency_s=latency_s,
         rank=None if np.isnan(rank).any() or not len(rank) else np.stack([rank, back]),
     )
+    if drawing.graph.get("chips_relay", False) is True:
+        fabric = replace(fabric, chips_relay=True)
     try:
         hop_totals(fabric)
     except FabricError as error:
-        hint = " (chips pass packets on only where there is no switch)" if chips < len(vertices) else ""
+        hint = "" if fabric.chips_forward else " (chips pass packets on only where there is no switch)"
         raise FabricError(f"{name}: {error}{hint}") from error
     return fabric
 
@@ -119,7 +121,7 @@ def _read_json(path: Path) -> Drawing:
     _refuse(str(path), problems)
     graph = data.get("graph", {})
     return Drawing(
-        str(graph.get("kind", "custom")) if isinstance(graph, dict) else "custom",
+        graph if isinstance(graph, dict) else {},
         data.get("directed", False) is True,
         data.get("multigraph", False) is True,
         [(_hashable(node["id"]), {k: v for k, v in node.items() if k != "id"}) for node in data["nodes"]],
@@ -158,7 +160,7 @@ def _read_graphml(path: Path) -> Drawing:
     if len(edges) != len(ends):
         raise FabricError(f"{path}: not a graph: {len(ends)} edges of which {len(edges)} have an 'id' of their own")
     return Drawing(
-        str(graph.graph.get("kind", "custom")),
+        graph.graph,
         graph.is_directed(),
         True,
         [(label, data[label]) for label in vertices],

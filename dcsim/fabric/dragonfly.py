@@ -7,11 +7,16 @@ ports go to the rack's other nodes, evenly (9 nodes: 2 cables a pair), the rest 
 ports, hence up to 145 racks). Source: Abts et al., "A software-defined tensor streaming
 multiprocessor for large-scale machine learning", ISCA 2022.
 
-`dragonfly`: Kim, Dally, Scott, Abts, "Technology-driven, highly-scalable dragonfly topology", ISCA 2008.
+`dragonfly`: Kim, Dally, Scott, Abts, "Technology-driven, highly-scalable dragonfly topology", ISCA 2008. Which group a global
+port leads to is an arrangement (Hastings et al., "Comparing global link arrangements for dragonfly networks", CLUSTER 2015).
+
+`dragonfly_plus`: Shpiner et al., "Dragonfly+: low cost topology for scaling datacenters", HiPINEB 2017; the same as Megafly
+(Flajslik, Borch, Parker, ISC 2018): a group is leaves all joined to all spines, and only spines have global links.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -64,11 +69,11 @@ def lpu_dragonfly(
     )
 
 
-def dragonfly(p: int, a: int, h: int, groups: int = 0, floor: Floor | None = None) -> Fabric:
+def dragonfly(p: int, a: int, h: int, groups: int = 0, floor: Floor | None = None, arrangement: str = "relative") -> Fabric:
     """Build the canonical dragonfly: p chips a router, a routers a group, h global links a router.
 
-    Routers come after the chips. `groups` 0 means a h + 1, each pair joined by one cable, a router's h cables to
-    groups that follow each other; fewer groups share the cables evenly.
+    Routers come after the chips. `groups` 0 means a h + 1, each pair joined by one cable, a group's ports to the others in
+    the order of ARRANGEMENTS; fewer groups share the cables evenly.
     Chips of a router are a node, groups are racks. Link classes "adapter", "local", "global".
     """
     floor = floor or Floor()
@@ -80,7 +85,7 @@ def dragonfly(p: int, a: int, h: int, groups: int = 0, floor: Floor | None = Non
     cables: list[Cable] = [(chip, chips + chip // p, "adapter", floor.rack_cable_m) for chip in range(chips)]
     for routers_of_group in members:
         cables += [(chips + int(i), chips + int(j), "local", floor.rack_cable_m) for i, j in combinations(routers_of_group, 2)]
-    for i, j in _between_groups(spread_links([a * h] * groups), members, in_blocks=groups == a * h + 1):
+    for i, j in _between_groups(spread_links([a * h] * groups), members, groups == a * h + 1, arrangement):
         cables.append((chips + i, chips + j, "global", floor.cable_m(i // a, j // a, groups)))
     group_of = np.concatenate([np.arange(chips) // (p * a), np.arange(routers) // a])
     return from_cables(
@@ -91,6 +96,40 @@ def dragonfly(p: int, a: int, h: int, groups: int = 0, floor: Floor | None = Non
         rack_of=group_of,
         group_of=group_of,
         node_of=np.concatenate([np.arange(chips) // p, np.full(routers, -1)]),
+    )
+
+
+def dragonfly_plus(p: int, leaves: int, spines: int, h: int, groups: int = 0, floor: Floor | None = None) -> Fabric:
+    """Build a Dragonfly+: p chips a leaf, `leaves` leaves and `spines` spines a group, h global links a spine.
+
+    Chips come first, then all leaves, then all spines. `groups` 0 means spines x h + 1, each pair joined by one cable; fewer
+    share the cables evenly. Chips of a leaf are a node, groups are racks. Link classes "adapter", "local", "global".
+    """
+    floor = floor or Floor()
+    groups = groups or spines * h + 1
+    if not 1 <= groups <= spines * h + 1 or min(p, leaves, spines, h) < 1:
+        raise FabricError(f"dragonfly_plus({p}, {leaves}, {spines}, {h}) has 1 to {spines * h + 1} groups, not {groups}")
+    chips, all_leaves = p * leaves * groups, leaves * groups
+    first_spine = chips + all_leaves
+    cables: list[Cable] = [(chip, chips + chip // p, "adapter", floor.rack_cable_m) for chip in range(chips)]
+    for leaf in range(all_leaves):
+        group = leaf // leaves
+        cables += [(chips + leaf, first_spine + group * spines + i, "local", floor.rack_cable_m) for i in range(spines)]
+    members = [np.arange(spines) + group * spines for group in range(groups)]
+    for i, j in _between_groups(spread_links([spines * h] * groups), members, groups == spines * h + 1):
+        cables.append((first_spine + i, first_spine + j, "global", floor.cable_m(i // spines, j // spines, groups)))
+    group_of = np.concatenate(
+        [np.arange(chips) // (p * leaves), np.repeat(np.arange(groups), leaves), np.repeat(np.arange(groups), spines)]
+    )
+    switches = all_leaves + spines * groups
+    return from_cables(
+        "dragonfly_plus",
+        chips,
+        cables,
+        vertex_count=chips + switches,
+        rack_of=group_of,
+        group_of=group_of,
+        node_of=np.concatenate([np.arange(chips) // p, np.full(switches, -1)]),
     )
 
 
@@ -117,18 +156,33 @@ def _node_links(group_of_node: np.ndarray, node_ports: int) -> list[tuple[int, i
     return inside + _between_groups(spread_links(ports), members)
 
 
-def _between_groups(pairs: list[tuple[int, int]], members: list[np.ndarray], in_blocks: bool = False) -> list[tuple[int, int]]:
+def _circulant(distance: int, groups: int) -> int:
+    """Distances on the ring of groups in the order 1, -1, 2, -2, ..."""
+    return 2 * distance - 1 if 2 * distance <= groups else 2 * (groups - distance)
+
+
+# In which order a group's ports lead to its peers: by (the group, its peer, how many groups there are).
+ARRANGEMENTS: dict[str, Callable[[int, int, int], int]] = {
+    "relative": lambda group, peer, groups: (peer - group) % groups,
+    "absolute": lambda group, peer, groups: peer,
+    "circulant": lambda group, peer, groups: _circulant((peer - group) % groups, groups),
+}
+
+
+def _between_groups(
+    pairs: list[tuple[int, int]], members: list[np.ndarray], in_blocks: bool = False, arrangement: str = "relative"
+) -> list[tuple[int, int]]:
     """The nodes at both ends of each cable between groups.
 
-    A group's cables are taken peer by peer, counted from its own number up, and dealt to its nodes in turn: the
-    cables to one peer leave from different nodes, and no node has more than its share. `in_blocks` gives each node
-    its share at once: traffic from a group to the next then meets no busy link in the groups it detours through.
+    A group's cables are taken peer by peer, in the order of the arrangement, and dealt to its nodes in turn: the cables to
+    one peer leave from different nodes, and no node has more than its share. `in_blocks` gives each node its share at
+    once: with relative peers, traffic from a group to the next then meets no busy link in the groups it detours through.
     """
-    groups = len(members)
+    groups, place = len(members), ARRANGEMENTS[arrangement]
     order: list[list[tuple[int, int]]] = [[] for _ in members]
     for i, (a, b) in enumerate(pairs):
-        order[a].append(((b - a) % groups, i))
-        order[b].append(((a - b) % groups, i))
+        order[a].append((place(a, b, groups), i))
+        order[b].append((place(b, a, groups), i))
     ends: list[list[int]] = [[] for _ in pairs]
     for group, cables in enumerate(order):
         for turn, (_, i) in enumerate(sorted(cables)):

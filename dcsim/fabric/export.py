@@ -2,7 +2,7 @@
 
 Vertices carry `kind` ("chip" or "switch"), `node`, `rack`, `group` (whole numbers, -1 for none) and `active`; edges are
 cables with `class` and `length_m`, with `bandwidth_bytes_per_s` and `latency_s` where they have their own, and in grids
-with the `rank` of their two links.
+with the `rank` of their two links. `chips_relay` of the whole graph says that chips pass packets on beside switches.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def to_node_link(fabric: Fabric) -> dict[str, Any]:
     return {
         "directed": False,
         "multigraph": True,
-        "graph": {"kind": fabric.kind},
+        "graph": {"kind": fabric.kind, **({"chips_relay": True} if fabric.chips_relay else {})},
         "nodes": nodes,
         "edges": edges,
     }

@@ -41,7 +41,16 @@ class Fabric:
     link_classes: tuple[str, ...]
     own_bandwidth_bytes_per_s: NDArray[np.float64] | None = None  # [link] a link's own, nan: its class's; None: all their class's
     own_latency_s: NDArray[np.float64] | None = None  # [link] the same of its latency
-    link_rank: Int | None = None  # [link] grids: RANKS_A_DIMENSION x dimension + place along its row; None: no grid
+    link_rank: Int | None = (
+        None  # [link] grids: RANKS_A_DIMENSION x dimension + place along its row, -1: no grid's; None: no grid
+    )
+
+    chips_relay: bool = False  # chips pass packets on though there are switches
+
+    @property
+    def chips_forward(self) -> bool:
+        """Whether chips pass on what is not for them: where there is no switch, or where the fabric says so."""
+        return self.chips_relay or self.vertex_count == self.chip_count
 
     @property
     def link_count(self) -> int:
@@ -84,6 +93,7 @@ def subgraph(fabric: Fabric, vertices: NDArray[np.integer[Any]]) -> tuple[Fabric
         own_bandwidth_bytes_per_s=_at(fabric.own_bandwidth_bytes_per_s, links),
         own_latency_s=_at(fabric.own_latency_s, links),
         link_rank=_at(fabric.link_rank, links),
+        chips_relay=fabric.chips_relay,
     ), links
 
 

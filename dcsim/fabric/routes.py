@@ -1,6 +1,6 @@
 """Routes: hops, minimal paths and next hops, with links down where a mask says so.
 
-Chips forward only in a fabric without switches; elsewhere a chip is an end. `up` [link] is False for links that
+Chips forward where `Fabric.chips_forward` says so; elsewhere a chip is an end. `up` [link] is False for links that
 are down; None means all are up.
 """
 
@@ -28,9 +28,8 @@ class HopTotals:
 
 
 def forwards(fabric: Fabric) -> NDArray[np.bool_]:
-    """[vertex] whether it passes on what is not for it: switches do, chips only where there is no switch."""
-    direct = fabric.vertex_count == fabric.chip_count
-    return np.arange(fabric.vertex_count) >= (0 if direct else fabric.chip_count)
+    """[vertex] whether it passes on what is not for it: switches do, chips where there is no switch or the fabric says so."""
+    return np.arange(fabric.vertex_count) >= (0 if fabric.chips_forward else fabric.chip_count)
 
 
 def distances_to(fabric: Fabric, target: int, up: Up = None) -> NDArray[np.int16]:

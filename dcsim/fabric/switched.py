@@ -1,7 +1,9 @@
-"""Fabrics of switches: fat tree, leaf and spine with rails, and islands of chips inside nodes.
+"""Fabrics of switches: fat tree, leaf and spine with rails, rails alone, and islands of chips inside nodes.
 
 Chips come first, then leaves, then the switches above. Each chip has one adapter. Chips that share a leaf count
 as one node and a leaf as a rack, unless `with_islands` says which chips share a node.
+
+`rail_only`: Wang et al., "Rail-only: a low-cost high-performance network for training LLMs with trillion parameters", 2023.
 """
 
 from __future__ import annotations
@@ -78,6 +80,36 @@ def fat_tree(
         spines = _fewest(up, leaves * up, radix)
         return replace(leaf_spine(endpoints, down, spines, up // spines, floor=floor), kind="fat_tree")
     return _three_tiers(leaf, radix, up, floor)
+
+
+def rail_only(endpoints: int, node_chips: int, radix: int = 64, floor: Floor | None = None) -> Fabric:
+    """Nodes of `node_chips` chips on an island switch; chip i of every node on rail i, and nothing joins rails.
+
+    A rail is one switch, or a two-tier fat tree where nodes are more than its ports. Between rails a message passes a chip
+    of its own or of the target's node, which sends it on. Raises FabricError when chips do not divide into nodes, or
+    two tiers of `radix` do not join them.
+    """
+    floor = floor or Floor()
+    if node_chips < 2 or endpoints < 1 or endpoints % node_chips:
+        raise FabricError(f"fabric.node_chips: {endpoints} chips do not divide into nodes of {node_chips} chips")
+    nodes = endpoints // node_chips
+    one = leaf_spine(nodes, nodes, floor=floor) if nodes <= radix else fat_tree(nodes, radix, 2, floor=floor)
+    switches = one.vertex_count - nodes
+    cables: list[Cable] = []
+    for rail in range(node_chips):
+        shift = endpoints + rail * switches - nodes
+        for a, b, name, length in cables_of(one):
+            cables.append((a * node_chips + rail if a < nodes else a + shift, b + shift, name, length))
+    node, inner = np.arange(endpoints) // node_chips, np.full(node_chips * switches, -1)
+    rails = from_cables(
+        "rail_only",
+        endpoints,
+        cables,
+        vertex_count=endpoints + node_chips * switches,
+        node_of=np.concatenate([node, inner]),
+        rack_of=np.concatenate([node, inner]),
+    )
+    return replace(with_islands(rails, node_chips, floor.node_cable_m), chips_relay=True)
 
 
 def split_ports(radix: int, oversubscription: float) -> tuple[int, int]:
@@ -172,8 +204,16 @@ def with_islands(fabric: Fabric, node_chips: int, cable_m: float = 0.5) -> Fabri
         node_of=np.concatenate([node, inner, np.arange(nodes)]),
         rack_of=np.concatenate([fabric.rack_of[first][node], fabric.rack_of[chips:], fabric.rack_of[first]]),
         group_of=np.concatenate([fabric.group_of, fabric.group_of[first]]),
+        rank=None if fabric.link_rank is None else np.pad(_rank_of_cables(fabric), ((0, 0), (0, chips)), constant_values=-1),
     )
     return replace(built, chip_active=fabric.chip_active)
+
+
+def _rank_of_cables(fabric: Fabric) -> np.ndarray:
+    """[2, cable] the ranks of each cable's links, in the order of `cables_of`."""
+    assert fabric.link_rank is not None
+    once = np.flatnonzero(np.arange(fabric.link_count) < fabric.reverse)
+    return np.stack([fabric.link_rank[once], fabric.link_rank[fabric.reverse[once]]])
 
 
 def cables_of(fabric: Fabric) -> list[Cable]:

@@ -44,14 +44,14 @@ class LpuDragonfly(Section):
         return self
 
 
-class _Switched(Section):
+class Switched(Section):
     """Chips behind switches; `node_chips` of them may share a node with an inner switch of its own."""
 
     node_chips: Count = Field(default=0, description="Chips of a node, joined by an island switch; 0: no islands.")
     floor: FloorSpec = Field(default_factory=FloorSpec)
 
 
-class Dragonfly(_Switched):
+class Dragonfly(Switched):
     """The canonical dragonfly: p chips a router, a routers a group, h global links a router."""
 
     kind: Literal["dragonfly"]
@@ -59,9 +59,41 @@ class Dragonfly(_Switched):
     a: Positive = Field(description="Routers in each group, all joined to all.")
     h: Positive = Field(description="Global links of each router.")
     groups: Count = Field(default=0, description="Groups; 0: the most there can be, a h + 1.")
+    arrangement: Literal["relative", "absolute", "circulant"] = Field(
+        default="relative",
+        description="Where a group's ports lead in turn: to the next groups, to all from group 0 on, or to those 1, -1, 2 away.",
+    )
 
 
-class FatTree(_Switched):
+class DragonflyPlus(Switched):
+    """Groups of leaves all joined to all spines, of which only spines have global links (also known as Megafly)."""
+
+    kind: Literal["dragonfly_plus"]
+    p: Positive = Field(description="Chips at each leaf.")
+    leaves: Positive = Field(description="Leaves in each group.")
+    spines: Positive = Field(description="Spines in each group.")
+    h: Positive = Field(description="Global links of each spine.")
+    groups: Count = Field(default=0, description="Groups; 0: the most there can be, spines x h + 1.")
+
+
+class SlimFly(Switched):
+    """2 q^2 routers of which any two are at most two hops apart."""
+
+    kind: Literal["slim_fly"]
+    q: int = Field(ge=3, le=223, strict=True, description="An odd prime: routers in a row.")
+    p: Count = Field(default=0, description="Chips at each router; 0: half as many as its ports to others, rounded up.")
+
+
+class HyperX(Switched):
+    """A grid of routers in which those that differ in one coordinate are all joined."""
+
+    kind: Literal["hyperx"]
+    dims: Dimensions = Field(description="Routers along each dimension.")
+    p: Positive = Field(description="Chips at each router.")
+    cables: Positive = Field(default=1, description="Parallel cables between two routers.")
+
+
+class FatTree(Switched):
     """Leaves, (aggregation) and core switches of one radix."""
 
     kind: Literal["fat_tree"]
@@ -71,7 +103,7 @@ class FatTree(_Switched):
     oversubscription: float = Field(default=1.0, ge=1, description="Ports down over ports up at a leaf.")
 
 
-class LeafSpine(_Switched):
+class LeafSpine(Switched):
     """Leaves all joined to all spines; with rails, chip i of each node goes to rail i's own leaves."""
 
     kind: Literal["leaf_spine"]
@@ -80,6 +112,16 @@ class LeafSpine(_Switched):
     spines: Positive = Field(default=32, description="Spine switches.")
     links_per_spine: Positive = Field(default=1, description="Parallel cables from a leaf to each spine.")
     rails: Positive = Field(default=1, description="Sets of leaves; chip i uses set i modulo this.")
+
+
+class RailOnly(Section):
+    """Nodes with a switch of their own; chip i of each node on rail i; rails joined only through the nodes' chips."""
+
+    kind: Literal["rail_only"]
+    endpoints: Positive = Field(description="Chips, one adapter each.")
+    node_chips: int = Field(ge=2, strict=True, description="Chips of a node, and rails.")
+    radix: Positive = Field(default=64, description="Ports of a switch.")
+    floor: FloorSpec = Field(default_factory=FloorSpec)
 
 
 class Torus(Section):
@@ -106,4 +148,7 @@ class Custom(Section):
     path: str = Field(description="The file; its ending (.json or .graphml) tells the format.")
 
 
-FabricSpec = Annotated[LpuDragonfly | Dragonfly | FatTree | LeafSpine | Torus | Island | Custom, Field(discriminator="kind")]
+FabricSpec = Annotated[
+    LpuDragonfly | Dragonfly | DragonflyPlus | SlimFly | HyperX | FatTree | LeafSpine | RailOnly | Torus | Island | Custom,
+    Field(discriminator="kind"),
+]

@@ -18,7 +18,7 @@ from dcsim.fabric.graph import Fabric
 from dcsim.llm.architecture import kv_bytes_per_token
 from dcsim.llm.mapping import Mapping
 from dcsim.network.packet.engine import traffic
-from dcsim.network.packet.engine.routing import Routes, build_routes, is_direct, vertex_groups
+from dcsim.network.packet.engine.routing import Routes, build_routes, vertex_groups
 from dcsim.network.packet.engine.rules import Figures
 from dcsim.network.packet.engine.setup import link_bandwidths
 from dcsim.network.tasks import MESSAGE, Tasks
@@ -130,7 +130,7 @@ def _send(fabric: Fabric, routes: Routes, target: int, waiting: Array, rates: Ar
         share = np.repeat(amount / count, count)
         np.add.at(rates, links, share)
         np.add.at(waiting, fabric.link_target[links], share)
-        if is_direct(fabric):
+        if fabric.chips_forward:
             waiting[target] = 0.0
 
 

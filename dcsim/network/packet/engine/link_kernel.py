@@ -121,6 +121,16 @@ def _acknowledge(s: State, link: int, packet: int, message: int, now: int) -> No
 
 
 @leaf
+def _relay(s: State, packet: int, vertex: int) -> None:
+    """A chip that passes a packet on sends it again: its adapter takes its time once more."""
+    if vertex < len(s.column):
+        again = s.links[s.vertices[vertex].first_link].source_ps
+        s.packets[packet].switch += again
+        s.packets[packet].arrived += again
+        s.packets[packet].tail += again
+
+
+@leaf
 def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
     """Give the packet its place on the link; True when the link ends at its target: `tail` is when it is delivered.
 
@@ -154,6 +164,8 @@ def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
     row.arrived = leave + line.wire_ps + line.node_ps
     if s.rules[0].store_forward:
         row.tail = row.arrived
+    if s.rules[0].relay and not last:
+        _relay(s, packet, line.target)
     if s.rules[0].ack_bytes > 0:
         _acknowledge(s, link, packet, row.message, now)
     if not last:

@@ -32,11 +32,6 @@ class Routes:
     first_group: int
 
 
-def is_direct(fabric: Fabric) -> bool:
-    """True when chips are cabled to each other and there is no switch, so that chips forward."""
-    return fabric.vertex_count == fabric.chip_count
-
-
 def vertex_groups(fabric: Fabric) -> Any:
     """The group of each vertex; a chip without one belongs to its first switch's."""
     groups = fabric.group_of.astype(np.int32).copy()
@@ -90,7 +85,7 @@ def detour_groups(fabric: Fabric) -> Any:
     a, b = group[fabric.link_source], group[fabric.link_target]
     if not np.any((a != b) & (a >= 0) & (b >= 0)):
         return np.zeros(0, np.int32)
-    first = 0 if is_direct(fabric) else fabric.chip_count
+    first = 0 if fabric.chips_forward else fabric.chip_count
     groups = np.unique(group[first:])
     return groups[groups >= 0].astype(np.int32)
 
@@ -111,7 +106,7 @@ def build_routes(fabric: Fabric, downs: list[frozenset[int]]) -> Routes:
         usable = np.ones(fabric.link_count, np.bool_)
         usable[list(down)] = False
         attached = _attach(fabric, homes, groups, first_group, usable, weight, distance[epoch])
-        if not is_direct(fabric):
+        if not fabric.chips_forward:
             usable &= fabric.link_target >= fabric.chip_count
         kernel.relax(fabric.link_source, fabric.link_target, weight, usable, distance[epoch])
         end = kernel.gather_sets(
@@ -136,12 +131,12 @@ def _columns(fabric: Fabric, faulty: frozenset[int]) -> tuple[Any, list[list[int
         if not own:
             raise FabricError(f"chip {chip} has no link")
         inward = [int(fabric.reverse[link]) for link in own]
-        alone = is_direct(fabric) or any(link in faulty for link in (*own, *inward))
+        alone = fabric.chips_forward or any(link in faulty for link in (*own, *inward))
         places = tuple(sorted({(int(fabric.link_source[i]), int(fabric.node_of[chip])) for i in inward}))
         key = (-1, chip) if alone else tuple(x for place in places for x in place)
         if key not in known:
             known[key] = len(homes)
-            homes.append([chip] if is_direct(fabric) else inward)
+            homes.append([chip] if fabric.chips_forward else inward)
         column[chip] = known[key]
     return column, homes
 
@@ -153,11 +148,11 @@ def _attach(
     attached = np.zeros(distance.shape, np.bool_)
     for column, home in enumerate(homes):
         for place in home:
-            vertex, far = (place, 0) if is_direct(fabric) else (int(fabric.link_source[place]), int(weight[place]))
-            if is_direct(fabric) or usable[place]:
+            vertex, far = (place, 0) if fabric.chips_forward else (int(fabric.link_source[place]), int(weight[place]))
+            if fabric.chips_forward or usable[place]:
                 attached[vertex, column] = True
                 distance[vertex, column] = min(far, int(distance[vertex, column]))
-    first = 0 if is_direct(fabric) else fabric.chip_count
+    first = 0 if fabric.chips_forward else fabric.chip_count
     for group in groups:
         inside = first + np.flatnonzero(fabric.group_of[first:] == group)
         attached[inside, first_group + group] = True

@@ -65,7 +65,7 @@ def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
     if np.any(load >= 1.0):
         raise FabricError("cross traffic must offer less than a link carries (load_fraction below 1)")
     adapter = _latency_ps(fabric, figures, "adapter_s")
-    ends_at_chip = (fabric.link_target < fabric.chip_count) & (not routing.is_direct(fabric))
+    ends_at_chip = (fabric.link_target < fabric.chip_count) & (fabric.vertex_count > fabric.chip_count)
     links = state.aligned(fabric.link_count, state.LINK)
     links["target"], links["reverse"] = fabric.link_target, fabric.reverse
     links["order"], links["wire_ps"] = routing.link_order(fabric), wire
@@ -114,7 +114,7 @@ def make_vertices(fabric: Fabric) -> Any:
 def home_links(fabric: Fabric) -> Any:
     """The link into each chip that has one only and forwards nothing; -1 for the others."""
     first = fabric.first_link[: fabric.chip_count]
-    alone = (np.diff(fabric.first_link)[: fabric.chip_count] == 1) & (not routing.is_direct(fabric))
+    alone = (np.diff(fabric.first_link)[: fabric.chip_count] == 1) & (not fabric.chips_forward)
     home = np.full(fabric.chip_count, -1, np.int32)
     home[alone] = fabric.reverse[first[alone]]
     return home
@@ -279,6 +279,7 @@ def build_state(
     channels = routing.channels_needed(fabric, routes, ROUTING[figures.routing]) if lossless else 1
     slots, resume = slots_and_resume(figures, channels, links)
     rules = make_rules(figures, channels, slots, resume, routes.first_group)
+    rules["relay"] = fabric.chips_relay
     work = make_work(tasks, release_s, figures.mtu_bytes)
     return state.in_one_block(
         State(

@@ -182,6 +182,7 @@ RULES = np.dtype(
         ("input_fifo", "b1"),
         ("rate_control", "b1"),
         ("go_back", "b1"),
+        ("relay", "b1"),  # chips pass packets on beside switches
         ("ack_bytes", "i8"),
         ("ack_packets", "i8"),
         ("routing", "i8"),
