@@ -24,13 +24,13 @@ class Round:
     """What a replica does while each of its micro-batches passes every stage once.
 
     `latency_ps` is the slowest micro-batch alone; `occupancy_ps` the sum over micro-batches of the time each
-    holds the busiest stage; `alone_ps` what a single sequence would take. `energy_j` is above the chips' waiting
-    draw. `first` and `last` are the programs it begins and ends with, `switches` the changes between.
+    holds the busiest stage; `alone_ps` what a single sequence would take. `work_pj` is the energy above the chips' waiting
+    draw, in whole picojoules. `first` and `last` are the programs it begins and ends with, `switches` the changes between.
     """
 
     latency_ps: int = 0
     occupancy_ps: int = 0
-    energy_j: float = 0.0
+    work_pj: int = 0
     alone_ps: int = 0
     first: Shape | None = None
     last: Shape | None = None
@@ -44,7 +44,7 @@ class Round:
         return Round(
             max(self.latency_ps, other.latency_ps),
             self.occupancy_ps + other.occupancy_ps,
-            self.energy_j + other.energy_j,
+            self.work_pj + other.work_pj,
             self.alone_ps or other.alone_ps,
             self.first,
             other.last,
@@ -175,7 +175,7 @@ def _round(
         Round(
             time.latency_ps + extra_ps,
             count * time.occupancy_ps,
-            count * time.energy_j,
+            count * round(time.energy_j * 1e12),
             single[i % len(single)].latency_ps + extra_ps if alone else 0,
             shape,
             shape,
@@ -191,7 +191,7 @@ def _mean(draws: list[Round]) -> Round:
     return Round(
         sum(d.latency_ps for d in draws) // n,
         sum(d.occupancy_ps for d in draws) // n,
-        sum(d.energy_j for d in draws) / n,
+        sum(d.work_pj for d in draws) // n,
         sum(d.alone_ps for d in draws) // n,
         one.first,
         one.last,

@@ -8,10 +8,9 @@ from itertools import chain
 
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.setup import ReplicaPower
 from dcsim.cluster.simpy.faults import fault_rows
 from dcsim.fabric.graph import Fabric
-from dcsim.power.chain import work_limits
+from dcsim.power.caps import caps_of
 from dcsim.power.rack import Racks, chips_per_rack
 from dcsim.results.records import Table, TableWriter
 from dcsim.spec.topology import Topology
@@ -109,13 +108,8 @@ def _serve_plain(
     from dcsim.cluster.fast.pool import Pool
 
     chips_in = chips_per_rack(fabric, placement.replica_chips)
-    power, chips = spec.chip.power, placement.replica_chips
-    powers = [
-        ReplicaPower(power.idle_w * len(of), power.wait_w * len(of), work_w)
-        for of, work_w in zip(chips, work_limits(spec, fabric, chips_in), strict=True)
-    ]
-    racks = Racks(spec, fabric, chips_in)
-    pool = Pool(spec, programs, placement.kv_tokens, powers, racks, blocks, names, priorities, rows, skip=skip)
+    caps, racks = caps_of(spec, fabric, chips_in), Racks(spec, fabric, chips_in)
+    pool = Pool(spec, programs, placement.kv_tokens, caps, racks, blocks, names, priorities, rows, skip=skip)
     while not pool.ended:
         pool.advance()
         if progress:

@@ -10,15 +10,6 @@ from dcsim.spec.topology import ServingSpec
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaPower:
-    """What one replica's chips draw: fixed when idle, fixed when in a program, and a cap on what work may add."""
-
-    idle_w: float
-    wait_w: float
-    work_w_max: float  # power available to work above wait_w; infinite without a cap
-
-
-@dataclass(frozen=True, slots=True)
 class ReplicaSetup:
     """What all replicas of a run share."""
 
@@ -28,6 +19,7 @@ class ReplicaSetup:
     priorities: tuple[int, ...]
     switch_ps: int  # cost of a change of program
     reply_ps: int  # from a token made to the user seeing it
+    token_pj: int  # energy of handing on one output token (see `power.hosts`)
     skip: bool
     growth: Growth | None  # of speculative decoding
     rounds: list[tuple[int, ...]] | None = None  # takes a row of the rounds table at each wake, if there

@@ -1,4 +1,4 @@
-"""The path of power from the parts to the site's meter, and what a cap anywhere on it leaves the chips.
+"""The path of power from the parts to the site's meter.
 
 Racks stand on PDUs in order of their numbers, PDUs in halls. Each level's meter reads the levels below it and what is
 lost between: supplies, PDUs, the hall's UPS; the site's reads racks times PUE, which holds all these and cooling.
@@ -6,13 +6,11 @@ lost between: supplies, PDUs, the hall's UPS; the site's reads racks times PUE, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
 from dcsim.spec.topology import Topology
 
@@ -66,6 +64,14 @@ def plant_w(spec: Topology, fabric: Fabric, racks: int) -> NDArray[np.float64]:
     return watts
 
 
+def idle_w(spec: Topology, fabric: Fabric, racks: int) -> NDArray[np.float64]:
+    """[rack] draw of its parts while no program runs and no request comes: every chip and host idle."""
+    installed = installed_chips(fabric, racks)
+    nodes = -(-installed // spec.node.chips)
+    watts: NDArray[np.float64] = plant_w(spec, fabric, racks) + nodes * spec.host.idle_w + installed * spec.chip.power.idle_w
+    return watts
+
+
 def network_power_w(spec: Topology, fabric: Fabric) -> float:
     """Adapters and switch ports outside nodes; the ports of a scheduled network are the chips' own."""
     network = spec.network
@@ -81,44 +87,3 @@ def optical_ends(fabric: Fabric, racks: int) -> NDArray[np.int64]:
     """[rack] ends of optical cables at its chips."""
     optical = (fabric.link_source < fabric.chip_count) & (fabric.link_length_m > COPPER_M)
     return np.bincount(fabric.rack_of[fabric.link_source[optical]], minlength=racks)
-
-
-def work_limits(spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> list[float]:
-    """Power each replica's chips may add above waiting so that no level exceeds its cap, shared by chip count.
-
-    `chips_in[replica, rack]`. Raises CapacityError where waiting alone exceeds a cap.
-    """
-    limits = np.full(len(chips_in), np.inf)
-    for room_w, group_of in _rooms(spec, fabric, chips_in):
-        # A replica's work is spread evenly over its chips, so its tightest group sets its pace.
-        for i, row in enumerate(chips_in):
-            limits[i] = min(limits[i], room_w[np.unique(group_of[row > 0])].min() * row.sum())
-    return [float(limit) for limit in limits]
-
-
-def _rooms(
-    spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """For each level with a cap: power left in each group for each chip that works, and the racks' groups."""
-    racks = chips_in.shape[1]
-    capped = [level for level in levels(spec, racks) if level.cap_w]
-    if not capped:
-        return
-    installed, used = installed_chips(fabric, racks), chips_in.sum(axis=0)
-    base = (
-        plant_w(spec, fabric, racks)
-        + -(-installed // spec.node.chips) * spec.host.busy_w
-        + (installed - used) * spec.chip.power.idle_w
-        + used * spec.chip.power.wait_w
-    )
-    for level in capped:
-        need = level.meter_w(base)
-        if (need >= level.cap_w).any():
-            most = float(need.max())
-            raise CapacityError(
-                f"power.{level.name}_cap of {level.cap_w:.0f} W: a {level.name} waiting in lock step already draws {most:.0f} W",
-                most,
-                level.cap_w,
-            )
-        chips = np.bincount(level.group_of, used)
-        yield (level.cap_w - need) * level.efficiency / np.maximum(chips, 1), level.group_of

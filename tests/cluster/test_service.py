@@ -82,7 +82,7 @@ def test_i10_every_way_to_simulate_gives_the_same_rows(
         assert result.elapsed_s == reference.elapsed_s
         assert result.concurrency_mean == reference.concurrency_mean
         for name, column in reference.tables["power"].items():
-            np.testing.assert_allclose(result.tables["power"][name], column, rtol=2e-3, err_msg=name)
+            np.testing.assert_array_equal(result.tables["power"][name], column, err_msg=name)
 
 
 @pytest.mark.parametrize("kv_tokens", [2_000, 12_000, 500_000])
@@ -206,9 +206,8 @@ def test_energy_is_the_same_whatever_the_samples_and_each_way_samples_alike(serv
             serve_small(table, replicas=replicas, settings=[f"power.sample={sample}"], compiled=compiled).tables["power"]
             for compiled in (True, False)
         ]
-        for name in ("time_s", "rack", "interval_s"):
+        for name in ways[0]:
             np.testing.assert_array_equal(ways[0][name], ways[1][name])
-        np.testing.assert_allclose(ways[0]["power_w"], ways[1]["power_w"], rtol=1e-9)
         total.append(metrics.energy_j(ways[0], 1.0))
     assert total == pytest.approx([total[0]] * 3, rel=1e-9)
 

@@ -91,7 +91,7 @@ def test_i10_skipping_gives_the_rows_of_the_reference_under_all_policies_and_fau
     traffic, setup = draw_case(number)
     reference = serve_small(traffic, skip=False, compiled=False, seed=number, **setup)
     result = serve_small(traffic, skip=True, seed=number, **setup)
-    for table in ("requests", "gaps", "limits", "faults"):
+    for table in ("requests", "gaps", "limits", "faults", "power"):
         for name, column in reference.tables[table].items():
             np.testing.assert_array_equal(column, result.tables[table][name], err_msg=f"{table}.{name}")
     assert (reference.elapsed_s, reference.availability) == (result.elapsed_s, result.availability)

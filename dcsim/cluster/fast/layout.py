@@ -67,16 +67,16 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
     CAME,
     CAME_SUM,
     PROGRAM,
-    DRAW_SINCE,
+    IN_PROGRAM,
+    WORK,
+    ROUND_WORK,
     KEPT_FIRST,
     KEPT_NEXT,
     KEPT_TOTAL,
     KEPT_KNOWN,
     WAITING_ENDS,
-) = range(29)
+) = range(31)
 WAKE, LOAD = range(2)  # rows of `looked_at`
-ENERGY, DRAW, ROUND_ENERGY, WORK_MAX, IDLE_W, WAIT_W = range(6)  # columns of `power`
-POWER_COLUMNS = 6
 
 # Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits.
 (
@@ -99,8 +99,9 @@ POWER_COLUMNS = 6
     NEXT_SAMPLE,
     SAMPLES,
     TIGHT,
-) = range(19)
-NOW_ENTRIES = 19
+    FULL,
+) = range(20)
+NOW_ENTRIES = 20
 
 # Entries of `fixed`.
 (
@@ -120,18 +121,18 @@ NOW_ENTRIES = 19
     TOKENISE_PS,
     BUS_PS,
     BUS_TOKEN_PS,
-    DETOKENISE_PS,
     SAMPLE_PS,
     LLM_CONTEXT,
+    TOKEN_PJ,
 ) = range(19)
 FIXED_ENTRIES = 19
 LEAST_LOADED, ROUND_ROBIN, BY_SESSION = range(3)  # ROUTER
 CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
-FIRST_PLACE, WAITERS, CORE_TIME = range(3)  # columns of `hosts`
+FIRST_PLACE, WAITERS, BOOKED = range(3)  # columns of `hosts`
 
 # What `advance` returns.
 REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY = range(8)
-SUM_MAX = 2**60  # of AREA, which no limit outgrows by much
+SUM_MAX = 2**60  # of AREA, which no limit outgrows by much, and of WORK
 NEVER = np.iinfo(np.int64).max
 NONE = -1
 
@@ -140,7 +141,7 @@ L_HOST, L_KV, L_SLOTS, L_BATCH, L_PREFILL, L_PIPELINE, L_POWER, L_LATENCY, L_SWI
 
 
 class State(NamedTuple):
-    """int64 arrays, but for energies and powers; the first index is the replica or host where one is named.
+    """int64 arrays, but for `caps`; the first index is the replica or host where one is named.
 
     Every call within the kernel copies what describes them, so few long arrays are faster than many.
     """
@@ -150,7 +151,7 @@ class State(NamedTuple):
     requests: Any  # [index - BASE, column]
     replicas: Any  # [replica, column]
     looked_at: Any  # [row, replica] what all replicas are searched by, side by side: when each wakes, requests it has
-    power: Any  # [replica, column] joules and watts
+    caps: Any  # see `power.caps_kernel`
     kept: Any  # [replica, place, 2] see `kept_kernel`
     sequences: Any  # [replica, place, 2] heap of (step of next change, request) of decoding sequences
     in_bucket: Any  # [replica, compiled context] sequences that need it
@@ -160,10 +161,12 @@ class State(NamedTuple):
     ready: Any  # [place, 2] heap of (time, request) on their way from hosts to replicas
     contexts: Any  # [compiled context] tokens
     decode: Any  # [sequences, compiled context, 4] latency, occupancy, alone, program; latency 0: not yet known
-    decode_j: Any  # [sequences, compiled context] joules
+    decode_pj: Any  # [sequences, compiled context] picojoules above waiting
     chunk: Any  # [compiled context, 3] latency, occupancy, program; latency 0: not yet known
-    chunk_j: Any  # [compiled context] joules
+    chunk_pj: Any  # [compiled context] picojoules above waiting
     gaps: Any  # [place, 2] hash table of (gap, count); count 0: free
     limits: Any  # [LIMITS] request-picoseconds
-    samples: Any  # [place, replica] joules of each replica's chips at the end of the samples taken
-    host_samples: Any  # [place, host] core time of each host then
+    samples: Any  # [place, replica, 2] time in a program, and work in picojoules, at the end of the samples taken
+    host_samples: Any  # [place, host] core time spent by each host then
+    busy: Any  # [host] cores at work now, where there are caps
+    backlog: Any  # [host] core time still to be spent, where there are caps

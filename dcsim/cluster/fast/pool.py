@@ -6,8 +6,7 @@ and energies that `host` and `replica` give (a test), at a tenth of the time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,9 @@ from dcsim.cluster.fast.rounds_kernel import count_gap
 from dcsim.cluster.programs import Programs, Round
 from dcsim.cluster.request import UNSET
 from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
-from dcsim.cluster.setup import ReplicaPower
 from dcsim.llm.program import Shape
+from dcsim.power.caps_kernel import Caps
+from dcsim.power.hosts import token_pj
 from dcsim.power.rack import Racks
 from dcsim.results.records import FINISHED, IN_FLIGHT, REJECTED, Table, TableWriter
 from dcsim.spec.topology import Topology
@@ -44,7 +44,7 @@ class Pool:
         spec: Topology,
         programs: Programs,
         kv_tokens: int,
-        powers: Sequence[ReplicaPower],
+        caps: Caps,
         racks: Racks,
         blocks: Iterator[Requests],
         class_names: tuple[str, ...],
@@ -58,7 +58,8 @@ class Pool:
         self._shapes: dict[Shape | None, int] = {}
         levels = sorted(set(priorities), reverse=True)
         self._level_of = np.array([levels.index(priority) for priority in priorities], np.int64)  # by class
-        self._s = _new_state(spec, programs, kv_tokens, powers, len(levels), skip)
+        self._s = _new_state(spec, programs, kv_tokens, caps, len(levels), skip)
+        self._work_pj = [0] * len(caps.wait_w)  # of each replica, before what the state holds
         self._limits = dict.fromkeys(LIMITS, 0)
         self.ended, self.end_ps = False, 0
         self._area = self._last_arrival = 0
@@ -100,9 +101,8 @@ class Pool:
         while self._run(end, idle=True) != c.REACHED:
             pass
         self._hand_over_samples()
-        since = end - self._s.replicas[:, c.DRAW_SINCE]
-        replica_j = self._s.power[:, c.ENERGY] + self._s.power[:, c.DRAW] * since / 1e12
-        self._racks.sample(end, replica_j, self._host_j(self._s.hosts[:, c.CORE_TIME]))
+        pool_kernel.read_meters(self._s, end, self._s.samples[0], self._s.host_samples[0])
+        self._hand_over(end, 0)
         self.ended, self.end_ps = True, end
 
     def tables(self) -> tuple[dict[str, Table], float]:
@@ -134,16 +134,16 @@ class Pool:
             count = int(s.now[c.NEED_COUNT])
             round_ = programs.decode(count, bucket)
             s.decode[count, bucket] = round_.latency_ps, round_.occupancy_ps, round_.alone_ps, self._number(round_)
-            s.decode_j[count, bucket] = round_.energy_j
+            s.decode_pj[count, bucket] = _work_pj(round_)
         elif need == c.NEED_CHUNK:
             round_ = programs.chunk(bucket)
             s.chunk[bucket] = round_.latency_ps, round_.occupancy_ps, self._number(round_)
-            s.chunk_j[bucket] = round_.energy_j
+            s.chunk_pj[bucket] = _work_pj(round_)
         elif need == c.NEED_GAPS:
             self._grow_gaps()
         elif need == c.NEED_TIDY:
             self._tidy_kept()
-        elif need == c.NEED_SAMPLES:
+        elif need == c.NEED_SAMPLES or s.now[c.FULL]:
             self._hand_over_samples()
         elif need == c.NEED_ARRIVALS:
             self._next_block()
@@ -151,15 +151,17 @@ class Pool:
     def _hand_over_samples(self) -> None:
         s, count, interval = self._s, int(self._s.now[c.SAMPLES]), int(self._s.fixed[c.SAMPLE_PS])
         first = int(s.now[c.NEXT_SAMPLE]) - count * interval
-        host_j = self._host_j(s.host_samples[:count])
         for i in range(count):
-            self._racks.sample(first + i * interval, s.samples[i], host_j[i])
-        s.now[c.SAMPLES] = 0
+            self._hand_over(first + i * interval, i)
+        self._work_pj = [before + work for before, work in zip(self._work_pj, s.replicas[:, c.WORK].tolist(), strict=True)]
+        s.replicas[:, c.WORK] = 0
+        s.now[c.SAMPLES] = s.now[c.FULL] = 0
 
-    def _host_j(self, core_time: NDArray[Any]) -> NDArray[np.float64]:
-        """Energy of host servers above the idle draw, from the core time they have spent."""
-        spec = self._spec.host
-        return np.asarray(core_time / 1e12 / spec.cores * (spec.busy_w - spec.idle_w))
+    def _hand_over(self, at: int, place: int) -> None:
+        """Have the racks' power sampled with what the meters read at `at`."""
+        program_ps, work_pj = self._s.samples[place].T.tolist()
+        work_pj = [before + work for before, work in zip(self._work_pj, work_pj, strict=True)]
+        self._racks.sample(at, program_ps, work_pj, self._s.host_samples[place].tolist())
 
     def _number(self, round_: Round) -> int:
         """A number for the round's program."""
@@ -233,6 +235,12 @@ class Pool:
         return f"replica {request[c.NEXT]}: queue of {self._spec.serving.queue_max} full"
 
 
+def _work_pj(round_: Round) -> int:
+    """The round's work, which two rounds' worth of must fit in 64 bits."""
+    assert round_.work_pj < 2**62, f"a round of {round_.work_pj / 1e12:.0f} J"
+    return round_.work_pj
+
+
 def _columns(block: Requests, level_of: NDArray[np.int64]) -> NDArray[np.int64]:
     """The kernel's rows of a block of requests that have not come yet."""
     rows = np.zeros((len(block), c.REQUEST_COLUMNS), np.int64)
@@ -243,25 +251,19 @@ def _columns(block: Requests, level_of: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows
 
 
-def _new_state(
-    spec: Topology, programs: Programs, kv_tokens: int, powers: Sequence[ReplicaPower], levels: int, skip: bool
-) -> c.State:
-    serving, host, contexts = spec.serving, spec.host, len(programs.contexts)
+def _new_state(spec: Topology, programs: Programs, kv_tokens: int, caps: Caps, levels: int, skip: bool) -> c.State:
+    serving, host, contexts, count = spec.serving, spec.host, len(programs.contexts), len(caps.wait_w)
     fixed = _fixed(spec, programs, kv_tokens, skip)
-    if len(powers) > 1:  # a choice among one has no effect, and shall say so
+    if count > 1:  # a choice among one has no effect, and shall say so
         fixed[c.ROUTER] = _ROUTERS[serving.router]
     now = np.zeros(c.NOW_ENTRIES, np.int64)
     now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
-    replicas = np.zeros((len(powers), c.WAITING_ENDS + 2 * levels), np.int64)
+    replicas = np.zeros((count, c.WAITING_ENDS + 2 * levels), np.int64)
     replicas[:, c.WAITING_ENDS :] = c.NONE
     replicas[:, c.KV_FREE], replicas[:, c.WHY] = kv_tokens, c.L_KV
-    looked_at = np.zeros((2, len(powers)), np.int64)
+    looked_at = np.zeros((2, count), np.int64)
     looked_at[c.WAKE] = c.NEVER
     replicas[:, [c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
-    power = np.zeros((len(powers), c.POWER_COLUMNS))
-    power[:, c.DRAW] = power[:, c.IDLE_W] = [p.idle_w for p in powers]
-    power[:, c.WAIT_W] = [p.wait_w for p in powers]
-    power[:, c.WORK_MAX] = [p.work_w_max for p in powers]
 
     def zeros(*shape: int) -> NDArray[np.int64]:
         return np.zeros(shape, np.int64)
@@ -272,23 +274,25 @@ def _new_state(
         requests=zeros(0, c.REQUEST_COLUMNS),
         replicas=replicas,
         looked_at=looked_at,
-        power=power,
-        kept=_no_turns(len(powers), max(1024, 1 << (4 * serving.sequences_max).bit_length())),
-        sequences=zeros(len(powers), serving.sequences_max, 2),
-        in_bucket=zeros(len(powers), contexts),
+        caps=caps,
+        kept=_no_turns(count, max(1024, 1 << (4 * serving.sequences_max).bit_length())),
+        sequences=zeros(count, serving.sequences_max, 2),
+        in_bucket=zeros(count, contexts),
         cores=zeros(serving.host_servers, host.cores),
         starts=zeros(serving.host_servers, host.queue_max + 1),
         hosts=zeros(serving.host_servers, 3),
         ready=zeros(0, 2),
         contexts=np.array(programs.contexts, np.int64),
         decode=zeros(serving.sequences_max + 1, contexts, 4),
-        decode_j=np.zeros((serving.sequences_max + 1, contexts)),
+        decode_pj=zeros(serving.sequences_max + 1, contexts),
         chunk=zeros(contexts, 3),
-        chunk_j=np.zeros(contexts),
+        chunk_pj=zeros(contexts),
         gaps=zeros(1024, 2),
         limits=zeros(len(LIMITS)),
-        samples=np.zeros((_SAMPLES, len(powers))),
-        host_samples=np.zeros((_SAMPLES, serving.host_servers)),
+        samples=zeros(_SAMPLES, count, 2),
+        host_samples=zeros(_SAMPLES, serving.host_servers),
+        busy=zeros(serving.host_servers),
+        backlog=zeros(serving.host_servers),
     )
 
 
@@ -312,6 +316,6 @@ def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> ND
     fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)
     fixed[c.TOKENISE_PS], fixed[c.BUS_PS] = to_ps(host.tokenise_token_s), bus_ps
     fixed[c.BUS_TOKEN_PS] = to_ps(host.token_bytes / host.bus_bandwidth_bytes_per_s)
-    fixed[c.DETOKENISE_PS], fixed[c.SAMPLE_PS] = detokenise_ps, to_ps(spec.power.sample_s)
+    fixed[c.SAMPLE_PS], fixed[c.TOKEN_PJ] = to_ps(spec.power.sample_s), token_pj(host)
     fixed[c.LLM_CONTEXT] = spec.llm.context_max
     return fixed

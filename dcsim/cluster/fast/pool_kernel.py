@@ -13,7 +13,18 @@ from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import make_room, take_kept
 from dcsim.cluster.fast.layout import State
-from dcsim.cluster.fast.rounds_kernel import begin, book_came, change_in_system, close, end_rounds, energy_to
+from dcsim.cluster.fast.rounds_kernel import (
+    backlog,
+    begin,
+    book_came,
+    change_in_system,
+    close,
+    end_rounds,
+    end_soon,
+    give_way,
+    work_by,
+)
+from dcsim.power.caps_kernel import set_draw
 from dcsim.uncounted import uncounted
 
 
@@ -27,7 +38,7 @@ def advance(s: State, until: int, idle: bool) -> int:
     while True:
         if now[c.GAPS_USED] * 2 > len(s.gaps):
             return c.NEED_GAPS
-        if now[c.AREA] > c.SUM_MAX:
+        if now[c.AREA] > c.SUM_MAX or now[c.FULL]:
             return c.NEED_SUMS
         if now[c.TIGHT]:
             return c.NEED_TIDY
@@ -68,14 +79,20 @@ def advance(s: State, until: int, idle: bool) -> int:
 def _sample(s: State) -> None:
     """Note what has been drawn by the end of a sample, now that all events up to then have run."""
     now = s.now
-    for k in range(len(s.replicas)):
-        power = s.power[k]
-        since = now[c.NEXT_SAMPLE] - s.replicas[k, c.DRAW_SINCE]
-        s.samples[now[c.SAMPLES], k] = power[c.ENERGY] + power[c.DRAW] * since / 1e12
-    for h in range(len(s.hosts)):
-        s.host_samples[now[c.SAMPLES], h] = s.hosts[h, c.CORE_TIME]
+    read_meters(s, now[c.NEXT_SAMPLE], s.samples[now[c.SAMPLES]], s.host_samples[now[c.SAMPLES]])
     now[c.SAMPLES] += 1
     now[c.NEXT_SAMPLE] += s.fixed[c.SAMPLE_PS]
+
+
+@uncounted
+def read_meters(s: State, at: int, replicas: Any, hosts: Any) -> None:
+    """What has been drawn by `at`: [replica, 2] time in a program and work, [host] core time; see `replica.Replica.drawn`."""
+    for k in range(len(s.replicas)):
+        rep = s.replicas[k]
+        replicas[k, 0] = rep[c.IN_PROGRAM] + (at - rep[c.SINCE] if rep[c.RUNNING] else 0)
+        replicas[k, 1] = rep[c.WORK] + work_by(rep, at)
+    for h in range(len(s.hosts)):
+        hosts[h] = s.hosts[h, c.BOOKED] - backlog(s, h, at)
 
 
 @uncounted
@@ -151,12 +168,14 @@ def _accept(s: State, index: int) -> None:
     if start > time:
         starts[(host[c.FIRST_PLACE] + host[c.WAITERS]) % len(starts)] = start
         host[c.WAITERS] += 1
-    host[c.CORE_TIME] += work + request[c.OUTPUT] * fixed[c.DETOKENISE_PS]
+    host[c.BOOKED] += work
     ready = start + work + fixed[c.BUS_PS] + request[c.PROMPT] * fixed[c.BUS_TOKEN_PS]
     request[c.READY] = ready
     s.limits[c.L_HOST] += ready - time
     push(s.ready, now[c.READY_COUNT], ready, index)
     now[c.READY_COUNT] += 1
+    if len(s.caps.room_w) and start == time:
+        give_way(s, time)
 
 
 @uncounted
@@ -174,13 +193,10 @@ def _submit(s: State, k: int, index: int) -> None:
     rep[c.WAITING] += 1
     rep[c.CAME] += 1
     rep[c.CAME_SUM] += now
-    if not rep[c.RUNNING]:
+    if rep[c.RUNNING]:
+        end_soon(s, k, now)
+    else:
         s.looked_at[c.WAKE, k] = min(s.looked_at[c.WAKE, k], now)
-    elif rep[c.ROUNDS] > 1:
-        rounds = max(0, (now - rep[c.SINCE] - 1 - rep[c.LEAD]) // rep[c.LENGTH]) + 1
-        if rounds < rep[c.ROUNDS]:
-            rep[c.ROUNDS] = rounds
-            s.looked_at[c.WAKE, k] = rep[c.SINCE] + rep[c.LEAD] + rounds * rep[c.LENGTH]
 
 
 @uncounted
@@ -200,7 +216,8 @@ def _wake(s: State, k: int) -> int:
     rep[c.WHY] = c.L_SLOTS if full else c.L_BATCH if s.fixed[c.BATCHING] == c.STATIC else c.L_KV
     if not (rep[c.PROMPTS] or rep[c.COUNT]):
         s.looked_at[c.WAKE, k] = c.NEVER
-        energy_to(s.power[k], rep, now, s.power[k, c.IDLE_W])
+        if len(s.caps.room_w):
+            set_draw(s.caps, k, 0.0, now)
         return 0
     return begin(s, k)
 

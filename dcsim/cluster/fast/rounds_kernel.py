@@ -10,15 +10,16 @@ from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import keep
 from dcsim.cluster.fast.layout import State
+from dcsim.power.caps_kernel import crowded, length_ps, set_draw
 from dcsim.uncounted import uncounted
 
 
 @uncounted
 def begin(s: State, k: int) -> int:
     """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
-    rep, fixed, power = s.replicas[k], s.fixed, s.power[k]
-    latency = occupancy = alone = switches = 0
-    energy, program = 0.0, rep[c.PROGRAM]
+    rep, fixed = s.replicas[k], s.fixed
+    latency = occupancy = alone = switches = work = 0
+    program = rep[c.PROGRAM]
     decodes = rep[c.COUNT] > 0 and (fixed[c.BATCHING] == c.CONTINUOUS or not rep[c.PROMPTS])
     s.looked_at[c.WAKE, k] = rep[c.SINCE]  # should something be missing, the round begins again
     if decodes:
@@ -28,12 +29,11 @@ def begin(s: State, k: int) -> int:
             return c.NEED_DECODE
         latency, occupancy, alone = known[0], known[1], known[2]
         switches, program = int(known[3] != program), known[3]
-        energy = s.decode_j[rep[c.COUNT], rep[c.TOP]]
+        work = s.decode_pj[rep[c.COUNT], rep[c.TOP]] + rep[c.COUNT] * fixed[c.TOKEN_PJ]
     chunk, budget, index = fixed[c.CHUNK], fixed[c.PREFILL_MAX], rep[c.PROMPT_HEAD]
     while index != c.NONE and budget >= chunk:
         request = s.requests[index - s.now[c.BASE]]
         end, stop = request[c.READ], min(request[c.PROMPT], request[c.READ] + budget // chunk * chunk)
-        prompt_j = 0.0
         while end < stop:
             end = min(end + chunk, stop)
             bucket = np.searchsorted(s.contexts, end)
@@ -44,31 +44,91 @@ def begin(s: State, k: int) -> int:
             latency, occupancy = max(latency, known[0]), occupancy + known[1]
             switches += known[2] != program
             program = known[2]
-            prompt_j += s.chunk_j[bucket]
+            work += s.chunk_pj[bucket]
             budget -= chunk
-        energy += prompt_j
         index = request[c.NEXT]
-    length = max(latency, occupancy, int(energy / power[c.WORK_MAX] * 1e12))
-    rounds = 1
+    length, rounds = max(latency, occupancy), 1
     if fixed[c.SKIP] and not rep[c.PROMPTS]:
-        rounds = s.sequences[k, 0, 0] - rep[c.STEP]
+        rounds = min(s.sequences[k, 0, 0] - rep[c.STEP], 1 + c.SUM_MAX // max(1, work))
+    if len(s.caps.room_w):
+        now, natural = rep[c.SINCE], length
+        see_hosts(s, now)
+        length = length_ps(s.caps, k, work, natural, now, s.busy, s.backlog)
+        if length > natural and (len(s.replicas) > 1 or s.busy.any()):
+            rounds = 1  # look again
     lead = switches * fixed[c.SWITCH]
     rep[c.LATENCY], rep[c.OCCUPANCY], rep[c.ALONE], rep[c.LENGTH], rep[c.LEAD] = latency, occupancy, alone, length, lead
     rep[c.PROGRAM], rep[c.DECODES], rep[c.ROUNDS], rep[c.RUNNING] = program, decodes, rounds, 1
-    power[c.ROUND_ENERGY] = energy
+    rep[c.ROUND_WORK] = work
     span = lead + rounds * length
-    energy_to(power, rep, rep[c.SINCE], power[c.WAIT_W] + energy * rounds / (span / 1e12))
     s.looked_at[c.WAKE, k] = rep[c.SINCE] + span
+    if len(s.caps.room_w):
+        set_draw(s.caps, k, s.caps.wait_w[k] + work * rounds / span, rep[c.SINCE])
+        give_way(s, rep[c.SINCE])
     return 0
+
+
+@uncounted
+def work_by(rep: Any, at: int) -> int:
+    """Work above waiting of the rounds under way: of whole rounds, and of the one under way in proportion (`pace.Steady`)."""
+    if not rep[c.RUNNING]:
+        return 0
+    passed = at - rep[c.SINCE] - rep[c.LEAD]
+    rounds = max(0, passed // rep[c.LENGTH])
+    part = int(rep[c.ROUND_WORK] * (max(0, passed - rounds * rep[c.LENGTH]) / rep[c.LENGTH]))
+    return int(rounds * rep[c.ROUND_WORK] + part)
+
+
+@uncounted
+def end_soon(s: State, k: int, now: int) -> None:
+    """Let a replica's rounds end with the one under way."""
+    rep = s.replicas[k]
+    if rep[c.ROUNDS] > 1:
+        rounds = max(0, (now - rep[c.SINCE] - 1 - rep[c.LEAD]) // rep[c.LENGTH]) + 1
+        if rounds < rep[c.ROUNDS]:
+            rep[c.ROUNDS] = rounds
+            s.looked_at[c.WAKE, k] = rep[c.SINCE] + rep[c.LEAD] + rounds * rep[c.LENGTH]
+
+
+@uncounted
+def give_way(s: State, now: int) -> None:
+    """See `capping.Capping.give_way`."""
+    see_hosts(s, now)
+    for group in range(len(s.caps.room_w)):
+        if crowded(s.caps, group, s.busy):
+            for k in range(len(s.replicas)):
+                if s.caps.share[k, group] > 0 and s.replicas[k, c.RUNNING]:
+                    end_soon(s, k, now)
+
+
+@uncounted
+def see_hosts(s: State, now: int) -> None:
+    """Note each host's cores at work and its backlog."""
+    for h in range(len(s.hosts)):
+        s.busy[h] = 0
+        for free_at in s.cores[h]:
+            s.busy[h] += free_at > now
+        s.backlog[h] = backlog(s, h, now)
+
+
+@uncounted
+def backlog(s: State, h: int, now: int) -> int:
+    """Core time that host `h` has still to spend on requests taken in."""
+    left = 0
+    for free_at in s.cores[h]:
+        left += max(0, free_at - now)
+    return left
 
 
 @uncounted
 def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
     """See `replica.Replica._end`."""
-    rep, power, since = s.replicas[k], s.power[k], s.replicas[k, c.SINCE]
+    rep, since = s.replicas[k], s.replicas[k, c.SINCE]
     _book_rounds(s, rep, rounds, now)
-    power[c.ENERGY] += power[c.WAIT_W] * (now - since) / 1e12 + power[c.ROUND_ENERGY] * rounds
-    rep[c.SINCE] = rep[c.DRAW_SINCE] = now
+    rep[c.IN_PROGRAM] += now - since
+    rep[c.WORK] += rep[c.ROUND_WORK] * rounds
+    s.now[c.FULL] |= rep[c.WORK] > c.SUM_MAX
+    rep[c.SINCE] = now
     if rep[c.DECODES]:
         _count_gaps(s, k, rounds, since)
         rep[c.STEP] += rounds
@@ -167,6 +227,7 @@ def _end_prompts(s: State, k: int, now: int) -> None:
             rep[c.PROMPT_HEAD] = following
             rep[c.PROMPTS] -= 1
             request[c.FIRST], request[c.GIVEN], request[c.MADE] = now + s.fixed[c.REPLY], 1, now
+            rep[c.WORK] += s.fixed[c.TOKEN_PJ]
             if request[c.OUTPUT] == 1:
                 _finish(s, k, request, now)
             else:
@@ -203,13 +264,6 @@ def change_in_system(s: State, time: int, change: int) -> None:
     now[c.AREA] += now[c.IN_SYSTEM] * (time - now[c.CHANGED])
     now[c.IN_SYSTEM] += change
     now[c.CHANGED] = time
-
-
-@uncounted
-def energy_to(power: Any, rep: Any, now: int, watts: float) -> None:
-    power[c.ENERGY] += power[c.DRAW] * (now - rep[c.DRAW_SINCE]) / 1e12
-    power[c.DRAW] = watts
-    rep[c.DRAW_SINCE] = now
 
 
 @uncounted

@@ -22,16 +22,16 @@ class HostServer:
 
     def __init__(self, env: Environment, index: int, spec: HostSpec, ledger: Ledger, deliver: Callable[[Request], None]) -> None:
         self._env, self._index, self._ledger, self._deliver = env, index, ledger, deliver
+        self.on_busy: Callable[[int], None] | None = None  # hears when a core that was free begins to work
         self._free_at = [0] * spec.cores  # heap: when each core is free
         self._starts: deque[int] = deque()  # start times of requests still waiting for a core
         self._inside: dict[int, Request] = {}  # accepted, not yet delivered
         self._queue_max = spec.queue_max
         self._request_ps, self._token_ps = to_ps(spec.request_s), to_ps(spec.tokenise_token_s)
         self._bus_ps, self._bus_token_ps = to_ps(spec.bus_s), to_ps(spec.token_bytes / spec.bus_bandwidth_bytes_per_s)
-        self._detokenise_ps = to_ps(spec.detokenise_token_s)
-        self.reply_ps = self._bus_ps + self._detokenise_ps
-        self._cores, self._busy_w = spec.cores, spec.busy_w - spec.idle_w
-        self.busy_core_ps = 0
+        self.reply_ps = self._bus_ps + to_ps(spec.detokenise_token_s)
+        self._cores = spec.cores
+        self._booked_ps = 0  # core time of all requests taken in
         self.down_until = 0
 
     def accept(self, request: Request) -> None:
@@ -49,12 +49,14 @@ class HostServer:
         heapq.heapreplace(self._free_at, start + work)
         if start > now:
             starts.append(start)
-        # Streaming the answer back takes core time too; it is spread too thin to queue for, so only its energy counts.
-        self.busy_core_ps += work + request.output * self._detokenise_ps
+        # Streaming the answer back takes core time too; it is spread too thin to queue for (see `power.hosts.token_pj`).
+        self._booked_ps += work
         request.ready_ps = ready = start + work + self._bus_ps + request.prompt * self._bus_token_ps
         self._inside[request.index] = request
         self._ledger.limits["host"] += ready - now
         call_at(self._env, ready, lambda _: self._hand_over(request, ready))
+        if self.on_busy and start == now:
+            self.on_busy(now)
 
     def fail(self, until_ps: int) -> list[Request]:
         """The server stops now and takes nothing in until then; returns the requests it held."""
@@ -63,6 +65,7 @@ class HostServer:
         for request in lost:  # the rest of their stay never happens
             self._ledger.limits["host"] -= request.ready_ps - now
             request.ready_ps = -1
+        self._booked_ps -= self.backlog_ps(now)
         self._inside.clear()
         self._starts.clear()
         self.down_until = max(self.down_until, until_ps)
@@ -78,6 +81,14 @@ class HostServer:
             del self._inside[request.index]
             self._deliver(request)
 
-    def energy_j(self) -> float:
-        """Energy above the idle draw so far: busy cores' share of the server's swing."""
-        return self.busy_core_ps / 1e12 / self._cores * self._busy_w
+    def busy_cores(self, now: int) -> int:
+        """How many cores work now."""
+        return sum(free_at > now for free_at in self._free_at)
+
+    def backlog_ps(self, now: int) -> int:
+        """Core time still to be spent on requests taken in."""
+        return sum(free_at - now for free_at in self._free_at if free_at > now)
+
+    def core_ps(self, now: int) -> int:
+        """Core time spent by now."""
+        return self._booked_ps - self.backlog_ps(now)

@@ -19,8 +19,9 @@ import simpy
 
 from dcsim.cluster.programs import Round, combine
 from dcsim.cluster.request import UNSET, Request
-from dcsim.cluster.setup import ReplicaPower, ReplicaSetup
+from dcsim.cluster.setup import ReplicaSetup
 from dcsim.cluster.simpy.attribution import Booking
+from dcsim.cluster.simpy.capping import Capping
 from dcsim.cluster.simpy.decoding import Decoding
 from dcsim.cluster.simpy.events import Environment, call_at
 from dcsim.cluster.simpy.gaps import TokenGaps
@@ -45,13 +46,12 @@ class Replica:
         env: Environment,
         index: int,
         setup: ReplicaSetup,
-        power: ReplicaPower,
         places: Places,
         ledger: Ledger,
         load: Callable[[int], None],
     ) -> None:
         self._env, self.index, self._ledger, self._load = env, index, ledger, load
-        self._setup, self._serving, self._programs, self._power = setup, setup.serving, setup.programs, power
+        self._setup, self._serving, self._programs = setup, setup.serving, setup.programs
         self._prefill_tokens_max = max(setup.serving.prefill_tokens_max, setup.programs.chunk_tokens)
         self._sequences_max, self._queue_max = setup.serving.sequences_max, setup.serving.queue_max
         self._mixed = setup.serving.batching == "continuous"
@@ -61,6 +61,7 @@ class Replica:
         self.pass_on: Callable[[Request], None] | None = None
         self.fetch: Callable[[Request], None] | None = None
         self.forget: Callable[[Request], None] | None = None
+        self.caps: Capping | None = None
         drafts = setup.serving.speculation
         self._ahead = drafts.draft_tokens if drafts else 0
         self.kv = KvRoom(setup.kv_tokens, setup.serving.prefix_reuse and not setup.serving.prefill_replicas)
@@ -81,7 +82,7 @@ class Replica:
         self._since = 0  # when they began
         self._alarm: simpy.Event | None = None
         self.down_until = 0
-        self._energy_j, self._draw_w, self._draw_since = 0.0, power.idle_w, 0
+        self._program_ps = self._work_pj = 0  # of rounds that have ended, in whole numbers
 
     # What comes from outside
 
@@ -99,20 +100,20 @@ class Replica:
             heapq.heappush(self._deadlines, (request.arrival_ps + self._patience_ps, request.index, request))
         if self._timeout_ps:
             heapq.heappush(self._deadlines, (request.arrival_ps + self._timeout_ps, request.index, request))
-        self._rouse()
+        self.rouse()
 
     def landed(self, request: Request) -> None:
         """The KV this replica fetched is here."""
         if self._copying.pop(request.index, None):
             self._booking.copied(request.queued_ps, self._env.now)
             self._landed.append(request)
-            self._rouse()
+            self.rouse()
 
     def copied(self, request: Request) -> None:
         """KV this replica held for another is not needed any more."""
         if self._copying.pop(request.index, None):
             self.kv.give_back(request, keep=False)
-            self._rouse()
+            self.rouse()
 
     def holds_copy(self, request: Request) -> bool:
         """Whether KV of a request passed on is still here."""
@@ -155,9 +156,12 @@ class Replica:
         self.kv.clear()
         self._waiting = Waiting(self._setup.priorities)
         self._load(-len(held) - len(waiting))
+        if self._pace is not None:  # the round under way has drawn power for nothing
+            self._work(self._pace, now - self._since)
         self._pace, self._program, self._since = None, None, now
         self.down_until = max(self.down_until, until_ps)
-        self._energy_to(now, self._power.idle_w)
+        if self.caps:
+            self.caps.idle(self.index, now)
         self._alarm = call_at(self._env, self.down_until, self._wake, urgent=False)
         return held, waiting
 
@@ -171,11 +175,16 @@ class Replica:
             came = self._booking.set_aside()
             self._rounds -= rounds
             self._end(rounds, self._since + self._pace.span_ps(rounds))
+            self._pace = self._pace.after(rounds)
             self._booking.put_back(came)
 
-    def energy_j(self, now: int) -> float:
-        """Energy of the replica's chips from time 0 to `now`."""
-        return self._energy_j + self._draw_w * (now - self._draw_since) / 1e12
+    def drawn(self, now: int) -> tuple[int, int]:
+        """(time in a program in ps, work above waiting in pJ) of the replica's chips from time 0 to `now`."""
+        together_pj = self._decoding.together * self._setup.token_pj
+        if self._pace is None:
+            return self._program_ps, self._work_pj + together_pj
+        passed = now - self._since
+        return self._program_ps + passed, self._work_pj + together_pj + self._pace.work_pj(passed)
 
     def close_out(self) -> None:
         """The run ends now: bring the tokens given to open requests, and what their time went to, up to date."""
@@ -197,7 +206,7 @@ class Replica:
 
     # Rounds
 
-    def _rouse(self) -> None:
+    def rouse(self) -> None:
         """Something came: wake at the end of the round under way, or now if there is none."""
         now = self._env.now
         if now < self.down_until:
@@ -234,15 +243,16 @@ class Replica:
         self._booking.begin(self._waiting.count, self._why_waiting())
         if not (self._prompts or self._decoding.count):
             self._pace = None
-            self._energy_to(now, self._power.idle_w)
+            if self.caps:
+                self.caps.idle(self.index, now)
             return
         round_ = self._compose()
         self._pace = self._pace_of(round_, now)
         self._program = round_.last
         span = self._pace.span_ps(self._rounds)
-        energy = sum(part.energy_j * times for part, _, times in self._pace.parts(self._rounds))
-        self._energy_to(now, self._power.wait_w + energy / (span / 1e12))
         self._alarm = call_at(self._env, now + span, self._wake, urgent=False)
+        if self.caps:
+            self.caps.work(self.index, self._pace.work_pj(span) / span, now)
 
     def _admit(self, now: int) -> None:
         """Give KV room and a sequence slot in turn; the first that does not fit blocks the rest."""
@@ -303,22 +313,28 @@ class Replica:
         lead = 0
         if self._setup.switch_ps:
             lead = (round_.switches + (round_.first != self._program)) * self._setup.switch_ps
+        # Each sequence's token is handed on by the host beside the chips.
+        extra = self._decoding.count * self._setup.token_pj if self._decodes else 0
         pace: Steady | Drawn
         if round_.draws:
             place, offset, left = self._places.at(self._rounds_done)
             self._rounds = min(self._rounds, left)
             rounds = [round_.at(place, offset + i) for i in range(self._rounds)]
-            pace = Drawn(rounds, [self._length(r) for r in rounds], lead)
+            lengths = [self._length(r, extra, now) for r in rounds]
+            pace = Drawn(rounds, lengths, lead, extra)
         else:
-            pace = Steady(round_, self._length(round_), lead)
+            rounds, lengths = [round_], [self._length(round_, extra, now)]
+            pace = Steady(round_, lengths[0], lead, extra)
+        if self.caps and any(map(_is_slowed, rounds, lengths)) and not self.caps.is_steady(now):
+            self._rounds = 1  # look again
         if self._deadlines and self._rounds > 1:
             self._rounds = min(self._rounds, pace.rounds_within(self._deadlines[0][0] - now - 1) + 1)
         return pace
 
-    def _length(self, round_: Round) -> int:
+    def _length(self, round_: Round, extra_pj: int, now: int) -> int:
         """The slowest micro-batch or the busiest stage, stretched where a power cap slows all chips together."""
         length = max(round_.latency_ps, round_.occupancy_ps)
-        return max(length, int(round_.energy_j / self._power.work_w_max * 1e12))
+        return self.caps.length_ps(self.index, round_.work_pj + extra_pj, length, now) if self.caps else length
 
     # What rounds did
 
@@ -327,13 +343,12 @@ class Replica:
         pace, since, decoding, prompts = self._pace, self._since, self._decoding.count, self._prompts
         assert pace is not None
         self._booking.rounds(pace, rounds, now, now - since, len(prompts), decoding, self._decodes)
-        energy = sum(part.energy_j * times for part, _, times in pace.parts(rounds))
-        self._energy_j += self._power.wait_w * (now - since) / 1e12 + energy
+        self._work(pace, now - since)
         if self._setup.rounds is not None:
             decoded = decoding if self._decodes else 0
             self._setup.rounds.append((self.index, since, now, rounds, decoded, len(self._chunks)))
         self._rounds_done += rounds
-        self._since = self._draw_since = now
+        self._since = now
         if self._decodes:
             self._gaps.rounds(pace, rounds, decoding, since)
             for request in self._decoding.advance(rounds):
@@ -352,6 +367,7 @@ class Replica:
         else:  # after a fault
             self._ledger.count_gap(now - request.token_ps, 1)
         request.given += 1
+        self._work_pj += self._setup.token_pj
         request.token_ps = now
         if request.given == request.output:
             self._finish(request)
@@ -387,7 +403,11 @@ class Replica:
             self.drop(request)
             self._ledger.close(request, FAILED, reason)
 
-    def _energy_to(self, now: int, watts: float) -> None:
-        """Draw `watts` from now on."""
-        self._energy_j += self._draw_w * (now - self._draw_since) / 1e12
-        self._draw_w, self._draw_since = watts, now
+    def _work(self, pace: Steady | Drawn, passed_ps: int) -> None:
+        """So much time has been spent in rounds."""
+        self._program_ps += passed_ps
+        self._work_pj += pace.work_pj(passed_ps)
+
+
+def _is_slowed(round_: Round, length_ps: int) -> bool:
+    return length_ps > max(round_.latency_ps, round_.occupancy_ps)

@@ -16,8 +16,9 @@ from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.rows import round_rows
-from dcsim.cluster.setup import ReplicaPower, ReplicaSetup
+from dcsim.cluster.setup import ReplicaSetup
 from dcsim.cluster.simpy.arrivals import Users, open_loop, table_requests
+from dcsim.cluster.simpy.capping import Capping
 from dcsim.cluster.simpy.events import Environment, call_at
 from dcsim.cluster.simpy.faults import Faults
 from dcsim.cluster.simpy.host import HostServer
@@ -29,7 +30,8 @@ from dcsim.cluster.simpy.routers import Router
 from dcsim.cluster.simpy.speculation import Drafts
 from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
-from dcsim.power.chain import work_limits
+from dcsim.power.caps import caps_of
+from dcsim.power.hosts import token_pj
 from dcsim.power.rack import Racks, chips_per_rack
 from dcsim.results.records import FAILED, REJECTED, Table, TableWriter
 from dcsim.spec.topology import Topology
@@ -70,6 +72,7 @@ class Detailed:
         self.rounds: list[tuple[int, ...]] | None = [] if record_rounds else None
         self.replicas = self._make_replicas(programs, skip, seed)
         self._connect()
+        self._cap()
         self.racks = Racks(spec, fabric, self.chips_in)
         reload_ps = to_ps(placement.weight_bytes / spec.host.bus_bandwidth_bytes_per_s)
         self.faults = Faults.start(
@@ -114,7 +117,8 @@ class Detailed:
 
     def _sample(self) -> None:
         now = self.env.now
-        self.racks.sample(now, [replica.energy_j(now) for replica in self.replicas], [h.energy_j() for h in self.hosts])
+        program_ps, work_pj = zip(*(replica.drawn(now) for replica in self.replicas), strict=True)
+        self.racks.sample(now, program_ps, work_pj, [host.core_ps(now) for host in self.hosts])
 
     def _until_done(self) -> Generator[simpy.Event, Any, None]:
         """Let all requests come, then wait until all are done or the drain time is over."""
@@ -156,7 +160,7 @@ class Detailed:
 
     def _make_replicas(self, programs: Programs, skip: bool, seed: int) -> list[Replica]:
         spec, env = self.spec, self.env
-        serving, power = spec.serving, spec.chip.power
+        serving = spec.serving
         switch_s = spec.chip.program_switch_s if spec.chip.kind == "lpu" else 0.0
         growth = Drafts(serving.speculation, seed) if serving.speculation else None
         setup = ReplicaSetup(
@@ -166,12 +170,12 @@ class Detailed:
             self.priorities,
             to_ps(switch_s),
             self.hosts[0].reply_ps,
+            token_pj(spec.host),
             skip,
             growth,
             self.rounds,
         )
         chips = self.placement.replica_chips
-        work_w = work_limits(spec, self.fabric, self.chips_in)
         readers = serving.prefill_replicas
         if readers >= len(chips):
             raise CapacityError(
@@ -187,13 +191,23 @@ class Detailed:
                 env,
                 i,
                 setup,
-                ReplicaPower(power.idle_w * len(of), power.wait_w * len(of), work_w[i]),
                 Places(stream(seed, f"replica.{i}.iterations"), serving.draw_block),
                 self.ledger,
                 partial(self._router_of(i).change, self._slot(i)),
             )
-            for i, of in enumerate(chips)
+            for i in range(len(chips))
         ]
+
+    def _cap(self) -> None:
+        """Where meters have caps, let replicas ask how long their rounds take, and hosts say when they draw more."""
+        caps = caps_of(self.spec, self.fabric, self.chips_in)
+        if not len(caps.room_w):
+            return
+        capping = Capping(caps, self.hosts, lambda replica: self.replicas[replica].rouse())
+        for replica in self.replicas:
+            replica.caps = capping
+        for host in self.hosts:
+            host.on_busy = capping.give_way
 
     def _router_of(self, replica: int) -> Router:
         readers = self.spec.serving.prefill_replicas
