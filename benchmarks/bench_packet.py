@@ -18,9 +18,13 @@ from dcsim.fabric.dragonfly import dragonfly
 from dcsim.fabric.switched import fat_tree
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Dcqcn, Figures, LinkFigures
+from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.rules_of import rate_control_of
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
+from dcsim.spec.load import load_entry
+from dcsim.spec.transport import TransportSpec
 
+DCQCN = rate_control_of(load_entry("rdma", "topologies/transports", TransportSpec)[0])
 LINKS = {name: LinkFigures(12.5e9, 1e-6) for name in ("adapter", "fabric")}
 MODES = {
     "open": Figures(LINKS, cut_through=False),
@@ -33,7 +37,7 @@ MODES = {
         mark_low_bytes=400e3,
         mark_high_bytes=1600e3,
         mark_fraction=0.2,
-        rate_control=Dcqcn(),
+        rate_control=DCQCN,
     ),
     "roce, acks of 4 packets": Figures(
         LINKS,
@@ -43,11 +47,11 @@ MODES = {
         mark_low_bytes=400e3,
         mark_high_bytes=1600e3,
         mark_fraction=0.2,
-        rate_control=Dcqcn(),
+        rate_control=DCQCN,
         ack_bytes=86,
         ack_packets=4,
     ),
-    "ethernet": Figures(LINKS, flow_control="drop", buffer_bytes=64 * 4096, rate_control=Dcqcn()),
+    "ethernet": Figures(LINKS, flow_control="drop", buffer_bytes=64 * 4096, rate_control=DCQCN),
 }
 
 
@@ -109,7 +113,9 @@ def uniform_dragonfly() -> None:
     fabric = dragonfly(4, 8, 4)
     links = {"adapter": LinkFigures(1e9, 1e-9), "local": LinkFigures(1e9, 1e-8), "global": LinkFigures(1e9, 1e-7)}
     for rule in ("minimal", "ugal"):
-        figures = Figures(links, mtu_bytes=1, cut_through=False, routing=rule, flow_control="credits", buffer_bytes=512)
+        figures = Figures(
+            links, mtu_bytes=1, cut_through=False, routing=rule, flow_control="credits", buffer_bytes=512, ugal_bias_packets=3
+        )
         measure(f"dragonfly 1056 {rule}", Engine(fabric, figures, traffic.stream(1056, 0.5, 1e-9, 400, 1, 1)))
 
 

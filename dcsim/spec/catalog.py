@@ -22,12 +22,18 @@ REFERENCES: dict[Path_, str] = {
     ("network", "software"): "topologies/software",
     ("network", "jitter"): "topologies/jitter",
     ("network", "prices"): "topologies/prices",
+    ("network", "transport"): "topologies/transports",
+    ("network", "cables"): "topologies/cables",
     ("power",): "topologies/power",
     ("llm",): "workloads/llms",
     ("workload",): "workloads",
 }
 LIBRARY: Path_ = ("network", "software")
-DEFAULTS: dict[Path_, str] = {("network", "prices"): "chiplet-cloud"}  # entries of sections that every spec has
+# The entry that a section is where nothing names one; what not every kind of network has, by the kind that has it.
+DEFAULTS: dict[Path_, str] = {("network", "prices"): "chiplet-cloud"}
+DEFAULTS_OF: dict[str, dict[Path_, str]] = {
+    "packet": {("network", "transport"): "rdma", ("network", "cables"): "usual"},
+}
 NOTHING: dict[Path_, str] = {("network", "jitter"): "off"}  # names that stand for no entry
 ALIASES = {"topologies/software": {"none": "ideal"}}  # what entries were once called
 
@@ -66,10 +72,11 @@ def expand(document: Document, path: Path_) -> list[str]:
 
 def _default(document: Document, path: Path_) -> str | None:
     """The entry that a section is where nothing names one: a packet network's library is that of its chips."""
-    if path == LIBRARY and part_of(document.data, ("network", "kind")) == "packet":
+    kind = part_of(document.data, ("network", "kind"))
+    if path == LIBRARY and kind == "packet":
         stated = part_of(document.data, ("chip", "software"))
         return stated if isinstance(stated, str) else str(LpuChip.model_fields["software"].default)
-    return DEFAULTS.get(path)
+    return DEFAULTS.get(path) or DEFAULTS_OF.get(str(kind), {}).get(path)
 
 
 def _over_default(value: Any, default: str | None) -> Any:

@@ -25,6 +25,7 @@ from dcsim.spec.section import (
     Time,
 )
 from dcsim.spec.software import JitterSpec, SoftwareSpec
+from dcsim.spec.transport import CablesSpec, TransportSpec
 
 
 class Clock(Section):
@@ -125,8 +126,18 @@ class PacketNetwork(Named):
     )
     ack_bytes: Data = Field(default=0.0, le=2**20, description="One acknowledgement on the wire; 0: they take no bandwidth.")
     ack_packets: Positive = Field(default=1, description="Packets of a message that one acknowledgement answers.")
+    pause_gap_packets: Positive | None = Field(
+        default=None, description="A pause ends when so many packets have left the buffer, for `flow_control: pause`."
+    )
+    transport: TransportSpec = Field(
+        description="What senders do about marks and losses, an entry of topologies/transports; default: rdma."
+    )
+    cables: CablesSpec = Field(description="Cables, an entry of topologies/cables; default: usual.")
     routing: Literal["minimal", "valiant", "ugal", "adaptive", "ecmp", "spray"] = Field(
         description="How a packet's path is chosen."
+    )
+    ugal_bias_packets: Count | None = Field(
+        default=None, description="A detour must be shorter by so many queued packets to be taken, for `routing: ugal`."
     )
     reduce_s: Latency = Field(description="Sum of two vectors on a chip, start to first result.")
     vector_bytes: Data = Field(ge=1, description="Collectives cut data in whole pieces of this size.")
@@ -151,6 +162,14 @@ class PacketNetwork(Named):
     background: Background = Field(default_factory=Background)
     cross_burst_s: Time = Field(default=0.0, description="Mean length of a burst of cross traffic; 0: Poisson packets.")
     faults: tuple[LinkFault, ...] = Field(default=(), description="Adapters and cables that fail or slow down.")
+
+    @model_validator(mode="after")
+    def _has_what_its_rules_need(self) -> PacketNetwork:
+        if self.flow_control == "pause" and self.pause_gap_packets is None:
+            raise ValueError("`flow_control: pause` needs `pause_gap_packets`, for example 4")
+        if self.routing == "ugal" and self.ugal_bias_packets is None:
+            raise ValueError("`routing: ugal` needs `ugal_bias_packets`, for example 3")
+        return self
 
     @model_validator(mode="after")
     def _buffer_holds_a_packet(self) -> PacketNetwork:

@@ -13,6 +13,8 @@ NDR = {"network": "infiniband-ndr"}
 INNER = {
     "network.software": ("network.software.network.send", "7 us", 7e-6, "verbs"),
     "network.jitter": ("network.jitter.shares.1", "0.4", 0.4, "host"),
+    "network.transport": ("network.transport.dcqcn.timer", "60 us", 60e-6, "rdma"),
+    "network.cables": ("network.cables.metre", "4 ns", 4e-9, "usual"),
     "network.prices": ("network.prices.cable", "1 USD", 1.0, "chiplet-cloud"),
 }
 

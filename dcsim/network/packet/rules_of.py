@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -15,9 +15,8 @@ from dcsim.network.tasks import MESSAGE, NO_CALL, SEND, Tasks
 from dcsim.spec.host import IslandSpec
 from dcsim.spec.network import LinkFault, PacketNetwork
 from dcsim.spec.software import JitterSpec, PatternCost, PlaceCosts, SoftwareSpec
+from dcsim.spec.transport import TransportSpec
 
-PAUSE_GAP_PACKETS = 4  # a pause ends when so many packets have left: a few, as switches are set up (assumed)
-RETRANSMIT_S = 1e-3  # usual floor of a data centre's retransmission timer (assumed)
 JITTER_POINTS = 4096  # table from which delays are drawn
 
 # Call kinds beyond tasks.SEND: first and later message of each pattern; then the same list again for islands.
@@ -45,6 +44,7 @@ def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None
     ecn = network.ecn
     return Figures(
         {name: _link_figures(network, island, name) for name in fabric.link_classes},
+        cable_s_per_m=network.cables.metre_s,
         mtu_bytes=round(network.mtu_bytes),
         header_bytes=round(network.header_bytes),
         adapter_s=network.adapter_s,
@@ -54,18 +54,25 @@ def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None
         routing=network.routing,
         flow_control=network.flow_control,
         buffer_bytes=round(network.buffer_bytes),
-        pause_gap_bytes=PAUSE_GAP_PACKETS * round(network.mtu_bytes + network.header_bytes),
+        pause_gap_bytes=(network.pause_gap_packets or 0) * round(network.mtu_bytes + network.header_bytes),
         mark_low_bytes=ecn.low_bytes if ecn else None,
         mark_high_bytes=ecn.high_bytes if ecn else 0.0,
         mark_fraction=ecn.fraction if ecn else 0.01,
-        rate_control=Dcqcn() if ecn else None,
-        retransmit_timeout_s=RETRANSMIT_S,
+        rate_control=rate_control_of(network.transport) if ecn else None,
+        retransmit_timeout_s=network.transport.retransmit_timeout_s,
         go_back=network.flow_control == "drop" and network.recovery == "go_back",
         ack_bytes=round(network.ack_bytes),
         ack_packets=network.ack_packets if network.ack_bytes else 1,
+        ugal_bias_packets=network.ugal_bias_packets or 0,
         cross_packet_bytes=round(network.mtu_bytes),
         cross_burst_s=network.cross_burst_s,
     )
+
+
+def rate_control_of(transport: TransportSpec) -> Dcqcn | None:
+    """How senders heed marks, if they do."""
+    control = transport.dcqcn
+    return Dcqcn(**{field.name: getattr(control, field.name) for field in fields(Dcqcn)}) if control else None
 
 
 def _link_figures(network: PacketNetwork, island: IslandSpec | None, link_class: str) -> LinkFigures:

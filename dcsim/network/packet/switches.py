@@ -28,8 +28,6 @@ from dcsim.fabric.switched import Cable, cables_of, fat_tree
 from dcsim.network.packet.prices import bandwidth_for_cables
 from dcsim.spec.network import PacketNetwork
 
-ADAPTER_CABLE_M = 2.0  # chip to its switch: in the rack, as fabric.floor has it (assumed)
-
 
 def attach(network: PacketNetwork, fabric: Fabric) -> tuple[PacketNetwork, Fabric]:
     """The network with the speed of one adapter's link as its bandwidth, and the fabric with its switches.
@@ -72,10 +70,10 @@ def plane(network: PacketNetwork, chips: int) -> Fabric:
     if network.layout == "island":
         if chips > radix:
             raise FabricError(f"one tier of {radix}-port switches joins {radix} chips, not {chips}: {network.name}")
-        cables = [(chip, chips, "island", ADAPTER_CABLE_M) for chip in range(chips)]
+        cables = [(chip, chips, "island", network.cables.adapter_m) for chip in range(chips)]
         return from_cables("island", chips, cables, vertex_count=chips + 1)
     if chips <= radix:
-        cables = [(chip, chips, "adapter", ADAPTER_CABLE_M) for chip in range(chips)]
+        cables = [(chip, chips, "adapter", network.cables.adapter_m) for chip in range(chips)]
         return from_cables("switch", chips, cables, vertex_count=chips + 1)
     return fat_tree(chips, radix, 2 if ceil(chips / (radix // 2)) <= radix else 3)
 

@@ -1,7 +1,12 @@
-"""Fabrics of the packet tests: the library's, and one row of switches."""
+"""Fabrics of the packet tests: the library's, and one row of switches; and the rate control of the catalog."""
 
 from dcsim.fabric import switched
 from dcsim.fabric.graph import from_cables
+from dcsim.network.packet.rules_of import rate_control_of
+from dcsim.spec.load import load_entry
+from dcsim.spec.transport import TransportSpec
+
+DCQCN = rate_control_of(load_entry("rdma", "topologies/transports", TransportSpec)[0])
 
 
 def star(chips):

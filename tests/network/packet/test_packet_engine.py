@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from packet_fabrics import fat_tree, line, star
+from packet_fabrics import DCQCN, fat_tree, line, star
 
 from dcsim.errors import FabricError
 from dcsim.fabric.dragonfly import dragonfly
@@ -17,7 +17,7 @@ from dcsim.fabric.graph import from_cables
 from dcsim.network.packet.engine import routing, traffic
 from dcsim.network.packet.engine.breakdown import PARTS
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Dcqcn, Fault, Figures, LinkFigures, Software
+from dcsim.network.packet.engine.rules import Fault, Figures, LinkFigures, Software
 from dcsim.network.packet.engine.wheel_kernel import empty, make_wheel, pop, push
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
 
@@ -39,7 +39,7 @@ def roce(**more):
             "mark_low_bytes": 20e3,
             "mark_high_bytes": 80e3,
             "mark_fraction": 0.2,
-            "rate_control": Dcqcn(),
+            "rate_control": DCQCN,
             **more,
         },
     )
@@ -52,7 +52,7 @@ def ethernet(**more):
             "header_bytes": 82,
             "flow_control": "drop",
             "buffer_bytes": 16 * 4178,
-            "rate_control": Dcqcn(),
+            "rate_control": DCQCN,
             "retransmit_timeout_s": 2e-4,
             **more,
         },

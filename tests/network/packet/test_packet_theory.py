@@ -4,12 +4,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from packet_fabrics import fat_tree, line, star
+from packet_fabrics import DCQCN, fat_tree, line, star
 
 from dcsim.fabric.dragonfly import dragonfly
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Dcqcn, Figures, LinkFigures
+from dcsim.network.packet.engine.rules import Figures, LinkFigures
 
 cached_dragonfly = cache(dragonfly)
 
@@ -27,7 +27,14 @@ def slotted(routing="minimal", flow_control="none", buffer_bytes=4096, **more):
         )
     }
     return Figures(
-        links, mtu_bytes=1, cut_through=False, routing=routing, flow_control=flow_control, buffer_bytes=buffer_bytes, **more
+        links,
+        mtu_bytes=1,
+        cut_through=False,
+        routing=routing,
+        flow_control=flow_control,
+        buffer_bytes=buffer_bytes,
+        ugal_bias_packets=3,
+        **more,
     )
 
 
@@ -288,7 +295,7 @@ def test_long_incast_under_dcqcn_is_fair_and_fills_its_link():
         mark_low_bytes=5e3,
         mark_high_bytes=200e3,
         mark_fraction=0.01,
-        rate_control=Dcqcn(),
+        rate_control=DCQCN,
     )
     engine = Engine(star(1 + senders + probes), figures, flows)
     iteration = engine.iteration()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-CABLE_S_PER_M = 5e-9  # light in fibre or copper, about two thirds of c
-
 
 @dataclass(frozen=True, slots=True)
 class LinkFigures:
     """One class of links: raw bytes per second one way, latency of the cable, cross traffic offered (0..1).
 
-    `cable_s` None takes 5 ns a metre of the fabric's cable length; `adapter_s` and `switch_s` None are the network's.
+    `cable_s` None takes the network's `cable_s_per_m` for each metre of cable; `adapter_s` and `switch_s` None are the
+    network's own.
     """
 
     bandwidth_bytes_per_s: float
@@ -23,19 +22,16 @@ class LinkFigures:
 
 @dataclass(frozen=True, slots=True)
 class Dcqcn:
-    """Rate control of RoCE (Zhu et al., SIGCOMM 2015); rates are shares of the line rate, so they scale with it.
+    """Rate control of RoCE (Zhu et al., SIGCOMM 2015); rates are shares of the line rate, so they scale with it."""
 
-    The paper's 40 Mb/s additive step belongs to 40 Gb/s links, hence 1/1000; the hyper step is ten times that.
-    """
-
-    gain: float = 1 / 256
-    notice_gap_s: float = 50e-6
-    timer_s: float = 55e-6
-    byte_counter_bytes: float = 10e6
-    additive_fraction: float = 1e-3
-    hyper_fraction: float = 1e-2
-    least_fraction: float = 1e-3
-    fast_steps: int = 5
+    gain: float
+    notice_gap_s: float
+    timer_s: float
+    byte_counter_bytes: float
+    additive_fraction: float
+    hyper_fraction: float
+    least_fraction: float
+    fast_steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,7 @@ class Figures:
     """
 
     links: dict[str, LinkFigures]
+    cable_s_per_m: float = 0.0
     mtu_bytes: int = 4096
     header_bytes: int = 0
     adapter_s: float = 0.0
@@ -72,7 +69,7 @@ class Figures:
     ack_bytes: int = 0  # 0: acknowledgements take no bandwidth
     ack_packets: int = 1
     input_fifo: bool = False
-    ugal_bias_packets: int = 3
+    ugal_bias_packets: int = 0
     cross_packet_bytes: int = 4096
     cross_burst_s: float = 0.0
 

@@ -10,7 +10,7 @@ import numpy as np
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.packet.engine import routing, state
-from dcsim.network.packet.engine.rules import CABLE_S_PER_M, Fault, Figures
+from dcsim.network.packet.engine.rules import Fault, Figures
 from dcsim.network.packet.engine.state import State
 from dcsim.network.packet.engine.wheel_kernel import Wheel, make_wheel
 from dcsim.network.tasks import MESSAGE, Tasks
@@ -51,7 +51,7 @@ def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, 
     """(femtoseconds a byte, cable ps, cross traffic) of each link. Raises FabricError for a class without figures."""
     speed = np.maximum(1, np.rint(1e15 / link_bandwidths(fabric, figures))).astype(np.int64)
     classes = [figures.links[name] for name in fabric.link_classes]
-    length_s = fabric.link_length_m * CABLE_S_PER_M
+    length_s = fabric.link_length_m * figures.cable_s_per_m
     fixed_s = np.array([np.nan if c.cable_s is None else c.cable_s for c in classes], np.float64)[fabric.link_class]
     cable_s = _own_or(fabric.own_latency_s, np.where(np.isnan(fixed_s), length_s, fixed_s))
     load = np.array([c.load_fraction for c in classes], np.float64)[fabric.link_class]
