@@ -39,6 +39,31 @@ def test_i7_the_digest_is_the_same_in_any_process(tmp_path, topology, options):
         assert a.read_bytes() == b.read_bytes(), a.name
 
 
+PRIORITIES = ["workload.classes=[{name: low, share: 1}, {name: high, share: 1, priority: 1}]", "serving.sequences_max=16"]
+
+
+@pytest.mark.parametrize(
+    ("topology", "options"),
+    [
+        ("8rack", {}),
+        ("64chip", {"workload": "sessions", "duration": "10 min"}),
+        ("64chip", {"workload": "summarise", "duration": "10 min", "rate_scale": 4, "set": PRIORITIES}),
+    ],
+    ids=["the hour", "sessions", "priorities"],
+)
+def test_i10_simpy_and_the_compiled_copy_give_one_digest(topology, options):
+    """Summary and rows are the same to the last bit, power and energy included; who served is told apart from them."""
+    simpy, compiled = (face.load(topology, engine=engine, **options).run(seed=2) for engine in ("simpy", "compiled"))
+    assert (simpy.meta["engine"], compiled.meta["engine"]) == ("simpy", "compiled")
+    assert simpy.meta["engine_processes"] > 0 == compiled.meta["engine_processes"]
+    assert simpy.summary["requests_in"] > 300
+    assert simpy.summary == compiled.summary  # the digest is in it
+    assert {**simpy.meta, **ENGINE} == {**compiled.meta, **ENGINE}
+
+
+ENGINE = dict.fromkeys(("engine", "engine_processes", "engine_events"))
+
+
 def test_a_seed_moves_what_is_random_and_nothing_else():
     replayed = [face.load("64chip", duration="30 s").run(seed=seed) for seed in (1, 2)]
     assert replayed[0].requests.equals(replayed[1].requests)

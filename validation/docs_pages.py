@@ -13,7 +13,7 @@ from dcsim import units
 from dcsim.results.metrics import METRICS
 from dcsim.results.records import TABLES
 from dcsim.spec.document import FIGURE_KINDS, section_types
-from dcsim.spec.section import Named, Section
+from dcsim.spec.section import KindOf, Named, Section
 from dcsim.spec.topology import Topology
 from dcsim.writing import write_text
 
@@ -105,7 +105,8 @@ def _value(name: str, field: Any) -> str:
     ending = name.removeprefix(field.alias or name)
     if ending:
         return f"{_EXAMPLES[ending]}, as `{units.EXAMPLES[_EXAMPLES[ending]]}`"
-    return _cell(" or ".join(dict.fromkeys(_types(field.annotation))))
+    kinds = [f"`{kind}`" for mark in field.metadata if isinstance(mark, KindOf) for kind in mark.kinds]
+    return _cell(" or ".join(dict.fromkeys(kinds or _types(field.annotation))))
 
 
 def _types(annotation: Any) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from dcsim.cli.machine import Batch, Context, Prefill
 from dcsim.cli.options import (
+    Engine,
     FigureFile,
     Interconnect,
     Json,
@@ -18,6 +19,7 @@ from dcsim.cli.options import (
     bytes_of,
     print_json,
     say,
+    with_engine,
     write_picture,
 )
 
@@ -63,6 +65,7 @@ def compare(
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
     settings: Settings = None,
+    engine: Engine = None,
     seed: Seed = 1,
     figure: FigureFile = None,
     as_json: Json = False,
@@ -78,7 +81,7 @@ def compare(
         _names(interconnect),
         shape_of(batch, context, prefill, served),
         llm=llm,
-        settings=settings or [],
+        settings=with_engine(settings, engine),
         packet_settings=_packet_settings(replications or 100, load, load_pattern, jitter, fairness),
         seed=seed,
         own_mapping=own_mapping,

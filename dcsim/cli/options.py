@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,25 @@ def writable(path: Path | None) -> Path | None:
 
 
 FigureFile = Annotated[Path | None, typer.Option("--figure", help="Write the picture as an .html file.", callback=writable)]
+
+
+class EngineName(StrEnum):
+    """Who may serve, as `engine` in a topology."""
+
+    AUTO, SIMPY, COMPILED = "auto", "simpy", "compiled"
+
+
+Engine = Annotated[
+    EngineName | None,
+    typer.Option(help="Who serves: SimPy's processes, their compiled copy (same rows), or auto: SimPy up to 50,000 requests."),
+]
+
+
+def with_engine(settings: list[str] | None, engine: EngineName | None) -> list[str]:
+    """The settings, with the engine if one is named."""
+    return [*(settings or []), *([f"engine={engine}"] if engine else [])]
+
+
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random stream.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dcsim.cli.options import (
+    Engine,
     FigureFile,
     Interconnect,
     Json,
@@ -23,6 +24,7 @@ from dcsim.cli.options import (
     say,
     say_if_first_run,
     writable,
+    with_engine,
     write_picture,
 )
 
@@ -46,6 +48,7 @@ def run(
     settings: Settings = None,
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time, e.g. '10 min'.")] = None,
     rate_scale: Annotated[float | None, typer.Option(help="Let requests come this many times as fast.")] = None,
+    engine: Engine = None,
     seed: Seed = 1,
     out: Annotated[Path | None, typer.Option(help="Run folder to write; default: runs/<hash>.")] = None,
     rounds: Annotated[bool, typer.Option("--rounds", help="Keep every round of every replica, for `dcsim export`.")] = False,
@@ -53,13 +56,14 @@ def run(
 ) -> None:
     """Serve a workload on a cluster and report speed, tails, power and what limits it."""
     from dcsim.study import scenario
+    from dcsim.study.serve import ENGINE_KEYS
 
     case = scenario.load(
         topology,
         llm=llm,
         workload=workload,
         interconnect=interconnect,
-        set=settings or [],
+        set=with_engine(settings, engine),
         duration=duration,
         rate_scale=rate_scale,
     )
@@ -67,7 +71,7 @@ def run(
     with progress_bar("serving", "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress, rounds=rounds)
     if as_json:
-        print_json(result.summary)
+        print_json(result.summary | {key: result.meta[key] for key in ENGINE_KEYS})
     else:
         from dcsim.cli.tables import print_run
 
@@ -84,6 +88,7 @@ def repeat(
     interconnect: Interconnect = None,
     settings: Settings = None,
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time.")] = None,
+    engine: Engine = None,
     seeds: Annotated[int, typer.Option(min=2, max=1000, help="How many seeds, from --seed on.")] = 5,
     seed: Seed = 1,
     as_json: Json = False,
@@ -92,7 +97,9 @@ def repeat(
     from dcsim.study import repeat as study
     from dcsim.study.scenario import load
 
-    case = load(topology, llm=llm, workload=workload, interconnect=interconnect, set=settings or [], duration=duration)
+    case = load(
+        topology, llm=llm, workload=workload, interconnect=interconnect, set=with_engine(settings, engine), duration=duration
+    )
     with progress_bar("serving", "seeds") as progress:
         result = study.repeat(case.resolved, seeds, seed, progress)
     if as_json:
@@ -166,6 +173,7 @@ def capacity(
     llm: Llm = None,
     interconnect: Interconnect = None,
     settings: Settings = None,
+    engine: Engine = None,
     seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
@@ -173,7 +181,7 @@ def capacity(
     from dcsim.spec.load import load
     from dcsim.study import capacity as study
 
-    resolved = load(topology, llm=llm, workload=workload, network=interconnect, settings=settings or [])
+    resolved = load(topology, llm=llm, workload=workload, network=interconnect, settings=with_engine(settings, engine))
     result = study.capacity(
         resolved, seed, progress=lambda t: say(f"{t['rate_scale']:.3g} x the rate: {'holds' if t['holds'] else 'misses'} the SLO")
     )

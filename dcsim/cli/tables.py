@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dcsim.results.metrics import LIMIT_MEANING
@@ -62,6 +63,7 @@ def print_run(run: Run) -> None:
         ("limited by", _limit(s)),
         *_token_way(run),
         *_only_if_there(run),
+        ("engine", engine_text(meta)),
         ("digest", f"{s['digest']} (seed {s['seed']})"),
     ]
     grid = Table(box=None, show_header=False, pad_edge=False)
@@ -70,6 +72,13 @@ def print_run(run: Run) -> None:
     out.print(grid)
     if len(run.spec["workload"]["classes"]) > 1:
         out.print(_classes(run))
+
+
+def engine_text(meta: Mapping[str, Any]) -> str:
+    """Who served, and what that took."""
+    names = " and ".join({"simpy": "SimPy", "compiled": "compiled copy"}[name] for name in meta["engine"].split(" and "))
+    processes = f"{meta['engine_processes']:,} processes, " if meta["engine_processes"] else ""
+    return f"{names}: {processes}{meta['engine_events']:,} events"
 
 
 def _classes(run: Run) -> Any:
@@ -316,6 +325,7 @@ def print_capacity(result: dict[str, Any]) -> None:
         f"{result['capacity_requests_per_s']:.3g} requests/s ({result['rate_scale']:.3g} x the workload's rate)"
     )
     out.print(f"at {result['overload']:g} x that rate the limit is {_limit(result)}")
+    out.print(f"engine: {engine_text(result)}")
 
 
 def print_repeat(result: dict[str, Any]) -> None:
@@ -328,7 +338,9 @@ def print_repeat(result: dict[str, Any]) -> None:
         table.add_column(name, justify="right")
     for name, value in result["metrics"].items():
         table.add_row(name, _number(value["mean"]), _number(value["half_width"]), value["unit"])
-    console().print(table)
+    out = console()
+    out.print(table)
+    out.print(f"engine: {engine_text(result)}")
 
 
 def print_workload(result: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from dcsim.cli.machine import Batch, Context, Prefill
 from dcsim.cli.options import (
+    Engine,
     FigureFile,
     Interconnect,
     Json,
@@ -20,6 +21,7 @@ from dcsim.cli.options import (
     progress_bar,
     say,
     writable,
+    with_engine,
     write_picture,
 )
 
@@ -96,6 +98,7 @@ def sweep(
     llm: Llm = None,
     interconnect: Interconnect = None,
     settings: Settings = None,
+    engine: Engine = None,
     seed: Seed = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes; the rows do not depend on it.")] = 1,
     csv: Annotated[Path | None, typer.Option(help="Write all metrics as CSV.", callback=writable)] = None,
@@ -107,7 +110,9 @@ def sweep(
 
     if zoom not in ("iteration", "run"):
         raise SpecError(f"--zoom: '{zoom}' is not known; use iteration or run")
-    case = study.Case(topology, tuple(settings or ()), interconnect, llm, batch, context, prefill, zoom == "run", seed)
+    case = study.Case(
+        topology, tuple(with_engine(settings, engine)), interconnect, llm, batch, context, prefill, zoom == "run", seed
+    )
     ranges = [study.parse_range(text) for text in set_range]
     with progress_bar("sweeping", "points") as progress:
         rows = study.sweep(case, ranges, jobs, progress)

@@ -81,7 +81,12 @@ class Programs:
     @cached_property
     def drawn(self) -> bool:
         """Whether the network gives several times for one shape, as the smallest shows."""
-        return len(self.times(self._check(self.batches[0], self.contexts[0]))) > 1
+        return len(self.times(self.lone)) > 1
+
+    @property
+    def lone(self) -> Shape:
+        """The smallest shape: a lone sequence's next token."""
+        return self._check(self.batches[0], self.contexts[0])
 
     @property
     def shapes_timed(self) -> int:

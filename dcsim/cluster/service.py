@@ -1,4 +1,4 @@
-"""The service zoom: traffic through hosts, replicas and racks, event by event."""
+"""The service zoom: traffic through hosts, replicas and racks, served by SimPy's processes or by their compiled copy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from dcsim.cluster.fast.knows import unknown
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.simpy.faults import fault_rows
+from dcsim.errors import Problem, SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.power.caps import caps_of
 from dcsim.power.rack import Racks, chips_per_rack
@@ -18,9 +20,20 @@ from dcsim.units import PS_PER_S
 from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
 
-__all__ = ["Placement", "ServiceResult", "serve"]
+__all__ = ["Engine", "Placement", "ServiceResult", "serve"]
 
 Traffic = Requests | Iterable[Requests] | ClosedLoop
+# `engine: auto` has SimPy serve up to so many requests, some seconds' work, and the compiled copy where there are more.
+SIMPY_REQUESTS_MAX = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Who served a run: `simpy` or `compiled`, with how many SimPy processes (none in the copy) and events."""
+
+    name: str
+    processes: int
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,7 @@ class ServiceResult:
     tables: dict[str, Table]
     elapsed_s: float
     concurrency_mean: float
+    engine: Engine
     availability: float = 1.0
 
 
@@ -44,20 +58,20 @@ def serve(
     seed: int = 1,
     rows: TableWriter | None = None,
     progress: Callable[[int], None] | None = None,
-    compiled: bool = True,
     record_rounds: bool = False,
 ) -> ServiceResult:
     """Serve every request, or those that are done `serving.drain` after the last arrival.
 
     `requests` is a table, its blocks, or the users of a closed loop. `rows` takes the rows of the requests table
     (default: in memory). `progress` is called now and then with the number of requests that have reached their end.
-    `record_rounds` adds the rounds table, for traces.
-    `skip=False` wakes replicas every round and `compiled=False` does without `pool`: slower, with the same rows.
+    `record_rounds` adds the rounds table, for traces. `skip=False` wakes replicas every round: slower, with the same rows.
+    `spec.engine` says who serves; the rows are the same. Raises SpecError where the copy shall serve what it does not know.
     """
     rows = rows or TableWriter("requests")
     traffic, names, priorities = _classes(spec, requests)
-    if compiled and not record_rounds and not isinstance(traffic, ClosedLoop) and is_plain(spec, programs):
-        return _serve_plain(spec, fabric, placement, programs, traffic, names, priorities, rows, skip, progress)
+    traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds)
+    if is_compiled and not isinstance(traffic, ClosedLoop):
+        return _serve_compiled(spec, fabric, placement, programs, traffic, names, priorities, rows, skip, progress)
     from dcsim.cluster.simpy.run import Detailed
 
     run = Detailed(
@@ -75,24 +89,45 @@ def serve(
         progress=progress,
     )
     tables, end, concurrency, availability = run.run()
-    return ServiceResult(tables, end / PS_PER_S, concurrency, availability)
+    engine = Engine("simpy", run.env.processes, run.env.events)
+    return ServiceResult(tables, end / PS_PER_S, concurrency, engine, availability)
 
 
-def is_plain(spec: Topology, programs: Programs) -> bool:
-    """Whether nothing asked for is beyond `pool` (closed loops apart)."""
-    serving = spec.serving
-    special = (
-        serving.speculation
-        or serving.prefill_replicas
-        or serving.patience_s
-        or serving.timeout_s
-        or programs.drawn
-        or spec.faults.any
+def _choose(
+    spec: Topology, placement: Placement, programs: Programs, traffic: Iterator[Requests] | ClosedLoop, rounds: bool
+) -> tuple[Iterator[Requests] | ClosedLoop, bool]:
+    """Whether the compiled copy serves, and the traffic, which had to be looked at to count it."""
+    is_many = False
+    if spec.engine == "auto" and not isinstance(traffic, ClosedLoop):
+        traffic, is_many = _look_ahead(traffic, SIMPY_REQUESTS_MAX)
+    if spec.engine == "simpy" or (spec.engine == "auto" and not is_many):
+        return traffic, False
+    beyond = unknown(
+        spec,
+        replicas=len(placement.replica_chips),
+        users=isinstance(traffic, ClosedLoop),
+        drawn=programs.drawn,
+        rounds=rounds,
     )
-    return not special
+    if beyond and spec.engine == "compiled":
+        raise SpecError(
+            Problem("engine: compiled", f"the compiled copy does not know {', '.join(beyond)}", "use engine auto or simpy")
+        )
+    return traffic, not beyond
 
 
-def _serve_plain(
+def _look_ahead(blocks: Iterator[Requests], count: int) -> tuple[Iterator[Requests], bool]:
+    """The blocks again, and whether they hold more than `count` requests."""
+    seen: list[Requests] = []
+    while sum(map(len, seen)) <= count:
+        block = next(blocks, None)
+        if block is None:
+            return iter(seen), False
+        seen.append(block)
+    return chain(seen, blocks), True
+
+
+def _serve_compiled(
     spec: Topology,
     fabric: Fabric,
     placement: Placement,
@@ -116,7 +151,7 @@ def _serve_plain(
             progress(pool.closed)
     tables, concurrency = pool.tables()
     tables |= {"power": racks.table(), "faults": fault_rows([])}
-    return ServiceResult(tables, pool.end_ps / PS_PER_S, concurrency)
+    return ServiceResult(tables, pool.end_ps / PS_PER_S, concurrency, Engine("compiled", 0, pool.events))
 
 
 def _classes(spec: Topology, traffic: Traffic) -> tuple[Iterator[Requests] | ClosedLoop, tuple[str, ...], tuple[int, ...]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic_core import core_schema
 
 from dcsim import units
 
@@ -41,6 +44,22 @@ Area = Annotated[float, _quantity(units.AREA), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class KindOf:
+    """Marks a text that names one of a table of policies. The table is looked at when a file is read, so it may grow."""
+
+    kinds: Mapping[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, kind: str) -> str:
+        if kind not in self.kinds:
+            *first, last = (f"'{known}'" for known in self.kinds)
+            raise ValueError(f"input should be {', '.join(first)} or {last}, got {kind!r}")
+        return kind
 
 
 def some(values: tuple[Any, ...]) -> tuple[Any, ...]:

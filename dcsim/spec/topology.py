@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from dcsim.policies.batching import BATCHING
+from dcsim.policies.routers import ROUTERS
 from dcsim.spec.chip import ChipSpec
 from dcsim.spec.fabric import FabricSpec
 from dcsim.spec.faults import FaultsSpec
@@ -13,7 +15,7 @@ from dcsim.spec.host import HostSpec, NodeSpec, PowerSpec
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import MappingSpec
 from dcsim.spec.network import NetworkSpec
-from dcsim.spec.section import Count, Fraction, Named, Positive, Section, Time, some
+from dcsim.spec.section import Count, Fraction, KindOf, Named, Positive, Section, Time, some
 from dcsim.spec.workload import WorkloadSpec
 
 # What a compiled program may hold: beyond these sizes a schedule alone would outgrow any memory.
@@ -33,10 +35,10 @@ class ServingSpec(Section):
     """How requests become iterations."""
 
     host_servers: Positive = Field(default=8, le=10_000, description="Host servers that take in requests, in turn.")
-    router: Literal["round_robin", "least_loaded", "session"] = Field(
+    router: Annotated[str, KindOf(ROUTERS)] = Field(
         default="least_loaded", description="Which replica a request goes to; `session`: always the same for one session."
     )
-    batching: Literal["continuous", "prefill_first", "static"] = Field(
+    batching: Annotated[str, KindOf(BATCHING)] = Field(
         default="continuous",
         description="Prompt chunks beside decoding; or decoding waits for prompts; or a batch runs to its end before the next.",
     )
@@ -90,4 +92,8 @@ class Topology(Named):
     workload: WorkloadSpec
     slo: SloSpec = Field(default_factory=SloSpec)
     power: PowerSpec = Field(default_factory=PowerSpec)
+    engine: Literal["auto", "simpy", "compiled"] = Field(
+        default="auto",
+        description="Who serves: SimPy's processes, their compiled copy, or whichever suits the number of requests.",
+    )
     faults: FaultsSpec = Field(default_factory=FaultsSpec)

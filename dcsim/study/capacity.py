@@ -9,7 +9,7 @@ from dcsim.cluster.programs import Programs
 from dcsim.errors import CapacityError
 from dcsim.spec.load import Resolved
 from dcsim.study.machine import build
-from dcsim.study.serve import serve_on
+from dcsim.study.serve import engines_of, serve_on
 
 RATE_MAX = 4096.0  # times the workload's own rate
 RATE_LEAST = 1 / 256
@@ -30,10 +30,12 @@ def capacity(
     machine = build(spec)
     programs = Programs(spec.serving, machine.times)
     tries: list[dict[str, Any]] = []
+    metas: list[dict[str, Any]] = []
 
     def holds(scale: float) -> bool:
         workload = spec.workload.model_copy(update={"rate_scale": spec.workload.rate_scale * scale})
-        _, summary, _ = serve_on(machine, programs, spec.model_copy(update={"workload": workload}), seed)
+        _, summary, meta = serve_on(machine, programs, spec.model_copy(update={"workload": workload}), seed)
+        metas.append(meta)
         tries.append({"rate_scale": scale, "holds": meets(summary, spec.slo.ttft_s, spec.slo.tpot_s), "summary": summary})
         if progress:
             progress(tries[-1])
@@ -56,6 +58,7 @@ def capacity(
         "overload": OVERLOAD,
         "slo_ttft_s": spec.slo.ttft_s,
         "slo_tpot_s": spec.slo.tpot_s,
+        **engines_of(metas),
         "tries": [_short(t) for t in sorted(tries, key=lambda t: float(t["rate_scale"]))],
     }
 

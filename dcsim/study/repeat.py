@@ -8,7 +8,7 @@ from dcsim.cluster.programs import Programs
 from dcsim.results.metrics import METRICS, confidence
 from dcsim.spec.load import Resolved
 from dcsim.study.machine import build
-from dcsim.study.serve import serve_on
+from dcsim.study.serve import engines_of, serve_on
 
 
 def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = None) -> dict[str, Any]:
@@ -16,9 +16,11 @@ def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = 
     spec = resolved.spec
     machine = build(spec)
     programs = Programs(spec.serving, machine.times)
-    summaries = []
+    summaries, metas = [], []
     for i in range(seeds):
-        summaries.append(serve_on(machine, programs, spec, first_seed + i)[1])
+        _, summary, meta = serve_on(machine, programs, spec, first_seed + i)
+        summaries.append(summary)
+        metas.append(meta)
         if progress:
             progress(i + 1, seeds)
     means = {}
@@ -28,4 +30,4 @@ def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = 
         if metric.unit and len(values) == seeds:
             mean, half_width = confidence(values)
             means[metric.name] = {"mean": mean, "half_width": half_width, "unit": metric.unit}
-    return {"seeds": seeds, "first_seed": first_seed, "metrics": means}
+    return {"seeds": seeds, "first_seed": first_seed, **engines_of(metas), "metrics": means}

@@ -84,16 +84,19 @@ def load(
     interconnect: str | None = None,
     set: Sequence[str] = (),
     duration: str | None = None,
+    engine: str | None = None,
     rate_scale: float | None = None,
 ) -> Scenario:
     """Read a topology (path or library name) and what it names; SpecError with every problem found.
 
     `set` holds `dotted.key=value` texts, such as `mapping.tp=16`; `duration` (with unit) cuts the workload and
-    `rate_scale` makes its requests come that many times as fast.
+    `rate_scale` makes its requests come that many times as fast. `engine` says who serves (`spec.topology.Topology`).
     """
     settings = list(set)
     if duration is not None:
         settings.append(f"workload.duration={duration}")
+    if engine is not None:
+        settings.append(f"engine={engine}")
     if rate_scale is not None:
         settings.append(f"workload.rate_scale={rate_scale}")
     resolved = load_spec(topology, llm=llm, workload=workload, network=interconnect, settings=settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dcsim.cluster.copies import Copies
 from dcsim.cluster.programs import Programs, Times
-from dcsim.cluster.service import Placement, serve
+from dcsim.cluster.service import Engine, Placement, serve
 from dcsim.economics.bill import count_parts
 from dcsim.llm import mapping as layout
 from dcsim.llm.architecture import block_kinds
@@ -34,6 +34,7 @@ from dcsim.workload.generate import iterate_requests
 from dcsim.workload.requests import Requests
 
 _BLOCK = 65_536  # requests made, and rows written, at a time
+ENGINE_KEYS = ("engine", "engine_processes", "engine_events")  # of a run's meta: who served it, and what that took
 
 Served = tuple[dict[str, Table], dict[str, Any], dict[str, Any]]  # tables, summary without digest, meta
 
@@ -48,7 +49,9 @@ def serve_scenario(
     spec = resolved.spec
     machine = build(spec)
     parts: dict[str, float] = {}
-    tables, summary, meta = serve_on(machine, Programs(spec.serving, _timing(machine, parts)), spec, seed, progress, rows, rounds)
+    programs = Programs(spec.serving, _timing(machine, parts))
+    programs.times(programs.lone)
+    tables, summary, meta = serve_on(machine, programs, spec, seed, progress, rows, rounds)
     return tables, summary, meta | {"token_fractions": parts}
 
 
@@ -114,10 +117,24 @@ def serve_on(
         availability_fraction=result.availability,
         targets=_targets(spec),
     )
-    meta = _meta(machine, programs) | _copies_meta(result.tables, result.elapsed_s)
+    meta = _meta(machine, programs) | engine_meta([result.engine]) | _copies_meta(result.tables, result.elapsed_s)
     if summary["requests_rejected"] or summary["requests_failed"]:
         meta["reasons"] = metrics.reasons(result.tables["requests"])
     return result.tables, summary, meta
+
+
+def engine_meta(engines: Sequence[Engine]) -> dict[str, Any]:
+    """Who served one run or several, and the SimPy processes and events that it took in all."""
+    return {
+        "engine": " and ".join(dict.fromkeys(engine.name for engine in engines)),
+        "engine_processes": sum(engine.processes for engine in engines),
+        "engine_events": sum(engine.events for engine in engines),
+    }
+
+
+def engines_of(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`engine_meta` of runs of which each one's is known."""
+    return engine_meta([Engine(m["engine"], m["engine_processes"], m["engine_events"]) for m in metas])
 
 
 def _traffic(spec: Topology, seed: int) -> tuple[Iterator[Requests] | ClosedLoop, int]:

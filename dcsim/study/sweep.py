@@ -90,10 +90,12 @@ def _iterate(case: Case, settings: list[str]) -> dict[str, Any]:
 
 def _run(case: Case, settings: list[str]) -> dict[str, Any]:
     from dcsim.study.scenario import load
+    from dcsim.study.serve import ENGINE_KEYS
 
     scenario = load(case.topology, llm=case.llm, interconnect=case.interconnect, set=settings)
-    summary = scenario.run(case.seed).summary
-    return {name: value for name, value in summary.items() if not isinstance(value, (dict, list))}
+    run = scenario.run(case.seed)
+    row = {name: value for name, value in run.summary.items() if not isinstance(value, (dict, list))}
+    return row | {key: run.meta[key] for key in ENGINE_KEYS}
 
 
 def pick(rows: Sequence[dict[str, Any]], keys: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:

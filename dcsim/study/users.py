@@ -22,7 +22,7 @@ from dcsim.spec.network import Background
 from dcsim.spec.topology import Topology
 from dcsim.study.candidate import Timed
 from dcsim.study.machine import Machine, join
-from dcsim.study.serve import serve_on
+from dcsim.study.serve import ENGINE_KEYS, serve_on
 
 IDEAL_BASE = "infiniband-ndr"  # only what is not made ideal is read of it
 NO_LIMIT_BYTES_PER_S = 1e15
@@ -47,11 +47,13 @@ def users(
             progress(f"serving {timed.interconnect} {timed.software or ''}".strip())
         spec = timed.spec.model_copy(update={"workload": base.workload})
         machine = _machine(spec, timed.machine)
+        served = _served(machine, spec, seed)
         rows.append(
             {
                 "interconnect": timed.interconnect,
                 "software": timed.software,
-                **_shares(_served(machine, spec, seed), ideal),
+                **_shares(served, ideal),
+                **{key: served[key] for key in ENGINE_KEYS},
                 **holding(timed, machine),
             }
         )
@@ -105,7 +107,8 @@ def _machine(spec: Topology, like: Machine) -> Machine:
 
 
 def _served(machine: Machine, spec: Topology, seed: int) -> dict[str, Any]:
-    return serve_on(machine, Programs(spec.serving, machine.times), spec, seed)[1]
+    _, summary, meta = serve_on(machine, Programs(spec.serving, machine.times), spec, seed)
+    return summary | {key: meta[key] for key in ENGINE_KEYS}
 
 
 def _shares(summary: dict[str, Any], ideal: dict[str, Any]) -> dict[str, Any]:

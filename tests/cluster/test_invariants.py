@@ -59,7 +59,7 @@ def test_i5_kv_never_exceeds_memory_and_returns_to_nothing(serve_small, monkeypa
     for number in range(60):
         traffic, setup = draw_case(number)
         rooms.clear()
-        result = serve_small(traffic, seed=number, compiled=False, **setup)
+        result = serve_small(traffic, seed=number, engine="simpy", **setup)
         if (rows(result)["status"] != "in_flight").all():
             assert [room.used for room in rooms] == [0] * len(rooms)
             ended += 1
@@ -117,7 +117,7 @@ def test_rows_leave_memory_as_requests_end(serve_small, tmp_path):
 
     table = random_requests(2000, 50, 3)
     writer = records.TableWriter("requests", tmp_path / "requests.parquet")
-    serve_small((table.part(i, i + 100) for i in range(0, 2000, 100)), rows=writer)
+    serve_small((table.part(i, i + 100) for i in range(0, 2000, 100)), rows=writer, engine="compiled")
     assert pq.ParquetFile(tmp_path / "requests.parquet").num_row_groups >= 18
 
 

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from small_cluster import Line, make_table, random_requests
 from test_ways_agree import with_sessions
 
+from dcsim.cluster import service
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.service import Placement, is_plain, serve
-from dcsim.errors import CapacityError
+from dcsim.cluster.service import Placement, serve
+from dcsim.errors import CapacityError, SpecError
 from dcsim.fabric.build import build_fabric
+from dcsim.policies.batching import BATCHING, Batching
+from dcsim.policies.routers import ROUTERS
 from dcsim.results import metrics, records
 from dcsim.spec.load import load
 
@@ -73,11 +76,11 @@ def test_i10_every_way_to_simulate_gives_the_same_rows(
             "serving.context_buckets=[128, 256, 512, 900, 1100, 2048]",
         ],
     }
-    reference = serve_small(requests, skip=False, compiled=False, **setup)
+    reference = serve_small(requests, skip=False, engine="simpy", **setup)
     booked_s = reference.tables["limits"]["request_s"].sum()
     assert booked_s == pytest.approx(reference.concurrency_mean * reference.elapsed_s, rel=1e-9)
-    for compiled, skip in ((False, True), (True, False), (True, True)):
-        result = serve_small(requests, compiled=compiled, skip=skip, **setup)
+    for engine, skip in (("simpy", True), ("compiled", False), ("compiled", True)):
+        result = serve_small(requests, engine=engine, skip=skip, **setup)
         same_rows(reference, result)
         assert result.elapsed_s == reference.elapsed_s
         assert result.concurrency_mean == reference.concurrency_mean
@@ -94,30 +97,66 @@ def test_i10_the_compiled_pool_finds_what_sessions_left(serve_small, kv_tokens):
     table = make_table(np.cumsum(random.exponential(0.01, count)), random.integers(30, 90, count), random.integers(1, 12, count))
     table = replace(table, session=session, prefix_tokens=table.prompt_tokens - random.integers(0, 20, count).astype(np.int32))
     setup = {"kv_tokens": kv_tokens, "replicas": 2, "settings": ["serving.router=session", "serving.sequences_max=16"]}
-    reference, compiled = (serve_small(table, compiled=compiled, **setup) for compiled in (False, True))
+    reference, compiled = (serve_small(table, engine=engine, **setup) for engine in ("simpy", "compiled"))
     same_rows(reference, compiled)
     found = (rows(compiled)["reused_tokens"] > 0).mean()
     assert {2_000: 0.01, 12_000: 0.08, 500_000: 0.5}[kv_tokens] < found < {2_000: 0.05, 12_000: 0.2, 500_000: 0.6}[kv_tokens]
 
 
-def test_what_is_asked_decides_whether_the_compiled_pool_serves():
-    """Not what a run before has looked at, and not keys that nothing could use."""
-    resolved = load("8rack", settings=["faults.detect=2 s", "serving.router=round_robin"])
-    spec, programs = resolved.spec, Programs(resolved.spec.serving, Line())
-    assert spec.faults.repair_s > 0
-    assert is_plain(spec, programs)
-    assert not is_plain(load("8rack", settings=["faults.link_mtbf=1 h"]).spec, programs)
+SPECIAL = {
+    "serving.patience": ["serving.patience=1 s"],
+    "serving.timeout": ["serving.timeout=1 s"],
+    "serving.prefill_replicas": ["serving.prefill_replicas=1"],
+    "serving.speculation": [f"serving.speculation.{key}" for key in ("draft_tokens=2", "acceptance=0.5", "draft_token=1 us")],
+    "faults": ["faults.link_mtbf=1 h"],
+}
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_keys_that_could_not_matter_are_reported(compiled):
+def test_auto_serves_few_with_simpy_and_many_with_the_copy(serve_small, monkeypatch):
+    """The number of requests decides, block by block or at once; keys that nothing could use do not."""
+    monkeypatch.setattr(service, "SIMPY_REQUESTS_MAX", 40)
+    settings = ["faults.detect=2 s", "serving.router=round_robin"]
+    table = random_requests(41, 100, 3)
+    for count, name in ((40, "simpy"), (41, "compiled")):
+        blocks = (table.part(start, min(start + 7, count)) for start in range(0, count, 7))
+        for traffic in (table.part(0, count), blocks):
+            result = serve_small(traffic, settings=settings)
+            assert (result.engine.name, len(rows(result)["request"])) == (name, count)
+
+
+@pytest.mark.parametrize("key", SPECIAL)
+def test_what_the_copy_does_not_know_is_served_by_simpy_or_refused(serve_small, monkeypatch, key):
+    monkeypatch.setattr(service, "SIMPY_REQUESTS_MAX", 0)
+    table = random_requests(10, 100, 3)
+    assert serve_small(table, replicas=2).engine.name == "compiled"
+    assert serve_small(table, replicas=2, settings=SPECIAL[key]).engine.name == "simpy"
+    with pytest.raises(SpecError, match=f"engine: compiled: the compiled copy does not know {key}"):
+        serve_small(table, replicas=2, settings=SPECIAL[key], engine="compiled")
+
+
+def test_a_policy_added_in_one_place_can_be_named_and_simpy_serves_it(serve_small, monkeypatch):
+    monkeypatch.setattr(service, "SIMPY_REQUESTS_MAX", 0)
+    monkeypatch.setitem(ROUTERS, "last", lambda router, request: len(router.loads) - 1)
+    one_at_a_time = Batching(decodes=lambda prompts: True, admits=lambda active: not active)
+    monkeypatch.setitem(BATCHING, "pairs", one_at_a_time)
+    result = serve_small(random_requests(20, 100, 3), replicas=2, settings=["serving.router=last", "serving.batching=pairs"])
+    assert result.engine.name == "simpy"
+    assert set(rows(result)["replica"].tolist()) == {1}
+    with pytest.raises(SpecError, match=r"serving\.batching, serving\.router"):
+        serve_small(
+            random_requests(20, 100, 3), replicas=2, settings=["serving.router=last", "serving.batching=pairs"], engine="compiled"
+        )
+
+
+@pytest.mark.parametrize("engine", ["compiled", "simpy"])
+def test_keys_that_could_not_matter_are_reported(engine):
     """One replica leaves a router nothing to choose, and without faults nobody waits for a spare."""
     for replicas in (2, 1):
-        resolved = load("8rack", settings=["faults.detect=2 s", "serving.router=round_robin"])
+        resolved = load("8rack", settings=["faults.detect=2 s", "serving.router=round_robin", f"engine={engine}"])
         programs = Programs(resolved.spec.serving, Line())
         chips = tuple(tuple(range(64 * i, 64 * i + 64)) for i in range(replicas))
         spec, placement = resolved.spec, Placement(chips, 100_000)
-        serve(spec, build_fabric(spec.fabric), placement, programs, make_table([0.0], [5], [2]), compiled=compiled)
+        serve(spec, build_fabric(spec.fabric), placement, programs, make_table([0.0], [5], [2]))
         found = [key.split(": ")[1] for key in resolved.unread() if "faults" in key or "router" in key]
         assert found == ["faults.detect", "serving.router"][: 3 - replicas]
 
@@ -203,8 +242,8 @@ def test_energy_is_the_same_whatever_the_samples_and_each_way_samples_alike(serv
     table, total = random_requests(50, 20, 8), []
     for sample in ("30 ms", "700 ms", "1 day"):
         ways = [
-            serve_small(table, replicas=replicas, settings=[f"power.sample={sample}"], compiled=compiled).tables["power"]
-            for compiled in (True, False)
+            serve_small(table, replicas=replicas, settings=[f"power.sample={sample}"], engine=engine).tables["power"]
+            for engine in ("compiled", "simpy")
         ]
         for name in ways[0]:
             np.testing.assert_array_equal(ways[0][name], ways[1][name])

@@ -47,7 +47,7 @@ def test_m_g_1(serve_small):
         {},
         {"replicas": 4},
         {"kv_tokens": 5000},
-        {"compiled": False},
+        {"engine": "compiled"},
         {"settings": ["serving.batching=static"]},
         {"settings": ["serving.prefill_replicas=1"], "replicas": 2},
         {"settings": ["serving.patience=200 ms"]},

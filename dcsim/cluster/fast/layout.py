@@ -100,8 +100,9 @@ WAKE, LOAD = range(2)  # rows of `looked_at`
     SAMPLES,
     TIGHT,
     FULL,
-) = range(20)
-NOW_ENTRIES = 20
+    EVENTS,
+) = range(21)
+NOW_ENTRIES = 21
 
 # Entries of `fixed`.
 (

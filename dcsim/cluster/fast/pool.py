@@ -1,7 +1,7 @@
-"""The plain case, fast: hosts, router and replicas of an undisturbed open loop in one compiled state (`service.is_plain`).
+"""The compiled copy: hosts, router and replicas of an undisturbed open loop in one compiled state (see `knows`).
 
 The caller moves the clock; between two calls the pool runs every event by itself. It gives the rows, gaps, limits
-and energies that `host` and `replica` give (a test), at a tenth of the time.
+and energies that `cluster/simpy` gives (tests), at a tenth of the time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dcsim.cluster.admission import Limits
 from dcsim.cluster.fast import kept_kernel, pool_kernel
 from dcsim.cluster.fast import layout as c
+from dcsim.cluster.fast.knows import BATCHING, ROUTERS
 from dcsim.cluster.fast.rounds_kernel import count_gap
 from dcsim.cluster.programs import Programs, Round
 from dcsim.cluster.request import UNSET
@@ -27,8 +28,6 @@ from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S, to_ps
 from dcsim.workload.requests import Requests
 
-_BATCHING = {"continuous": c.CONTINUOUS, "prefill_first": c.PREFILL_FIRST, "static": c.STATIC}
-_ROUTERS = {"least_loaded": c.LEAST_LOADED, "round_robin": c.ROUND_ROBIN, "session": c.BY_SESSION}
 _SAMPLES = 64  # of power, between two returns of the kernel
 _STATUS = np.array([IN_FLIGHT, FINISHED, REJECTED], "U9")  # by the kernel's numbers
 
@@ -70,6 +69,11 @@ class Pool:
     def closed(self) -> int:
         """Requests that have reached their end."""
         return int(self._s.now[c.CLOSED])
+
+    @property
+    def events(self) -> int:
+        """Arrivals, hand-overs, ends of rounds and samples so far."""
+        return int(self._s.now[c.EVENTS])
 
     def advance(self) -> None:
         """Run until a block of arrivals or samples has been dealt with, or to the end of the run.
@@ -255,7 +259,7 @@ def _new_state(spec: Topology, programs: Programs, kv_tokens: int, caps: Caps, l
     serving, host, contexts, count = spec.serving, spec.host, len(programs.contexts), len(caps.wait_w)
     fixed = _fixed(spec, programs, kv_tokens, skip)
     if count > 1:  # a choice among one has no effect, and shall say so
-        fixed[c.ROUTER] = _ROUTERS[serving.router]
+        fixed[c.ROUTER] = ROUTERS[serving.router]
     now = np.zeros(c.NOW_ENTRIES, np.int64)
     now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
     replicas = np.zeros((count, c.WAITING_ENDS + 2 * levels), np.int64)
@@ -310,7 +314,7 @@ def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> ND
     fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = kv_tokens, serving.sequences_max, serving.queue_max
     fixed[c.CHUNK] = programs.chunk_tokens
     fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
-    fixed[c.BATCHING] = _BATCHING[serving.batching]
+    fixed[c.BATCHING] = BATCHING[serving.batching]
     fixed[c.SWITCH] = to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0
     fixed[c.REPLY], fixed[c.SKIP] = bus_ps + detokenise_ps, skip
     fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)

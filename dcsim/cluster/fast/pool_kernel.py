@@ -1,8 +1,8 @@
 """Hosts, router and replicas of the plain case, compiled: the rules of `host`, `routers` and `replica` over arrays.
 
 Times are picoseconds, tokens and indexes whole numbers. `advance` runs events in order until a given time; at one
-instant requests reach replicas before rounds end. What is not plain (`service.is_plain`) runs in those modules
-instead, and a test holds the rows of both equal to the last bit.
+instant requests reach replicas before rounds end. What is not in it (see `knows`) runs in those modules instead, and
+tests hold the rows of both equal to the last bit.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def advance(s: State, until: int, idle: bool) -> int:
         if time > until or time == c.NEVER:
             return c.REACHED
         now[c.NOW] = time
+        now[c.EVENTS] += 1
         if ready == time:
             request = s.ready[0, 1]
             pop(s.ready, now[c.READY_COUNT])
@@ -81,6 +82,7 @@ def _sample(s: State) -> None:
     now = s.now
     read_meters(s, now[c.NEXT_SAMPLE], s.samples[now[c.SAMPLES]], s.host_samples[now[c.SAMPLES]])
     now[c.SAMPLES] += 1
+    now[c.EVENTS] += 1
     now[c.NEXT_SAMPLE] += s.fixed[c.SAMPLE_PS]
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
 import simpy
 
 
 class Environment(simpy.Environment):
-    """SimPy's environment with a clock in whole picoseconds."""
+    """SimPy's environment with a clock in whole picoseconds, which counts its processes and events."""
 
     def __init__(self) -> None:
         super().__init__(initial_time=0)
+        self.processes = self.events = 0
+
+    def process(self, generator: Generator[simpy.Event, Any, Any]) -> simpy.Process:
+        """Start a process."""
+        self.processes += 1
+        return simpy.Process(self, generator)
+
+    def schedule(self, event: simpy.Event, priority: simpy.events.EventPriority = simpy.events.NORMAL, delay: float = 0) -> None:
+        """Put an event on SimPy's queue."""
+        self.events += 1
+        super().schedule(event, priority, delay)
 
     @property
     def now(self) -> int:

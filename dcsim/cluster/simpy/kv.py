@@ -7,14 +7,16 @@ finds it there and reads only the rest of its prompt. Room is made by dropping t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dcsim.cluster.request import Request
 
 
 class KvRoom:
     """`used` tokens held by requests and `kept_total` by ended turns never exceed `capacity` together."""
 
-    def __init__(self, capacity: int, reuse: bool) -> None:
-        self.capacity, self._reuse = capacity, reuse
+    def __init__(self, capacity: int, reuse: Callable[[], bool]) -> None:
+        self.capacity, self._reuse = capacity, reuse  # asked only where a turn of a session ends
         self.used = 0
         self._held: dict[int, int] = {}  # request index -> tokens
         self.kept: dict[int, int] = {}  # session -> tokens, the one that ended longest ago first
@@ -40,7 +42,7 @@ class KvRoom:
     def give_back(self, request: Request, *, keep: bool = True) -> None:
         """The request's room is free again; an ended turn may stay while nobody needs the room."""
         self.used -= self._held.pop(request.index, 0)
-        if keep and self._reuse and request.session >= 0:
+        if keep and request.session >= 0 and self._reuse():
             # The last token was never an input, so its key and value were never made.
             stored = request.prompt + request.given - 1
             self.kept_total += stored - self.kept.pop(request.session, 0)

@@ -29,6 +29,7 @@ from dcsim.cluster.simpy.kv import KvRoom
 from dcsim.cluster.simpy.ledger import Ledger
 from dcsim.cluster.simpy.pace import Drawn, Places, Steady
 from dcsim.cluster.simpy.waiting import Waiting
+from dcsim.policies.batching import BATCHING
 from dcsim.results.records import FAILED, IN_FLIGHT, REJECTED
 from dcsim.units import to_ps
 
@@ -54,8 +55,7 @@ class Replica:
         self._setup, self._serving, self._programs = setup, setup.serving, setup.programs
         self._prefill_tokens_max = max(setup.serving.prefill_tokens_max, setup.programs.chunk_tokens)
         self._sequences_max, self._queue_max = setup.serving.sequences_max, setup.serving.queue_max
-        self._mixed = setup.serving.batching == "continuous"
-        self._static = setup.serving.batching == "static"
+        self._batching = BATCHING[setup.serving.batching]
         self._patience_ps, self._timeout_ps = to_ps(setup.serving.patience_s), to_ps(setup.serving.timeout_s)
         self._places = places
         self.pass_on: Callable[[Request], None] | None = None
@@ -64,7 +64,8 @@ class Replica:
         self.caps: Capping | None = None
         drafts = setup.serving.speculation
         self._ahead = drafts.draft_tokens if drafts else 0
-        self.kv = KvRoom(setup.kv_tokens, setup.serving.prefix_reuse and not setup.serving.prefill_replicas)
+        serving = setup.serving
+        self.kv = KvRoom(setup.kv_tokens, lambda: serving.prefix_reuse and not serving.prefill_replicas)
         self._waiting = Waiting(setup.priorities)
         self._prompts: deque[Request] = deque()
         self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead)
@@ -257,7 +258,7 @@ class Replica:
     def _admit(self, now: int) -> None:
         """Give KV room and a sequence slot in turn; the first that does not fit blocks the rest."""
         waiting, kv = self._waiting, self.kv
-        if not waiting.count or (self._static and self._active()):
+        if not waiting.count or not self._batching.admits(self._active()):
             return
         while waiting.count and self._active() < self._sequences_max:
             request = waiting.head()
@@ -281,7 +282,7 @@ class Replica:
     def _why_waiting(self) -> str:
         if self._active() >= self._sequences_max:
             return "sequence_slots"
-        return "batch" if self._static else "kv_memory"
+        return "kv_memory" if self._batching.admits(self._active()) else "batch"
 
     def _compose(self) -> Round:
         """What the next round does: a token for each sequence, and chunks of prompts in order of admission."""
@@ -295,7 +296,7 @@ class Replica:
             budget -= -(-(stop - start) // chunk) * chunk
             parts.append(self._programs.read(start, stop))
             self._chunks.append((request, stop))
-        self._decodes = self._decoding.count > 0 and (self._mixed or not parts)
+        self._decodes = self._decoding.count > 0 and self._batching.decodes(len(self._prompts))
         if self._decodes:
             parts.insert(0, self._programs.decode(self._decoding.count, self._decoding.bucket))
         if len(parts) == 1:

@@ -26,10 +26,10 @@ from dcsim.cluster.simpy.kv_transfer import KvFlow
 from dcsim.cluster.simpy.ledger import Ledger
 from dcsim.cluster.simpy.pace import Places
 from dcsim.cluster.simpy.replica import Replica
-from dcsim.cluster.simpy.routers import Router
 from dcsim.cluster.simpy.speculation import Drafts
 from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
+from dcsim.policies.routers import Router
 from dcsim.power.caps import caps_of
 from dcsim.power.hosts import token_pj
 from dcsim.power.rack import Racks, chips_per_rack

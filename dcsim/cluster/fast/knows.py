@@ -1,0 +1,31 @@
+"""What the compiled copy knows of the model: all that is not listed here. Whatever it does not know, SimPy serves."""
+
+from __future__ import annotations
+
+from dcsim.cluster.fast import layout as c
+from dcsim.spec.topology import Topology
+
+BATCHING = {"continuous": c.CONTINUOUS, "prefill_first": c.PREFILL_FIRST, "static": c.STATIC}
+ROUTERS = {"least_loaded": c.LEAST_LOADED, "round_robin": c.ROUND_ROBIN, "session": c.BY_SESSION}
+
+
+def unknown(spec: Topology, *, replicas: int, users: bool, drawn: bool, rounds: bool) -> list[str]:
+    """What a run asks for that the copy does not know, as keys of the spec; empty: it can serve the run.
+
+    `users`: the traffic is a closed loop; `drawn`: the network gives several times for one shape; `rounds`: the rounds
+    table is wanted. A router is asked only where there are several replicas.
+    """
+    serving = spec.serving
+    asked = {
+        "workload.kind: closed": users,
+        "network: iterations drawn at random": drawn,
+        "--rounds": rounds,
+        "serving.batching": serving.batching not in BATCHING,
+        "serving.router": replicas > 1 and serving.router not in ROUTERS,
+        "serving.speculation": serving.speculation is not None,
+        "serving.prefill_replicas": serving.prefill_replicas > 0,
+        "serving.patience": serving.patience_s > 0,
+        "serving.timeout": serving.timeout_s > 0,
+        "faults": spec.faults.any,
+    }
+    return [key for key, is_asked in asked.items() if is_asked]
