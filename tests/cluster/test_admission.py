@@ -14,12 +14,12 @@ from dcsim.study.machine import build
 LLM_MAX = 1000
 
 
-@pytest.fixture(params=[True, False], ids=["compiled", "processes"])
+@pytest.fixture(params=["compiled", "simpy"])
 def serve(request, serve_small):
     def run(prompt, output, *settings, **options):
         table = make_table(np.arange(len(prompt), dtype=float), prompt, output)
         own = [f"llm.context_max={LLM_MAX}", *settings]
-        result = serve_small(table, settings=own, compiled=request.param, **options)
+        result = serve_small(table, settings=own, engine=request.param, **options)
         rows = result.tables["requests"]
         return result, [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
 
