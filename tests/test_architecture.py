@@ -14,7 +14,7 @@ FLOORS = {
     "writing": 0.5,
     "library": 1,
     "kernels": 1,
-    "policies": 2,
+    "policies": 1,
     "spec": 2,
     "results": 3,
     "fabric": 4,

@@ -23,8 +23,8 @@ from dcsim.cli.options import (
     progress_bar,
     say,
     say_if_first_run,
-    writable,
     with_engine,
+    writable,
     write_picture,
 )
 

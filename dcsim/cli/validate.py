@@ -20,8 +20,8 @@ from dcsim.cli.options import (
     print_json,
     progress_bar,
     say,
-    writable,
     with_engine,
+    writable,
     write_picture,
 )
 
