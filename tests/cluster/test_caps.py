@@ -19,14 +19,14 @@ def rows(result):
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 4])
-@pytest.mark.parametrize("compiled", [True, False])
-def test_a_rack_that_stays_under_its_cap_is_not_slowed(serve_small, replicas, compiled):
+@pytest.mark.parametrize("engine", ["compiled", "simpy"])
+def test_a_rack_that_stays_under_its_cap_is_not_slowed(serve_small, replicas, engine):
     """Hosts at full load would draw 3.4 kW more than they do here: no room is kept for that."""
     requests = random_requests(60, 8, 3, prompt=10)
 
     def served(*settings):
         fine = ["power.sample=1 ms", *SHORT_CHUNKS]
-        return serve_small(requests, TOKENS, replicas=replicas, settings=[*fine, *settings], compiled=compiled)
+        return serve_small(requests, TOKENS, replicas=replicas, settings=[*fine, *settings], engine=engine)
 
     free = served()
     most_w = free.tables["power"]["power_w"].max() + 400  # peaks may last less than a sample
@@ -59,15 +59,15 @@ def test_one_replica_takes_the_room_that_idle_ones_leave(serve_small):
     assert rows(capped)["e2e_s"] == rows(free)["e2e_s"]
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_hosts_that_take_all_room_do_not_stop_the_chips_for_good(serve_small, compiled):
+@pytest.mark.parametrize("engine", ["compiled", "simpy"])
+def test_hosts_that_take_all_room_do_not_stop_the_chips_for_good(serve_small, engine):
     """While they work there is no room at all; the round goes on when their work is done."""
     hosts = ["serving.host_servers=1", "host.cores=1", "host.busy=5 kW", "host.request=20 ms", "host.idle=200 W"]
     waiting_w = (64 * 120 + 8 * 60 + 9 * 500) / 0.94
     requests = random_requests(20, 30, 5, prompt=20, output=20)
     cap = [*hosts, *SHORT_CHUNKS, f"power.rack_cap={waiting_w + 800} W"]
-    result = serve_small(requests, Line(energy_j=0.1), settings=cap, compiled=compiled)
-    free = serve_small(requests, Line(energy_j=0.1), settings=cap[:-1], compiled=compiled)
+    result = serve_small(requests, Line(energy_j=0.1), settings=cap, engine=engine)
+    free = serve_small(requests, Line(energy_j=0.1), settings=cap[:-1], engine=engine)
     assert (rows(result)["status"] == "finished").all()
     assert 1.1 * free.elapsed_s < result.elapsed_s < 4 * free.elapsed_s
 
