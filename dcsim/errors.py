@@ -15,11 +15,43 @@ message and exit code 2.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
+
+VALUE_MAX = 300  # characters of any value that a message repeats
+_LINE_MAX = 1500
+_PROBLEMS_MAX = 50
+_LONG = re.compile(rf"\S{{{VALUE_MAX + 1},}}")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def shown(value: Any) -> str:
+    """A value as a message may repeat it: as Python writes it, on one line, and no longer than VALUE_MAX."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of more than 4300 digits; data that hold themselves
+        text = f"a whole number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return _cut(text, VALUE_MAX)
+
+
+def _cut(text: str, most: int) -> str:
+    """The text's two ends where it is longer than `most`."""
+    half = (most - 5) // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
+
+
+def _tidy(line: str) -> str:
+    """A line that shows on any terminal: no control characters, no endless words, no endless line."""
+    line = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), line)
+    return _cut(_LONG.sub(lambda match: _cut(match[0], VALUE_MAX), line), _LINE_MAX)
 
 
 class DcsimError(Exception):
-    """Base of all errors a user can mend."""
+    """Base of all errors a user can mend. Its text is fit to be shown: see `_tidy`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(_tidy(line) for line in message.split("\n")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +63,7 @@ class Problem:
     mend: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}"
+        text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}; {self.mend}" if self.mend else text
 
 
@@ -40,9 +72,14 @@ class SpecError(DcsimError):
 
     def __init__(self, problems: list[Problem] | Problem | str) -> None:
         if isinstance(problems, str):
-            problems = Problem("spec", problems)
+            problems = Problem("", problems)  # the text says where
         self.problems = problems if isinstance(problems, list) else [problems]
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        lines = [str(problem).replace("\n", " ") for problem in self.problems[:_PROBLEMS_MAX]]
+        more = len(self.problems) - len(lines)
+        super().__init__("\n".join([*lines, f"and {more:,} more"] if more else lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)  # as it was when it comes from a worker
 
 
 class FabricError(DcsimError):
@@ -57,6 +94,9 @@ class CapacityError(DcsimError):
         self.available = available
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.needed, self.available)
+
 
 class ScheduleError(DcsimError):
     """A static schedule breaks a rule. `fault` names the rule; `link` and `cycle` say where (-1: nowhere)."""
@@ -66,6 +106,9 @@ class ScheduleError(DcsimError):
         self.link = link
         self.cycle = cycle
         super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.fault, self.link, self.cycle)
 
 
 class WorkloadError(DcsimError):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import re
 
+from dcsim.errors import shown
+
 TIME, DATA, RATE, FREQUENCY = "time", "data", "data rate", "frequency"
 POWER, ENERGY, MONEY, LENGTH = "power", "energy", "money", "length"
 COMPUTE, EVENTS, DRIFT, AREA = "compute rate", "event rate", "drift", "area"
@@ -98,14 +100,14 @@ def parse_quantity(value: object, dimension: str) -> float:
     """
     units, example = UNITS[dimension], EXAMPLES[dimension]
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"expected a {dimension}, for example '{example}', got {value!r}")
+        raise ValueError(f"expected a {dimension}, for example '{example}', got {shown(value)}")
     if isinstance(value, (int, float)):
         if value == 0:
             return 0.0
         raise ValueError(f"needs a unit, for example '{example}' ({dimension})")
     match = _QUANTITY.match(value)
     if match is None:
-        raise ValueError(f"cannot read {value!r} as a {dimension}, for example '{example}'")
+        raise ValueError(f"cannot read {shown(value)} as a {dimension}, for example '{example}'")
     number, unit = float(match[1].replace("_", "")), (match[2] or "").strip()
     if math.isinf(number):
         raise ValueError(f"{match[1]} is too large a number")

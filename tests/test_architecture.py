@@ -8,9 +8,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Lower floors never import higher ones; rooms on one floor do not import each other.
 FLOORS = {
     "errors": 0,
-    "units": 0,
+    "units": 0.5,
     "interrupt": 0,
     "uncounted": 0,
+    "reading": 0.5,
     "writing": 0.5,
     "library": 1,
     "kernels": 1,
@@ -32,7 +33,7 @@ FLOORS = {
 }
 # A saved run opens without the simulator.
 READERS = {"results"}
-READERS_MAY = {"units", "errors", "spec", "writing"}
+READERS_MAY = {"units", "errors", "spec", "reading", "writing"}
 HEAVY = {"pandas", "plotly", "pyarrow", "numba"}
 
 

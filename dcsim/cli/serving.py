@@ -147,7 +147,8 @@ def export(
     """
     import json
 
-    from dcsim.errors import SpecError
+    from dcsim.errors import RunStoreError, SpecError
+    from dcsim.reading import reading
     from dcsim.results import export as forms
     from dcsim.results import records
     from dcsim.writing import write_text
@@ -158,10 +159,12 @@ def export(
         raise SpecError(f"--format: '{form}' is not known; use {' or '.join(writers)}")
     run_folder = folder or records.last_run(Path("runs"))
     run = records.open_run(run_folder)
-    total = run.summary["requests_in"]
-    if first and first >= total:
-        raise SpecError(f"--first: there is no request {first:,}; the run has {total:,}, counted from 0")
-    write_text(out, json.dumps(writers[form](run)))
+    with reading(run_folder, RunStoreError):
+        total = run.summary["requests_in"]
+        if first and first >= total:
+            raise SpecError(f"--first: there is no request {first:,}; the run has {total:,}, counted from 0")
+        content = json.dumps(writers[form](run))
+    write_text(out, content)
     if form == "perfetto" and (first or count < total):
         say(f"requests {first:,} to {min(first + count, total) - 1:,} of {total:,}; choose others with --first and --count")
     say(f"written: {out}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from dcsim.economics.bill import Basis, Parts
 from dcsim.economics.cost import Cost, cost_tornado, owned_cost, rented_cost
 from dcsim.errors import RunStoreError
+from dcsim.reading import reading
 from dcsim.results.records import Run
 from dcsim.spec.document import Figure, Path_
 from dcsim.spec.price import RentPrices, TcoPrices, read_prices
@@ -20,8 +21,13 @@ BARS = 8  # of a tornado
 def run_cost(run: Run, prices: str = "chiplet-cloud", rent: str | None = None) -> dict[str, Any]:
     """`usd_per_mtoken` and what it consists of, by basis; rented only where a rent is named.
 
-    Raises RunStoreError for a run saved by a version that did not write down its parts.
+    Raises RunStoreError for a run saved by a version that did not write down its parts, or changed since.
     """
+    with reading(run.folder, RunStoreError):
+        return _run_cost(run, prices, rent)
+
+
+def _run_cost(run: Run, prices: str, rent: str | None) -> dict[str, Any]:
     if "parts" not in run.meta:
         raise RunStoreError(f"{run.folder}: meta.json lists no parts, so that it cannot be costed; run it again")
     parts = Parts(**run.meta["parts"])

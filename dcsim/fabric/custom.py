@@ -10,7 +10,6 @@ A directed file gives each cable as two edges. What is left out: vertices are ch
 from __future__ import annotations
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric, from_cables
 from dcsim.fabric.routes import hop_totals
+from dcsim.reading import JSON_MAX, read_json, reading, reason_of
 from dcsim.units import RATE, TIME, parse_quantity
 
 VERTEX_KEYS = ("kind", "node", "rack", "group", "active")
@@ -51,7 +51,8 @@ def read_fabric(path: str | Path) -> Fabric:
     readers: dict[str, Callable[[Path], Drawing]] = {".json": _read_json, ".graphml": _read_graphml}
     if path.suffix not in readers:
         raise FabricError(f"{path}: a graph is read from .json (node-link) or .graphml")
-    return build(readers[path.suffix](path), str(path))
+    with reading(path, FabricError):
+        return build(readers[path.suffix](path), str(path))
 
 
 def build(drawing: Drawing, name: str = "graph") -> Fabric:
@@ -103,9 +104,9 @@ def _refuse(name: str, problems: list[str]) -> None:
 def _read_json(path: Path) -> Drawing:
     """Node-link data; older files name the edges `links`."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FabricError(f"{path}: not a graph: {error}") from error
+        data = read_json(path, JSON_MAX)
+    except (OSError, ValueError, RecursionError) as error:
+        raise FabricError(f"{path}: not a graph: {reason_of(error)}") from error
     if not isinstance(data, dict):
         raise FabricError(f"{path}: not a graph: a JSON object with nodes and edges is needed")
     edges_key = "links" if "links" in data and "edges" not in data else "edges"

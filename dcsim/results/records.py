@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.errors import RunStoreError
+from dcsim.reading import JSON_MAX, Unreadable, reason_of
+from dcsim.reading import read_json as read_content
 from dcsim.writing import whole_folder
 
 Table = Mapping[str, NDArray[Any]]  # column name -> values
@@ -293,9 +295,11 @@ def _numbers(array: Any, dtype: str) -> NDArray[Any]:
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """One of the run's JSON files: `summary`, `spec` or `meta`."""
     try:
-        content: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
-    except (OSError, ValueError) as error:
-        raise RunStoreError(f"{folder}: not a readable run folder ({name}.json: {error})") from error
+        content = read_content(folder / f"{name}.json", JSON_MAX)
+        if not isinstance(content, dict):
+            raise Unreadable("not a mapping of keys to values")
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunStoreError(f"{folder}: not a readable run folder ({name}.json: {reason_of(error)})") from error
     return content
 
 

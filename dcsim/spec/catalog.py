@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dcsim import library
-from dcsim.errors import Problem, SpecError
+from dcsim.errors import Problem, SpecError, shown
+from dcsim.reading import Unreadable, read_json, reading
 from dcsim.spec.chip import LpuChip
 from dcsim.spec.document import Document, Path_, parse_document, part_of, read_document
 
@@ -124,16 +125,14 @@ def _read_entry(path: Path) -> Document:
     """A catalog file; a Hugging Face config.json becomes an LLM section."""
     if path.suffix != ".json":
         return read_document(path)
-    import json
-
     from dcsim.spec.huggingface import llm_from_config
 
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SpecError(Problem(str(path), f"cannot be read as JSON: {error}")) from error
     entry = parse_document("{}", str(path))
-    entry.data = llm_from_config(config, str(path))
+    with reading(path, SpecError):
+        config = read_json(path)
+        if not isinstance(config, dict):
+            raise Unreadable(f"a configuration is a mapping of keys to values, not {shown(config)}")
+        entry.data = llm_from_config(config, str(path))
     return entry
 
 

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from dcsim.errors import Problem, SpecError
+from dcsim.errors import Problem, SpecError, shown
+from dcsim.reading import reading
 from dcsim.spec.catalog import REFERENCES, base_of
 from dcsim.spec.document import Document, Path_, part_of, section_types
 from dcsim.spec.section import Section
@@ -18,14 +19,22 @@ Entry = TypeVar("Entry", bound=Section)
 
 def check(document: Document, problems: list[Problem], section: type[Entry]) -> Entry:
     """`document` as a section; SpecError with `problems` and all that is wrong in it."""
-    try:
-        spec = section.model_validate(document.data)
-    except ValidationError as error:
+    spec, error = _validated(document, section)
+    if error is not None:
         found = [_problem(document, section, item) for item in error.errors(include_url=False)]
         problems += _merged([problem for problem in found if problem])
-    if problems:
+    if problems or spec is None:
         raise SpecError(sorted(dict.fromkeys(problems), key=lambda p: _order(p.where)))
     return spec
+
+
+def _validated(document: Document, section: type[Entry]) -> tuple[Entry | None, ValidationError | None]:
+    """The section, or what is wrong with it; SpecError for a value that cannot even be looked at."""
+    with reading(document.place(()), SpecError):
+        try:
+            return section.model_validate(document.data), None
+        except ValidationError as error:
+            return None, error
 
 
 def _merged(problems: list[Problem]) -> list[Problem]:
@@ -73,12 +82,12 @@ def _problem(document: Document, section: type[Section], item: Any) -> Problem |
         return Problem(where, f"{label}: needs a 'kind'", f"one of {item['ctx']['discriminator']}" if "ctx" not in item else "")
     if kind == "union_tag_invalid":
         ctx = item["ctx"]
-        return Problem(where, f"{label}.kind: unknown kind '{ctx['tag']}'", f"one of {ctx['expected_tags']}")
+        return Problem(where, f"{label}.kind: unknown kind {shown(ctx['tag'])}", f"one of {ctx['expected_tags']}")
     if kind == "value_error":
         return Problem(where, f"{label}: {message}" if label else message)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return Problem(where, f"{label}: needs keys of its own, got {item['input']!r}")
-    return Problem(where, f"{label}: {message[0].lower()}{message[1:]}, got {item['input']!r}")
+        return Problem(where, f"{label}: needs keys of its own, got {shown(item['input'])}")
+    return Problem(where, f"{label}: {message[0].lower()}{message[1:]}, got {shown(item['input'])}")
 
 
 def _still_named(document: Document, path: Path_) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.errors import Problem, SpecError
+from dcsim.errors import Problem, SpecError, shown
 
 # Ours -> theirs, the first present counts.
 _ALIASES: dict[str, tuple[str, ...]] = {
@@ -130,8 +130,9 @@ def _refuse_mixed(config: dict[str, Any], where: str) -> None:
     experts.
     """
     kinds = config.get("layer_types")
-    if isinstance(kinds, list) and len(set(kinds)) > 1:
-        raise SpecError(Problem(where, f"layers of different kinds ({', '.join(sorted(set(kinds)))}) are not supported"))
+    names = sorted({str(kind) for kind in kinds}) if isinstance(kinds, list) else []
+    if len(names) > 1:
+        raise SpecError(Problem(where, f"layers of different kinds ({', '.join(names)}) are not supported"))
     dense_first = config.get("first_k_dense_replace") or config.get("mlp_only_layers")
     if dense_first or config.get("decoder_sparse_step", 1) != 1 or config.get("moe_layer_freq", 1) != 1:
         raise SpecError(Problem(where, "some layers have experts and others do not: mixed layers are not supported"))
@@ -218,12 +219,12 @@ def _number(config: dict[str, Any], ours: str, where: str, default: int | None =
     value = _first(config, ours)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(Problem(where, f"needs a whole number for one of {', '.join(_ALIASES[ours])}, got {value!r}"))
+        raise SpecError(Problem(where, f"needs a whole number for one of {', '.join(_ALIASES[ours])}, got {shown(value)}"))
     return value
 
 
 def _get(config: dict[str, Any], key: str, where: str) -> int:
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(Problem(where, f"needs a whole number for {key}, got {value!r}"))
+        raise SpecError(Problem(where, f"needs a whole number for {key}, got {shown(value)}"))
     return value

@@ -97,7 +97,7 @@ def _names_entry(setting: str) -> bool:
         return False
     try:
         return isinstance(parse_scalar(setting.partition("=")[2]), str)
-    except Exception:  # not YAML, which is told where keys are set
+    except SpecError:  # not YAML, which is told where keys are set
         return False
 
 
@@ -118,8 +118,8 @@ def _apply(document: Document, setting: str) -> list[Problem]:
         return [Problem(where, "not of the form dotted.key=value", "for example --set mapping.tp=16")]
     try:
         value = parse_scalar(text)
-    except Exception as error:
-        return [Problem(where, f"the value is not YAML: {str(error).splitlines()[0]}")]
+    except SpecError as error:
+        return [Problem(where, f"the value is not YAML: {problem.what.removeprefix('not YAML: ')}") for problem in error.problems]
     if path[-1] == "base" and path[:-1] in REFERENCES:
         return [Problem(where, "sections keep their base", f"name another entry with --set {'.'.join(path[:-1])}={text}")]
     if isinstance(value, dict) or path in REFERENCES:
@@ -127,7 +127,7 @@ def _apply(document: Document, setting: str) -> list[Problem]:
     for end in range(1, len(path)):
         document.places.setdefault(path[:end], where)
     try:
-        document.put(path, value if not hasattr(value, "lc") else list(value), where)
+        document.put(path, value, where)
     except SpecError as error:
         return [Problem(where, problem.what, problem.mend) for problem in error.problems]
     return []

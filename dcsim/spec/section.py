@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic_core import core_schema
 
 from dcsim import units
+from dcsim.errors import shown
 
+_MOST, _COUNT_MOST = 1e24, 10**15  # no quantity of a datacenter is beyond; products of a few can still be counted
 # A field `latency_s` is written `latency: 300 ns` in a file: the unit stands in the file's value.
 _SUFFIXES = ("_bytes_per_s", "_flop_per_s", "_per_s", "_bytes", "_usd", "_hz", "_mm2", "_s", "_w", "_j", "_m")
 
@@ -23,27 +25,45 @@ def file_key(field_name: str) -> str:
     return field_name
 
 
-def _quantity(dimension: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: units.parse_quantity(value, dimension))
+def _quantity(dimension: str, least: float = 0.0) -> BeforeValidator:
+    """Reads a quantity; none that is not 0 may be below `least`, or beyond what arithmetic with it can count."""
+
+    def read(value: Any) -> float:
+        number = units.parse_quantity(value, dimension)
+        if abs(number) > _MOST:
+            raise ValueError(f"{number:g} exceeds anything that can be counted ({_MOST:g})")
+        if 0 < number < least:
+            raise ValueError(f"{number:g} is less than anything that can be counted ({least:g})")
+        return number
+
+    return BeforeValidator(read)
+
+
+def _countable(number: int) -> int:
+    if number > _COUNT_MOST:
+        raise ValueError(f"{number} exceeds anything that can be counted ({_COUNT_MOST:,})")
+    return number
 
 
 Time = Annotated[float, _quantity(units.TIME), Field(ge=0)]
 Data = Annotated[float, _quantity(units.DATA), Field(ge=0)]
-Rate = Annotated[float, _quantity(units.RATE), Field(gt=0)]
-LinkRate = Annotated[Rate, Field(ge=1, le=1e15)]  # a byte takes a femtosecond to a second: what integer times can hold
+Rate = Annotated[float, _quantity(units.RATE, least=1.0), Field(gt=0)]
+LinkRate = Annotated[
+    float, _quantity(units.RATE), Field(ge=1, le=1e15)
+]  # a byte takes a femtosecond to a second: what integer times can hold
 Latency = Annotated[float, _quantity(units.TIME), Field(ge=0, le=1)]  # of one part on a message's way
-Frequency = Annotated[float, _quantity(units.FREQUENCY), Field(gt=0)]
+Frequency = Annotated[float, _quantity(units.FREQUENCY, least=1.0), Field(gt=0)]
 Power = Annotated[float, _quantity(units.POWER), Field(ge=0)]
 Energy = Annotated[float, _quantity(units.ENERGY), Field(ge=0)]
 Money = Annotated[float, _quantity(units.MONEY), Field(ge=0)]
 Length = Annotated[float, _quantity(units.LENGTH), Field(ge=0)]
-Compute = Annotated[float, _quantity(units.COMPUTE), Field(gt=0)]
+Compute = Annotated[float, _quantity(units.COMPUTE, least=1.0), Field(gt=0)]
 Events = Annotated[float, _quantity(units.EVENTS), Field(ge=0)]
 Drift = Annotated[float, _quantity(units.DRIFT), Field(ge=0)]
 Area = Annotated[float, _quantity(units.AREA), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-Positive = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True), AfterValidator(_countable)]
+Positive = Annotated[int, Field(ge=1, strict=True), AfterValidator(_countable)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +78,7 @@ class KindOf:
     def _check(self, kind: str) -> str:
         if kind not in self.kinds:
             *first, last = (f"'{known}'" for known in self.kinds)
-            raise ValueError(f"input should be {', '.join(first)} or {last}, got {kind!r}")
+            raise ValueError(f"input should be {', '.join(first)} or {last}, got {shown(kind)}")
         return kind
 
 

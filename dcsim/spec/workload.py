@@ -15,16 +15,15 @@ from dcsim.spec.section import Count, Events, Fraction, Named, Positive, Section
 Factor = Annotated[float, Field(gt=0, le=1e15)]
 # Stretches of a workload's time: shorter ones than a millisecond change no result, and an hour would hold billions.
 Stretch = Annotated[Time, Field(ge=1e-3)]
-FormatName = Literal["auto", "azure-2023", "azure-2024", "burstgpt", "mooncake", "vidur", "columns"]
+FormatName = Literal["auto", "azure-2023", "azure-2024", "burstgpt", "bailian", "mooncake", "vidur", "columns"]
+ArrivalUnit = Literal["s", "ms", "us", "ns", "date"]
 
 
 class TraceColumns(Section):
     """Which columns of a CSV, JSONL or Parquet file hold what."""
 
     arrival: str = Field(description="Column of the arrival time.")
-    arrival_unit: Literal["s", "ms", "us", "ns", "date"] = Field(
-        default="s", description="Unit of the arrival column; `date` for written dates with time."
-    )
+    arrival_unit: ArrivalUnit = Field(default="s", description="Unit of the arrival column; `date` for written dates with time.")
     prompt_tokens: str = Field(description="Column of the prompt's tokens.")
     output_tokens: str = Field(description="Column of the answer's tokens.")
     failed: Literal["error", "drop"] = Field(
@@ -38,6 +37,9 @@ class TraceSpec(Section):
     file: str = Field(description="Path, or the name of a file in workloads/traces.")
     format: FormatName = Field(default="auto", description="`auto` tells by the column names; `columns` uses the map below.")
     columns: TraceColumns | None = Field(default=None, description="Column names of any other file (format `columns`).")
+    arrival_unit: ArrivalUnit | None = Field(
+        default=None, description="Unit of the arrival column, where the format's is not right or cannot be told."
+    )
     start_s: Time = Field(default=0.0, ge=0, description="Leave out the rows before this time from the first row.")
     window_s: Time = Field(default=0.0, ge=0, description="Length of the part to use; 0: to the end.")
     unsorted: Literal["error", "sort"] = Field(

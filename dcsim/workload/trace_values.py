@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.errors import WorkloadError
+from dcsim.errors import WorkloadError, shown
 from dcsim.spec.workload import TraceColumns
 
 ROWS_NAMED = 10
 _TOKENS_MAX = 2**31 - 1
 _NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
+_SECONDS_MAX = 9_223_372_036  # whose nanoseconds fit 64 bits
+_PLAIN = {int, float, str, type(None)}  # what a list of may become an array of numbers at once
 _EMPTY_NS = np.iinfo(np.int64).min  # numpy's "not a time"
 
 
@@ -43,33 +45,48 @@ def tokens_of(cells: list[Any], column: str, least: int, first_row: int, bad: Ba
     with np.errstate(invalid="ignore"):
         wrong = ~((values >= least) & (values <= _TOKENS_MAX) & (values == np.floor(values)))
     for i in np.flatnonzero(wrong):
-        what = f"column '{column}': {cells[i]!r} is not a whole number of at least {least}"
+        what = f"column {shown(column)}: {shown(cells[i])} is not a whole number of at least {least}"
         bad.add(first_row + int(i), what)
     return np.where(wrong, 0, values).astype(np.int32)
 
 
 def arrivals_of(cells: list[Any], columns: TraceColumns, first_row: int, bad: BadRows) -> NDArray[np.int64]:
     """Arrival times in ns from any fixed origin. Broken cells are noted in `bad` and become 0."""
-    if columns.arrival_unit == "date":
-        (values, wrong), kind = _dates(cells), "date with time, like 2023-11-16 18:15:46.68"
-    else:
-        (values, wrong), kind = _times(cells, _NS[columns.arrival_unit]), "number"
+    unit = columns.arrival_unit
+    values, wrong = _dates(cells) if unit == "date" else _times(cells, _NS[unit])
     for i in np.flatnonzero(wrong):
-        bad.add(first_row + int(i), f"column '{columns.arrival}': {cells[i]!r} is not a {kind}")
+        bad.add(first_row + int(i), f"column {shown(columns.arrival)}: {shown(cells[i])} {_why_no_arrival(cells[i], unit)}")
     return np.where(wrong, 0, values)
+
+
+def _why_no_arrival(cell: Any, unit: str) -> str:
+    number = _number(cell)
+    if unit == "date":
+        other = "" if np.isnan(number) else "; `arrival_unit` sets the unit of numbers"
+        return f"is not a date with time, like 2023-11-16 18:15:46.68{other}"
+    if not np.isfinite(number):
+        return "is not a number"
+    return f"is out of range for {unit}, which may count 146 years; `arrival_unit` sets the unit"
+
+
+def are_whole(cells: list[Any]) -> bool:
+    """Whether all the numbers are whole, as those of a file that counts milliseconds are."""
+    values = _numbers(cells)
+    return not np.any(np.isfinite(values) & (values != np.floor(values)))
 
 
 def require_order(arrival_ns: NDArray[np.int64], before_ns: int | None, column: str, first_row: int, bad: BadRows) -> int:
     """Note rows that arrive before the row above them, which for the first is at `before_ns`; returns the last row's time."""
     above = np.concatenate([[arrival_ns[0] if before_ns is None else before_ns], arrival_ns[:-1]])
     for i in np.flatnonzero(arrival_ns < above):
-        what = f"column '{column}': {(above[i] - arrival_ns[i]) / 1e9:g} s before the row above"
+        what = f"column {shown(column)}: {(above[i] - arrival_ns[i]) / 1e9:g} s before the row above"
         bad.add(first_row + int(i), f"{what}; sort the file, or `unsorted: sort`")
     return int(arrival_ns[-1])
 
 
 def _times(cells: list[Any], factor: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    values = np.rint(_numbers(cells) * factor)
+    with np.errstate(over="ignore"):  # what is too large is told
+        values = np.rint(_numbers(cells) * factor)
     wrong = ~(np.abs(values) < 2.0**62)
     return np.where(wrong, 0, values).astype(np.int64), wrong
 
@@ -89,7 +106,13 @@ def _naive(cells: list[Any]) -> NDArray[np.int64]:
         cells = [cell.removesuffix("+00:00") for cell in cells]
     if any(":" not in cell or cell[-1] == "Z" or cell[-6] in "+-" for cell in cells):
         raise ValueError("a cell needs a closer look")
-    return np.array(cells, "datetime64[ns]").astype(np.int64)
+    return _ns(np.array(cells, "datetime64[s]"), np.array(cells, "datetime64[ns]"))
+
+
+def _ns(seconds: Any, nanoseconds: Any) -> NDArray[np.int64]:
+    """`nanoseconds` as whole numbers, _EMPTY_NS beyond the years 1678 to 2262, where numpy would wrap around."""
+    far = np.abs(seconds.astype(np.int64)) >= _SECONDS_MAX
+    return np.asarray(np.where(far, _EMPTY_NS, nanoseconds.astype(np.int64)))
 
 
 def _date(cell: Any) -> int:
@@ -101,17 +124,18 @@ def _date(cell: Any) -> int:
             offset_min, text = sign * (60 * int(text[-5:-3]) + int(text[-2:])), text[:-6]
         if ":" not in text:
             return int(_EMPTY_NS)
-        return int(np.datetime64(text.strip(), "ns").astype(np.int64)) - offset_min * 60 * 10**9
+        ns = int(_ns(np.datetime64(text.strip(), "s"), np.datetime64(text.strip(), "ns")))
+        return ns if ns == _EMPTY_NS else ns - offset_min * 60 * 10**9
     except ValueError:
         return int(_EMPTY_NS)
 
 
 def _numbers(cells: list[Any]) -> NDArray[np.float64]:
     """All cells as numbers; NaN where a cell is none."""
-    if bool not in set(map(type, cells)):
+    if set(map(type, cells)) <= _PLAIN:
         try:
             return np.array(cells, np.float64)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             pass
     return np.array([_number(cell) for cell in cells], np.float64)
 
@@ -124,3 +148,5 @@ def _number(cell: Any) -> float:
         return float(cell)
     except (ValueError, TypeError):
         return np.nan
+    except OverflowError:
+        return np.inf

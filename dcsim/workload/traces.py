@@ -1,20 +1,17 @@
-"""Reads request traces: CSV, JSONL and Parquet, plain or gzip-compressed, into arrays.
+"""Reads request traces: CSV, JSONL and Parquet, plain or packed with gzip or zstd, into arrays.
 
 Columns of the known formats, from the files' own publishers: Azure 2023 and 2024 (Azure/AzurePublicDataset;
 written dates, in 2024 with a UTC offset), BurstGPT (HPMLL/BurstGPT; a response of 0 tokens is a failure),
-Mooncake (kvcache-ai/Mooncake; milliseconds) and Vidur (microsoft/vidur; seconds).
+Mooncake (kvcache-ai/Mooncake; whole milliseconds, with blocks of the prompt), Bailian (alibaba-edu/qwen-bailian-usagetraces-anon;
+Mooncake's names, but seconds and chats of several turns) and Vidur (microsoft/vidur; seconds).
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
-import gzip
-import io
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim import library
-from dcsim.errors import WorkloadError
+from dcsim.errors import WorkloadError, shown
+from dcsim.reading import Unreadable, open_text, parse_json, reading
 from dcsim.spec.workload import TraceColumns, TraceSpec
-from dcsim.workload.trace_values import BadRows, arrivals_of, require_order, tokens_of
+from dcsim.workload.trace_values import BadRows, are_whole, arrivals_of, require_order, tokens_of
 
 BLOCK_ROWS = 100_000  # rows held as text at once
+_BLOCK_CHARS = 2**26
+_LINE_MAX = 2**24  # characters; a longer line is no row of requests
+_ROWS_MAX = 2**27  # whose arrays take 2 GB
 _AZURE = {"arrival": "TIMESTAMP", "arrival_unit": "date", "prompt_tokens": "ContextTokens", "output_tokens": "GeneratedTokens"}
+_LENGTHS = {"arrival": "timestamp", "prompt_tokens": "input_length", "output_tokens": "output_length"}
 _FORMATS: dict[str, dict[str, str]] = {
     "azure-2023": _AZURE,
     "azure-2024": _AZURE,
     "burstgpt": {"arrival": "Timestamp", "prompt_tokens": "Request tokens", "output_tokens": "Response tokens", "failed": "drop"},
-    "mooncake": {"arrival": "timestamp", "arrival_unit": "ms", "prompt_tokens": "input_length", "output_tokens": "output_length"},
+    "bailian": {**_LENGTHS, "arrival_unit": "s"},
+    "mooncake": {**_LENGTHS, "arrival_unit": "ms"},
     "vidur": {"arrival": "arrived_at", "prompt_tokens": "num_prefill_tokens", "output_tokens": "num_decode_tokens"},
 }
+# Formats that share their columns and not their unit: what else a file has to have to be known as one of them.
+_SIGNS = {"bailian": {"chat_id", "turn"}, "mooncake": {"hash_ids"}}
+_WHOLE = {"mooncake"}  # formats whose arrivals are whole numbers
+UnitKnown = Callable[[list[Any]], bool]  # from the cells of a block's arrivals
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +70,25 @@ def find_trace(name: str) -> Path:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
-    raise WorkloadError(f"no trace file '{name}'; {mend}")
+    raise WorkloadError(f"no trace file {shown(name)}; {mend}")
 
 
 def read_trace(path: Path, spec: TraceSpec) -> Trace:
     """Read the part of `path` that `spec` asks for. Where unsorted rows may be sorted they are moved whole, ties in order.
 
-    Raises WorkloadError naming up to ten broken rows at once: file, row, column, value.
+    Raises WorkloadError: for broken rows, naming up to ten at once (file, row, column, value); for a unit that cannot be told.
     """
+    with reading(path, WorkloadError):
+        return _read_trace(path, spec)
+
+
+def _read_trace(path: Path, spec: TraceSpec) -> Trace:
     bad = BadRows(path)
     blocks: list[tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]] = []
     dropped = first_row = 0
     latest_ns = None
     for header, columns in _read_blocks(path):
-        names = _columns(path, header, spec)
+        names, is_unit_known = _columns(path, header, spec)
         cells = {name: columns[_index(path, header, name)] for name in _used(names)}
         arrival_ns = arrivals_of(cells[names.arrival], names, first_row, bad)
         if spec.unsorted == "error" and not bad.problems:  # a broken cell has no time
@@ -85,8 +97,13 @@ def read_trace(path: Path, spec: TraceSpec) -> Trace:
         least = 0 if names.failed == "drop" else 1
         output = tokens_of(cells[names.output_tokens], names.output_tokens, least, first_row, bad)
         kept = output > 0
+        if not is_unit_known(cells[names.arrival]):
+            bad.raise_any()  # broken rows first: they may be why
+            raise WorkloadError(f"{path}: {_question(names.arrival)}")
         dropped += len(kept) - int(kept.sum())
         first_row += len(kept)
+        if first_row > _ROWS_MAX:
+            raise WorkloadError(f"{path}: holds more than {_ROWS_MAX:,} requests; cut it into several")
         blocks.append((arrival_ns[kept], prompt[kept], output[kept]))
     bad.raise_any()
     if sum(len(block[0]) for block in blocks) == 0:
@@ -119,19 +136,53 @@ def _part(
     return Trace(arrival_s, prompt, output, spec.window_s or float(arrival_s[-1] + gap_s), dropped)
 
 
-def _columns(path: Path, header: list[str], spec: TraceSpec) -> TraceColumns:
-    """The column names to use: the spec's map, the named format's, or the first format that fits."""
+def _columns(path: Path, header: list[str], spec: TraceSpec) -> tuple[TraceColumns, UnitKnown]:
+    """The column names to use (the spec's map, the named format's, or those of the format that fits), and whether the unit
+    of these arrivals is known.
+    """
+    known: UnitKnown = _surely
     if spec.format == "columns" and spec.columns is not None:
-        return spec.columns
-    if spec.format != "auto":
-        return TraceColumns.model_validate(_FORMATS[spec.format])
-    for names in _FORMATS.values():
-        columns = TraceColumns.model_validate(names)
-        if set(_used(columns)) <= set(header):
-            return columns
-    raise WorkloadError(
-        f"{path}: columns {', '.join(header)} are of no known format ({', '.join(_FORMATS)});"
-        " give `format: columns` and a `columns` map"
+        names = spec.columns
+    elif spec.format != "auto":
+        names = TraceColumns.model_validate(_FORMATS[spec.format])
+    else:
+        names, known = _told_by(path, header)
+    if spec.arrival_unit is not None:
+        return names.model_copy(update={"arrival_unit": spec.arrival_unit}), _surely
+    return names, known
+
+
+def _told_by(path: Path, header: list[str]) -> tuple[TraceColumns, UnitKnown]:
+    """The columns of the format that the header fits; WorkloadError where none does."""
+    fitting = {}
+    for name, columns in _FORMATS.items():
+        names = TraceColumns.model_validate(columns)
+        if set(_used(names)) <= set(header):
+            fitting[name] = names
+    if not fitting:
+        raise WorkloadError(
+            f"{path}: columns {', '.join(map(shown, header))} are of no known format ({', '.join(_FORMATS)});"
+            " give `format: columns` and a `columns` map"
+        )
+    signed = [name for name in fitting if _SIGNS.get(name, set()) <= set(header)]
+    first = (signed or list(fitting))[0]
+    if not signed:
+        return fitting[first], _never
+    return fitting[first], are_whole if first in _WHOLE else _surely
+
+
+def _surely(_: list[Any]) -> bool:
+    return True
+
+
+def _never(_: list[Any]) -> bool:
+    return False
+
+
+def _question(column: str) -> str:
+    return (
+        f"which unit column {shown(column)} counts in cannot be told (Mooncake's files have whole milliseconds and blocks in "
+        "`hash_ids`, Bailian's seconds, `chat_id` and `turn`); set workload.trace.arrival_unit to s, ms, us or ns"
     )
 
 
@@ -140,37 +191,52 @@ def _used(columns: TraceColumns) -> tuple[str, str, str]:
 
 
 def _index(path: Path, header: list[str], name: str) -> int:
-    if name in header:
+    if header.count(name) == 1:
         return header.index(name)
+    if name in header:
+        raise WorkloadError(f"{path}: column {shown(name)} stands there {header.count(name)} times; rename all but one")
     near = difflib.get_close_matches(name, header, n=1)
-    mend = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(header)}"
-    raise WorkloadError(f"{path}: no column '{name}'; {mend}")
+    mend = f"did you mean {shown(near[0])}?" if near else f"it has {', '.join(map(shown, header))}"
+    raise WorkloadError(f"{path}: no column {shown(name)}; {mend}")
 
 
 def _read_blocks(path: Path) -> Iterator[tuple[list[str], list[list[Any]]]]:
-    """Yield (header, columns) for every BLOCK_ROWS rows; a column is a list of cells."""
-    ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    """Yield (header, columns) for every BLOCK_ROWS rows or fewer; a column is a list of cells."""
+    ending = path.name.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
     readers = {"csv": _csv_blocks, "jsonl": _jsonl_blocks, "parquet": _parquet_blocks}
     if ending not in readers:
-        raise WorkloadError(f"{path}: a trace is a .csv, .jsonl (either may end in .gz) or .parquet file")
-    try:
-        yield from readers[ending](path)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise WorkloadError(f"{path}: cannot be read: {error}") from error
+        raise WorkloadError(f"{path}: a trace is a .csv, .jsonl (either may end in .gz or .zst) or .parquet file")
+    yield from readers[ending](path)
 
 
-def _open(path: Path) -> io.TextIOBase:
-    if path.name.lower().endswith(".gz"):
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+def _lines(file: Any) -> Iterator[str]:
+    """The file's lines. A file without ends of lines, which would fill the memory as one, is refused."""
+    while line := file.readline(_LINE_MAX):
+        if len(line) == _LINE_MAX:
+            raise Unreadable(f"a line of it is longer than {_LINE_MAX:,} characters")
+        yield line
+
+
+def _blocks(rows: Iterable[Any], size: Any) -> Iterator[list[Any]]:
+    """Rows in lists of BLOCK_ROWS, or as many as have _BLOCK_CHARS; `size` gives a row's characters."""
+    block: list[Any] = []
+    chars = 0
+    for row in rows:
+        block.append(row)
+        chars += size(row)
+        if len(block) >= BLOCK_ROWS or chars >= _BLOCK_CHARS:
+            yield block
+            block, chars = [], 0
+    if block:
+        yield block
 
 
 def _csv_blocks(path: Path) -> Iterator[tuple[list[str], list[list[Any]]]]:
-    with _open(path) as file:
-        rows = csv.reader(file)
+    with open_text(path) as file:
+        rows = csv.reader(_lines(file))
         header = [name.strip() for name in next(rows, [])]
         first_row = 0
-        while block := list(islice(rows, BLOCK_ROWS)):
+        for block in _blocks(rows, lambda cells: sum(map(len, cells))):
             try:
                 columns = [list(cells) for cells in zip(*block, strict=True)]
             except ValueError:
@@ -185,15 +251,15 @@ def _raise_ragged(path: Path, block: list[list[str]], width: int, first_row: int
     bad = BadRows(path)
     for i, row in enumerate(block):
         if len(row) != width:
-            bad.add(first_row + i, f"{len(row)} cells instead of {width}: {','.join(row)[:60]!r}")
+            bad.add(first_row + i, f"{len(row)} cells instead of {width}: {shown(','.join(row)[:60])}")
     bad.raise_any()
 
 
 def _jsonl_blocks(path: Path) -> Iterator[tuple[list[str], list[list[Any]]]]:
     header: list[str] = []
     first_row = 0
-    with _open(path) as file:
-        while lines := list(islice(file, BLOCK_ROWS)):
+    with open_text(path) as file:
+        for lines in _blocks((line for line in _lines(file) if not line.isspace()), len):
             rows = _json_rows(path, lines, first_row)
             header = header or list(rows[0])
             yield header, [[row.get(name) for row in rows] for name in header]
@@ -205,11 +271,11 @@ def _json_rows(path: Path, lines: list[str], first_row: int) -> list[dict[str, A
     rows = []
     for i, line in enumerate(lines):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = parse_json(line)
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            bad.add(first_row + i, f"not a JSON object: {line.strip()[:60]!r}")
+            bad.add(first_row + i, f"not a JSON object: {shown(line.strip()[:60])}")
         else:
             rows.append(row)
     bad.raise_any()
@@ -224,8 +290,8 @@ def _parquet_blocks(path: Path) -> Iterator[tuple[list[str], list[list[Any]]]]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(BLOCK_ROWS):
                 yield batch.schema.names, [_plain(column) for column in batch.columns]
-    except pa.ArrowInvalid as error:
-        raise WorkloadError(f"{path}: cannot be read: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise Unreadable(str(error).splitlines()[0]) from error
 
 
 def _plain(column: Any) -> list[Any]:

@@ -1,0 +1,54 @@
+"""ruamel's YAML reader with limits: what is nested without end, or cannot be made, is told with its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
+from ruamel.yaml.error import YAMLError
+
+from dcsim.errors import shown
+from dcsim.reading import reason_of
+
+DEPTH_MAX = 60  # one in another; the reader's own functions call each other several times as deep
+
+
+class _Composer(Composer):
+    """Stops where nodes are nested too deeply, before reading on."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self._depth > DEPTH_MAX:
+            event = self.parser.peek_event()
+            raise ComposerError(None, None, "it is nested too deeply", event.start_mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
+class _Constructor(RoundTripConstructor):
+    """Says where a value stands that cannot be made of its text, such as `!!int many`."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (YAMLError, RecursionError):
+            raise
+        except Exception as error:
+            digits = "integer string conversion" in str(error)
+            what = reason_of(error) if digits else f"{shown(node.value)} is no {str(node.tag).rpartition(':')[2]}"
+            raise ConstructorError(None, None, what, node.start_mark) from error
+
+
+def loader() -> YAML:
+    """A reader of one text. It keeps the place of every key, and refuses keys given twice."""
+    yaml = YAML(typ="rt")
+    yaml.Composer = _Composer
+    yaml.Constructor = _Constructor
+    yaml.allow_duplicate_keys = False
+    return yaml
