@@ -6,6 +6,7 @@
     ├── CapacityError   the LLM, or a request, does not fit: says what is needed and what there is
     ├── ScheduleError   a vector is late, or two share a slot: names link and cycle
     ├── WorkloadError   a trace row or a generator setting is wrong: names the row
+    ├── WorkerError     a process that did part of the work was killed
     └── OutputError     something cannot be written: nothing of it is left, and what was there before still is
         └── RunStoreError   a run folder cannot be written or read
 
@@ -113,6 +114,10 @@ class ScheduleError(DcsimError):
 
 class WorkloadError(DcsimError):
     """A trace or a traffic generator cannot give requests."""
+
+
+class WorkerError(DcsimError):
+    """A process that did part of the work was killed."""
 
 
 class OutputError(DcsimError):

@@ -30,3 +30,29 @@ def dcsim(*arguments, cwd, environment=None):
 def everything_in(folder):
     """Every file and folder below, hidden ones included."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return _state(pid)[0] != "Z"
+    except OSError:
+        return False
+
+
+def children(pid):
+    """Processes below `pid`, at any depth."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = int(_state(name)[1])
+        except OSError:  # it has ended
+            continue
+        if parent == pid:
+            found += [int(name), *children(int(name))]
+    return found
+
+
+def _state(pid):
+    """A process's state, its parent, and more."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -12,6 +12,7 @@ FLOORS = {
     "interrupt": 0,
     "uncounted": 0,
     "reading": 0.5,
+    "workers": 0.5,
     "writing": 0.5,
     "library": 1,
     "kernels": 1,

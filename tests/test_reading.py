@@ -355,15 +355,19 @@ def test_a_folder_and_a_missing_file_are_told(tmp_path):
     one_clear_error(lambda: read(tmp_path / "t.csv"), WorkloadError, "Is a directory")
 
 
-def test_a_run_folder_that_was_changed_by_hand(tmp_path):
-    from command import dcsim
+def test_a_run_folder_that_was_changed_by_hand(tmp_path, monkeypatch, capsys):
+    from dcsim.cli import main
 
+    monkeypatch.chdir(tmp_path)
     for content in ("{}", "[]", "{", '{"requests_in": "many"}'):
         for name in ("summary", "spec", "meta"):
             (tmp_path / f"{name}.json").write_text(content)
         for words in (("cost", "."), ("export", ".", "--out", "o"), ("export", ".", "--out", "o", "--format", "perfetto")):
-            code, out, err = dcsim(*words, cwd=tmp_path)
-            assert (code, out, len(err.splitlines())) == (2, "", 1), err
+            monkeypatch.setattr("sys.argv", ["dcsim", *words])
+            with pytest.raises(SystemExit) as end:
+                main()
+            out, err = capsys.readouterr()
+            assert (end.value.code, out, len(err.splitlines())) == (2, "", 1), err
     assert not (tmp_path / "o").exists()
 
 

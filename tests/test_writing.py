@@ -24,7 +24,7 @@ WRITERS = [
     ("topology", "64chip", "--export", "out.json"),
     ("schedule", "node", "--trace", "out.json.gz"),
     ("workload", "chat", "--figure", "out.html"),
-    ("explain", "64chip", "--figure", "out.html"),
+    ("explain", "node", "--figure", "out.html"),
     ("sweep", "64chip", "--set-range", "mapping.tp=8", "--csv", "out.csv"),
     ("compare", "64chip", "--interconnect", "scheduled", "--figure", "out.html"),
     ("scale", "--interconnect", "scheduled", "--sizes", "64", "--figure", "out.html"),
@@ -176,7 +176,15 @@ def one_line(words, code, out, err, place):
     assert bool(out) == (words[0] in ("workload", "explain", "sweep", "compare", "scale"))  # the answer is not lost
 
 
-@pytest.mark.parametrize("words", WRITERS, ids=lambda words: " ".join(words[:2] + words[-1:]))
+# The writers that draw take plotly's start each.
+DRAWING = [pytest.param(words, marks=pytest.mark.slow) for words in WRITERS if words[0] in ("explain", "compare", "scale")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [*(words for words in WRITERS if words[0] not in ("explain", "compare", "scale")), *DRAWING],
+    ids=lambda words: " ".join(words[:2] + words[-1:]),
+)
 def test_a_full_disk_is_one_line_and_leaves_nothing(full, words):
     code, out, err = dcsim(*words, cwd=full)
     one_line(words, code, out, err, words[-1])
@@ -193,7 +201,7 @@ def test_a_saved_run_cannot_be_exported_to_a_full_disk(full, tmp_path_factory):
     assert everything_in(full) == ["filler"]
 
 
-@pytest.mark.parametrize("words", [*WRITERS[:2], *WRITERS[3:7]], ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("words", [*WRITERS[:2], WRITERS[3], WRITERS[6]], ids=lambda words: " ".join(words[:2]))
 def test_a_limit_on_file_sizes_is_told_the_same_way(tmp_path, words):
     """As a quota would be: the error comes from the write, not from the making of the file."""
     process = start(
@@ -299,6 +307,6 @@ def test_interrupted_writes_leave_nothing(tmp_path):
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=10)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     assert (process.returncode, err) == (130, "interrupted; nothing was written\n")
     assert everything_in(tmp_path) == []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dcsim.errors import CapacityError, Problem, SpecError
+from dcsim.errors import CapacityError, Problem, SpecError, WorkerError
 from validation import arithmetic, fleets, footprint, measures, store
 from validation.claims import FOLDER, Claim, read_claims
 from validation.judge import ln_error, ratio_of, verdict
@@ -105,13 +105,13 @@ def _computed(claims: Sequence[Claim], jobs: int) -> Iterator[tuple[Claim, dict[
     if jobs == 1 or len(together) < 2:
         yield from ((claim, compute(claim)) for claim in claims)
         return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from dcsim.workers import Lost, spread
 
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        waiting = {pool.submit(_rows, group): group for group in sorted(together.values(), key=len, reverse=True)}
-        for ended in as_completed(waiting):
-            yield from zip(waiting[ended], ended.result(), strict=True)
+    groups = sorted(together.values(), key=len, reverse=True)
+    for index, rows in spread(_rows, groups, jobs):
+        if isinstance(rows, Lost):
+            raise WorkerError(f"row {groups[index][0].id} or one that shares its topology: {rows.reason}")
+        yield from zip(groups[index], rows, strict=True)
 
 
 def _rows(claims: list[Claim]) -> list[dict[str, Any]]:

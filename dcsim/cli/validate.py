@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +28,7 @@ from dcsim.cli.options import (
     writable,
     write_picture,
 )
+from dcsim.interrupt import last_words
 
 Rate = Annotated[float, typer.Option(min=0.0, help="Output tokens per second the fleet must give.")]
 Speed = Annotated[float, typer.Option(min=0.0, help="Tokens per second each user must get.")]
@@ -46,7 +51,8 @@ def validate(
     """Test published claims and measurements: each simulated, compared and judged."""
     from dcsim.library import beside
 
-    result = beside("validation.table").validate(only or [], stored=not fresh, progress=say)
+    with last_words(lambda: "interrupted; rows computed so far are kept in runs/validate"):
+        result = beside("validation.table").validate(only or [], stored=not fresh, progress=say)
     if as_json:
         print_json(result)
     else:
@@ -114,20 +120,38 @@ def sweep(
         topology, tuple(with_engine(settings, engine)), interconnect, llm, batch, context, prefill, zoom == "run", seed
     )
     ranges = [study.parse_range(text) for text in set_range]
-    with progress_bar("sweeping", "points") as progress:
-        rows = study.sweep(case, ranges, jobs, progress)
-    shown = study.pick(rows, [key for key, _ in ranges], metric or study.SHOWN[zoom])
-    if as_json:
-        print_json(rows if not metric else shown)
-    else:
-        from dcsim.cli.report_explain import print_rows
+    kept: dict[int, dict[str, Any]] = {}
 
-        print_rows(shown)
+    def tell() -> None:
+        from dcsim.cli.report_explain import print_rows, write_csv
+
+        rows = [kept[index] for index in sorted(kept)]
+        try:
+            shown = study.pick(rows, [key for key, _ in ranges], metric or study.SHOWN[zoom])
+            if as_json:
+                print_json(rows if not metric else shown)
+            else:
+                print_rows(shown)
+        finally:
+            if csv:
+                write_csv(rows, csv)
+
+    with progress_bar("sweeping", "points") as progress, last_words(lambda: _tell_at_the_end(tell, len(kept), csv)):
+        study.sweep(case, ranges, jobs, progress, kept)
+    tell()
     if csv:
-        from dcsim.cli.report_explain import write_csv
-
-        write_csv(rows, csv)
         say(f"written: {csv}")
+
+
+def _tell_at_the_end(tell: Callable[[], None], points: int, csv: Path | None) -> str:
+    """What an interrupted sweep has found goes out past Python's buffers, which the end of the process does not empty."""
+    if not points:
+        return ""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        tell()
+    os.write(1, text.getvalue().encode())
+    return f"interrupted after {points} points" + (f"; written: {csv}" if csv else "")
 
 
 def cost(

@@ -142,11 +142,11 @@ def _load(text: str, name: str) -> Any:
     from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    from dcsim.spec.yaml import loader
+    from dcsim.spec.yaml import read
 
     with reading(name, SpecError):
         try:
-            return loader().load(text)
+            return read(text)
         except DuplicateKeyError as error:
             what = (error.problem or "").split(" with value")[0].removeprefix("found ")
             raise SpecError(Problem(_mark(name, error.problem_mark), what, "remove one of them")) from error

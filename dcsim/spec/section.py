@@ -48,9 +48,8 @@ def _countable(number: int) -> int:
 Time = Annotated[float, _quantity(units.TIME), Field(ge=0)]
 Data = Annotated[float, _quantity(units.DATA), Field(ge=0)]
 Rate = Annotated[float, _quantity(units.RATE, least=1.0), Field(gt=0)]
-LinkRate = Annotated[
-    float, _quantity(units.RATE), Field(ge=1, le=1e15)
-]  # a byte takes a femtosecond to a second: what integer times can hold
+# A byte takes a femtosecond to a second: what integer times can hold.
+LinkRate = Annotated[float, _quantity(units.RATE), Field(ge=1, le=1e15)]
 Latency = Annotated[float, _quantity(units.TIME), Field(ge=0, le=1)]  # of one part on a message's way
 Frequency = Annotated[float, _quantity(units.FREQUENCY, least=1.0), Field(gt=0)]
 Power = Annotated[float, _quantity(units.POWER), Field(ge=0)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import StringMark, YAMLError
 
 from dcsim.errors import shown
 from dcsim.reading import reason_of
 
+OPEN_MAX = 250  # brackets not closed yet, those in texts included
+_BRACKETS = re.compile(r"[\[\]{}]")
 DEPTH_MAX = 60  # one in another; the reader's own functions call each other several times as deep
 
 
@@ -45,10 +48,22 @@ class _Constructor(RoundTripConstructor):
             raise ConstructorError(None, None, what, node.start_mark) from error
 
 
-def loader() -> YAML:
-    """A reader of one text. It keeps the place of every key, and refuses keys given twice."""
+def read(text: str) -> Any:
+    """ruamel's tree of a text, with the place of every key; keys given twice are refused. Raises YAMLError."""
+    _refuse_open_brackets(text)
     yaml = YAML(typ="rt")
     yaml.Composer = _Composer
     yaml.Constructor = _Constructor
     yaml.allow_duplicate_keys = False
-    return yaml
+    return yaml.load(text)
+
+
+def _refuse_open_brackets(text: str) -> None:
+    """ruamel takes seconds for some hundred brackets in a row, before it can be stopped."""
+    depth = 0
+    for bracket in _BRACKETS.finditer(text):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > OPEN_MAX:
+            line = text.count("\n", 0, bracket.start())
+            mark = StringMark("", 0, line, bracket.start() - text.rfind("\n", 0, bracket.start()) - 1, None, None)
+            raise ComposerError(None, None, "it is nested too deeply", mark)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dcsim.errors import CapacityError, FabricError, Problem, SpecError
@@ -41,32 +42,37 @@ def parse_range(text: str) -> tuple[str, list[str]]:
 
 
 def sweep(
-    case: Case, ranges: Sequence[tuple[str, Sequence[str]]], jobs: int = 1, done: Callable[[int, int], None] | None = None
+    case: Case,
+    ranges: Sequence[tuple[str, Sequence[str]]],
+    jobs: int = 1,
+    done: Callable[[int, int], None] | None = None,
+    kept: dict[int, dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """One row for every combination, the last range fastest: its settings, then its metrics, or why it cannot be.
 
-    A combination that does not fit or cannot be built has `error` and no metrics. Rows do not depend on `jobs`.
+    A combination that does not fit or cannot be built has `error` and no metrics, and so has one whose worker is killed or
+    that runs out of memory. Rows do not depend on `jobs`; `kept` takes each, by its place, as soon as it is done.
     """
     keys = [key for key, _ in ranges]
     if len(set(keys)) < len(keys):
         raise SpecError(Problem("--set-range", "a key is given twice", "list its values in one"))
     points = [dict(zip(keys, values, strict=True)) for values in itertools.product(*(values for _, values in ranges))]
-    rows = []
-    for row in _map(case, points, jobs):
-        rows.append(row)
+    rows = {} if kept is None else kept
+    for index, row in _rows(case, points, jobs):
+        rows[index] = row
         if done:
             done(len(rows), len(points))
-    return rows
+    return [rows[index] for index in range(len(points))]
 
 
-def _map(case: Case, points: list[dict[str, str]], jobs: int) -> Any:
+def _rows(case: Case, points: list[dict[str, str]], jobs: int) -> Iterator[tuple[int, dict[str, Any]]]:
     if jobs == 1 or len(points) < 2:
-        return map(_point, itertools.repeat(case), points)
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+        yield from enumerate(map(partial(_point, case), points))
+        return
+    from dcsim.workers import Lost, spread
 
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        return iter(list(pool.map(_point, itertools.repeat(case), points)))
+    for index, row in spread(partial(_point, case), points, jobs):
+        yield index, {**points[index], "error": row.reason} if isinstance(row, Lost) else row
 
 
 def _point(case: Case, point: dict[str, str]) -> dict[str, Any]:
@@ -76,6 +82,8 @@ def _point(case: Case, point: dict[str, str]) -> dict[str, Any]:
         return {**point, **(_run(case, settings) if case.run else _iterate(case, settings))}
     except (CapacityError, FabricError) as error:
         return {**point, "error": str(error)}
+    except MemoryError as error:
+        return {**point, "error": f"more memory needed than this machine has: {error or 'no details'}"}
 
 
 def _iterate(case: Case, settings: list[str]) -> dict[str, Any]:

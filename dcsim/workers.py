@@ -1,0 +1,151 @@
+"""Work spread over processes, which end with this one: after Ctrl-C, an error, and even if it is killed.
+
+Each worker is a fresh process with one pipe to this one, takes one piece of work at a time and sends back what came of it. The
+standard library's pools wait for work that runs when they are interrupted, leave processes behind when they are killed, and
+know nothing more when a worker is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dcsim.interrupt import undisturbed
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What is known of a piece of work whose worker died."""
+
+    reason: str
+
+
+def spread(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[tuple[int, Result | Lost]]:
+    """`function(item)` of every item, by `jobs` processes: (index, result) in the order in which they are done.
+
+    The function and the items must be such that can be sent to a process. Raises what the function raises; an item whose worker
+    dies is `Lost`, and another worker goes on.
+    """
+    from multiprocessing.connection import wait
+
+    left = iter(enumerate(items))
+    workers: dict[Any, _Worker] = {}
+    try:
+        for index, item in left:
+            worker = _Worker(function)
+            workers[worker.pipe] = worker
+            worker.give(index, item)
+            if len(workers) >= jobs:
+                break
+        while workers:
+            for pipe in wait(list(workers)):
+                worker = workers[pipe]
+                index, result = worker.take()
+                if isinstance(result, Lost):
+                    worker.end()
+                    del workers[pipe]
+                    worker = _Worker(function)
+                    workers[worker.pipe] = worker
+                following = next(left, None)
+                if following is None:
+                    worker.end()
+                    del workers[worker.pipe]
+                else:
+                    worker.give(*following)
+                yield index, result
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+class _Worker:
+    """One process and what it is doing."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        from multiprocessing import get_context
+
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, function), daemon=True)
+        self._index = -1
+        with undisturbed(), _interrupts_held():
+            self._process.start()
+        theirs.close()
+
+    def give(self, index: int, item: Any) -> None:
+        """Let it work on an item."""
+        self._index = index
+        with contextlib.suppress(OSError):  # it has died, which `take` tells
+            self.pipe.send(item)
+
+    def take(self) -> tuple[int, Any]:
+        """The item's index and what came of it. Raises what its function raised."""
+        try:
+            result, error = self.pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(1)
+            return self._index, Lost(_why(self._process.exitcode))
+        if error is not None:
+            raise error
+        return self._index, result
+
+    def end(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def _why(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        hint = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""
+        return f"its process was killed ({name}{hint})"
+    return f"its process ended by itself (exit code {code})"
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started within the block never see Ctrl-C, which the terminal sends to all of them: this one ends them."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # starts a process of its own, once, after which signals are held no longer
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(pipe: Any, function: Callable[[Any], Any]) -> None:
+    """A worker's life: it ends when its parent does, and when nothing more comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            item = pipe.recv()
+            try:
+                answer: tuple[Any, Exception | None] = function(item), None
+            except Exception as error:
+                answer = None, error
+            pipe.send(answer)
+
+
+def _end_with_parent() -> None:
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
