@@ -133,11 +133,14 @@ class PacketNetwork(Named):
         description="What senders do about marks and losses, an entry of topologies/transports; default: rdma."
     )
     cables: CablesSpec = Field(description="Cables, an entry of topologies/cables; default: usual.")
-    routing: Literal["minimal", "valiant", "ugal", "adaptive", "ecmp", "spray"] = Field(
-        description="How a packet's path is chosen."
+    routing: Literal["minimal", "valiant", "ugal", "ugal_l", "adaptive", "ecmp", "spray"] = Field(
+        description="How a packet's path is chosen. `minimal`, `ecmp`: a flow keeps one of its shortest paths; `spray`: each packet "
+        "draws one; `adaptive`: each takes the shortest queue among links one step closer; `valiant`: each first visits a random "
+        "group, or router where groups are not cabled to each other; `ugal`: only where the queues that way are shorter; `ugal_l`: "
+        "the same by its own switch's queues alone."
     )
     ugal_bias_packets: Count | None = Field(
-        default=None, description="A detour must be shorter by so many queued packets to be taken, for `routing: ugal`."
+        default=None, description="A detour must be shorter by so many queued packets to be taken, for `ugal` and `ugal_l`."
     )
     reduce_s: Latency = Field(description="Sum of two vectors on a chip, start to first result.")
     vector_bytes: Data = Field(ge=1, description="Collectives cut data in whole pieces of this size.")
@@ -167,8 +170,8 @@ class PacketNetwork(Named):
     def _has_what_its_rules_need(self) -> PacketNetwork:
         if self.flow_control == "pause" and self.pause_gap_packets is None:
             raise ValueError("`flow_control: pause` needs `pause_gap_packets`, for example 4")
-        if self.routing == "ugal" and self.ugal_bias_packets is None:
-            raise ValueError("`routing: ugal` needs `ugal_bias_packets`, for example 3")
+        if self.routing in ("ugal", "ugal_l") and self.ugal_bias_packets is None:
+            raise ValueError(f"`routing: {self.routing}` needs `ugal_bias_packets`, for example 3")
         return self
 
     @model_validator(mode="after")

@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.network.packet.engine.compile_kernel import leaf, part
-from dcsim.network.packet.engine.routing_kernel import next_link
+from dcsim.network.packet.engine.cross_kernel import mix
+from dcsim.network.packet.engine.routing_kernel import FOREVER, choose_detour, next_link, queue_grains
 from dcsim.network.packet.engine.state import (
+    ADAPTIVE,
     ADMITTED,
+    ANY_PORT,
+    BONDED_PORTS,
     IDLE,
     LOST,
+    OWN_PORT,
     QUEUED,
     START_PLACE,
     STARTING,
     TIMED,
+    UNDECIDED,
+    VALIANT,
     State,
 )
 from dcsim.network.packet.engine.wheel_kernel import push
@@ -32,12 +39,71 @@ def _join(s: State, port: int, message: int) -> None:
 
 
 @leaf
-def _first_link(s: State, epoch: int, message: int, now: int) -> int:
-    """The adapter's link a message leaves its chip by; -1 when it is cut off."""
-    source = s.tasks[message].source
+def _next_packet(s: State, message: int) -> int:
+    """The packet a message sends next: one to send again, or the first not sent yet."""
+    packet = s.tasks[message].resend_first
+    return int(packet) if packet >= 0 else int(s.tasks[message].first_packet + s.tasks[message].sent)
+
+
+@part
+def _port(s: State, epoch: int, message: int, serving: int, now: int) -> int:
+    """The cable a message's next packet leaves its chip by; -1 when it is cut off.
+
+    Messages that keep their adapter choose it for their first packet. Others take parallel cables in turn or, where
+    routing looks at queues, the one with the shortest; `serving` is about to send a packet (-1: none is).
+    """
+    source, ports = s.tasks[message].source, s.rules[0].ports
     if s.home[source] >= 0 and len(s.faults) == 0:
         return int(s.vertices[source].first_link)
-    return int(next_link(s, epoch, source, int(s.tasks[message].first_packet), now))
+    if ports == ANY_PORT:
+        return int(_any_port(s, epoch, message, serving, now))
+    port = int(next_link(s, epoch, source, int(s.tasks[message].first_packet), now))
+    return int(_beside(s, port, message, serving, now)) if port >= 0 and ports == BONDED_PORTS else port
+
+
+@leaf
+def _turn(s: State, link: int, serving: int, rank: int, now: int) -> int:
+    """How soon it is a cable's turn: its rank, or its queue and the packet it is about to send."""
+    if s.rules[0].routing < ADAPTIVE:
+        return rank
+    return int(queue_grains(s, link, now) + (2 if link == serving else 0))
+
+
+@part
+def _any_port(s: State, epoch: int, message: int, serving: int, now: int) -> int:
+    """A chip that forwards chooses for each of its packets like a router, detours included."""
+    source, packet = s.tasks[message].source, _next_packet(s, message)
+    row = s.packets[packet]
+    if row.detour == UNDECIDED and s.rules[0].routing >= VALIANT:
+        row.detour = choose_detour(s, epoch, source, row.target, packet, now)
+    index = s.set_of[epoch, source, s.ways[row.detour].column if row.detour >= 0 else s.column[row.target]]
+    if index < 0:
+        return -1
+    begin, count = index + 1, s.sets[index]
+    first = mix(s.rules[0].seed, message + (1 << 40), source) + packet - s.tasks[message].first_packet
+    chosen, least = -1, FOREVER
+    for i in range(count):
+        link = int(s.sets[begin + (first + i) % count])
+        work = _turn(s, link, serving, i, now)
+        if work < least:
+            chosen, least = link, work
+    return chosen
+
+
+@part
+def _beside(s: State, port: int, message: int, serving: int, now: int) -> int:
+    """Of the cables parallel to `port`, the one for the message's next packet."""
+    source, target = s.tasks[message].source, s.links[port].target
+    begin, end = s.vertices[source].first_link, s.vertices[source + 1].first_link
+    first = port + _next_packet(s, message) - s.tasks[message].first_packet
+    chosen, least = port, FOREVER
+    for i in range(end - begin):
+        link = begin + (first + i - begin) % (end - begin)
+        if s.links[link].target == target and s.links[link].up:
+            work = _turn(s, link, serving, i, now)
+            if work < least:
+                chosen, least = int(link), work
+    return chosen
 
 
 @leaf
@@ -47,8 +113,8 @@ def start_message(s: State, epoch: int, now: int, message: int) -> int:
     Returns the adapter to serve, or -1 when the message waits (or, as -2, is cut off).
     """
     port = s.tasks[message].port
-    if port < 0 or not s.links[port].up:
-        port = _first_link(s, epoch, message, now)
+    if port < 0 or not s.links[port].up or s.rules[0].ports != OWN_PORT:
+        port = _port(s, epoch, message, -1, now)
         if port < 0:
             s.tally[0].culprit = message
             return -2
@@ -132,6 +198,14 @@ def requeue(s: State, now: int, message: int, not_before: int) -> None:
 
 
 @leaf
+def call_adapter(s: State, now: int, port: int) -> None:
+    """Have the adapter serve its next message when its link is free."""
+    if not s.links[port].calling and s.links[port].flow_first >= 0:
+        s.links[port].calling = True
+        push(s.wheel, max(now, s.links[port].free), port, len(s.packets))
+
+
+@leaf
 def rejoin(s: State, now: int, port: int, message: int) -> None:
     """After a packet: to the end of the round robin if the next is ready, else wait for it."""
     if s.tasks[message].resend_first < 0:
@@ -141,7 +215,23 @@ def rejoin(s: State, now: int, port: int, message: int) -> None:
         if ready + s.links[port].source_ps > now:
             requeue(s, now, message, 0)
             return
+    if s.rules[0].ports != OWN_PORT:
+        _move_on(s, now, port, message)
+        return
     _join(s, port, message)
+
+
+@part
+def _move_on(s: State, now: int, port: int, message: int) -> None:
+    """The next packet may take another cable than `port`, whose adapter is being served."""
+    other = _port(s, s.tally[0].epoch, message, port, now)
+    if other < 0:
+        requeue(s, now, message, 0)
+        return
+    s.tasks[message].port = other
+    _join(s, other, message)
+    if other != port:
+        call_adapter(s, now, other)
 
 
 @leaf
@@ -166,14 +256,6 @@ def serve(s: State, now: int, port: int) -> int:
         rejoin(s, now, port, message)
         return int(packet)
     return -1
-
-
-@leaf
-def call_adapter(s: State, now: int, port: int) -> None:
-    """Have the adapter serve its next message when its link is free."""
-    if not s.links[port].calling and s.links[port].flow_first >= 0:
-        s.links[port].calling = True
-        push(s.wheel, max(now, s.links[port].free), port, len(s.packets))
 
 
 @part

@@ -16,6 +16,7 @@ from dcsim.network.packet.engine.progress_kernel import arrive, begin_root, spre
 from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link
 from dcsim.network.packet.engine.state import (
     ADAPTIVE,
+    DIMENSION_BITS,
     FAULT_PLACE,
     LOST,
     MARKED,
@@ -23,9 +24,11 @@ from dcsim.network.packet.engine.state import (
     NOTICE_PLACE,
     RELEASE_PLACE,
     START_PLACE,
+    STRAIGHT,
     TIMED,
     TIMEOUT_PLACE,
     UNDECIDED,
+    VALIANT,
     State,
 )
 from dcsim.network.packet.engine.wheel_kernel import CURSOR, PENDING, peek, pop, push
@@ -96,26 +99,40 @@ def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
 
 
 @leaf
+def _next_lane(s: State, link: int, onward: int, packet: int, leg: int) -> int:
+    """The lane of a packet's next link: one more where links do not rise in order; anew in a grid's next dimension.
+
+    A packet whose detour was `leg` before may have come to its second leg, whose lanes are others.
+    """
+    row = s.packets[packet]
+    second = s.rules[0].second_lane
+    if second > 0 and leg >= 0 and row.detour == STRAIGHT:
+        return int(second)
+    if s.links[onward].order >> DIMENSION_BITS > s.links[link].order >> DIMENSION_BITS:
+        return int(second) if row.detour == STRAIGHT else 0
+    return int(row.channel) + int(s.links[onward].order <= s.links[link].order)
+
+
+@leaf
 def _onward(s: State, now: int, link: int, packet: int) -> tuple[int, int]:
     """A packet's head is at the switch behind `link`: (the link it asks for, or why none; the virtual channel)."""
     row = s.packets[packet]
     if s.rules[0].input_fifo and not _at_input_head(s, now, link, packet):
         return NOWHERE, 0
     vertex, epoch = s.links[link].target, s.tally[0].epoch
-    if s.rules[0].routing >= ADAPTIVE and row.detour == UNDECIDED and s.links[link].source_ps >= 0:
+    if s.rules[0].routing >= VALIANT and row.detour == UNDECIDED and s.links[link].from_chip:
         row.detour = choose_detour(s, epoch, vertex, row.target, packet, now)
+    leg = row.detour
     onward = row.next  # if it was chosen ahead
     if onward < 0:
         onward = next_link(s, epoch, vertex, packet, now)
     if onward < 0:
         s.tally[0].culprit = row.message
         return UNREACHABLE, 0
-    channel = int(row.channel)
-    if s.rules[0].slots > 0 and s.links[onward].order <= s.links[link].order:
-        channel += 1
-        if channel >= s.rules[0].channels:
-            return NO_CHANNEL, 0
-    return int(onward), channel
+    if s.rules[0].slots == 0:
+        return int(onward), 0
+    lane = _next_lane(s, link, onward, packet, leg)
+    return (int(onward), lane) if lane < s.rules[0].channels else (NO_CHANNEL, 0)
 
 
 @leaf
@@ -303,7 +320,7 @@ def run_iteration(s: State) -> int:
                     was = arrive(s, message, packet, when)
                     if was >= 0:
                         spread(s, now, message, was)
-            if s.links[link].source_ps >= 0:
+            if s.links[link].from_chip:
                 call_adapter(s, now, link)
             packet = next_held(s, now, link, channel) if waking else -1
     return FINISHED

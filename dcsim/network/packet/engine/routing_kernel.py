@@ -1,97 +1,31 @@
-"""Compiled routing: minimal tables, and the choice of the next link for one packet."""
+"""Compiled routing: the choice of a packet's detour and of its next link."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from numba import njit
-
 from dcsim.network.packet.engine.compile_kernel import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
-from dcsim.network.packet.engine.state import ADAPTIVE, SPRAY, STRAIGHT, UGAL, VALIANT, State
+from dcsim.network.packet.engine.state import ADAPTIVE, MINIMAL, STRAIGHT, UGAL_L, VALIANT, State
+from dcsim.network.packet.engine.tables_kernel import CROSSING
 
-CROSSING = 1024  # leaving a node or a group outweighs any number of links inside
-FAR = 1 << 28
 FOREVER = 1 << 62  # ps
-
-
-@njit(cache=True)
-def relax(source: Any, target: Any, weight: Any, usable: Any, distance: Any) -> None:
-    """Lower distance[vertex, column] to that of the best neighbour plus the link's weight, until nothing moves."""
-    moved = True
-    while moved:
-        moved = False
-        for link in range(len(source)):
-            if not usable[link]:
-                continue
-            here, there = distance[source[link]], distance[target[link]]
-            for column in range(len(here)):
-                near = there[column] + weight[link]
-                if near < here[column]:
-                    here[column] = near
-                    moved = True
-
-
-@njit(cache=True)
-def gather_sets(
-    first_link: Any,
-    target: Any,
-    weight: Any,
-    usable: Any,
-    distance: Any,
-    attached: Any,
-    set_of: Any,
-    sets: Any,
-    end: int,
-) -> int:
-    """Fill set_of[vertex, column] with where in `sets` the links one step closer are; equal sets of a vertex are shared.
-
-    `attached[vertex, column]` marks targets the vertex itself serves. Returns the new end of `sets`.
-    """
-    for vertex in range(len(first_link) - 1):
-        own = end
-        for column in range(set_of.shape[1]):
-            if attached[vertex, column]:
-                set_of[vertex, column] = -1
-                continue
-            count = 0
-            for link in range(first_link[vertex], first_link[vertex + 1]):
-                if usable[link] and distance[target[link], column] + weight[link] == distance[vertex, column]:
-                    count += 1
-                    sets[end + count] = link
-            if count == 0 or distance[vertex, column] >= FAR:
-                set_of[vertex, column] = -2
-                continue
-            sets[end] = count
-            found = _find_set(sets, own, end)
-            if found == end:
-                end += 1 + count
-            set_of[vertex, column] = found
-    return end
-
-
-@part
-def _find_set(sets: Any, own: int, end: int) -> int:
-    """The earlier set of this vertex (they begin at `own`) equal to the one written at `end`, or `end`."""
-    index = own
-    while index < end:
-        same = True
-        for i in range(sets[index] + 1):
-            if sets[index + i] != sets[end + i]:
-                same = False
-                break
-        if same:
-            return index
-        index += sets[index] + 1
-    return end
 
 
 @leaf
 def backlog_ps(s: State, link: int, now: int) -> int:
-    """Work queued at a link, ps, packets held back for lack of credit and cross traffic included."""
+    """Work queued at a link, ps: packets held back for lack of credit, cross traffic and acknowledgements included."""
     if s.links[link].background > 0.0:
         advance_cross_traffic(s.rules, s.links, link, now)
     return int(max(0, s.links[link].free - now) + s.links[link].waiting_ps)
+
+
+@leaf
+def queue_grains(s: State, link: int, now: int) -> int:
+    """The queue at a link in halves of a full packet, rounded down: as finely as a switch compares queues.
+
+    What is less, such as an acknowledgement or the rest of a packet being sent, moves nobody to another link.
+    """
+    full_ps = (s.rules[0].mtu + s.rules[0].header) * s.links[link].fs_per_byte // 1000
+    return int(2 * backlog_ps(s, link, now) // max(1, full_ps))
 
 
 @leaf
@@ -103,77 +37,92 @@ def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
         return chosen
     for i in range(count):
         link = int(s.sets[begin + (draw + i) % count])
-        work = backlog_ps(s, link, now)
+        work = queue_grains(s, link, now)
         if work < least:
             chosen, least = link, work
     return chosen
 
 
 @part
-def own_link(s: State, vertex: int, chip: int, draw: int) -> int:
-    """The link from a switch to a chip cabled to it; parallel ones by the draw. -1 for none."""
+def own_link(s: State, vertex: int, chip: int, draw: int, now: int) -> int:
+    """The link from a switch to a chip cabled to it; of parallel ones as `_pick`. -1 for none."""
     count = 0
     for link in range(s.vertices[chip].first_link, s.vertices[chip + 1].first_link):
         if s.links[link].target == vertex and s.links[s.links[link].reverse].up:
             count += 1
-    if count == 0:
-        return -1
-    rank = draw % count
+    chosen, rank, least = -1, 0, FOREVER
     for link in range(s.vertices[chip].first_link, s.vertices[chip + 1].first_link):
-        if s.links[link].target == vertex and s.links[s.links[link].reverse].up:
-            if rank == 0:
-                return int(s.links[link].reverse)
-            rank -= 1
-    return -1
+        inward = s.links[link].reverse
+        if s.links[link].target == vertex and s.links[inward].up:
+            turn = (rank - draw) % count  # the drawn one is first, then those after it
+            work = turn
+            if s.rules[0].routing >= ADAPTIVE:
+                work += queue_grains(s, inward, now) * count
+            if work < least:
+                chosen, least = inward, work
+            rank += 1
+    return int(chosen)
 
 
-@leaf
-def _leave(s: State, epoch: int, vertex: int, column: int, whole: bool, now: int) -> tuple[int, int, int]:
-    """Walk the minimal path until it has crossed to another group: (queue met in ps, links walked, vertex reached).
+@part
+def _shortest_ps(s: State, epoch: int, vertex: int, column: int, now: int) -> int:
+    """The shortest queue of the links one step closer: what a switch sees by itself."""
+    index, least = s.set_of[epoch, vertex, column], FOREVER
+    for i in range(s.sets[index]):
+        least = min(least, backlog_ps(s, int(s.sets[index + 1 + i]), now))
+    return least
 
-    With `whole` False only the first link's queue is counted (what a switch sees by itself).
-    """
+
+@part
+def _walk(s: State, epoch: int, vertex: int, column: int, crossing: bool, now: int) -> tuple[int, int, int]:
+    """Along a minimal path to its end, or until it has crossed to another way point: (queue in ps, links, vertex reached)."""
     work, hops, here = 0, 0, vertex
     while s.set_of[epoch, here, column] >= 0:
         link = s.sets[s.set_of[epoch, here, column] + 1]
-        if whole or hops == 0:
-            work += backlog_ps(s, link, now)
+        work += backlog_ps(s, link, now)
         hops += 1
-        there = s.links[link].target
-        if s.vertices[there].group != s.vertices[vertex].group:
-            return work, hops, there
-        here = there
+        here = s.links[link].target
+        if crossing and s.vertices[here].way != s.vertices[vertex].way:
+            return work, hops, here
     return work, hops, here
 
 
 @leaf
 def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
-    """The group a packet visits on its way (Valiant), or STRAIGHT.
+    """The way point a packet visits on its way (Valiant), or STRAIGHT.
 
-    UGAL (Singh 2005; Kim et al. 2008) takes the minimal path unless its queue times its length exceeds the
-    detour's by `bias` packets; it reads the queues up to the link that leaves the group. ADAPTIVE reads its own
-    switch's queues only.
+    UGAL (Singh 2005; Kim et al. 2008) takes the minimal path unless its queue times its length exceeds the detour's by `bias`
+    packets. UGAL knows the queues up to the link that leaves the group or, where way points are routers, along both paths
+    (UGAL-G); UGAL_L those of its own switch only.
     """
     rule = s.rules[0].routing
-    if len(s.groups) < 3:
+    if len(s.ways) < 3:
         return STRAIGHT
-    group = int(s.groups[mix(s.rules[0].seed, packet, 77) % len(s.groups)])
-    column = s.column[chip]
-    if s.vertices[chip].group == s.vertices[vertex].group or s.set_of[epoch, vertex, s.rules[0].first_group + group] < 0:
+    way = int(mix(s.rules[0].seed, packet, 77) % len(s.ways))
+    column, around_column = s.column[chip], s.ways[way].column
+    if s.vertices[chip].way == s.vertices[vertex].way or s.set_of[epoch, vertex, around_column] < 0:
         return STRAIGHT
     if rule == VALIANT:
-        return group
-    whole = rule == UGAL
-    direct, _, _ = _leave(s, epoch, vertex, column, whole, now)
+        return way
+    router = int(s.ways[way].vertex)
+    if rule == UGAL_L:
+        direct = _shortest_ps(s, epoch, vertex, column, now)
+    else:
+        direct, _, _ = _walk(s, epoch, vertex, column, router < 0, now)
     if direct == 0:
         return STRAIGHT
-    around, out, entry = _leave(s, epoch, vertex, s.rules[0].first_group + group, whole, now)
+    around, around_hops, entry = _walk(s, epoch, vertex, around_column, router < 0, now)
+    if rule == UGAL_L:
+        around = _shortest_ps(s, epoch, vertex, around_column, now)
+    elif router >= 0:
+        more, _, _ = _walk(s, epoch, router, column, False, now)
+        around += more
+    around_hops += s.distance[epoch, entry, column] & (CROSSING - 1)
     direct_hops = s.distance[epoch, vertex, column] & (CROSSING - 1)
-    around_hops = out + (s.distance[epoch, entry, column] & (CROSSING - 1))
     first = s.sets[s.set_of[epoch, vertex, column] + 1]
     one_ps = (s.rules[0].mtu + s.rules[0].header) * s.links[first].fs_per_byte // 1000
     bias = s.rules[0].bias * one_ps * direct_hops
-    return group if direct * direct_hops > around * around_hops + bias else STRAIGHT
+    return way if direct * direct_hops > around * around_hops + bias else STRAIGHT
 
 
 @leaf
@@ -183,51 +132,19 @@ def next_link(s: State, epoch: int, vertex: int, packet: int, now: int) -> int:
     rule = s.rules[0].routing
     column = s.column[row.target]
     if row.detour >= 0:
-        if s.vertices[vertex].group == row.detour:
+        if s.vertices[vertex].way == row.detour:
             row.detour = STRAIGHT
         else:
-            column = s.rules[0].first_group + row.detour
+            column = s.ways[row.detour].column
     index = s.set_of[epoch, vertex, column]
     if index == -1 and s.home[row.target] >= 0 and (len(s.faults) == 0 or s.links[s.home[row.target]].up):
         return int(s.home[row.target])
     if index >= 0 and s.sets[index] == 1:
         return int(s.sets[index + 1])
-    per_packet = rule == SPRAY or rule >= ADAPTIVE
+    per_packet = rule != MINIMAL
     draw = mix(s.rules[0].seed, packet if per_packet else row.message + (1 << 40), vertex)
     if index == -1:
-        return int(own_link(s, vertex, row.target, draw))
+        return int(own_link(s, vertex, row.target, draw, now))
     if index < 0:
         return -1
     return int(_pick(s, index, rule, draw, now))
-
-
-@njit(cache=True)
-def most_rises(source: Any, order: Any, target: Any, set_of: Any, sets: Any, column: int, rises: Any) -> int:
-    """The most times the channel rises on any minimal path to `column`; `rises` is scratch, int64[link]."""
-    rises[:] = 0
-    most, moved = 0, True
-    while moved:
-        moved = False
-        for link in range(len(target)):
-            vertex = target[link]
-            source_set = set_of[source[link], column]
-            index = set_of[vertex, column]
-            if source_set < 0 or index < 0 or not _holds(sets, source_set, link):
-                continue
-            for i in range(sets[index]):
-                onward = sets[index + 1 + i]
-                count = rises[link] + (order[onward] <= order[link])
-                if count > rises[onward]:
-                    rises[onward] = count
-                    most = max(most, count)
-                    moved = True
-    return most
-
-
-@leaf
-def _holds(sets: Any, index: int, link: int) -> bool:
-    """True if the link is in the set."""
-    found = False
-    for i in range(sets[index]):
-        found |= sets[index + 1 + i] == link
-    return found

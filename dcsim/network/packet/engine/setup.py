@@ -22,6 +22,7 @@ ROUTING = {
     "adaptive": state.ADAPTIVE,
     "valiant": state.VALIANT,
     "ugal": state.UGAL,
+    "ugal_l": state.UGAL_L,
 }
 FLOW_CONTROL = ("none", "credits", "pause", "drop")
 PS = 1e12
@@ -59,7 +60,7 @@ def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, 
 
 
 def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
-    """All links idle, as LINK records; `cross_load` [link] adds to the cross traffic of their classes."""
+    """All links idle, as LINK records but for their order; `cross_load` [link] adds to the cross traffic of their classes."""
     speed, wire, load = per_link(fabric, figures)
     load = load if cross_load is None else load + cross_load
     if np.any(load >= 1.0):
@@ -68,7 +69,7 @@ def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
     ends_at_chip = (fabric.link_target < fabric.chip_count) & (fabric.vertex_count > fabric.chip_count)
     links = state.aligned(fabric.link_count, state.LINK)
     links["target"], links["reverse"] = fabric.link_target, fabric.reverse
-    links["order"], links["wire_ps"] = routing.link_order(fabric), wire
+    links["wire_ps"], links["from_chip"] = wire, fabric.link_source < fabric.chip_count
     links["node_ps"] = np.where(ends_at_chip, adapter, _latency_ps(fabric, figures, "switch_s"))
     links["source_ps"] = np.where(fabric.link_source < fabric.chip_count, adapter, -1)
     links["fs_per_byte"], links["up"], links["background"] = speed, True, load
@@ -103,12 +104,23 @@ def make_ring(count: int, slots: int) -> Any:
     return np.zeros((count, 1 << max(0, slots - 1).bit_length()), np.int64)
 
 
-def make_vertices(fabric: Fabric) -> Any:
+def make_vertices(fabric: Fabric, routes: routing.Routes) -> Any:
     """The vertices as VERTEX records, one more to end the list of links."""
     vertices = np.zeros(fabric.vertex_count + 1, state.VERTEX)
     vertices["first_link"] = fabric.first_link
-    vertices["group"][:-1] = routing.vertex_groups(fabric)
+    vertices["way"][:-1] = routes.way_of
     return vertices
+
+
+def port_choice(fabric: Fabric, rule: int) -> int:
+    """Whether each packet of a message chooses among its chip's cables, and among which."""
+    if rule == state.MINIMAL:
+        return state.OWN_PORT
+    from_chip = fabric.link_source < fabric.chip_count
+    ends = fabric.link_source[from_chip].astype(np.int64) * fabric.vertex_count + fabric.link_target[from_chip]
+    if fabric.vertex_count == fabric.chip_count:
+        return state.ANY_PORT
+    return state.BONDED_PORTS if len(np.unique(ends)) < len(ends) else state.OWN_PORT
 
 
 def home_links(fabric: Fabric) -> Any:
@@ -136,7 +148,7 @@ def slots_and_resume(figures: Figures, channels: int, links: Any) -> tuple[int, 
     return 0, 1
 
 
-def make_rules(figures: Figures, channels: int, slots: int, resume: int, first_group: int) -> Any:
+def make_rules(figures: Figures, lanes: routing.Lanes, slots: int, resume: int) -> Any:
     """The network-wide figures as one RULES record."""
     rules = np.zeros(1, state.RULES)
     starts = figures.adapter_messages_per_s
@@ -153,10 +165,10 @@ def make_rules(figures: Figures, channels: int, slots: int, resume: int, first_g
         "bias": figures.ugal_bias_packets,
         "message_gap": round(PS / starts) if starts else 0,
         "timeout": ps(figures.retransmit_timeout_s),
-        "channels": channels,
+        "channels": lanes.count,
+        "second_lane": lanes.second,
         "slots": slots,
         "resume": resume,
-        "first_group": first_group,
         "cross_bytes": figures.cross_packet_bytes,
         "burst_ps": ps(figures.cross_burst_s),
         "mark_fraction": figures.mark_fraction,
@@ -272,14 +284,17 @@ def build_state(
     """An idle network at time 0. Raises FabricError for figures that are missing or unknown."""
     if figures.routing not in ROUTING or figures.flow_control not in FLOW_CONTROL:
         raise FabricError(f"unknown routing '{figures.routing}' or flow control '{figures.flow_control}'")
+    rule = ROUTING[figures.routing]
     links = make_links(fabric, figures, cross_load)
     fault_table, downs = make_faults(fabric, faults, links["fs_per_byte"])
-    routes = routing.build_routes(fabric, downs)
-    lossless = figures.flow_control in ("credits", "pause")
-    channels = routing.channels_needed(fabric, routes, ROUTING[figures.routing]) if lossless else 1
-    slots, resume = slots_and_resume(figures, channels, links)
-    rules = make_rules(figures, channels, slots, resume, routes.first_group)
-    rules["relay"] = fabric.chips_relay
+    routes = routing.build_routes(fabric, downs, rule)
+    lanes = routing.lay_lanes(fabric, routes, rule)
+    links["order"] = lanes.order
+    if figures.flow_control not in ("credits", "pause"):
+        lanes = routing.Lanes(lanes.order, 1, 0)
+    slots, resume = slots_and_resume(figures, lanes.count, links)
+    rules = make_rules(figures, lanes, slots, resume)
+    rules["relay"], rules["ports"] = fabric.chips_relay, port_choice(fabric, rule)
     work = make_work(tasks, release_s, figures.mtu_bytes)
     return state.in_one_block(
         State(
@@ -287,15 +302,15 @@ def build_state(
             rules=rules,
             tally=np.zeros(1, state.TALLY),
             links=links,
-            queues=make_queues(len(links) * channels),
-            ring=make_ring(len(links) * channels, slots),
-            vertices=make_vertices(fabric),
+            queues=make_queues(len(links) * lanes.count),
+            ring=make_ring(len(links) * lanes.count, slots),
+            vertices=make_vertices(fabric, routes),
             column=routes.column,
             home=home_links(fabric),
             set_of=routes.set_of,
             distance=routes.distance,
             sets=routes.sets,
-            groups=routes.groups,
+            ways=routes.ways,
             packets=state.aligned(work.packets, state.PACKET),
             ready=np.zeros(work.packets, np.int64),
             input_next=np.zeros(work.packets if figures.input_fifo else 0, np.int32),

@@ -19,26 +19,32 @@ IDLE, STARTING, ADMITTED, QUEUED = range(4)
 # Pseudo links, after the last link: events that belong to no link.
 RELEASE_PLACE, FAULT_PLACE, START_PLACE, NOTICE_PLACE, NACK_PLACE, TIMEOUT_PLACE, PLACES = range(7)
 
-# Routing rules. From ADAPTIVE on a packet looks at queues, or visits another group first.
-MINIMAL, SPRAY, ADAPTIVE, VALIANT, UGAL = range(5)
+# Routing rules. From ADAPTIVE on a packet takes the shortest of several queues; from VALIANT on it may make a detour.
+MINIMAL, SPRAY, ADAPTIVE, VALIANT, UGAL, UGAL_L = range(6)
 
-UNDECIDED, STRAIGHT = -1, -2  # a packet's `detour` when it is not a group
+UNDECIDED, STRAIGHT = -1, -2  # a packet's `detour` when it is no way point
+
+# Which cable a message's packets leave a chip by: its own; any of those beside it; any that leads one step closer.
+OWN_PORT, BONDED_PORTS, ANY_PORT = range(3)
+
+DIMENSION_BITS = 16  # of a link's order: what is above is the dimension of a grid, in which lanes start anew
 
 # Records are laid out by cache lines of 64 bytes: what every hop touches comes first.
 LINK = np.dtype(
     [
         ("target", "i4"),  # vertex at its end
-        ("order", "i4"),  # the virtual channel rises when this does not
+        ("order", "i4"),  # the lane rises when this does not
         ("reverse", "i4"),  # the other direction of its cable
         ("up", "b1"),
         ("calling", "b1"),  # an adapter event is pending
-        ("unused", "i2"),
+        ("from_chip", "b1"),  # an adapter at its near end
+        ("unused", "i1"),
         ("free", "i8"),  # when the last packet granted has left
         ("fs_per_byte", "i8"),  # femtoseconds a byte takes
         ("wire_ps", "i8"),  # cable
         ("node_ps", "i8"),  # switch or adapter at its far end
-        ("source_ps", "i8"),  # adapter at its near end, -1 for a link that leaves a switch
         ("waiting_ps", "i8"),  # work of packets held back for lack of credit
+        ("source_ps", "i8"),  # adapter at its near end, -1 for a link that leaves a switch
         # what is counted, per iteration
         ("busy", "i8"),  # ps spent sending packets
         ("bytes", "i8"),  # bytes sent, headers included
@@ -86,9 +92,12 @@ QUEUE = np.dtype(
 VERTEX = np.dtype(
     [
         ("first_link", "i4"),  # of the links that leave it; one more vertex ends the list
-        ("group", "i4"),
+        ("way", "i4"),  # the way point it belongs to, -1 for none
     ]
 )
+
+# A place that a detour visits: a group of switches, or one router (a chip where chips forward).
+WAY = np.dtype([("column", "i4"), ("vertex", "i4")])  # its routing column; the router, -1 for a group
 
 # One cache line. A packet has been queueing for as long as it has been neither on wires, in switches nor clocked out.
 PACKET = np.dtype(
@@ -98,8 +107,8 @@ PACKET = np.dtype(
         ("link", "i4"),  # link it last crossed, -1 at its source
         ("next", "i4"),  # next packet of the list it is in; on a link, the next link if that is known already
         ("bytes", "i4"),  # on the wire, header included
-        ("detour", "i2"),  # group it must visit first, UNDECIDED or STRAIGHT
-        ("channel", "i1"),  # its virtual channel on that link
+        ("detour", "i2"),  # way point it must visit first, UNDECIDED or STRAIGHT
+        ("channel", "i1"),  # its lane (virtual channel) on that link
         ("flags", "i1"),
         ("arrived", "i8"),  # when its head reached the queue it is in
         ("tail", "i8"),  # when its tail reached it; at the target chip, when it is delivered
@@ -193,7 +202,8 @@ RULES = np.dtype(
         ("channels", "i8"),
         ("slots", "i8"),  # buffer slots of a channel, 0 for endless
         ("resume", "i8"),  # releases that end a pause
-        ("first_group", "i8"),  # routing column of group 0
+        ("second_lane", "i8"),  # first lane of what a detour's second leg takes, where lanes start anew; else 0
+        ("ports", "i8"),  # OWN_PORT, BONDED_PORTS or ANY_PORT
         ("cross_bytes", "i8"),
         ("burst_ps", "i8"),
         ("mark_fraction", "f8"),
@@ -229,7 +239,7 @@ class State(NamedTuple):
     set_of: Any  # int32[epoch, vertex, column] where in `sets` the next links are; -1 the target's own switch, -2 cut off
     distance: Any  # int32[epoch, vertex, column] links, and CROSSING for each crossing
     sets: Any  # int32[] at a set's number: how many links it has, then the links
-    groups: Any  # int32[] the groups a detour may visit
+    ways: Any  # WAY[] the places a detour may visit
     packets: Any  # PACKET[packet]
     ready: Any  # int64[packet] when the library handed it to the adapter
     input_next: Any  # int32[packet] next packet of its input FIFO; empty without input_fifo
