@@ -134,10 +134,10 @@ class PacketNetwork(Named):
     )
     cables: CablesSpec = Field(description="Cables, an entry of topologies/cables; default: usual.")
     routing: Literal["minimal", "valiant", "ugal", "ugal_l", "adaptive", "ecmp", "spray"] = Field(
-        description="How a packet's path is chosen. `minimal`, `ecmp`: a flow keeps one of its shortest paths; `spray`: each packet "
-        "draws one; `adaptive`: each takes the shortest queue among links one step closer; `valiant`: each first visits a random "
-        "group, or router where groups are not cabled to each other; `ugal`: only where the queues that way are shorter; `ugal_l`: "
-        "the same by its own switch's queues alone."
+        description="How a packet's path is chosen. `minimal`, `ecmp`: a flow keeps one of its shortest paths; `spray`: each "
+        "packet draws one; `adaptive`: it takes the shortest queue among links one step closer; `valiant`: it first visits a "
+        "random group, or router where groups are not cabled to each other; `ugal`: only where queues that way are shorter; "
+        "`ugal_l`: the same by its own switch's queues alone."
     )
     ugal_bias_packets: Count | None = Field(
         default=None, description="A detour must be shorter by so many queued packets to be taken, for `ugal` and `ugal_l`."

@@ -17,7 +17,9 @@ MEGABYTE = 1 << 20
 
 
 def run(fabric, flows, routing, seed=1, cross_load=None, **more):
-    figures = Figures(LINKS, **{"routing": routing, "flow_control": "credits", "buffer_bytes": 64 * 4096, **more})
+    figures = Figures(
+        LINKS, **{"routing": routing, "flow_control": "credits", "buffer_bytes": 64 * 4096, "ugal_bias_packets": 3, **more}
+    )
     return Engine(fabric, figures, flows, seed=seed, cross_load=cross_load).iteration()
 
 
@@ -63,7 +65,7 @@ def test_detours_relieve_the_cable_that_all_minimal_paths_share(fabric):
 @pytest.mark.parametrize("fabric", ROUTERS, ids=lambda f: f.kind)
 def test_ugal_is_minimal_where_nothing_queues(fabric, rule):
     flows = traffic.stream(fabric.chip_count, 0.05, 4e-7, 60, 4096, seed=4)
-    minimal, ugal = (run(fabric, flows, one, ugal_bias_packets=3) for one in ("minimal", rule))
+    minimal, ugal = (run(fabric, flows, one) for one in ("minimal", rule))
     assert ugal.packet_hops <= 1.01 * minimal.packet_hops
 
 
