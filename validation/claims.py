@@ -22,10 +22,10 @@ _KEYS = {"id", "claim", "source", "kind", "published", "unit", "run", "arguments
 
 # Functions that a command of their own computes: its name, and which arguments it takes as options.
 COMMANDS = {
-    "iteration": ("iteration", ("batch", "context", "prefill", "llm", "interconnect", "set")),
-    "collective": ("collective", ("op", "bytes", "ranks", "set")),
+    "iteration": ("iteration", ("batch", "context", "prefill", "llm", "interconnect", "seed", "set")),
+    "collective": ("collective", ("op", "bytes", "ranks", "seed", "set")),
     "topology": ("topology", ("set",)),
-    "schedule": ("schedule", ("batch", "context", "llm", "set")),
+    "schedule": ("schedule", ("batch", "context", "llm", "seed", "set")),
     "workload": ("run", ("workload", "llm", "duration", "rate-scale", "seed", "set")),
 }
 # Figures this package derives from what such a command prints; the row's own command prints them.

@@ -152,7 +152,7 @@ def racks_for(
 
 
 def tco_gain(
-    topology: str, *, batch: int, context: int, usd_per_h: float, tokens_per_s: float, prices: str, set: Sequence[str] = ()
+    topology: str, *, batch: int, context: int, usd_per_h: float, tokens_per_s: float, set: Sequence[str] = ()
 ) -> Answer:
     """Rent of another machine per token it generates, over the TCO per token of a full cluster at what it costs to build.
 
@@ -163,7 +163,7 @@ def tco_gain(
     best = max(loads(machine, context, (batch,)), key=lambda point: point.tokens_per_s)
     parts = count_parts(machine.fabric, resolved.spec.node)
     parts = replace(parts, adapters=parts.nodes, switch_ports=parts.nodes)
-    cost = money(resolved, parts, fleet(machine, best, best.tokens_per_s), prices, "build")
+    cost = money(resolved.spec, parts, fleet(machine, best, best.tokens_per_s), "build")
     rented = usd_per_mtoken(usd_per_h, tokens_per_s)
     return Answer(
         rented / cost["usd_per_mtoken"],

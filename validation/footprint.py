@@ -90,7 +90,6 @@ def usd_ratio(
     other_basis: Basis,
     context: int,
     tokens_per_s_per_user: float = 0.0,
-    prices: str = "chiplet-cloud",
     set: Sequence[str] = (),
     other_set: Sequence[str] = (),
     extra: Sequence[str] = (),
@@ -102,20 +101,20 @@ def usd_ratio(
     resolved, machine, mine = best_of(topology, tokens_per_s_per_user, context, [*set, *extra])
     other_resolved, other_machine, theirs = best_of(other, tokens_per_s_per_user, context, tuple(other_set))
     costs = [
-        _usd(of, one, load, per, on, prices, context)
+        _usd(of, one, load, per, on, context)
         for of, one, load, on in ((resolved, machine, mine, basis), (other_resolved, other_machine, theirs, other_basis))
     ]
     result = {"ratio": costs[0] / costs[1], f"usd_per_{per}": costs[0], f"other_usd_per_{per}": costs[1]}
     return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
 
 
-def _usd(resolved: Resolved, machine: Machine, best: Load, per: str, basis: Basis, prices: str, context: int) -> float:
+def _usd(resolved: Resolved, machine: Machine, best: Load, per: str, basis: Basis, context: int) -> float:
     parts = count_parts(machine.fabric, resolved.spec.node)
     if per == "token":
         needed = fleet(machine, best, best.tokens_per_s)
-        return money(resolved, parts, needed, prices, basis)["usd_per_mtoken"] * 1e-6
+        return money(resolved.spec, parts, needed, basis)["usd_per_mtoken"] * 1e-6
     alone = max(load.tokens_per_s_per_user for load in loads(machine, context))
-    return money(resolved, parts, fleet(machine, best, best.tokens_per_s), prices, basis)["capital_usd"] / alone
+    return money(resolved.spec, parts, fleet(machine, best, best.tokens_per_s), basis)["capital_usd"] / alone
 
 
 def peak_w(topology: str, *, nodes: int = 0, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:

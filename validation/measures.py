@@ -50,11 +50,12 @@ def iteration(
     llm: str | None = None,
     interconnect: str | None = None,
     set: Sequence[str] = (),
+    seed: int = 1,
     also: Sequence[str] = (),
     extra: Sequence[str] = (),
 ) -> Answer:
     """`metric` of one iteration."""
-    timed = timed_iteration(topology, (*set, *extra), llm, interconnect, batch, context, prefill)
+    timed = timed_iteration(topology, (*set, *extra), llm, interconnect, batch, context, prefill, seed)
     value = float(timed.result[metric]) / (float(timed.result[over]) if over else 1.0)
     return Answer(value, {name: float(timed.result[name]) for name in also}, timed.ends, timed.held)
 
@@ -77,12 +78,13 @@ def timed_iteration(
     batch: int = 1,
     context: int | None = None,
     prefill: int = 0,
+    seed: int = 1,
 ) -> Timed:
     """One iteration, at which several rows may look."""
     from dcsim.study import iteration as study
 
     resolved = load(topology, llm=llm, network=interconnect, settings=settings)
-    machine = build(resolved.spec)
+    machine = build(resolved.spec, seed)
     result = study.iteration(machine, study.shape_of(batch, context, prefill, machine.spec.llm))
     shape = Shape(batch, study.context_of(context, machine.spec.llm))
     result["utilisation"] = utilisation(machine, shape, result["occupancy_s"])
@@ -192,21 +194,24 @@ def collective(
     bytes: str = "16KiB",
     ranks: int = 8,
     set: Sequence[str] = (),
+    seed: int = 1,
     extra: Sequence[str] = (),
 ) -> Answer:
     """`metric` of one collective alone on the fabric."""
-    result, resolved = _timed_collective(topology, op, bytes, ranks, (*set, *extra))
+    result, resolved = _timed_collective(topology, op, bytes, ranks, (*set, *extra), seed)
     return answer_of(result, metric, "", (), resolved)
 
 
 @cache
-def _timed_collective(topology: str, op: str, size: str, ranks: int, settings: tuple[str, ...]) -> tuple[Any, Resolved]:
+def _timed_collective(
+    topology: str, op: str, size: str, ranks: int, settings: tuple[str, ...], seed: int
+) -> tuple[Any, Resolved]:
     """One collective, which several rows may look at."""
     from dcsim.study import collective as study
     from dcsim.units import DATA, parse_quantity
 
     resolved = load(topology, settings=settings)
-    return study.collective(resolved.spec, op, round(parse_quantity(size, DATA)), ranks), resolved
+    return study.collective(resolved.spec, op, round(parse_quantity(size, DATA)), ranks, seed=seed), resolved
 
 
 def path(topology: str, *, hops: int, size_bytes: int = 320, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
@@ -259,6 +264,7 @@ def schedule(
     context: int | None = None,
     llm: str | None = None,
     set: Sequence[str] = (),
+    seed: int = 1,
     extra: Sequence[str] = (),
 ) -> Answer:
     """`metric` of compiling, proving and replaying one iteration: exact, so that no figure's range can matter."""
@@ -266,7 +272,7 @@ def schedule(
     from dcsim.study.iteration import context_of
 
     machine = build(load(topology, llm=llm, settings=[*set, *extra]).spec)
-    result = study.schedule(machine, Shape(batch, context_of(context, machine.spec.llm)))
+    result = study.schedule(machine, Shape(batch, context_of(context, machine.spec.llm)), seed)
     return Answer(float(result[metric]) / (float(result[over]) if over else 1.0))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +73,21 @@ ROWS: dict[str, Callable[..., Answer]] = {
 
 
 def validate(
-    only: Sequence[str] = (), *, stored: bool = True, progress: Progress | None = None, folder: Path = FOLDER, jobs: int = 0
+    only: Sequence[str] = (),
+    *,
+    stored: bool = True,
+    progress: Progress | None = None,
+    folder: Path = FOLDER,
+    jobs: int = 0,
+    seed: int = 1,
 ) -> dict[str, Any]:
     """Every row, or those named by `only` (an id, or a letter for its group), and the errors over the predictions.
 
     Rows computed before by this very version are read from `runs/validate` unless `stored` is off; the others are computed
-    by `jobs` processes (0: as many as there are cores, one for few rows). Raises SpecError for an unknown id.
+    by `jobs` processes (0: as many as there are cores, one for few rows). `seed` is that of rows that draw anything and do
+    not state their own. Raises SpecError for an unknown id.
     """
-    claims = [claim for claim in read_claims(folder) if _asked(claim.id, only)]
+    claims = [_seeded(claim, seed) for claim in read_claims(folder) if _asked(claim.id, only)]
     unknown = [name for name in only if not any(_asked(claim.id, [name]) for claim in claims)]
     if unknown:
         raise SpecError(Problem("--only", f"no row '{unknown[0]}'", "`dcsim validate` lists all"))
@@ -95,6 +104,12 @@ def validate(
         done[claim.id] = row
     rows = [{**described(claim), **done[claim.id]} for claim in claims]
     return {**summary(rows), "rows": rows}
+
+
+def _seeded(claim: Claim, seed: int) -> Claim:
+    """The row with a seed, where it draws anything."""
+    draws = "seed" in signature(ROWS[claim.run]).parameters
+    return replace(claim, arguments={"seed": seed, **claim.arguments}) if draws and seed != 1 else claim
 
 
 def _computed(claims: Sequence[Claim], jobs: int) -> Iterator[tuple[Claim, dict[str, Any]]]:

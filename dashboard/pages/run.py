@@ -170,7 +170,7 @@ def _all_metrics(run: Run) -> html.Details:
     cells = [(html.Code(m.name), value_text(m.name, run.summary[m.name]), m.meaning) for m in METRICS]
     rows = [html.Tr([html.Td(cell) for cell in row]) for row in cells]
     head = html.Thead(html.Tr([html.Th("metric"), html.Th("value"), html.Th("meaning")]))
-    unread = run.meta.get("unread", [])
-    note = [html.P(f"Keys that had no effect in this run: {', '.join(unread)}")] if unread else []
+    unused = run.meta.get("unused_keys", [])
+    note = [html.P(f"Keys that had no effect in this run: {', '.join(unused)}")] if unused else []
     table = html.Table([head, html.Tbody(rows)])
     return html.Details([html.Summary("All metrics"), table, *note], className="all")

@@ -6,18 +6,17 @@ from typing import Annotated
 
 import typer
 
+from dcsim.cli.answer import give
 from dcsim.cli.machine import Batch, Context, Prefill
 from dcsim.cli.options import (
     Engine,
     FigureFile,
-    Interconnect,
     Json,
     Llm,
     Seed,
     Settings,
     TopologyPath,
     bytes_of,
-    print_json,
     say,
     with_engine,
     write_picture,
@@ -29,17 +28,19 @@ FewOrMany = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Successive iterations simulated of each packet network; default: 100, or as many as have 5 million packets.",
+        help="Successive iterations simulated of each packet network; default: its own, or as many as have 5 million packets.",
     ),
 ]
-Load = Annotated[float, typer.Option(min=0.0, max=0.99, help="Cross traffic on the busiest link of packet networks, 0..1.")]
+Load = Annotated[float | None, typer.Option(min=0.0, max=0.99, help="Cross traffic on packet networks' busiest link, 0..1.")]
 LoadPattern = Annotated[
-    str, typer.Option(help="Where cross traffic goes: every_link (alike on all), uniform, perm, adversarial or incast.")
+    str | None, typer.Option(help="Where cross traffic goes: every_link (alike on all), uniform, perm, adversarial or incast.")
 ]
 Fairness = Annotated[
     str | None, typer.Option(help="What packets get for a chip's cables: equal_bandwidth, equal_radix, equal_cost or pcie.")
 ]
-Jitter = Annotated[str, typer.Option(help="Host jitter on packet networks: an entry of topologies/jitter such as host, or off.")]
+Jitter = Annotated[
+    str | None, typer.Option(help="Host jitter on packet networks: an entry of topologies/jitter such as host, or off.")
+]
 DEFAULT = "scheduled,infiniband-ndr,roce-400g"
 
 
@@ -58,9 +59,9 @@ def compare(
     context: Context = None,
     prefill: Prefill = 0,
     replications: FewOrMany = None,
-    load: Load = 0.0,
-    load_pattern: LoadPattern = "every_link",
-    jitter: Jitter = "off",
+    load: Load = None,
+    load_pattern: LoadPattern = None,
+    jitter: Jitter = None,
     fairness: Fairness = None,
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
@@ -71,32 +72,29 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Time the same program on several interconnects and take the gap apart. `--set network.KEY` is for packet networks."""
+    from dcsim.cli.report_compare import print_compare
     from dcsim.spec.load import load as load_spec
     from dcsim.study import compare as study
     from dcsim.study.iteration import shape_of
+    from dcsim.study.users import without_network
 
-    served = load_spec(topology, llm=llm, settings=study.without_network(settings or [])).spec.llm
+    served = load_spec(topology, llm=llm, settings=without_network(settings or [])).spec.llm
     result = study.compare(
         topology,
         _names(interconnect),
         shape_of(batch, context, prefill, served),
         llm=llm,
         settings=with_engine(settings, engine),
-        packet_settings=_packet_settings(replications or 100, load, load_pattern, jitter, fairness),
+        packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness),
         seed=seed,
         own_mapping=own_mapping,
         serve=serve,
         packets_max=0 if replications else study.PACKETS_MAX,
         progress=say,
     )
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.report_compare import print_compare
-
-        print_compare(result)
-        if serve is None:
-            say("what users see of it, and what holding the SLO takes: add --serve '60 s'")
+    give(result, print_compare, as_json=as_json, seed=seed, unused=result["unused_keys"], settings=settings)
+    if serve is None and not as_json:
+        say("what users see of it, and what holding the SLO takes: add --serve '60 s'")
     if figure:
         from dcsim.results.pictures import waterfall
 
@@ -111,9 +109,9 @@ def scale(
     batch: Batch = 1,
     context: Annotated[int, typer.Option(min=1, help="Tokens of context of each, the new one included.")] = 2048,
     replications: Replications = 20,
-    load: Load = 0.0,
-    load_pattern: LoadPattern = "every_link",
-    jitter: Jitter = "off",
+    load: Load = None,
+    load_pattern: LoadPattern = None,
+    jitter: Jitter = None,
     fairness: Fairness = None,
     settings: Settings = None,
     seed: Seed = 1,
@@ -121,6 +119,7 @@ def scale(
     as_json: Json = False,
 ) -> None:
     """Compare interconnects over cluster sizes, with the largest LLM that fits each."""
+    from dcsim.cli.report_compare import print_scale
     from dcsim.errors import SpecError
     from dcsim.llm.program import Shape
     from dcsim.study import scale as study
@@ -138,12 +137,7 @@ def scale(
         seed=seed,
         progress=say,
     )
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.report_compare import print_scale
-
-        print_scale(result)
+    give(result, print_scale, as_json=as_json, seed=seed, unused=result["unused_keys"], settings=settings)
     if figure:
         from dcsim.results.pictures import scale as draw
 
@@ -153,31 +147,39 @@ def scale(
 def traffic(
     topology: Annotated[str | None, typer.Argument(metavar="[TOPOLOGY]", help="Default: a three-tier fat tree.")] = None,
     pattern: Annotated[str, typer.Option(help="perm, uniform, adversarial, incast or all_to_all.")] = "perm",
-    endpoints: Annotated[int, typer.Option(min=2, help="Chips that take part: the first so many.")] = 1024,
+    endpoints: Annotated[
+        int | None, typer.Option(min=2, help="Chips that take part: the first so many; default: all, or 1024 of the fat tree.")
+    ] = None,
     size: Annotated[str, typer.Option("--bytes", help="Size of each flow with unit, such as 256KiB.")] = "256KiB",
-    interconnect: Interconnect = "infiniband-hdr",
+    interconnect: Annotated[
+        str | None, typer.Option(help="Network file or name; default: the topology's, or infiniband-hdr.")
+    ] = None,
     settings: Settings = None,
     seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
     """Run a traffic pattern on a packet network."""
+    from dcsim.cli.report_compare import print_traffic
     from dcsim.study import traffic as study
 
     size_bytes = bytes_of(size)
     result = study.traffic(topology, interconnect, pattern.replace("-", "_"), endpoints, size_bytes, seed, tuple(settings or ()))
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.report_compare import print_traffic
-
-        print_traffic(result)
+    give(result, print_traffic, as_json=as_json, seed=seed, unused=result["unused_keys"], settings=settings)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _packet_settings(replications: int, load: float, pattern: str, jitter: str, fairness: str | None) -> list[str]:
-    own = [f"network.fairness={fairness}"] if fairness else []
-    traffic = [f"network.load_fraction={load}", f"network.load_pattern={pattern}"]
-    return [f"network.replications={replications}", *traffic, f'network.jitter="{jitter}"', *own]
+def _packet_settings(
+    replications: int | None, load: float | None, pattern: str | None, jitter: str | None, fairness: str | None
+) -> list[str]:
+    """What was asked for, as settings of packet networks; the rest is as their files say."""
+    asked = {
+        "replications": replications,
+        "load_fraction": load,
+        "load_pattern": pattern,
+        "jitter": None if jitter is None else f'"{jitter}"',
+        "fairness": fairness,
+    }
+    return [f"network.{key}={value}" for key, value in asked.items() if value is not None]

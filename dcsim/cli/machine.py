@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, bytes_of, print_json, say, writable
+from dcsim.cli.answer import give
+from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, bytes_of, say, writable
 
 Batch = Annotated[int, typer.Option(min=1, help="Sequences that advance by one token.")]
 Context = Annotated[
@@ -30,19 +32,18 @@ def topology(
     topology: TopologyPath,
     settings: Settings = None,
     export: Annotated[Path | None, typer.Option(help="Write the graph as .graphml or .json.", callback=writable)] = None,
+    seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
     """Count chips, links, hops, bisection and cables of a topology."""
+    from dcsim.cli.tables import print_topology
     from dcsim.spec.load import load
+    from dcsim.spec.unused import unused
     from dcsim.study import topology as study
 
-    result = study.topology(load(topology, settings=settings or []).spec, export)
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.tables import print_topology
-
-        print_topology(result)
+    resolved = load(topology, settings=settings or [])
+    result = study.topology(resolved.spec, export)
+    give(result, print_topology, as_json=as_json, seed=seed, unused=unused(resolved), settings=settings, draws=False)
     if export:
         say(f"written: {export}")
 
@@ -55,23 +56,22 @@ def iteration(
     llm: Llm = None,
     interconnect: Interconnect = None,
     settings: Settings = None,
+    seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
     """Time one iteration of one replica and say where the time goes."""
+    from dcsim.cli.tables import print_iteration
     from dcsim.spec.load import load
+    from dcsim.spec.unused import unused
     from dcsim.study import iteration as study
     from dcsim.study.machine import build
 
-    machine = build(load(topology, llm=llm, network=interconnect, settings=settings or []).spec)
+    resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
+    machine = build(resolved.spec, seed)
     shape = study.shape_of(batch, context, prefill, machine.spec.llm)
     machine.require_room(shape)
     result = study.iteration(machine, shape)
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.tables import print_iteration
-
-        print_iteration(result)
+    give(result, print_iteration, as_json=as_json, seed=seed, unused=unused(resolved), settings=settings)
 
 
 def power(
@@ -81,24 +81,23 @@ def power(
     llm: Llm = None,
     interconnect: Interconnect = None,
     settings: Settings = None,
+    seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
     """Say where a cluster's power goes, from chips to the site's meter, and how fast a rack's draw swings."""
+    from dcsim.cli.report_explain import print_power
     from dcsim.spec.load import load
+    from dcsim.spec.unused import unused
     from dcsim.study import power as study
     from dcsim.study.iteration import shape_of
     from dcsim.study.machine import build
 
-    machine = build(load(topology, llm=llm, network=interconnect, settings=settings or []).spec)
+    resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
+    machine = build(resolved.spec, seed)
     shape = shape_of(batch, context, 0, machine.spec.llm)
     machine.require_room(shape)
     result = study.power(machine, shape)
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.report_explain import print_power
-
-        print_power(result)
+    give(result, print_power, as_json=as_json, seed=seed, unused=unused(resolved), settings=settings)
 
 
 def schedule(
@@ -115,21 +114,19 @@ def schedule(
     as_json: Json = False,
 ) -> None:
     """Compile one iteration, prove the schedule, replay it on drifting clocks."""
+    from dcsim.cli.tables import print_schedule
     from dcsim.spec.load import load
+    from dcsim.spec.unused import unused
     from dcsim.study import schedule as study
     from dcsim.study.iteration import shape_of
     from dcsim.study.machine import build
 
-    machine = build(load(topology, llm=llm, settings=settings or []).spec)
+    resolved = load(topology, llm=llm, settings=settings or [])
+    machine = build(resolved.spec, seed)
     shape = shape_of(batch, context, prefill, machine.spec.llm)
     machine.require_room(shape)
     result = study.schedule(machine, shape, seed, trace)
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.tables import print_schedule
-
-        print_schedule(result)
+    give(result, print_schedule, as_json=as_json, seed=seed, unused=unused(resolved), settings=settings)
     if trace:
         say(f"written: {trace}")
 
@@ -142,20 +139,19 @@ def collective(
     algorithm: Annotated[str, typer.Option(help="auto, direct, ring, tree or hierarchical.")] = "auto",
     settings: Settings = None,
     form: Annotated[str, typer.Option("--format", help="text, or nccl for a line as nccl-tests prints it.")] = "text",
+    seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
     """Time one collective alone on the fabric."""
+    from dcsim.cli.tables import print_collective
     from dcsim.errors import SpecError
     from dcsim.spec.load import load
+    from dcsim.spec.unused import unused
     from dcsim.study import collective as study
 
     size_bytes = bytes_of(size)
     if form not in ("text", "nccl"):
         raise SpecError(f"--format: '{form}' is not known; use text or nccl")
-    result = study.collective(load(topology, settings=settings or []).spec, op, size_bytes, ranks, algorithm)
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.tables import print_collective
-
-        print_collective(result, form)
+    resolved = load(topology, settings=settings or [])
+    result = study.collective(resolved.spec, op, size_bytes, ranks, algorithm, seed)
+    give(result, partial(print_collective, form=form), as_json=as_json, seed=seed, unused=unused(resolved), settings=settings)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dcsim.errors import Problem, SpecError
 from dcsim.writing import require_writable, whole_file
+
+if TYPE_CHECKING:
+    from dcsim.results.records import Run
 
 TopologyPath = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="A topology file, or the name of one in the library.")]
 Workload = Annotated[str | None, typer.Option(help="Workload file or name; default: the topology's.")]
@@ -52,7 +54,18 @@ def with_engine(settings: list[str] | None, engine: EngineName | None) -> list[s
 
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random stream.")]
+SavedSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed that the run must have; default: any.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def saved_run(folder: Path | None, seed: int | None) -> Run:
+    """The run in `folder`, or the newest in runs/. SpecError if it has another seed than the one asked for."""
+    from dcsim.results import records
+
+    run = records.open_run(folder or records.last_run(Path("runs")))
+    if seed is not None and run.summary["seed"] != seed:
+        raise SpecError(Problem("--seed", f"the run in {run.folder} has seed {run.summary['seed']}", "name another run folder"))
+    return run
 
 
 SIZE_MOST_BYTES = 1 << 50
@@ -96,10 +109,6 @@ def write_picture(picture: Any, path: Path) -> None:
     with whole_file(path) as part:
         picture.write_html(part)
     say(f"written: {path}")
-
-
-def print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2, allow_nan=False))
 
 
 class progress_bar:

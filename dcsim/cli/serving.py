@@ -9,18 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
+from dcsim.cli.answer import give
 from dcsim.cli.options import (
     Engine,
     FigureFile,
     Interconnect,
     Json,
     Llm,
+    SavedSeed,
     Seed,
     Settings,
     TopologyPath,
     Workload,
-    print_json,
     progress_bar,
+    saved_run,
     say,
     say_if_first_run,
     with_engine,
@@ -55,6 +57,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Serve a workload on a cluster and report speed, tails, power and what limits it."""
+    from dcsim.cli.tables import print_run
+    from dcsim.spec.unused import unused
     from dcsim.study import scenario
     from dcsim.study.serve import ENGINE_KEYS
 
@@ -70,14 +74,14 @@ def run(
     say_if_first_run()
     with progress_bar("serving", "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress, rounds=rounds)
-    if as_json:
-        print_json(result.summary | {key: result.meta[key] for key in ENGINE_KEYS})
-    else:
-        from dcsim.cli.tables import print_run
-
-        print_run(result)
-    for key in result.meta["unread"]:
-        say(f"no effect in this run: {key}")
+    give(
+        result.summary | {key: result.meta[key] for key in ENGINE_KEYS},
+        lambda _: print_run(result),
+        as_json=as_json,
+        seed=seed,
+        unused=unused(case.resolved),
+        settings=settings,
+    )
     say(f"run folder: {result.folder}")
 
 
@@ -94,6 +98,8 @@ def repeat(
     as_json: Json = False,
 ) -> None:
     """Serve a random workload with several seeds and give each metric with its confidence interval."""
+    from dcsim.cli.tables import print_repeat
+    from dcsim.spec.unused import unused
     from dcsim.study import repeat as study
     from dcsim.study.scenario import load
 
@@ -102,12 +108,7 @@ def repeat(
     )
     with progress_bar("serving", "seeds") as progress:
         result = study.repeat(case.resolved, seeds, seed, progress)
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.tables import print_repeat
-
-        print_repeat(result)
+    give(result, print_repeat, as_json=as_json, seed=seed, unused=unused(case.resolved), settings=settings)
 
 
 def workload(
@@ -118,15 +119,11 @@ def workload(
     as_json: Json = False,
 ) -> None:
     """Describe a workload: rate, peaks, burstiness over 1, 10 and 60 s, lengths."""
+    from dcsim.cli.tables import print_workload
     from dcsim.study import workload as study
 
     result = study.workload(name, seed, settings or [])
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.tables import print_workload
-
-        print_workload(result)
+    give(result, print_workload, as_json=as_json, seed=seed, unused=result["unused_keys"], settings=settings)
     if figure:
         from dcsim.results.pictures import arrivals
 
@@ -139,6 +136,8 @@ def export(
     form: Annotated[str, typer.Option("--format", help="vllm: its benchmark's result file; perfetto: a timeline.")] = "vllm",
     first: Annotated[int, typer.Option(min=0, help="Timeline: the first request shown.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="Timeline: how many requests are shown.")] = 10_000,
+    seed: SavedSeed = None,
+    as_json: Json = False,
 ) -> None:
     """Write a saved run for other tools.
 
@@ -150,16 +149,14 @@ def export(
     from dcsim.errors import RunStoreError, SpecError
     from dcsim.reading import reading
     from dcsim.results import export as forms
-    from dcsim.results import records
     from dcsim.writing import write_text
 
     timeline = partial(forms.timeline, first=first, count=count)
     writers: dict[str, Callable[..., Any]] = {"vllm": forms.vllm_result, "perfetto": timeline}
     if form not in writers:
         raise SpecError(f"--format: '{form}' is not known; use {' or '.join(writers)}")
-    run_folder = folder or records.last_run(Path("runs"))
-    run = records.open_run(run_folder)
-    with reading(run_folder, RunStoreError):
+    run = saved_run(folder, seed)
+    with reading(run.folder, RunStoreError):
         total = run.summary["requests_in"]
         if first and first >= total:
             raise SpecError(f"--first: there is no request {first:,}; the run has {total:,}, counted from 0")
@@ -167,7 +164,8 @@ def export(
     write_text(out, content)
     if form == "perfetto" and (first or count < total):
         say(f"requests {first:,} to {min(first + count, total) - 1:,} of {total:,}; choose others with --first and --count")
-    say(f"written: {out}")
+    written = {"run": str(run.folder), "format": form, "written": str(out)}
+    give(written, lambda _: say(f"written: {out}"), as_json=as_json, seed=run.summary["seed"])
 
 
 def capacity(
@@ -181,46 +179,54 @@ def capacity(
     as_json: Json = False,
 ) -> None:
     """Find the largest rate of requests that still meets the SLO's p99, and what limits it."""
+    from dcsim.cli.tables import print_capacity
     from dcsim.spec.load import load
+    from dcsim.spec.unused import unused
     from dcsim.study import capacity as study
 
     resolved = load(topology, llm=llm, workload=workload, network=interconnect, settings=with_engine(settings, engine))
     result = study.capacity(
         resolved, seed, progress=lambda t: say(f"{t['rate_scale']:.3g} x the rate: {'holds' if t['holds'] else 'misses'} the SLO")
     )
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.tables import print_capacity
-
-        print_capacity(result)
+    give(result, print_capacity, as_json=as_json, seed=seed, unused=unused(resolved), settings=settings)
 
 
 def dashboard(
     folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
     port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 8050,
+    seed: SavedSeed = None,
+    as_json: Json = False,
 ) -> None:
     """Open the last run in a web page on this machine (needs the `dashboard` extra)."""
     from dcsim.errors import SpecError
     from dcsim.library import beside
-    from dcsim.results import records
 
-    run_folder = folder or records.last_run(Path("runs"))
-    records.open_run(run_folder)
-    app = beside("dashboard.app").make_app(run_folder)
+    run = saved_run(folder, seed)
+    app = beside("dashboard.app").make_app(run.folder)
     from werkzeug.serving import make_server  # comes with Dash
 
     try:
         server = make_server("127.0.0.1", port, app.server, threaded=True)
     except (OSError, SystemExit) as error:  # werkzeug exits when the port is taken
         raise SpecError(f"--port: {port} cannot be used on this machine") from error
-    say(f"dashboard on http://127.0.0.1:{port} (Ctrl-C to stop)")
+    url = f"http://127.0.0.1:{port}"
+    content = {"run": str(run.folder), "url": url}
+    give(content, lambda _: say(f"dashboard on {url} (Ctrl-C to stop)"), as_json=as_json, seed=run.summary["seed"])
     server.serve_forever()
 
 
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy to; it is made if need be.")]) -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy to; it is made if need be.")],
+    seed: Seed = 1,
+    as_json: Json = False,
+) -> None:
     """Copy the topologies and workloads into a folder for editing; commands run there use the copies."""
     from dcsim.library import copy_data
 
-    for target in copy_data(folder):
-        say(f"made {target}")
+    made = [str(target) for target in copy_data(folder)]
+
+    def show(_: Any) -> None:
+        for target in made:
+            say(f"made {target}")
+
+    give({"made": made}, show, as_json=as_json, seed=seed, draws=False)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dcsim.cli.answer import give
 from dcsim.cli.machine import Batch, Context, Prefill
 from dcsim.cli.options import (
     Engine,
@@ -18,11 +19,12 @@ from dcsim.cli.options import (
     Interconnect,
     Json,
     Llm,
+    SavedSeed,
     Seed,
     Settings,
     TopologyPath,
-    print_json,
     progress_bar,
+    saved_run,
     say,
     with_engine,
     writable,
@@ -46,17 +48,15 @@ def add_to(app: typer.Typer) -> None:
 def validate(
     only: Annotated[list[str] | None, typer.Option(help="A row such as E1, or a letter for its group; repeatable.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every row again, stored or not.")] = False,
+    seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
     """Test published claims and measurements: each simulated, compared and judged."""
     from dcsim.library import beside
 
     with last_words(lambda: "interrupted; rows computed so far are kept in runs/validate"):
-        result = beside("validation.table").validate(only or [], stored=not fresh, progress=say)
-    if as_json:
-        print_json(result)
-    else:
-        typer.echo(beside("validation.page").table(result))
+        result = beside("validation.table").validate(only or [], stored=not fresh, progress=say, seed=seed)
+    give(result, lambda rows: typer.echo(beside("validation.page").table(rows)), as_json=as_json, seed=seed)
 
 
 def explain(
@@ -68,25 +68,30 @@ def explain(
     interconnect: Interconnect = None,
     settings: Settings = None,
     metric: Annotated[str, typer.Option(help="iteration_s, tokens_per_s or energy_j.")] = "iteration_s",
+    seed: Seed = 1,
     figure: FigureFile = None,
     as_json: Json = False,
 ) -> None:
     """List every figure in force with its source, and how far the answer moves when it moves by 10 %."""
+    from dcsim.cli.report_explain import print_explanation
     from dcsim.errors import SpecError
     from dcsim.spec.load import load
+    from dcsim.spec.unused import unused
     from dcsim.study import explain as study
     from dcsim.study.iteration import shape_of
 
     if metric not in study.METRICS:
         raise SpecError(f"--metric: '{metric}' is not known; use {', '.join(study.METRICS)}")
     resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
-    result = study.explain(resolved, shape_of(batch, context, prefill, resolved.spec.llm), metric)
-    if as_json:
-        print_json(study.as_json(result))
-    else:
-        from dcsim.cli.report_explain import print_explanation
-
-        print_explanation(result)
+    result = study.explain(resolved, shape_of(batch, context, prefill, resolved.spec.llm), metric, seed)
+    give(
+        study.as_json(result),
+        lambda _: print_explanation(result),
+        as_json=as_json,
+        seed=seed,
+        unused=unused(resolved),
+        settings=settings,
+    )
     if figure:
         from dcsim.results.pictures import tornado
 
@@ -111,7 +116,9 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Time or run every combination of the given values."""
+    from dcsim.cli.report_explain import print_rows, write_csv
     from dcsim.errors import SpecError
+    from dcsim.spec.unused import Keys, unused_of
     from dcsim.study import sweep as study
 
     if zoom not in ("iteration", "run"):
@@ -121,23 +128,26 @@ def sweep(
     )
     ranges = [study.parse_range(text) for text in set_range]
     kept: dict[int, dict[str, Any]] = {}
+    keys: list[Keys] = []
 
     def tell() -> None:
-        from dcsim.cli.report_explain import print_rows, write_csv
-
         rows = [kept[index] for index in sorted(kept)]
         try:
             shown = study.pick(rows, [key for key, _ in ranges], metric or study.SHOWN[zoom])
-            if as_json:
-                print_json(rows if not metric else shown)
-            else:
-                print_rows(shown)
+            give(
+                {"rows": shown if metric else rows},
+                lambda _: print_rows(shown),
+                as_json=as_json,
+                seed=seed,
+                unused=unused_of(keys, set_range),
+                settings=settings,
+            )
         finally:
             if csv:
                 write_csv(rows, csv)
 
     with progress_bar("sweeping", "points") as progress, last_words(lambda: _tell_at_the_end(tell, len(kept), csv)):
-        study.sweep(case, ranges, jobs, progress, kept)
+        study.sweep(case, ranges, jobs, progress, kept, keys)
     tell()
     if csv:
         say(f"written: {csv}")
@@ -156,21 +166,17 @@ def _tell_at_the_end(tell: Callable[[], None], points: int, csv: Path | None) ->
 
 def cost(
     folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
-    prices: Annotated[str, typer.Option(help="Price file, or its name in topologies/prices.")] = "chiplet-cloud",
+    prices: Annotated[str | None, typer.Option(help="Price file, or its name in topologies/prices; default: the run's.")] = None,
     rent: Annotated[str | None, typer.Option(help="Price file of a chip hour, to rent instead; such as rent-a100.")] = None,
+    seed: SavedSeed = None,
     as_json: Json = False,
 ) -> None:
     """Say what a saved run's tokens cost: chips bought, at what they cost to build, or rented."""
+    from dcsim.cli.report_explain import print_cost
     from dcsim.economics.run_cost import run_cost
-    from dcsim.results import records
 
-    result = run_cost(records.open_run(folder or records.last_run(Path("runs"))), prices, rent)
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.report_explain import print_cost
-
-        print_cost(result)
+    run = saved_run(folder, seed)
+    give(run_cost(run, prices, rent), print_cost, as_json=as_json, seed=run.summary["seed"])
 
 
 def plan(
@@ -181,20 +187,21 @@ def plan(
     llm: Llm = None,
     interconnect: Interconnect = None,
     settings: Settings = None,
-    prices: Annotated[str, typer.Option(help="Price file, or its name in topologies/prices.")] = "chiplet-cloud",
+    prices: Annotated[
+        str | None, typer.Option(help="Price file, or its name in topologies/prices; default: the topology's.")
+    ] = None,
+    seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
     """Say how many chips and racks, how much power and money, a rate at a speed per user takes."""
+    from dcsim.cli.report_explain import print_plan
     from dcsim.spec.load import load
+    from dcsim.spec.unused import unused
     from dcsim.study import plan as study
 
-    resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
+    priced = [*(settings or ()), *([f"network.prices={prices}"] if prices else [])]
+    resolved = load(topology, llm=llm, network=interconnect, settings=priced)
     result = study.plan(
-        resolved, tokens_per_s=tokens_per_s, tokens_per_s_per_user=tokens_per_s_per_user, context=context, prices=prices
+        resolved, tokens_per_s=tokens_per_s, tokens_per_s_per_user=tokens_per_s_per_user, context=context, seed=seed
     )
-    if as_json:
-        print_json(result)
-    else:
-        from dcsim.cli.report_explain import print_plan
-
-        print_plan(result)
+    give(result, print_plan, as_json=as_json, seed=seed, unused=unused(resolved), settings=settings)

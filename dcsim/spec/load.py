@@ -15,7 +15,6 @@ from dcsim.errors import Problem, SpecError
 from dcsim.spec.catalog import LIBRARY, REFERENCES, entry_of, expand, put_name
 from dcsim.spec.check import Entry, check
 from dcsim.spec.document import Document, Figure, Path_, parse_scalar, read_document
-from dcsim.spec.section import was_read
 from dcsim.spec.topology import Topology
 
 _COMMAND_LINE = "--set"
@@ -29,11 +28,6 @@ class Resolved:
     figures: dict[Path_, Figure]
     places: dict[Path_, str]
     files: tuple[str, ...] = field(default=())
-
-    def unread(self) -> list[str]:
-        """Keys given in the topology file or by `--set` that nothing has read so far, as `place: key`."""
-        given = {p: w for p, w in self.places.items() if p and w.startswith((_COMMAND_LINE, self.files[0] + ":"))}
-        return sorted(f"{where}: {'.'.join(path)}" for path, where in given.items() if not was_read(self.spec, path))
 
 
 def load(

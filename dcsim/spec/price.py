@@ -6,7 +6,8 @@ A price per something is written as the price of one of it: `electricity_kwh: 0.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -65,6 +66,12 @@ class EnergyFigures(Named):
     dram_byte_j: Energy = Field(ge=0, description="One byte read from DRAM on the board.")
     fma_j: Energy = Field(ge=0, description="One 16-bit fused multiply-add.")
     link_byte_j: Energy = Field(ge=0, description="One byte over one link between chips.")
+
+
+def tco_in(saved: Mapping[str, Any]) -> TcoPrices:
+    """The prices of a saved spec, whose numbers are in base units and were checked when it was read."""
+    keys = {name: field.alias or name for name, field in TcoPrices.model_fields.items()}
+    return TcoPrices.model_construct(**{name: saved[key] for name, key in keys.items()})
 
 
 Prices = TypeVar("Prices", bound=Named)  # one of the four sections above

@@ -164,12 +164,15 @@ def part_at(part: Any, path: tuple[str, ...]) -> Any:
 
 
 def was_read(section: Any, path: tuple[str, ...]) -> bool:
-    """Whether the field at a dotted path of file keys has been read since the spec was made, labels apart."""
+    """Whether the field at a dotted path of file keys has been read since the spec was made.
+
+    Labels count as read, and so does a `kind`, which has chosen what its section is.
+    """
     for i, key in enumerate(path):
         if isinstance(section, Section):
             name = field_name(section, key)
-            label = isinstance(section, Named) and name in LABELS
-            if name in type(section).model_fields and not label and name not in section.fields_read():
+            apart = name == "kind" or (isinstance(section, Named) and name in LABELS)
+            if name in type(section).model_fields and not apart and name not in section.fields_read():
                 return False
         section = part_at(section, path[i : i + 1])
     return True

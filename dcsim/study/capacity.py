@@ -27,7 +27,7 @@ def capacity(
     what limits at `OVERLOAD` times it. Raises CapacityError if even `RATE_LEAST` of the rate is too much.
     """
     spec = resolved.spec
-    machine = build(spec)
+    machine = build(spec, seed)
     programs = Programs(spec.serving, machine.times)
     tries: list[dict[str, Any]] = []
     metas: list[dict[str, Any]] = []

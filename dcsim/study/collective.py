@@ -27,7 +27,7 @@ BUS_FACTOR: dict[str, Callable[[int], float]] = {
 }
 
 
-def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: str = "auto") -> dict[str, Any]:
+def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: str = "auto", seed: int = 1) -> dict[str, Any]:
     """Time `op` over `size_bytes` among `ranks` chips on an idle fabric; a schedule is proved.
 
     `send` is one message from the first of them to the last; on a packet network `time_s` is the mean over
@@ -42,7 +42,7 @@ def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: 
     if len(chips) < ranks:
         raise FabricError(f"{ranks} ranks asked for, {len(chips)} chips are active")
     if spec.network.kind == "packet":
-        result = _packets(spec, fabric, op, size_bytes, chips, algorithm)
+        result = _packets(spec, fabric, op, size_bytes, chips, algorithm, seed)
     else:
         result = _scheduled(spec, fabric, op, size_bytes, chips, algorithm)
     seconds = float(result["time_s"])
@@ -57,13 +57,15 @@ def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: 
     }
 
 
-def _packets(spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: list[int], algorithm: str) -> dict[str, Any]:
+def _packets(
+    spec: Topology, fabric: Fabric, op: str, size_bytes: int, chips: list[int], algorithm: str, seed: int
+) -> dict[str, Any]:
     import numpy as np
 
     from dcsim.network.packet.collective import packet_collective
     from dcsim.network.packet.iteration import packet_network
 
-    done = packet_collective(spec, fabric, op, size_bytes, chips, algorithm, packet_network(spec).replications)
+    done = packet_collective(spec, fabric, op, size_bytes, chips, algorithm, packet_network(spec).replications, seed)
     seconds = np.array(done.times_s)
     spread = {f"time_s_p{q}": float(np.percentile(seconds, q)) for q in (50, 99)}
     return {

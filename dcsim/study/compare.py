@@ -17,14 +17,15 @@ from dcsim.errors import SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.llm.program import Shape
 from dcsim.network.plant import plant
-from dcsim.spec.load import load
+from dcsim.spec.document import Path_
+from dcsim.spec.load import Resolved, load
 from dcsim.spec.network import PacketNetwork
 from dcsim.spec.price import TcoPrices
 from dcsim.spec.section import LABELS
-from dcsim.spec.topology import Topology
+from dcsim.spec.unused import Keys, keys_of, unused_of
 from dcsim.study.candidate import Timed, time_candidate
 from dcsim.study.machine import Machine, build
-from dcsim.study.users import ideal_base, ideal_time_s, users
+from dcsim.study.users import for_packets, ideal_base, ideal_time_s, users, without_network
 
 LIBRARIES = ("ideal", "verbs")  # shown beside the one that a packet network has
 PACKETS_MAX = 5_000_000  # of a candidate whose replications nobody asked for: a few seconds
@@ -56,24 +57,25 @@ def compare(
     if not interconnects:
         raise SpecError("--interconnect: name at least one network")
     wanted = [
-        (name, library, spec)
+        (name, library, resolved)
         for name in interconnects
-        for library, spec in _with_libraries(topology, name, llm, settings, packet_settings)
+        for library, resolved in _with_libraries(topology, name, llm, settings, packet_settings)
     ]
     machine: Machine | None = None
     done: list[Timed] = []
-    for name, software, spec in wanted:
+    for name, software, resolved in wanted:
+        spec = resolved.spec
         if progress:
             progress(f"{name} {software or ''}".strip())
-        machine = _bare(build(spec)) if machine is None or own_mapping else machine
+        machine = _bare(build(spec, seed)) if machine is None or own_mapping else machine
         machine.require_context(shape)
         done.append(time_candidate(name, software, spec, machine, shape, seed, packets_max))
     first = done[0]
     packet = [timed.spec.network for timed in done if isinstance(timed.spec.network, PacketNetwork)]
     prices = next((network.prices for network in packet), first.spec.network.prices)
     jitter = next((network.jitter for network in packet), None)
-    base, machines = ideal_base(topology, llm, settings), {id(timed.machine): timed.machine for timed in done}
-    ideal_s = {key: ideal_time_s(base, one, shape) for key, one in machines.items()}
+    base, machines = [ideal_base(topology, llm, settings)], {id(timed.machine): timed.machine for timed in done}
+    ideal_s = {key: ideal_time_s(base[0].spec, one, shape) for key, one in machines.items()}
     result = {
         "topology": topology,
         "llm": first.spec.llm.name,
@@ -93,8 +95,18 @@ def compare(
         "candidates": [row(timed, first, shape, prices, ideal_s[id(timed.machine)]) for timed in done],
     }
     if serve is not None:
-        result["users"] = users(done, topology, llm, settings, serve, seed, progress)
+        result["users"], served = users(done, topology, llm, settings, serve, seed, progress)
+        base.append(served)
+    left_out = (
+        {} if packet else {_key(setting): f"--set {setting}" for setting in (*settings, *packet_settings) if for_packets(setting)}
+    )
+    found = [keys_of(one) for one in (*(one for _, _, one in wanted), *base)]
+    result["unused_keys"] = unused_of([*found, Keys(left_out, frozenset())])
     return result
+
+
+def _key(setting: str) -> Path_:
+    return tuple(setting.partition("=")[0].strip().split("."))
 
 
 def _bare(machine: Machine) -> Machine:
@@ -104,25 +116,20 @@ def _bare(machine: Machine) -> Machine:
 
 def _with_libraries(
     topology: str, name: str, llm: str | None, settings: Sequence[str], packet_settings: Sequence[str]
-) -> list[tuple[str | None, Topology]]:
+) -> list[tuple[str | None, Resolved]]:
     """One interconnect with each library it is shown with, its own last; None where packets and libraries are unknown."""
-    bare = load(topology, network=name, llm=llm, settings=without_network(settings)).spec
-    if not isinstance(bare.network, PacketNetwork):
+
+    def on(*own: str) -> Resolved:
+        return load(topology, network=name, llm=llm, settings=own)
+
+    bare = on(*without_network(settings))
+    if not isinstance(bare.spec.network, PacketNetwork):
         return [(None, bare)]
-    own = load(topology, network=name, llm=llm, settings=[*settings, *packet_settings]).spec
-    library = own.network.software.name
+    own = on(*settings, *packet_settings)
+    library = own.spec.network.software.name
     others = [*(setting for setting in settings if not setting.startswith("network.software")), *packet_settings]
-    shown = {
-        other: load(topology, network=name, llm=llm, settings=[*others, f"network.software={other}"]).spec
-        for other in LIBRARIES
-        if other != library
-    }
+    shown = {other: on(*others, f"network.software={other}") for other in LIBRARIES if other != library}
     return [*shown.items(), (library, own)]
-
-
-def without_network(settings: Sequence[str]) -> list[str]:
-    """The settings that are not of a network, which belong to every candidate."""
-    return [setting for setting in settings if not setting.startswith("network.")]
 
 
 def row(timed: Timed, first: Timed, shape: Shape, prices: TcoPrices, ideal_s: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dcsim.errors import DcsimError
@@ -54,13 +54,13 @@ class Explanation:
     effects: list[Effect]
 
 
-def explain(resolved: Resolved, shape: Shape, metric: str = "iteration_s") -> Explanation:
+def explain(resolved: Resolved, shape: Shape, metric: str = "iteration_s", seed: int = 1) -> Explanation:
     """Time `shape` on the resolved topology, and again with each figure a tenth lower and higher.
 
     The mapping stays as chosen at first. Figures that timing the iteration does not read cannot move it and are not
     run again.
     """
-    machine = build(resolved.spec)
+    machine = build(resolved.spec, seed)
     machine.require_context(shape)
     answer = answers(machine, shape)
     effects = [_effect(machine, resolved, path, shape, answer) for path in sorted(resolved.figures)]
@@ -94,7 +94,7 @@ def _answers_at(machine: Machine, path: Path_, factor: float, shape: Shape) -> d
     if not can_move(machine.spec, path):
         return None
     try:
-        return answers(Machine(moved(machine.spec, path, factor), machine.fabric, machine.mapping), shape)
+        return answers(replace(machine, spec=moved(machine.spec, path, factor)), shape)
     except DcsimError:
         return None
 

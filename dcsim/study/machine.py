@@ -24,6 +24,7 @@ class Machine:
     spec: Topology
     fabric: Fabric
     mapping: Mapping
+    seed: int = 1  # of what a packet network draws
 
     @cached_property
     def places(self) -> Places:
@@ -32,7 +33,7 @@ class Machine:
 
     def time(self, shape: Shape) -> IterationTime:
         """Time of one iteration of `shape` on the spec's network."""
-        return TIMES[self.spec.network.kind](self.spec, self.places, self.mapping, shape)
+        return TIMES[self.spec.network.kind](self.spec, self.places, self.mapping, shape, self.seed)
 
     def require_context(self, shape: Shape) -> None:
         """Raise CapacityError for a context longer than the LLM was built for."""
@@ -55,10 +56,10 @@ class Machine:
             return self.time(shape)
         from dcsim.network.packet.iteration import packet_times
 
-        return packet_times(self.spec, self.fabric, self.mapping, shape)
+        return packet_times(self.spec, self.fabric, self.mapping, shape, self.seed)
 
 
-def build(spec: Topology) -> Machine:
+def build(spec: Topology, seed: int = 1) -> Machine:
     """Build the fabric, with the switches of a packet network, and lay the LLM over its active chips.
 
     Where degrees are `auto`, the candidate with the shortest decode iteration at batch 1 and half the LLM's context
@@ -69,7 +70,7 @@ def build(spec: Topology) -> Machine:
     nodes = active_nodes(fabric)
     chips, node_chips = sum(len(node) for node in nodes), max(len(node) for node in nodes)
     machines = [
-        Machine(spec, fabric, lay(spec.llm, spec.chip, spec.mapping, tp, pp, nodes))
+        Machine(spec, fabric, lay(spec.llm, spec.chip, spec.mapping, tp, pp, nodes), seed)
         for tp, pp in candidates(spec.llm, spec.chip, spec.mapping, chips, node_chips)
     ]
     if len(machines) == 1:

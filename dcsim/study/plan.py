@@ -7,6 +7,7 @@ from typing import Any
 
 from dcsim.economics.bill import Basis, Parts, count_parts
 from dcsim.spec.load import Resolved
+from dcsim.spec.topology import Topology
 from dcsim.study.frontier import Fleet, best_load, fleet, frontier, loads
 from dcsim.study.iteration import context_of
 from dcsim.study.machine import build
@@ -25,15 +26,15 @@ def plan(
     tokens_per_s: float,
     tokens_per_s_per_user: float,
     context: int | None = None,
-    prices: str = "chiplet-cloud",
+    seed: int = 1,
 ) -> dict[str, Any]:
     """The fewest clusters like this topology that give the rate at the speed, what they draw and cost.
 
-    Money is the TCO of `prices` for chips bought and for chips at what they cost their maker. Raises CapacityError if
+    Money is the TCO at `network.prices` for chips bought and for chips at what they cost their maker. Raises CapacityError if
     the speed is out of reach.
     """
     context = context_of(context, resolved.spec.llm)
-    machine = build(resolved.spec)
+    machine = build(resolved.spec, seed)
     points = loads(machine, context)
     best = best_load(points, tokens_per_s_per_user)
     needed = fleet(machine, best, tokens_per_s)
@@ -58,20 +59,18 @@ def plan(
         "racks": needed.racks,
         "power_w": needed.power_w,
         "energy_j_per_token": site_energy_j,
-        "money": {"buy": money(resolved, parts, needed, prices, "buy"), "build": money(resolved, parts, needed, prices, "build")},
+        "money": {"buy": money(resolved.spec, parts, needed, "buy"), "build": money(resolved.spec, parts, needed, "build")},
         "frontier": [asdict(load) for load in frontier(points)],
         "assumes": list(ASSUMES),
     }
 
 
-def money(resolved: Resolved, parts: Parts, needed: Fleet, prices: str, basis: Basis) -> dict[str, float]:
+def money(spec: Topology, parts: Parts, needed: Fleet, basis: Basis) -> dict[str, float]:
     """Capital of all clusters of `parts` each, their cost an hour over their life, and that over the tokens served."""
     from dcsim.economics.bill import bill, peak_power_w, total_usd
     from dcsim.economics.tco import HOURS_PER_YEAR, tco, years
-    from dcsim.spec.price import TcoPrices, read_prices
 
-    spec = resolved.spec
-    figures, _ = read_prices(prices, TcoPrices)
+    figures = spec.network.prices
     tree = spec.model_dump(mode="json", by_alias=True)
     capital_usd = total_usd(bill(parts, tree, figures, basis))
     peak_w = peak_power_w(parts, tree)

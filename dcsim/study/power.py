@@ -62,7 +62,7 @@ def _work(machine: Machine, shape: Shape) -> Work:
     else:
         from dcsim.network.packet.iteration import packet_spans
 
-        tasks, start, last = packet_spans(spec, machine.fabric, machine.mapping, shape)
+        tasks, start, last = packet_spans(spec, machine.fabric, machine.mapping, shape, machine.seed)
     link_j = time.energy_j - sum(_states_j(machine, tasks).values())
     return Work(tasks, start, last, time.latency_ps * 1e-12, time.occupancy_ps * 1e-12, link_j)
 

@@ -14,7 +14,7 @@ from dcsim.study.serve import engines_of, serve_on
 def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = None) -> dict[str, Any]:
     """Run seeds `first_seed` and up; for each metric that is a number its mean and the half-width of its 95 % interval."""
     spec = resolved.spec
-    machine = build(spec)
+    machine = build(spec, first_seed)
     programs = Programs(spec.serving, machine.times)
     summaries, metas = [], []
     for i in range(seeds):

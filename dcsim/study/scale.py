@@ -11,6 +11,7 @@ from dcsim.llm.architecture import parameter_count
 from dcsim.llm.program import Shape
 from dcsim.spec.fabric import LpuDragonfly
 from dcsim.spec.load import load
+from dcsim.spec.unused import Unused, unused_in_all
 from dcsim.study.compare import compare
 from dcsim.study.machine import active_nodes
 
@@ -33,6 +34,7 @@ def scale(
     """`compare` at each size; a row for each size and candidate, and the sizes at which no LLM fits."""
     rows: list[dict[str, Any]] = []
     skipped: list[int] = []
+    unused: list[Unused] = []
     for chips in sizes:
         own = [*settings, *size_settings(topology, chips, settings)]
         llm = largest_llm(topology, llms, own)
@@ -45,6 +47,7 @@ def scale(
         )
         common = {"chips": chips, "llm": result["llm"], "chips_used": result["chips_used"]}
         rows += [{**common, **candidate} for candidate in result["candidates"]]
+        unused.append(result["unused_keys"])
     return {
         "topology": topology,
         "batch": shape.batch,
@@ -52,6 +55,7 @@ def scale(
         "seed": seed,
         "rows": rows,
         "no_llm_fits": skipped,
+        "unused_keys": unused_in_all(unused, (*settings, *packet_settings)),
     }
 
 

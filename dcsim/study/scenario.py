@@ -15,6 +15,7 @@ from dcsim.interrupt import careful_interrupts
 from dcsim.results import records
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
+from dcsim.spec.unused import unused
 
 Progress = Callable[[int, int], None]  # requests done, requests in all
 
@@ -69,7 +70,7 @@ class Scenario:
             {
                 "dcsim_version": __version__,
                 "seed": seed,
-                "unread": self.resolved.unread(),
+                "unused_keys": [*unused(self.resolved)],
                 "prices": _prices(self.resolved),
                 **meta,
             },
@@ -117,6 +118,8 @@ COSTED: frozenset[Any] = frozenset(
         "host",
         ("chip", "price"),
         ("chip", "power"),
+        ("network", "prices"),
+        ("network", "adapter_price"),
         ("network", "port"),
         ("network", "switch_power"),
         ("network", "adapter_power"),

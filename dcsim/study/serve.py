@@ -47,7 +47,7 @@ def serve_scenario(
     `rows` takes the requests' rows (default: in memory); `rounds` keeps the rounds table as well.
     """
     spec = resolved.spec
-    machine = build(spec)
+    machine = build(spec, seed)
     parts: dict[str, float] = {}
     programs = Programs(spec.serving, _timing(machine, parts))
     programs.times(programs.lone)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dcsim.errors import SpecError
+from dcsim.errors import Problem, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.fabric.switched import fat_tree
@@ -21,29 +21,35 @@ from dcsim.network.packet.iteration import packet_network
 from dcsim.network.packet.rules_of import faults_of, figures_of
 from dcsim.network.packet.switches import attach
 from dcsim.spec.host import IslandSpec
-from dcsim.spec.load import load
+from dcsim.spec.load import Resolved, load
 from dcsim.spec.network import PacketNetwork
+from dcsim.spec.topology import Topology
+from dcsim.spec.unused import unused
 
-ANY_TOPOLOGY = "node"  # only its network is read, where no topology is named
+# Where no topology is named: only this one's network is read, and that is replaced by
+ANY_TOPOLOGY, INTERCONNECT, ENDPOINTS = "node", "infiniband-hdr", 1024
 
 
 def traffic(
     topology: str | None,
     interconnect: str | None,
     pattern: str,
-    endpoints: int,
+    endpoints: int | None,
     size_bytes: int,
     seed: int = 1,
     settings: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Send `size_bytes` along each flow of `pattern` among the first `endpoints` chips and time it on an idle network.
 
-    Without a topology the chips hang on a three-tier fat tree of the smallest even radix. `packet_hops` counts data
-    packets on directed links. Raises SpecError for an unknown pattern or too few chips.
+    The network is the topology's own, faults included, unless `interconnect` names another; default: all its chips.
+    Without a topology `ENDPOINTS` chips hang on a three-tier fat tree of the smallest even radix, and the network is
+    `INTERCONNECT`. `packet_hops` counts data packets on directed links. Raises SpecError for an unknown pattern or too few chips.
     """
     if pattern not in PATTERNS:
         raise SpecError(f"--pattern: '{pattern}' is not known; use {', '.join(PATTERNS)}")
-    network, fabric, island = _network(topology, interconnect, endpoints, settings)
+    resolved = _resolved(topology, interconnect, settings)
+    network, fabric, island = _network(topology, resolved.spec, endpoints)
+    endpoints = endpoints or (fabric.chip_count if topology else ENDPOINTS)
     flows = PATTERNS[pattern](fabric, endpoints, size_bytes, seed)
     figures = figures_of(network, fabric, island)
     _warm_up(fabric, figures, flows)
@@ -81,21 +87,28 @@ def traffic(
         "peak_queue_bytes": int(links.peak_queue_bytes.max(initial=0)),
         "link_use_fraction_max": float(links.busy_ps.max(initial=0) / max(1, done.finish_ps)),
         "seed": seed,
+        "unused_keys": unused(resolved, topology=topology is not None),
     }
 
 
-def _network(
-    topology: str | None, interconnect: str | None, endpoints: int, settings: tuple[str, ...]
-) -> tuple[PacketNetwork, Fabric, IslandSpec | None]:
-    """The packet network, the fabric it runs on and the nodes' own switches."""
-    if endpoints < 2:
-        raise SpecError("--endpoints: at least 2")
-    spec = load(topology or ANY_TOPOLOGY, network=interconnect, settings=settings).spec
-    network = packet_network(spec)
+def _resolved(topology: str | None, interconnect: str | None, settings: tuple[str, ...]) -> Resolved:
     if topology is None:
-        return network, fat_tree(endpoints, three_tier_radix(endpoints), 3), None
-    network, fabric = attach(network, build_fabric(spec.fabric))
-    if fabric.chip_count < endpoints:
+        return load(ANY_TOPOLOGY, network=interconnect or INTERCONNECT, settings=settings)
+    return load(topology, network=interconnect, settings=settings)
+
+
+def _network(topology: str | None, spec: Topology, endpoints: int | None) -> tuple[PacketNetwork, Fabric, IslandSpec | None]:
+    """The packet network, the fabric it runs on and the nodes' own switches."""
+    if endpoints is not None and endpoints < 2:
+        raise SpecError("--endpoints: at least 2")
+    if spec.network.kind == "scheduled":
+        what = f"network '{spec.network.name}' moves no packets"
+        raise SpecError(Problem("traffic", what, "name one that does, for example --interconnect infiniband-ndr"))
+    if topology is None:
+        count = endpoints or ENDPOINTS
+        return packet_network(spec), fat_tree(count, three_tier_radix(count), 3), None
+    network, fabric = attach(packet_network(spec), build_fabric(spec.fabric))
+    if endpoints is not None and fabric.chip_count < endpoints:
         raise SpecError(f"--endpoints: {topology} has {fabric.chip_count} chips, not {endpoints}")
     return network, fabric, spec.node.island
 

@@ -17,7 +17,7 @@ from dcsim.cluster.programs import Programs
 from dcsim.llm.program import Shape
 from dcsim.network.packet.iteration import packet_network, run_packets
 from dcsim.network.plant import plant
-from dcsim.spec.load import load
+from dcsim.spec.load import Resolved, load
 from dcsim.spec.network import Background
 from dcsim.spec.topology import Topology
 from dcsim.study.candidate import Timed
@@ -36,9 +36,13 @@ def users(
     duration: str,
     seed: int,
     progress: Callable[[str], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Serve `duration` of the topology's workload on each candidate: p99 of TTFT and TPOT and the network's share."""
-    base = ideal_base(topology, llm, [*settings, f"workload.duration={duration}"])
+) -> tuple[list[dict[str, Any]], Resolved]:
+    """Serve `duration` of the topology's workload on each candidate: p99 of TTFT and TPOT and the network's share.
+
+    Returns a row for each candidate, and the spec whose workload was served.
+    """
+    resolved = ideal_base(topology, llm, [*settings, f"workload.duration={duration}"])
+    base = resolved.spec
     first = done[0].machine
     ideal = _served(_machine(ideal_network(base), first), base, seed)
     rows = []
@@ -57,17 +61,23 @@ def users(
                 **holding(timed, machine),
             }
         )
-    return _headroom(rows)
+    return _headroom(rows), resolved
 
 
-def ideal_base(topology: str, llm: str | None, settings: Sequence[str]) -> Topology:
+def ideal_base(topology: str, llm: str | None, settings: Sequence[str]) -> Resolved:
     """The topology on the network that is then made ideal."""
-    own = [
-        *(setting for setting in settings if not setting.startswith("network.")),
-        "network.software=ideal",
-        "network.jitter=off",
-    ]
-    return load(topology, llm=llm, network=IDEAL_BASE, settings=own).spec
+    own = [*without_network(settings), "network.software=ideal", "network.jitter=off"]
+    return load(topology, llm=llm, network=IDEAL_BASE, settings=own)
+
+
+def for_packets(setting: str) -> bool:
+    """Whether a setting is of a packet network; what things cost is every network's."""
+    return setting.startswith("network.") and not setting.startswith("network.prices")
+
+
+def without_network(settings: Sequence[str]) -> list[str]:
+    """The settings that are not of a packet network, which belong to every candidate."""
+    return [setting for setting in settings if not for_packets(setting)]
 
 
 def ideal_time_s(base: Topology, machine: Machine, shape: Shape) -> float:

@@ -9,11 +9,13 @@ import numpy as np
 
 from dcsim.errors import WorkloadError
 from dcsim.spec.load import load
+from dcsim.spec.unused import unused
 from dcsim.workload.describe import describe
 from dcsim.workload.generate import make_requests
 from dcsim.workload.traces import find_trace, read_trace
 
 BINS = 60  # of the rate over time
+ANY_TOPOLOGY = "node"  # only its workload is read, and that is replaced
 
 
 def workload(name: str, seed: int = 1, settings: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
@@ -22,7 +24,8 @@ def workload(name: str, seed: int = 1, settings: list[str] | tuple[str, ...] = (
     `failed_rows` are those of its trace that count as failed requests and are left out.
     `settings` hold `workload.KEY=VALUE` texts. Raises WorkloadError for a closed loop, whose arrivals depend on who serves.
     """
-    spec = load("node", workload=name, settings=settings).spec.workload
+    resolved = load(ANY_TOPOLOGY, workload=name, settings=settings)
+    spec = resolved.spec.workload
     if spec.kind == "closed":
         raise WorkloadError(f"{name}: users of a closed loop ask when they are answered; `dcsim run` shows their rate")
     requests = make_requests(spec, seed)
@@ -38,4 +41,5 @@ def workload(name: str, seed: int = 1, settings: list[str] | tuple[str, ...] = (
         **finite,
         "failed_rows": failed,
         "rate_over_time": {"interval_s": float(edges[1] - edges[0]), "requests": counts.tolist()},
+        "unused_keys": unused(resolved, topology=False),
     }

@@ -18,6 +18,7 @@ from dcsim.policies.batching import BATCHING, Batching
 from dcsim.policies.routers import ROUTERS
 from dcsim.results import metrics, records
 from dcsim.spec.load import load
+from dcsim.spec.unused import unused
 
 
 def rows(result):
@@ -157,7 +158,7 @@ def test_keys_that_could_not_matter_are_reported(engine):
         chips = tuple(tuple(range(64 * i, 64 * i + 64)) for i in range(replicas))
         spec, placement = resolved.spec, Placement(chips, 100_000)
         serve(spec, build_fabric(spec.fabric), placement, programs, make_table([0.0], [5], [2]))
-        found = [key.split(": ")[1] for key in resolved.unread() if "faults" in key or "router" in key]
+        found = [key for key in unused(resolved) if "faults" in key or "router" in key]
         assert found == ["faults.detect", "serving.router"][: 3 - replicas]
 
 
@@ -168,7 +169,7 @@ def test_prefix_reuse_matters_to_sessions_only():
         placement = Placement((tuple(range(64)),), 1000)
         programs = Programs(resolved.spec.serving, Line())
         serve(resolved.spec, build_fabric(resolved.spec.fabric), placement, programs, table)
-        assert [key.split(": ")[1] for key in resolved.unread() if "reuse" in key] == found
+        assert [key for key in unused(resolved) if "reuse" in key] == found
 
 
 def test_a_request_alone_takes_what_arithmetic_says(serve_small):

@@ -73,7 +73,7 @@ def make_run():
             "interconnect": "scheduled",
             "slo_ttft_s": 1.0,
             "slo_tpot_s": 0.01,
-            "unread": ["fabric.cable_m"],
+            "unused_keys": ["fabric.cable_m"],
         }
         spec = {"name": "made-up", "description": "Rows of a test.", "power": {"pue": 1.2}}
         write_run(folder, tables, summary, spec, meta)

@@ -21,6 +21,7 @@ from dcsim.fabric.graph import Fabric, from_cables
 from dcsim.fabric.measures import measure
 from dcsim.fabric.switched import fat_tree, leaf_spine, with_islands
 from dcsim.spec.load import load
+from dcsim.spec.unused import unused
 
 ONE = dict.fromkeys(("adapter", "fabric", "island", "local", "rack", "global"), 1.0)
 
@@ -303,4 +304,4 @@ def test_the_shipped_eight_racks_and_unread_keys():
     resolved = load("8rack")
     fabric = build_fabric(resolved.spec.fabric)
     assert (fabric.chip_count, int(fabric.chip_active.sum())) == (576, 512)
-    assert not [line for line in resolved.unread() if "fabric" in line]
+    assert not [key for key in unused(resolved) if "fabric" in key]

@@ -36,6 +36,7 @@ def packet_collective(
     chips: Sequence[int],
     algorithm: str = "auto",
     count: int = 1,
+    seed: int = 1,
 ) -> Exchanged:
     """Time `op` over `size_bytes` among `chips`, `count` times one after another; op `send` goes from the first to the last.
 
@@ -57,6 +58,6 @@ def packet_collective(
             builder, step, chips, [[] for _ in chips]
         )
     tasks = place_calls(builder.build(), joined)
-    engine = Engine(joined, layers.figures, tasks, software_of(layers))
+    engine = Engine(joined, layers.figures, tasks, software_of(layers), seed=seed)
     done = [engine.iteration(i, fresh=True) for i in range(count)]
     return Exchanged(pattern, tuple(one.finish_ps * 1e-12 for one in done), int((tasks.size_bytes > 0).sum()), done[0].packets)

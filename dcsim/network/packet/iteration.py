@@ -52,7 +52,7 @@ class PacketRun:
         )
 
 
-def packet_times(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> tuple[IterationTime, ...]:
+def packet_times(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, seed: int = 1) -> tuple[IterationTime, ...]:
     """Times of successive iterations, from which the service zoom draws: `network.replications`, or fewer.
 
     No more than PACKETS_MAX packets in all, but one iteration at least: the more packets it has, the less it differs
@@ -61,12 +61,12 @@ def packet_times(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape)
     """
     network = packet_network(spec)
     if disturbed(network):
-        return run_packets(spec, fabric, mapping, shape, packets_max=PACKETS_MAX).times()
+        return run_packets(spec, fabric, mapping, shape, seed=seed, packets_max=PACKETS_MAX).times()
     count = min(network.replications, spec.serving.draw_block)
-    times = run_packets(spec, fabric, mapping, shape, min(count, 2), packets_max=PACKETS_MAX).times()
+    times = run_packets(spec, fabric, mapping, shape, min(count, 2), seed, PACKETS_MAX).times()
     if abs(times[0].latency_ps - times[-1].latency_ps) <= ALIKE * times[0].latency_ps:
         return times[:1]
-    return run_packets(spec, fabric, mapping, shape, count, packets_max=PACKETS_MAX).times()
+    return run_packets(spec, fabric, mapping, shape, count, seed, PACKETS_MAX).times()
 
 
 def disturbed(network: PacketNetwork) -> bool:
@@ -76,9 +76,9 @@ def disturbed(network: PacketNetwork) -> bool:
     return bool(network.jitter or flows or network.faults)
 
 
-def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape) -> IterationTime:
+def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, seed: int = 1) -> IterationTime:
     """The mean of `packet_times`."""
-    times = packet_times(spec, fabric, mapping, shape)
+    times = packet_times(spec, fabric, mapping, shape, seed)
     count = len(times)
     parts = {name: sum(time.breakdown_s[name] for time in times) / count for name in PARTS}
     return IterationTime(
@@ -137,13 +137,13 @@ def _load(
 
 
 def packet_spans(
-    spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape
+    spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, seed: int = 1
 ) -> tuple[Tasks, NDArray[np.float64], NDArray[np.float64]]:
     """The tasks of one iteration on an idle network, and when each starts and ends, in seconds."""
     network, joined = attach(packet_network(spec), fabric)
     layers = layers_of(network, joined, spec.node.island)
     tasks = packet_tasks(spec, joined, mapping, shape, network, layers)
-    done = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined)).iteration(0)
+    done = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed).iteration(0)
     return tasks, done.start_ps * 1e-12, done.last_ps * 1e-12
 
 

@@ -58,8 +58,8 @@ def scheduled_network(spec: Topology) -> ScheduledNetwork:
     return spec.network
 
 
-def scheduled_time(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> IterationTime:
-    """Time of one iteration on the scheduled network: a function of its shape, known before it runs."""
+def scheduled_time(spec: Topology, places: Places, mapping: Mapping, shape: Shape, seed: int = 1) -> IterationTime:
+    """Time of one iteration on the scheduled network: a function of its shape, known before it runs, whatever the seed."""
     _, pieces, composition = _compose(spec, places, mapping, shape)
     return _time(spec, pieces, composition)
 
@@ -96,14 +96,14 @@ def link_energy_j(vector_hops: int, spec: Topology) -> float:
     return vector_hops * network.vector_wire_bytes * network.link_energy_j
 
 
-TimeShape = Callable[[Topology, Places, Mapping, Shape], IterationTime]
+TimeShape = Callable[[Topology, Places, Mapping, Shape, int], IterationTime]
 
 
-def packet_time(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> IterationTime:
+def packet_time(spec: Topology, places: Places, mapping: Mapping, shape: Shape, seed: int) -> IterationTime:
     """Mean time of one iteration on the packet network."""
     from dcsim.network.packet.iteration import packet_time
 
-    return packet_time(spec, places.fabric, mapping, shape)
+    return packet_time(spec, places.fabric, mapping, shape, seed)
 
 
 # How an iteration is timed, by the network's kind.
