@@ -82,7 +82,8 @@ EXAMPLES = {
     AREA: "725 mm2",
 }
 
-_QUANTITY = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d].*?)?\s*$")
+# A unit may begin with a digit (`1/s`) only after a space.
+_QUANTITY = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*([^\s\d.].*?)|\s+(\S.*?))?\s*$")
 
 
 PS_PER_S = 1_000_000_000_000  # times inside are whole picoseconds
@@ -108,7 +109,7 @@ def parse_quantity(value: object, dimension: str) -> float:
     match = _QUANTITY.match(value)
     if match is None:
         raise ValueError(f"cannot read {shown(value)} as a {dimension}, for example '{example}'")
-    number, unit = float(match[1].replace("_", "")), (match[2] or "").strip()
+    number, unit = float(match[1].replace("_", "")), (match[2] or match[3] or "").strip()
     if math.isinf(number):
         raise ValueError(f"{match[1]} is too large a number")
     if not unit:

@@ -56,3 +56,10 @@ def test_every_dimension_has_an_example_that_parses():
     assert set(units.EXAMPLES) == set(units.UNITS)
     for dimension, example in units.EXAMPLES.items():
         assert units.parse_quantity(example, dimension) > 0
+
+
+@pytest.mark.parametrize("dimension", units.UNITS)
+def test_every_unit_of_the_table_can_be_written(dimension):
+    for unit, factor in units.UNITS[dimension].items():
+        for number in ("7", "7.5", "7e3"):
+            assert units.parse_quantity(f"{number} {unit}", dimension) == float(number) * factor
