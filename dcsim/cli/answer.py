@@ -6,11 +6,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import click
-from click.core import ParameterSource
-
 from dcsim.cli.options import say
 
+DEFAULT_SEED = 1
 # Options that stand for a key, where nobody set the key itself.
 OPTIONS = {
     "workload.duration": "--duration",
@@ -30,25 +28,22 @@ def give(
     show: Callable[[Any], None],
     *,
     as_json: bool,
-    seed: int,
+    seed: int | None,
     unused: Mapping[str, str] | None = None,
     settings: Sequence[str] | None = None,
-    draws: bool = True,
 ) -> None:
     """Print an answer on stdout, by `show` or as JSON, and on stderr what had no effect.
 
     Every JSON object has `version`, `schema_version`, `seed` and `unused_keys` beside the answer's own keys; `unused` is
-    as from `spec.unused`, `settings` what was typed after `--set`. Where nothing `draws` at random, a seed that was typed had
-    no effect either.
+    as from `spec.unused`, `settings` what was typed after `--set`.
+    `seed` is None where a command draws nothing at random and none was typed (see `seedless`).
     """
     from dcsim import __version__
     from dcsim.results.metrics import SCHEMA_VERSION
 
     found = _by_option(unused or {}, settings or ())
-    if not draws and _typed("seed"):
-        found["--seed"] = "--seed"
     if as_json:
-        head = {"version": __version__, "schema_version": SCHEMA_VERSION, "seed": seed}
+        head = {"version": __version__, "schema_version": SCHEMA_VERSION, "seed": DEFAULT_SEED if seed is None else seed}
         print(json.dumps({**head, **content, "unused_keys": [*found]}, indent=2, allow_nan=False), flush=True)
     else:
         show(content)
@@ -56,10 +51,9 @@ def give(
         say(line)
 
 
-def _typed(option: str) -> bool:
-    """Whether the person gave this option of the command that is running."""
-    context = click.get_current_context(silent=True)
-    return context is not None and context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+def seedless(seed: int | None) -> dict[str, str]:
+    """The seed as a key without effect, if one was given to a command that draws nothing at random."""
+    return {} if seed is None else {"--seed": f"--seed {seed}"}
 
 
 def _by_option(unused: Mapping[str, str], settings: Sequence[str]) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from dcsim.cli.answer import give
-from dcsim.cli.options import Interconnect, Json, Llm, Seed, Settings, TopologyPath, bytes_of, say, writable
+from dcsim.cli.answer import give, seedless
+from dcsim.cli.options import Interconnect, Json, Llm, NoSeed, Seed, Settings, TopologyPath, bytes_of, say, writable
 
 Batch = Annotated[int, typer.Option(min=1, help="Sequences that advance by one token.")]
 Context = Annotated[
@@ -32,7 +32,7 @@ def topology(
     topology: TopologyPath,
     settings: Settings = None,
     export: Annotated[Path | None, typer.Option(help="Write the graph as .graphml or .json.", callback=writable)] = None,
-    seed: Seed = 1,
+    seed: NoSeed = None,
     as_json: Json = False,
 ) -> None:
     """Count chips, links, hops, bisection and cables of a topology."""
@@ -43,7 +43,7 @@ def topology(
 
     resolved = load(topology, settings=settings or [])
     result = study.topology(resolved.spec, export)
-    give(result, print_topology, as_json=as_json, seed=seed, unused=unused(resolved), settings=settings, draws=False)
+    give(result, print_topology, as_json=as_json, seed=seed, unused=unused(resolved) | seedless(seed), settings=settings)
     if export:
         say(f"written: {export}")
 

@@ -54,6 +54,7 @@ def with_engine(settings: list[str] | None, engine: EngineName | None) -> list[s
 
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random stream.")]
+NoSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Accepted as everywhere; nothing here is random.")]
 SavedSeed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed that the run must have; default: any.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

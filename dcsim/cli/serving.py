@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dcsim.cli.answer import give
+from dcsim.cli.answer import give, seedless
 from dcsim.cli.options import (
     Engine,
     FigureFile,
     Interconnect,
     Json,
     Llm,
+    NoSeed,
     SavedSeed,
     Seed,
     Settings,
@@ -217,7 +218,7 @@ def dashboard(
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy to; it is made if need be.")],
-    seed: Seed = 1,
+    seed: NoSeed = None,
     as_json: Json = False,
 ) -> None:
     """Copy the topologies and workloads into a folder for editing; commands run there use the copies."""
@@ -229,4 +230,4 @@ def init(
         for target in made:
             say(f"made {target}")
 
-    give({"made": made}, show, as_json=as_json, seed=seed, draws=False)
+    give({"made": made}, show, as_json=as_json, seed=seed, unused=seedless(seed))
