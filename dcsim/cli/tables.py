@@ -340,6 +340,8 @@ def print_repeat(result: dict[str, Any]) -> None:
         table.add_row(name, _number(value["mean"]), _number(value["half_width"]), value["unit"])
     out = console()
     out.print(table)
+    if not result["random"]:
+        out.print(f"nothing here is random: all {result['seeds']} seeds gave the same run, and one would have done")
     out.print(f"engine: {engine_text(result)}")
 
 

@@ -31,7 +31,16 @@ def keys_of(resolved: Resolved, *, topology: bool = True) -> Keys:
     files = [file for i, file in enumerate(resolved.files) if (topology if i == 0 else not _shipped(file))]
     given = {path: where for path, where in resolved.places.items() if path and _is_given(where, files)}
     read = frozenset(path for path in given if was_read(resolved.spec, path))
-    return Keys({path: where for path, where in given.items() if path not in read}, read)
+    unread: dict[Path_, str] = {}
+    for path, where in given.items():
+        if path not in read:
+            unread.setdefault(path if where.startswith("--") else _section_of(resolved, path), where)
+    return Keys(unread, read)
+
+
+def _section_of(resolved: Resolved, path: Path_) -> Path_:
+    """The outermost section on the way to `path` that nothing read, or `path` itself."""
+    return next(path[:end] for end in range(1, len(path) + 1) if not was_read(resolved.spec, path[:end]))
 
 
 def unused_of(found: Iterable[Keys], ranges: Iterable[str] = ()) -> Unused:
@@ -64,8 +73,12 @@ def unused_in_all(answers: Iterable[Unused], settings: Iterable[str]) -> Unused:
 
 
 def _shipped(file: str) -> bool:
-    """Whether a file is the library's own."""
-    return Path(file).resolve().is_relative_to(library.root())
+    """Whether a file is the library's own, or a copy of one."""
+    path, root = Path(file).resolve(), library.root()
+    if path.is_relative_to(root):
+        return True
+    folders = (root / "topologies" / path.parent.name, root / "workloads" / path.parent.name, root / "workloads")
+    return any((folder / path.name).is_file() and (folder / path.name).read_bytes() == path.read_bytes() for folder in folders)
 
 
 def _is_given(where: str, files: list[str]) -> bool:
@@ -73,7 +86,6 @@ def _is_given(where: str, files: list[str]) -> bool:
 
 
 def _told_by_another(path: Path_, where: str, unread: dict[Path_, str]) -> bool:
-    """In a file, the section above tells it; on the command line, the whole key does."""
-    if where.startswith("--"):
-        return any(other[: len(path)] == path and len(other) > len(path) and unread[other] == where for other in unread)
-    return any(path[:end] in unread for end in range(1, len(path)))
+    """On the command line the whole key tells it, not the sections on its way."""
+    longer = (other for other in unread if other[: len(path)] == path and len(other) > len(path))
+    return where.startswith("--") and any(unread[other] == where for other in longer)

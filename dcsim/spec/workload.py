@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dcsim.spec.section import Count, Events, Fraction, Named, Positive, Section, Time, some
 
+LATEST_S = 9e6  # the cluster counts picoseconds in 64 bits, which end after 106 days
 Factor = Annotated[float, Field(gt=0, le=1e15)]
 # Stretches of a workload's time: shorter ones than a millisecond change no result, and an hour would hold billions.
 Stretch = Annotated[Time, Field(ge=1e-3)]
@@ -200,7 +201,12 @@ class _Workload(Named):
     rate_scale: Factor = Field(
         default=1.0, description="Arrivals come this many times as fast; in a closed loop, times the users."
     )
-    duration_s: Time = Field(default=0.0, ge=0, description="Requests that arrive before this time; 0: no such limit.")
+    duration_s: Time = Field(
+        default=0.0,
+        ge=0,
+        le=LATEST_S,
+        description="Length of the run, whose requests arrive before it ends; 0: until the last request is done.",
+    )
     requests: Count = Field(default=0, description="At most this many requests; 0: no such limit.")
     classes: tuple[ClassSpec, ...] = Field(default=(), description="Classes of requests; none: all alike.")
 

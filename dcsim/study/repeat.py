@@ -12,7 +12,10 @@ from dcsim.study.serve import engines_of, serve_on
 
 
 def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = None) -> dict[str, Any]:
-    """Run seeds `first_seed` and up; for each metric that is a number its mean and the half-width of its 95 % interval."""
+    """Run seeds `first_seed` and up; for each metric that is a number its mean and the half-width of its 95 % interval.
+
+    `random` is false where every seed gave the same run, so that there is nothing to take a mean of.
+    """
     spec = resolved.spec
     machine = build(spec, first_seed)
     programs = Programs(spec.serving, machine.times)
@@ -30,4 +33,5 @@ def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = 
         if metric.unit and len(values) == seeds:
             mean, half_width = confidence(values)
             means[metric.name] = {"mean": mean, "half_width": half_width, "unit": metric.unit}
-    return {"seeds": seeds, "first_seed": first_seed, **engines_of(metas), "metrics": means}
+    differ = any({**summary, "seed": 0} != {**summaries[0], "seed": 0} for summary in summaries)
+    return {"seeds": seeds, "first_seed": first_seed, "random": differ, **engines_of(metas), "metrics": means}

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.errors import WorkloadError
+from dcsim.spec.workload import LATEST_S
 
-# The cluster counts picoseconds in 64 bits, which end after 106 days.
-LATEST_ARRIVAL_S = 9e6
 COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "klass", "session", "prefix_tokens")
 
 
@@ -55,9 +54,9 @@ def plain(
 
 def require_countable(arrival_s: float) -> None:
     """Raise WorkloadError for a request, or a stretch without any, beyond the times a run can count."""
-    if arrival_s > LATEST_ARRIVAL_S:
+    if arrival_s > LATEST_S:
         raise WorkloadError(
-            f"the workload goes on after {LATEST_ARRIVAL_S / 86_400:.0f} days, longer than a run can count: set `duration`, "
+            f"the workload goes on after {LATEST_S / 86_400:.0f} days, longer than a run can count: set `duration`, "
             "a higher `rate_scale`, or the trace's `window`"
         )
 

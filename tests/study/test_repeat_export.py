@@ -22,6 +22,15 @@ def test_means_and_intervals_come_from_the_single_runs():
     assert found["half_width"] > 0
 
 
+def test_where_nothing_is_random_it_says_so(tmp_path):
+    """The trace is replayed row by row; classes are drawn."""
+    fixed = load("64chip", settings=["workload.duration=20 s"])
+    assert repeat(fixed, 2)["random"] is False
+    assert repeat(load("64chip", settings=SETTINGS), 2)["random"] is True
+    out = dcsim("repeat", "64chip", "--duration", "5 s", "--seeds", "2", cwd=tmp_path)[1]
+    assert "nothing here is random: all 2 seeds gave the same run" in out
+
+
 def test_a_run_is_exported(tmp_path):
     assert dcsim("run", "64chip", "--duration", "20 s", cwd=tmp_path)[0] == 0
     assert dcsim("export", "--format", "vllm", "--out", "v.json", cwd=tmp_path)[0] == 0

@@ -78,7 +78,7 @@ class Pool:
     def advance(self) -> None:
         """Run until a block of arrivals or samples has been dealt with, or to the end of the run.
 
-        The run ends with the last token of the last request, or when draining has taken too long.
+        The run ends with the last token of the last request, or when draining has taken too long; not before its duration.
         """
         now = self._s.now
         while True:
@@ -96,12 +96,13 @@ class Pool:
         return need
 
     def _finish(self) -> None:
-        """Run on while the last reply is on its way, and take the last samples."""
+        """Run on while the last reply is on its way and the workload's duration lasts, and take the last samples."""
         now = self._s.now
         if now[c.CLOSED] == now[c.KNOWN]:
             end = max(self._last_arrival, int(now[c.LAST_CLOSE])) + self._reply_ps
         else:
             end = self._last_arrival + self._drain_ps + self._reply_ps
+        end = max(end, to_ps(self._spec.workload.duration_s))
         while self._run(end, idle=True) != c.REACHED:
             pass
         self._hand_over_samples()

@@ -121,7 +121,7 @@ class Detailed:
         self.racks.sample(now, program_ps, work_pj, [host.core_ps(now) for host in self.hosts])
 
     def _until_done(self) -> Generator[simpy.Event, Any, None]:
-        """Let all requests come, then wait until all are done or the drain time is over."""
+        """Let all requests come, wait until all are done or the drain time is over, and for the workload's duration to pass."""
         env, ledger, traffic = self.env, self.ledger, self.traffic
         if isinstance(traffic, ClosedLoop):
             Users(env, traffic, ledger, self._accept)
@@ -136,6 +136,8 @@ class Detailed:
             if not endless or ledger.closed == closed:  # users without an end go on while answers come
                 break
         yield env.timeout(self.hosts[0].reply_ps)  # the last tokens reach their users
+        if to_ps(self.spec.workload.duration_s) > env.now:
+            yield env.timeout(to_ps(self.spec.workload.duration_s) - env.now)
 
     def _accept(self, request: Request) -> None:
         """A request comes: the next host server that works takes it in, unless no replica could ever serve it."""
