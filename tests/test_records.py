@@ -34,6 +34,14 @@ def write(folder, tables=None, **changes):
     records.write_run(folder, tables or made_up_tables(), {**SUMMARY, **changes}, {"name": "x"}, META)
 
 
+def test_a_run_says_what_ran_not_what_its_file_says(tmp_path):
+    from dcsim.study.scenario import load
+
+    run = load("8rack", llm="llama-3-8b", interconnect="infiniband-ndr", duration="1 s", set=["mapping.chips_max=64"]).run()
+    assert "Llama-2-70B" in run.spec["description"]
+    assert run.description == "Llama-3-8B on 64 of 512 LPU v1 chips, InfiniBand NDR with library nccl, serving chat"
+
+
 def test_tables_and_files_come_back_as_they_were(tmp_path):
     tables = made_up_tables()
     tables["requests"]["tpot_s"][1] = np.nan

@@ -97,7 +97,7 @@ def _heading(run: Run) -> html.Div:
     return html.Div(
         [
             html.H1(run.spec["name"]),
-            html.P(run.spec.get("description", "")),
+            html.P(run.description),
             html.Dl([html.Div([html.Dt(name), html.Dd(str(text))]) for name, text in facts], className="facts"),
         ],
         className="heading",

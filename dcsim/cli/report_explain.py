@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcsim.cli.tables import console
+from dcsim.cli.tables import console, network_text
 from dcsim.units import format_power, format_time
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def print_plan(result: dict[str, Any]) -> None:
 
     out = console()
     out.print(
-        f"{result['llm']} on {result['topology']} clusters ({result['interconnect']}, tp {result['tp']}, "
+        f"{result['llm']} on {result['topology']} clusters ({network_text(result)}, tp {result['tp']}, "
         f"pp {result['pp']}), context {result['context']}"
     )
     grid = Table(box=None, show_header=False, pad_edge=False)
@@ -122,8 +122,8 @@ def print_power(result: dict[str, Any]) -> None:
 
     out, loads = console(), result["loads"]
     out.print(
-        f"{result['llm']} on {result['topology']}, batch {result['batch']}, context {result['context']}; "
-        f"full: {result['micro_batches_full']} micro-batches in every replica"
+        f"{result['llm']} on {result['topology']} ({network_text(result)}), batch {result['batch']}, "
+        f"context {result['context']}; full: {result['micro_batches_full']} micro-batches in every replica"
     )
     table = Table("", *(load["load"] for load in loads), box=None, pad_edge=False)
     for name in loads[0]["parts_w"]:

@@ -31,7 +31,7 @@ def print_run(run: Run) -> None:
     out = console()
     out.print(
         f"{run.spec['name']}: {meta['llm']} on {meta['chips_used']} of {meta['chips_active']} chips "
-        f"(tp {meta['tp']}, pp {meta['pp']}, {_count(meta['replicas'], 'replica')}), {meta['interconnect']}"
+        f"(tp {meta['tp']}, pp {meta['pp']}, {_count(meta['replicas'], 'replica')}), {network_text(meta)}"
     )
     out.print(
         f"{_count(s['requests_in'], 'request')} in {format_time(s['elapsed_s'])}: {s['requests_finished']:,} finished, "
@@ -79,6 +79,14 @@ def engine_text(meta: Mapping[str, Any]) -> str:
     names = " and ".join({"simpy": "SimPy", "compiled": "compiled copy"}[name] for name in meta["engine"].split(" and "))
     processes = f"{meta['engine_processes']:,} processes, " if meta["engine_processes"] else ""
     return f"{names}: {processes}{meta['engine_events']:,} events"
+
+
+def network_text(result: Mapping[str, Any]) -> str:
+    """The network and the library of its calls, as they ran."""
+    library = result.get("software")
+    if library is None:
+        return str(result["interconnect"])
+    return f"{result['interconnect']}, {'no library (ideal)' if library == 'ideal' else f'library {library}'}"
 
 
 def _classes(run: Run) -> Any:
@@ -171,7 +179,7 @@ def print_iteration(result: dict[str, Any]) -> None:
     what = f"{result['new_tokens']} prompt tokens" if result["new_tokens"] > 1 else f"batch {result['batch']}"
     out.print(
         f"{result['llm']} on {result['chips_used']} chips (tp {result['tp']}, pp {result['pp']}), "
-        f"{result['interconnect']}: {what} at context {result['context']}"
+        f"{network_text(result)}: {what} at context {result['context']}"
     )
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_row("one iteration", format_time(result["iteration_s"]))
@@ -181,6 +189,12 @@ def print_iteration(result: dict[str, Any]) -> None:
         f"{_number(result['tokens_per_s'])} tokens/s, {_number(result['concurrency'])} "
         f"sequences in flight, one micro-batch every {format_time(result['occupancy_s'])}",
     )
+    if result["kv_tokens"] is not None:
+        grid.add_row(
+            "throughput, in KV room",
+            f"{_number(result['tokens_per_s_in_kv_room'])} tokens/s, {result['concurrency_in_kv_room']:,} sequences in "
+            f"{result['kv_tokens']:,} tokens of room",
+        )
     grid.add_row("energy, alone on its chips", f"{_number(result['energy_j'])} J")
     out.print(grid)
     parts = Table(box=None, pad_edge=False)
@@ -204,6 +218,13 @@ def _payloads(result: dict[str, Any]) -> str:
     return f"payload each: {', '.join(shown)}"
 
 
+def _as_published(result: dict[str, Any]) -> str:
+    """The two other counts of hops in which the systems of this wiring are described; of another nobody said anything."""
+    if result["kind"] != "lpu_dragonfly":
+        return ""
+    return f"; {result['diameter_routers']} with nodes as routers, {result['diameter_published']} as published"
+
+
 def print_topology(result: dict[str, Any]) -> None:
     """What a topology is."""
     from rich.table import Table
@@ -218,8 +239,7 @@ def print_topology(result: dict[str, Any]) -> None:
     grid.add_row("links", f"{result['links']:,} directed, {_payloads(result)}")
     grid.add_row(
         "hops",
-        f"{result['diameter_hops']} at most from chip to chip, {result['mean_hops']:.3f} on average; "
-        f"{result['diameter_routers']} with nodes as routers, {result['diameter_published']} as published",
+        f"{result['diameter_hops']} at most from chip to chip, {result['mean_hops']:.3f} on average{_as_published(result)}",
     )
     grid.add_row(
         "bisection",
@@ -289,7 +309,8 @@ def print_collective(result: dict[str, Any], form: str) -> None:
         return
     work = f"{result['cycles']:,} cycles" if "cycles" in result else f"{result['packets']:,} packets"
     print(
-        f"{result['op']} ({result['algorithm']}) of {result['size_bytes']:,} B among {result['ranks']} chips: "
+        f"{network_text(result)}: {result['op']} ({result['algorithm']}) of {result['size_bytes']:,} B "
+        f"among {result['ranks']} chips: "
         f"{format_time(result['time_s'])} ({work}), {_rate(result['algorithm_bandwidth_bytes_per_s'])}, "
         f"bus {_rate(result['bus_bandwidth_bytes_per_s'])}"
     )

@@ -330,6 +330,19 @@ class Run:
         self.folder, self.summary, self.spec, self.meta = folder, summary, spec, meta
         self._tables = tables
 
+    @property
+    def description(self) -> str:
+        """What ran, in a sentence: a topology file's own words may be of another LLM, network or workload."""
+        meta, library = self.meta, self.meta.get("software")
+        chip, workload = (self.spec.get(key, {}).get("name") for key in ("chip", "workload"))
+        network = meta["interconnect"] if library is None else f"{meta['interconnect']} with library {library}"
+        serving = f" serving {workload}" if workload else ""
+        return (
+            f"{meta['llm']} on {meta['chips_used']:,} of {meta['chips_active']:,} {chip or ''} chips, {network},{serving}".strip(
+                ","
+            )
+        )
+
     def table(self, name: str) -> Any:
         """The table called `name` as a DataFrame."""
         if self._tables is None:

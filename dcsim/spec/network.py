@@ -58,6 +58,11 @@ class ScheduledNetwork(Named):
     link_energy_j: Energy = Field(description="Energy per byte and link.")
     prices: TcoPrices = Field(description="What parts, buildings and electricity cost, an entry of topologies/prices.")
 
+    @property
+    def terms(self) -> dict[str, str | None]:
+        """What results call it: `interconnect`, and `software`, the library of its calls; None: it has none."""
+        return {"interconnect": self.name, "software": None}
+
 
 class Ecn(Section):
     """Marks set on packets at a long output queue, and DCQCN at the senders that are told of them."""
@@ -165,6 +170,11 @@ class PacketNetwork(Named):
     background: Background = Field(default_factory=Background)
     cross_burst_s: Time = Field(default=0.0, description="Mean length of a burst of cross traffic; 0: Poisson packets.")
     faults: tuple[LinkFault, ...] = Field(default=(), description="Adapters and cables that fail or slow down.")
+
+    @property
+    def terms(self) -> dict[str, str | None]:
+        """What results call it: `interconnect`, and `software`, the library of its calls. To name one is not to use it."""
+        return {"interconnect": self.name, "software": self.__dict__["software"].name}
 
     @model_validator(mode="after")
     def _has_what_its_rules_need(self) -> PacketNetwork:

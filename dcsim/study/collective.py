@@ -48,6 +48,7 @@ def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: 
     seconds = float(result["time_s"])
     rate = size_bytes / seconds if seconds else 0.0
     return {
+        **spec.network.terms,
         "op": op,
         "ranks": ranks,
         "size_bytes": size_bytes,

@@ -8,6 +8,7 @@ from dcsim.llm.program import Shape
 from dcsim.network.scheduled.iteration import Compiled, compile_shape, critical_parts, cycles_to_ps, scheduled_network
 from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.tasks import PARTS
+from dcsim.network.timing import IterationTime
 from dcsim.spec.llm import LlmSpec
 from dcsim.study.machine import Machine
 
@@ -18,6 +19,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     """Time, speed, breakdown along the critical path and energy of one iteration of `shape`.
 
     `tokens_per_s` counts pipelined micro-batches: one every `occupancy_s`, `concurrency` of them in flight.
+    `tokens_per_s_in_kv_room` is of the sequences that KV room allows, each at the shape's context.
     `energy_j` is what all chips of the replica draw during one iteration alone: waiting, plus its work.
     """
     machine.require_context(shape)
@@ -32,7 +34,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     chips = mapping.tp * mapping.pp
     return {
         "llm": spec.llm.name,
-        "interconnect": spec.network.name,
+        **spec.network.terms,
         "batch": shape.batch,
         "context": shape.context,
         "new_tokens": shape.new_tokens,
@@ -45,9 +47,21 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "tp": mapping.tp,
         "pp": mapping.pp,
         "kv_tokens": mapping.memory.kv_tokens,
+        **in_kv_room(time, shape, mapping.memory.kv_tokens),
         "breakdown_s": parts_s,
         "energy_j": time.energy_j + chips * spec.chip.power.wait_w * latency_s,
     }
+
+
+def in_kv_room(time: IterationTime, shape: Shape, kv_tokens: int | None) -> dict[str, float]:
+    """Sequences in flight that KV room and stages allow, in whole micro-batches, and the throughput they give.
+
+    `kv_tokens` None: nothing limits them but the stages.
+    """
+    full = max(1, time.latency_ps // max(1, time.occupancy_ps) + (time.latency_ps % max(1, time.occupancy_ps) > 0))
+    count = full if kv_tokens is None else min(full, kv_tokens // shape.context // shape.batch)
+    interval_s = max(time.latency_ps, count * time.occupancy_ps) * 1e-12
+    return {"concurrency_in_kv_room": count * shape.batch, "tokens_per_s_in_kv_room": count * shape.rows / interval_s}
 
 
 def shape_of(batch: int, context: int | None, prefill: int, llm: LlmSpec) -> Shape:

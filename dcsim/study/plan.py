@@ -43,7 +43,7 @@ def plan(
     return {
         "topology": resolved.spec.name,
         "llm": resolved.spec.llm.name,
-        "interconnect": resolved.spec.network.name,
+        **resolved.spec.network.terms,
         "tokens_per_s": tokens_per_s,
         "tokens_per_s_per_user": best.tokens_per_s_per_user,
         "context": context,

@@ -45,6 +45,7 @@ def power(machine: Machine, shape: Shape) -> dict[str, Any]:
     return {
         "topology": machine.spec.name,
         "llm": machine.spec.llm.name,
+        **machine.spec.network.terms,
         "batch": shape.batch,
         "context": shape.context,
         "micro_batches_full": full,

@@ -200,7 +200,7 @@ def _meta(machine: Machine, programs: Programs) -> dict[str, Any]:
     spec, mapping = machine.spec, machine.mapping
     return {
         "llm": spec.llm.name,
-        "interconnect": spec.network.name,
+        **spec.network.terms,
         "tp": mapping.tp,
         "pp": mapping.pp,
         "replicas": mapping.replicas,

@@ -168,3 +168,20 @@ def test_calibrated_all_reduce_of_128_bytes_on_h100_nodes_is_the_measurement_not
     time_us = engine.iteration().finish_ps * 1e-6
     assert time_us == pytest.approx(61.6, rel=0.02)
     assert time_us > 2 * 25.2
+
+
+@pytest.mark.parametrize(
+    ("topology", "settings", "said"),
+    [
+        ("8rack", [], "scheduled"),
+        ("h100x16", [], "InfiniBand NDR, library nccl-measured"),
+        ("h100x16", ["network.software=verbs"], "InfiniBand NDR, library verbs"),
+        ("tpu-v4-64", [], "TPU v4 interconnect, no library (ideal)"),
+    ],
+)
+def test_results_name_the_library_that_ran(topology, settings, said):
+    from dcsim.cli.tables import network_text
+
+    spec = load(topology, settings=settings).spec
+    assert network_text(spec.network.terms) == said
+    assert "software" not in spec.network.fields_read()  # to name it is not to use it

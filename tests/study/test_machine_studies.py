@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 
 import pytest
 
@@ -12,6 +13,7 @@ from dcsim.network.scheduled.iteration import compile_shape, scheduled_network
 from dcsim.network.scheduled.rules import figures_of
 from dcsim.spec.load import load
 from dcsim.study.collective import collective
+from dcsim.study.frontier import loads
 from dcsim.study.iteration import iteration, shape_of
 from dcsim.study.machine import build
 from dcsim.study.schedule import schedule, smallest_safe_slack
@@ -67,6 +69,26 @@ def test_structure_of_the_shipped_systems(name, chips, active, hops, routers, pu
     assert (result["chips"], result["chips_active"]) == (chips, active)
     assert (result["diameter_hops"], result["diameter_routers"], result["diameter_published"]) == (hops, routers, published)
     assert sum(cable["count"] for cable in result["cables"]) * 2 == result["links"]
+
+
+@pytest.mark.parametrize("context", [512, 2048, 4096])
+def test_throughput_in_kv_room_is_what_the_sequences_that_fit_give(context):
+    """8 racks hold the KV of 8 sequences of 4,096 tokens, while 51 would keep all stages busy."""
+    cluster = machine("8rack")
+    result = iteration(cluster, Shape(1, context))
+    fit, full = result["kv_tokens"] // context, math.ceil(result["iteration_s"] / result["occupancy_s"])
+    count = result["concurrency_in_kv_room"]
+    assert count == min(fit, full)
+    assert result["tokens_per_s_in_kv_room"] == pytest.approx(count / max(result["iteration_s"], count * result["occupancy_s"]))
+    best = max(loads(cluster, context, (1,)), key=lambda load: load.tokens_per_s)
+    assert result["tokens_per_s_in_kv_room"] == pytest.approx(best.tokens_per_s)
+    assert result["tokens_per_s_in_kv_room"] <= result["tokens_per_s"]
+
+
+def test_what_limits_no_sequences_leaves_all_stages_busy():
+    result = iteration(build(load("node", llm="bert-large").spec), Shape(1, 128))
+    assert result["kv_tokens"] is None
+    assert result["tokens_per_s_in_kv_room"] == pytest.approx(result["tokens_per_s"], rel=0.01)
 
 
 def test_doubling_the_bandwidth_halves_what_large_exchanges_take():
@@ -182,3 +204,11 @@ def test_shapes_of_the_command_line():
     assert shape_of(4, 100, 128, llm) == Shape(1, 128, 128)
     assert shape_of(1, None, 0, llm) == Shape(1, 2048)
     assert shape_of(1, None, 0, llm.model_copy(update={"context_max": 1024})) == Shape(1, 1024)
+
+
+def test_what_was_counted_for_one_wiring_is_not_said_of_another(capsys):
+    from dcsim.cli.tables import print_topology
+
+    for name, said in (("8rack", True), ("h100x16", False), ("tpu-v4-64", False)):
+        print_topology(topology(load(name).spec))
+        assert ("as published" in capsys.readouterr().out) == said
