@@ -72,6 +72,9 @@ class Ecn(Section):
     fraction: Fraction = Field(description="Share marked just below `high`.")
 
 
+SPEED_LEAST = 1e-6  # of a link's speed: slower is down
+
+
 class LinkFault(Section):
     """A cable that fails, slows down or is mended at a time of each run of iterations: a chip's or a switch's."""
 
@@ -81,6 +84,12 @@ class LinkFault(Section):
     switch: Count | None = Field(default=None, description="The switch whose port it is, in place of a chip.")
     port: Count = Field(default=0, description="Which of its ports.")
     speed_fraction: Fraction = Field(default=0.0, description="Speed left; 0: down, 1: mended.")
+
+    @model_validator(mode="after")
+    def _down_or_moving(self) -> LinkFault:
+        if 0 < self.speed_fraction < SPEED_LEAST:
+            raise ValueError(f"`speed_fraction` is 0 (down) or at least {SPEED_LEAST:g}")
+        return self
 
 
 class Background(Section):

@@ -73,3 +73,14 @@ def test_sums_run_at_the_speed_of_the_chip_not_of_the_networks_vector():
 def test_an_unknown_algorithm_is_refused():
     with pytest.raises(FabricError, match="no collective 'all_to_all' by 'tree'"):
         timed("dgx-a100", "all_to_all", 8, 8, algorithm="tree")
+
+
+def test_a_slow_adapter_slows_the_ring_that_passes_it():
+    """One of eight adapters at a hundredth of its speed from the start: the ring takes about a hundred times as long."""
+    settings = ["network.replications=1", "network.software=ideal"]
+    fault = 'network.faults=[{at: "0 s", chip: 0, speed_fraction: 0.01}]'
+    whole, hurt = (
+        collective(load("64chip", network="infiniband-ndr", settings=[*settings, *more]).spec, "all_reduce", 1 << 24, 8, "ring")
+        for more in ([], [fault])
+    )
+    assert hurt["time_s"] == pytest.approx(100 * whole["time_s"], rel=0.1)

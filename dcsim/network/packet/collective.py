@@ -12,7 +12,7 @@ from dcsim.network.collectives import ALGORITHMS
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.iteration import packet_network, vector_unit
 from dcsim.network.packet.library import choose_pattern, exchange_among
-from dcsim.network.packet.rules_of import layers_of, place_calls, software_of
+from dcsim.network.packet.rules_of import faults_of, layers_of, place_calls, software_of
 from dcsim.network.packet.switches import attach
 from dcsim.network.tasks import LINK, SEND, TaskBuilder
 from dcsim.spec.topology import Topology
@@ -58,6 +58,6 @@ def packet_collective(
             builder, step, chips, [[] for _ in chips]
         )
     tasks = place_calls(builder.build(), joined)
-    engine = Engine(joined, layers.figures, tasks, software_of(layers), seed=seed)
+    engine = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed)
     done = [engine.iteration(i, fresh=True) for i in range(count)]
     return Exchanged(pattern, tuple(one.finish_ps * 1e-12 for one in done), int((tasks.size_bytes > 0).sum()), done[0].packets)

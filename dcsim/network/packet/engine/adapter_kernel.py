@@ -6,12 +6,13 @@ from typing import Any
 
 from dcsim.network.packet.engine.compile_kernel import leaf, part
 from dcsim.network.packet.engine.cross_kernel import mix
-from dcsim.network.packet.engine.routing_kernel import FOREVER, choose_detour, next_link, queue_grains
+from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link, queue_grains
 from dcsim.network.packet.engine.state import (
     ADAPTIVE,
     ADMITTED,
     ANY_PORT,
     BONDED_PORTS,
+    FOREVER,
     IDLE,
     LOST,
     OWN_PORT,
@@ -24,6 +25,8 @@ from dcsim.network.packet.engine.state import (
     State,
 )
 from dcsim.network.packet.engine.wheel_kernel import push
+
+NO_PORT = -4  # in place of an adapter
 
 
 @leaf
@@ -110,14 +113,13 @@ def _beside(s: State, port: int, message: int, serving: int, now: int) -> int:
 def start_message(s: State, epoch: int, now: int, message: int) -> int:
     """A message has a packet ready: choose its adapter, pass its admission and latency, and join the round robin.
 
-    Returns the adapter to serve, or -1 when the message waits (or, as -2, is cut off).
+    Returns the adapter to serve, -1 when the message waits, or NO_PORT when no way leads to its target.
     """
     port = s.tasks[message].port
     if port < 0 or not s.links[port].up or s.rules[0].ports != OWN_PORT:
         port = _port(s, epoch, message, -1, now)
         if port < 0:
-            s.tally[0].culprit = message
-            return -2
+            return NO_PORT
         s.tasks[message].port = port
     ready = s.ready[s.tasks[message].first_packet + min(s.tasks[message].sent, s.tasks[message].released - 1)]
     at = max(now, ready + s.links[port].source_ps)
@@ -332,6 +334,19 @@ def resend(s: State, now: int, packet: int) -> None:
     pair = s.tasks[message].pair
     if s.rules[0].rate_control and now - s.pairs[pair].cut_at >= s.rules[0].notice_gap:
         cut_rate(s.rules, s.pairs, pair, now)
+    requeue(s, now, message, 0)
+
+
+@part
+def put_back(s: State, now: int, packet: int) -> None:
+    """A packet that was taken and could not leave its chip is the next its message sends."""
+    row = s.packets[packet]
+    message = row.message
+    row.next = s.tasks[message].resend_first
+    if s.tasks[message].resend_first < 0:
+        s.tasks[message].resend_last = packet
+    s.tasks[message].resend_first = packet
+    s.tally[0].resent -= 1  # it will be counted as sent again
     requeue(s, now, message, 0)
 
 

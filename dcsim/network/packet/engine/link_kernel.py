@@ -13,7 +13,7 @@ from typing import Any
 from dcsim.network.packet.engine.compile_kernel import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
 from dcsim.network.packet.engine.routing_kernel import backlog_ps
-from dcsim.network.packet.engine.state import MARKED, State
+from dcsim.network.packet.engine.state import LOST, MARKED, TIMED, TIMEOUT_PLACE, State
 from dcsim.network.packet.engine.wheel_kernel import push
 
 UNKNOWN = -1
@@ -61,7 +61,7 @@ def _hold(s: State, queue: int, link: int, packet: int, work_ps: int) -> None:
 
 
 @leaf
-def _give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
+def give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
     """A buffer slot at the end of `link` is free again at `when`: keep the releases sorted, wake a held queue."""
     slots, queue = s.rules[0].slots, link * s.rules[0].channels + channel
     ring, row = s.ring[queue], s.queues[queue]
@@ -130,16 +130,48 @@ def _relay(s: State, packet: int, vertex: int) -> None:
         s.packets[packet].tail += again
 
 
+@part
+def _strand(s: State, link: int, channel: int, packet: int, start: int, end: int) -> None:
+    """The packet would still be on the link at its next fault: it stays in the queue, and counts there."""
+    line = s.links[link]
+    s.packets[packet].next = -1
+    s.lane_asked[packet] = channel
+    if line.stranded_first < 0:
+        line.stranded_first, line.stranded_start, line.true_free = packet, start, line.free
+    else:
+        s.packets[line.stranded_last].next = packet
+    line.stranded_last = packet
+    line.free = end
+    if s.rules[0].slots > 0:
+        s.queues[link * s.rules[0].channels + channel].taken += 1
+    s.tally[0].hops -= 1
+
+
+@part
+def lose(s: State, now: int, packet: int) -> None:
+    """A packet is dropped: its sender learns of it by a later arrival, or when its timer runs out."""
+    row = s.packets[packet]
+    message = row.message
+    row.next = s.tasks[message].lost_first
+    s.tasks[message].lost_first = packet
+    if not row.flags & TIMED:
+        push(s.wheel, now + s.rules[0].timeout, len(s.links) + TIMEOUT_PLACE, packet)
+    row.flags = LOST | TIMED
+
+
 @leaf
 def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
     """Give the packet its place on the link; True when the link ends at its target: `tail` is when it is delivered.
 
-    Otherwise its next event (its head's arrival at the next queue) is pushed.
+    Otherwise its next event (its head's arrival at the next queue) is pushed, unless a fault will strike before.
     """
     row, line = s.packets[packet], s.links[link]
     start = max(now, line.free)
     serial = (row.bytes * line.fs_per_byte + 500) // 1000
     end = max(start + serial, row.tail)
+    if end > line.next_fault and (start >= line.next_fault or line.next_down):
+        _strand(s, link, channel, packet, start, end)
+        return False
     line.free = end
     line.busy += end - start
     line.bytes += row.bytes
@@ -147,7 +179,7 @@ def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
     came_from, came_on = row.link, row.channel
     if came_from >= 0:
         if s.rules[0].slots > 0:
-            _give_back(s, came_from, came_on, end + s.links[came_from].wire_ps, now)
+            give_back(s, came_from, came_on, end + s.links[came_from].wire_ps, now)
         if s.rules[0].input_fifo:
             _advance_input(s, came_from, end)
     if s.rules[0].slots > 0:
@@ -172,7 +204,7 @@ def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
         row.next = -1
         push(s.wheel, row.arrived, link, packet)
     elif s.rules[0].slots > 0:
-        _give_back(s, link, channel, row.tail + line.wire_ps, now)
+        give_back(s, link, channel, row.tail + line.wire_ps, now)
     return bool(last)
 
 
@@ -210,6 +242,8 @@ def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
 @leaf
 def _ready(s: State, now: int, link: int, queue: int) -> int:
     """When the channel may send its next packet; when buffers alone delay it, that pause is noted."""
+    if s.rules[0].slots == 0:
+        return 0
     ready = _slot_time(s, queue, now)
     if ready == UNKNOWN or ready > max(now, s.links[link].free):
         _close_gate(s, link, queue)

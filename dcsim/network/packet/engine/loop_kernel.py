@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from dcsim.network.packet.engine.adapter_kernel import call_adapter, cut_rate, drop_from_list, evict, resend, serve, start_message
+from dcsim.network.packet.engine.adapter_kernel import (
+    NO_PORT,
+    call_adapter,
+    cut_rate,
+    drop_from_list,
+    resend,
+    serve,
+    start_message,
+)
 from dcsim.network.packet.engine.compile_kernel import entry, fetch, leaf, part
-from dcsim.network.packet.engine.link_kernel import DROPPED, GRANTED, grant, next_held, offer
+from dcsim.network.packet.engine.fault_kernel import apply_fault, next_change
+from dcsim.network.packet.engine.link_kernel import DROPPED, GRANTED, give_back, grant, lose, next_held, offer
 from dcsim.network.packet.engine.progress_kernel import arrive, begin_root, spread
 from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link
 from dcsim.network.packet.engine.state import (
@@ -21,6 +30,7 @@ from dcsim.network.packet.engine.state import (
     LOST,
     MARKED,
     NACK_PLACE,
+    NOT_YET,
     NOTICE_PLACE,
     RELEASE_PLACE,
     START_PLACE,
@@ -69,18 +79,6 @@ def _notify(s: State, packet: int, when: int) -> bool:
 
 
 @leaf
-def _lose(s: State, now: int, packet: int) -> None:
-    """A packet is dropped: its sender learns of it by a later arrival, or when its timer runs out."""
-    row = s.packets[packet]
-    message = row.message
-    row.next = s.tasks[message].lost_first
-    s.tasks[message].lost_first = packet
-    if not row.flags & TIMED:
-        push(s.wheel, now + s.rules[0].timeout, len(s.links) + TIMEOUT_PLACE, packet)
-    row.flags = LOST | TIMED
-
-
-@leaf
 def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
     """INPUT_FIFO: file the packet in the input buffer; True when it is the head and may ask for its output."""
     if s.links[link].input_first == packet:
@@ -113,6 +111,30 @@ def _next_lane(s: State, link: int, onward: int, packet: int, leg: int) -> int:
     return int(row.channel) + int(s.links[onward].order <= s.links[link].order)
 
 
+@part
+def _stuck(s: State, now: int, epoch: int, link: int, packet: int) -> int:
+    """No way leads on from the switch behind `link`: NOWHERE, or UNREACHABLE if nothing will change that.
+
+    Where its source knows another way the packet is dropped and sent again, as by a switch whose port is down; else it
+    waits for the next fault that changes ways.
+    """
+    row = s.packets[packet]
+    source = s.tasks[row.message].source
+    if s.links[link].target != source and s.set_of[epoch, source, s.column[row.target]] >= 0:
+        s.links[link].drops += 1
+        s.links[link].dropped_bytes += row.bytes
+        if s.rules[0].slots > 0:
+            give_back(s, link, int(row.channel), now + s.links[link].wire_ps, now)
+        lose(s, now, packet)
+        return NOWHERE
+    when = next_change(s, now)
+    if when == NOT_YET:
+        s.tally[0].culprit = row.message
+        return UNREACHABLE
+    push(s.wheel, when, link, packet)
+    return NOWHERE
+
+
 @leaf
 def _onward(s: State, now: int, link: int, packet: int) -> tuple[int, int]:
     """A packet's head is at the switch behind `link`: (the link it asks for, or why none; the virtual channel)."""
@@ -127,12 +149,15 @@ def _onward(s: State, now: int, link: int, packet: int) -> tuple[int, int]:
     if onward < 0:
         onward = next_link(s, epoch, vertex, packet, now)
     if onward < 0:
-        s.tally[0].culprit = row.message
-        return UNREACHABLE, 0
+        return _stuck(s, now, epoch, link, packet), 0
     if s.rules[0].slots == 0:
         return int(onward), 0
     lane = _next_lane(s, link, onward, packet, leg)
-    return (int(onward), lane) if lane < s.rules[0].channels else (NO_CHANNEL, 0)
+    if lane >= s.rules[0].channels:
+        if len(s.faults) == 0:
+            return NO_CHANNEL, 0
+        lane = s.rules[0].channels - 1  # led astray more than once: the last lane is shared
+    return int(onward), int(lane)
 
 
 @leaf
@@ -163,29 +188,28 @@ def _release_root(s: State, now: int) -> int:
     return -1
 
 
-@leaf
-def _apply_fault(s: State, now: int, fault: int) -> None:
-    """Change a link's speed, or take it down or up; routes follow. What it has queued it still carries."""
-    link = s.faults[fault].link
-    s.links[link].up = s.faults[fault].fs_per_byte > 0
-    s.tally[0].epoch = s.faults[fault].epoch
-    if s.links[link].up:
-        s.links[link].fs_per_byte = s.faults[fault].fs_per_byte
-    else:
-        evict(s, now, link)
-
-
 @part
 def _rare_event(s: State, now: int, place: int, item: int) -> None:
     """An event that belongs to no link and no adapter."""
     if place == NOTICE_PLACE:
         cut_rate(s.rules, s.pairs, item, now)
     elif place == FAULT_PLACE:
-        _apply_fault(s, now, item)
+        apply_fault(s, now, item)
     else:
         if place == TIMEOUT_PLACE:
             s.packets[item].flags &= ~TIMED
         resend(s, now, item)
+
+
+@part
+def _wait_for_way(s: State, now: int, message: int) -> int:
+    """A message that no cable leads on waits for the next fault that changes ways: NOWHERE, or UNREACHABLE for none."""
+    when = next_change(s, now)
+    if when == NOT_YET:
+        s.tally[0].culprit = message
+        return UNREACHABLE
+    push(s.wheel, when, len(s.links) + START_PLACE, message)
+    return NOWHERE
 
 
 @leaf
@@ -198,6 +222,8 @@ def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int
     port = place
     if place == link_count + START_PLACE:
         port = start_message(s, s.tally[0].epoch, now, item)
+        if port == NO_PORT:
+            port = _wait_for_way(s, now, item)
         if port < 0:
             return port, 0, -1
     elif place >= link_count:
@@ -308,7 +334,7 @@ def run_iteration(s: State) -> int:
                 continue
             outcome = offer(s, now, link, channel, packet)
             if outcome == DROPPED:
-                _lose(s, now, packet)
+                lose(s, now, packet)
             if outcome != GRANTED:
                 continue
         while packet >= 0:

@@ -22,6 +22,7 @@ from dcsim.network.packet.engine.state import ADAPTIVE, DIMENSION_BITS, MINIMAL,
 
 WAYS_LEAST = 3  # the own, the target's and one to visit
 WAYS_MOST = (1 << 15) - 1
+LANES_MOST = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Lanes:
 
     order: Any  # int32[link]
     count: int
+    whole: int  # lanes while no link is down: buffers are divided among so many, whatever faults may come
     second: int
 
 
@@ -244,23 +246,27 @@ def _attach(fabric: Fabric, homes: list[list[int]], extra: list[Any], usable: An
 
 
 def lay_lanes(fabric: Fabric, routes: Routes, rule: int) -> Lanes:
-    """The lanes that keep every path of this rule free of deadlock."""
+    """The lanes that keep every path of this rule free of deadlock.
+
+    Where links will be down, a packet on its way may be led elsewhere from any place: as many lanes more as that takes once.
+    """
     order = link_order(fabric, rule)
     from_chip = fabric.link_source < fabric.chip_count
-    detours = rule >= VALIANT and len(routes.ways) >= WAYS_LEAST
-    if not detours:
-        return Lanes(order, 1 + _rises(fabric, routes, order, routes.column, from_chip), 0)
-    first_leg = 1 + _rises(fabric, routes, order, routes.ways["column"], from_chip)
-    from_way = from_chip | (routes.way_of[fabric.link_source] >= 0)
-    second_leg = 1 + _rises(fabric, routes, order, routes.column, from_way)
-    return Lanes(order, first_leg + second_leg, first_leg if in_order(fabric, rule) else 0)
+    legs = [(routes.column, from_chip)]
+    if rule >= VALIANT and len(routes.ways) >= WAYS_LEAST:
+        from_way = from_chip | (routes.way_of[fabric.link_source] >= 0)
+        legs = [(routes.ways["column"], from_chip), (routes.column, from_way)]
+    whole = [1 + _rises(fabric, routes, order, columns, first, 0) for columns, first in legs]
+    anywhere = np.ones(fabric.link_count, np.bool_)
+    later = [1 + _rises(fabric, routes, order, routes.column, anywhere, epoch) for epoch in range(1, len(routes.set_of))]
+    second = whole[0] if len(legs) > 1 and in_order(fabric, rule) else 0
+    return Lanes(order, min(sum(whole) + max(later, default=0), LANES_MOST), sum(whole), second)
 
 
-def _rises(fabric: Fabric, routes: Routes, order: Any, columns: Any, first: Any) -> int:
-    """The most times the lane rises on a way to any of the columns, in any epoch."""
-    scratch = np.zeros(fabric.link_count, np.int64)
+def _rises(fabric: Fabric, routes: Routes, order: Any, columns: Any, first: Any, epoch: int) -> int:
+    """The most times the lane rises on a way to any of the columns that begins with one of the links `first`."""
+    scratch, set_of = np.zeros(fabric.link_count, np.int64), routes.set_of[epoch]
     return max(
-        kernel.most_rises(fabric.link_source, order, fabric.link_target, set_of, routes.sets, column, first, scratch)
-        for set_of in routes.set_of
+        int(kernel.most_rises(fabric.link_source, order, fabric.link_target, set_of, routes.sets, column, first, scratch))
         for column in np.unique(columns).tolist()
     )

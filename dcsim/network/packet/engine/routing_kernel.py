@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dcsim.network.packet.engine.compile_kernel import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
-from dcsim.network.packet.engine.state import ADAPTIVE, MINIMAL, STRAIGHT, UGAL_L, VALIANT, State
+from dcsim.network.packet.engine.state import ADAPTIVE, FOREVER, MINIMAL, STRAIGHT, UGAL_L, VALIANT, State
 from dcsim.network.packet.engine.tables_kernel import CROSSING
-
-FOREVER = 1 << 62  # ps
 
 
 @leaf

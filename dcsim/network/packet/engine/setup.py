@@ -79,7 +79,7 @@ def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
         ("mark_high_ps", figures.mark_high_bytes),
     ):
         links[name] = -1 if size_bytes is None else np.rint(size_bytes * speed / 1000)
-    for name in ("flow_first", "flow_last", "input_first", "input_last"):
+    for name in ("flow_first", "flow_last", "input_first", "input_last", "stranded_first", "stranded_last"):
         links[name] = -1
     links["cross_turn"] = 1
     return links
@@ -247,20 +247,32 @@ def make_pairs(count: int) -> Any:
 
 
 def make_faults(fabric: Fabric, faults: tuple[Fault, ...], speed: Any) -> tuple[Any, list[frozenset[int]]]:
-    """(FAULT records in time order, the links down in each epoch); each change of what is down opens an epoch."""
+    """(FAULT records in time order, the links down in each epoch); times that have the same links down share an epoch."""
     events = sorted(
         (ps(f.at_s), int(link), f.speed_fraction)
         for f in faults
         for link in ([f.link, fabric.reverse[f.link]] if f.cable else [f.link])
     )
     table = np.zeros(len(events), state.FAULT)
-    downs: list[frozenset[int]] = [frozenset()]
+    epochs: dict[frozenset[int], int] = {frozenset(): 0}
+    down: frozenset[int] = frozenset()
     for i, (at_ps, link, fraction) in enumerate(events):
-        down = downs[-1] - {link} if fraction > 0 else downs[-1] | {link}
-        if down != downs[-1]:
-            downs.append(down)
-        table[i] = (at_ps, link, round(speed[link] / fraction) if fraction > 0 else 0, len(downs) - 1)
-    return table, downs
+        down = down - {link} if fraction > 0 else down | {link}
+        epoch = epochs.setdefault(down, len(epochs))
+        table[i] = (at_ps, link, epoch, round(speed[link] / fraction) if fraction > 0 else 0, state.FOREVER, False)
+    for i in range(len(events)):
+        later = np.flatnonzero(table["link"][i + 1 :] == table["link"][i])
+        if len(later):
+            after = table[i + 1 + later[0]]
+            table["following"][i], table["following_down"][i] = after["at_ps"], after["fs_per_byte"] == 0
+    return table, list(epochs)
+
+
+def mark_first_faults(links: Any, faults: Any) -> None:
+    """Each link knows when its first fault strikes."""
+    links["next_fault"], links["next_down"] = state.FOREVER, False
+    for fault in faults[::-1]:
+        links["next_fault"][fault["link"]], links["next_down"][fault["link"]] = fault["at_ps"], fault["fs_per_byte"] == 0
 
 
 def fit_wheel(work: Work, rules: Any, links: Any, faults: int) -> Wheel:
@@ -269,7 +281,7 @@ def fit_wheel(work: Work, rules: Any, links: Any, faults: int) -> Wheel:
     Wide buckets let the loop see far ahead; beyond a sixteenth of a packet's time their events need more sorting.
     """
     tasks, count, channels = len(work.tasks), len(links), int(rules["channels"][0])
-    lossy = 2 * work.packets if np.any(links["buffer_ps"] >= 0) else 0
+    lossy = 2 * work.packets if faults or np.any(links["buffer_ps"] >= 0) else 0
     capacity = work.packets + lossy + count * (1 + channels) + 2 * tasks + 2 * work.pairs + faults + 64
     packet = int(rules["mtu"][0] + rules["header"][0])
     serial_ps = packet * float(np.min(links["fs_per_byte"], initial=1 << 40)) / 1000
@@ -287,12 +299,13 @@ def build_state(
     rule = ROUTING[figures.routing]
     links = make_links(fabric, figures, cross_load)
     fault_table, downs = make_faults(fabric, faults, links["fs_per_byte"])
+    mark_first_faults(links, fault_table)
     routes = routing.build_routes(fabric, downs, rule)
     lanes = routing.lay_lanes(fabric, routes, rule)
     links["order"] = lanes.order
     if figures.flow_control not in ("credits", "pause"):
-        lanes = routing.Lanes(lanes.order, 1, 0)
-    slots, resume = slots_and_resume(figures, lanes.count, links)
+        lanes = routing.Lanes(lanes.order, 1, 1, 0)
+    slots, resume = slots_and_resume(figures, lanes.whole, links)
     rules = make_rules(figures, lanes, slots, resume)
     rules["relay"], rules["ports"] = fabric.chips_relay, port_choice(fabric, rule)
     work = make_work(tasks, release_s, figures.mtu_bytes)
@@ -322,5 +335,6 @@ def build_state(
             stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
             pairs=make_pairs(work.pairs),
             faults=fault_table,
+            lane_asked=np.zeros(work.packets if len(fault_table) else 0, np.int8),
         )
     )

@@ -22,6 +22,9 @@ RELEASE_PLACE, FAULT_PLACE, START_PLACE, NOTICE_PLACE, NACK_PLACE, TIMEOUT_PLACE
 # Routing rules. From ADAPTIVE on a packet takes the shortest of several queues; from VALIANT on it may make a detour.
 MINIMAL, SPRAY, ADAPTIVE, VALIANT, UGAL, UGAL_L = range(6)
 
+FOREVER = 1 << 62  # ps
+NOT_YET = -1  # in place of a time
+
 UNDECIDED, STRAIGHT = -1, -2  # a packet's `detour` when it is no way point
 
 # Which cable a message's packets leave a chip by: its own; any of those beside it; any that leads one step closer.
@@ -38,13 +41,13 @@ LINK = np.dtype(
         ("up", "b1"),
         ("calling", "b1"),  # an adapter event is pending
         ("from_chip", "b1"),  # an adapter at its near end
-        ("unused", "i1"),
+        ("next_down", "b1"),  # the next fault takes it down
         ("free", "i8"),  # when the last packet granted has left
         ("fs_per_byte", "i8"),  # femtoseconds a byte takes
         ("wire_ps", "i8"),  # cable
         ("node_ps", "i8"),  # switch or adapter at its far end
         ("waiting_ps", "i8"),  # work of packets held back for lack of credit
-        ("source_ps", "i8"),  # adapter at its near end, -1 for a link that leaves a switch
+        ("next_fault", "i8"),  # when its next fault strikes, FOREVER for none
         # what is counted, per iteration
         ("busy", "i8"),  # ps spent sending packets
         ("bytes", "i8"),  # bytes sent, headers included
@@ -58,6 +61,7 @@ LINK = np.dtype(
         ("flow_first", "i4"),
         ("flow_last", "i4"),
         ("next_start", "i8"),  # when the adapter may start another message
+        ("source_ps", "i8"),  # adapter at its near end, -1 for a link that leaves a switch
         ("drops", "i8"),
         ("dropped_bytes", "i8"),
         ("marks", "i8"),
@@ -69,7 +73,11 @@ LINK = np.dtype(
         ("cross_next", "i8"),  # next arrival of cross traffic
         ("cross_turn", "i8"),  # when cross traffic next turns off (positive) or on (negative)
         ("cross_count", "i8"),  # draws made so far
-        ("room", "i8", 4),
+        ("stranded_first", "i4"),  # packets that would still be on the link at its next fault, in order
+        ("stranded_last", "i4"),
+        ("stranded_start", "i8"),  # when the first of them would start
+        ("true_free", "i8"),  # when the last packet before them has left
+        ("room", "i8"),
     ]
 )
 COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "marks", "pauses", "ack_bytes")
@@ -221,7 +229,16 @@ RULES = np.dtype(
 # Counters of one iteration (one record); `root` is the next task to let go, `culprit` the message in an error.
 TALLY = np.dtype([("open", "i8"), ("hops", "i8"), ("resent", "i8"), ("root", "i8"), ("culprit", "i8"), ("epoch", "i8")])
 
-FAULT = np.dtype([("at_ps", "i8"), ("link", "i4"), ("fs_per_byte", "i8"), ("epoch", "i4")])
+FAULT = np.dtype(
+    [
+        ("at_ps", "i8"),
+        ("link", "i4"),
+        ("epoch", "i4"),
+        ("fs_per_byte", "i8"),  # from then on; 0: down
+        ("following", "i8"),  # when the same link's next fault strikes, FOREVER for none
+        ("following_down", "b1"),
+    ]
+)
 
 
 class State(NamedTuple):
@@ -251,6 +268,7 @@ class State(NamedTuple):
     stack: Any  # int32[]
     pairs: Any  # PAIR[pair]
     faults: Any  # FAULT[fault]
+    lane_asked: Any  # int8[packet] the lane a stranded packet asked for; empty without faults
 
 
 def aligned(count: int, record: Any) -> Any:
