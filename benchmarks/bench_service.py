@@ -29,10 +29,10 @@ def iteration(shape):
 MILLION, SESSIONS = ("million", "workload.mean={} requests/s"), ("sessions", "workload.rate_scale={}")
 
 
-def run(requests, rate, replicas=1, folder=None, workload=MILLION, **options):
+def run(requests, rate, replicas=1, folder=None, workload=MILLION, engine="compiled", **options):
     """CPU seconds, rows and rounds' tokens of one run of Azure's lengths, or of sessions, on 512 chips."""
     name, rate_key = workload
-    settings = [f"workload.requests={requests}", "workload.duration=0 s", rate_key.format(rate)]
+    settings = [f"workload.requests={requests}", "workload.duration=0 s", rate_key.format(rate), f"engine={engine}"]
     spec = load("8rack", workload=name, settings=settings).spec
     fabric = build_fabric(spec.fabric)
     active = np.flatnonzero(fabric.chip_active).tolist()
@@ -61,11 +61,12 @@ def main() -> None:
     row("100,000 requests of sessions, prefixes reused", f"{cpu_s * 10:.1f} us each", "20 us")
     one, many = (run(200_000, 40, replicas)[0] for replicas in (1, 64))
     row("cost of a request, 1 to 64 replicas", f"{many / one:.2f} x", "1.3 x")
-    for name, compiled in (("compiled", True), ("in full", False)):
-        cpu_s, result = run(20_000, 5, skip=False, compiled=compiled, record_rounds=not compiled)
-        rounds = result.tables["rounds"]["rounds"].sum() if not compiled else None
-        rounds = rounds or run(20_000, 5, skip=False, compiled=False, record_rounds=True)[1].tables["rounds"]["rounds"].sum()
-        row(f"reference loop {name}", f"{rounds / cpu_s:,.0f} iterations/s", "100,000")
+    simpy_s, result = run(20_000, 5, engine="simpy", skip=False, record_rounds=True)
+    rounds = result.tables["rounds"]["rounds"].sum()
+    for name, cpu_s in (("on SimPy", simpy_s), ("compiled", run(20_000, 5, engine="compiled", skip=False)[0])):
+        row(f"every round waited for, {name}", f"{rounds / cpu_s:,.0f} iterations/s", "100,000")
+    cpu_s, _ = run(20_000, 5, engine="simpy")
+    row("20,000 requests on SimPy", f"{cpu_s / 20_000 * 1e6:.0f} us each", "100 us")
     stream = "from benchmarks.bench_service import stream; stream()"
     usage = command([sys.executable, "-c", stream], runs=1, warmup=0)
     row("5 M requests streamed to Parquet", f"{usage.wall_s:.0f} s {usage.memory_mb:.0f} MB", "memory of those in flight")

@@ -1,5 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from small_cluster import Line
@@ -9,20 +11,44 @@ from small_cluster import Line
 def serve_small():
     """Serve requests on a 72-chip rack of given iteration times, by an LLM of a million positions; returns the ServiceResult.
 
-    `place` holds further fields of the Placement, `options` go to `serve`.
+    `place` holds further fields of the Placement, `options` go to `serve`; `engine` sets the spec's.
     """
-    from dcsim.cluster.programs import Programs
-    from dcsim.cluster.service import Placement, serve
-    from dcsim.fabric.graph import from_cables
-    from dcsim.spec.load import load
-
-    ring = [(i, (i + 1) % 72, "local", 1.0) for i in range(72)]
-    fabric = from_cables("ring", 72, ring, node_of=np.arange(72) // 8, rack_of=np.zeros(72), chip_active=np.arange(72) < 64)
+    from dcsim.cluster.service import serve
 
     def run(requests, time=None, kv_tokens=100_000, replicas=1, settings=(), place=None, engine="auto", **options):
-        spec = load("8rack", settings=["llm.context_max=1000000", *settings, f"engine={engine}"]).spec
-        chips = tuple(tuple(range(r * (64 // replicas), (r + 1) * (64 // replicas))) for r in range(replicas))
-        programs = Programs(spec.serving, time or Line())
-        return serve(spec, fabric, Placement(chips, kv_tokens, **(place or {})), programs, requests, **options)
+        return serve(*_small(time, kv_tokens, replicas, [*settings, f"engine={engine}"], place), requests, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def small_processes():
+    """The processes of such a run, not yet begun: a `Cluster` whose `run` serves the requests."""
+    from dcsim.cluster.simpy.cluster import Cluster
+    from dcsim.results.records import TableWriter
+
+    def make(requests, time=None, kv_tokens=100_000, replicas=1, settings=(), place=None, seed=1):
+        parts = _small(time, kv_tokens, replicas, settings, place)
+        options = {"skip": True, "seed": seed, "record_rounds": False, "progress": None}
+        return Cluster(*parts, iter([requests]), ("default",), (0,), TableWriter("requests"), **options)
+
+    return make
+
+
+@cache
+def _rack():
+    from dcsim.fabric.graph import from_cables
+
+    ring = [(i, (i + 1) % 72, "local", 1.0) for i in range(72)]
+    return from_cables("ring", 72, ring, node_of=np.arange(72) // 8, rack_of=np.zeros(72), chip_active=np.arange(72) < 64)
+
+
+def _small(time, kv_tokens, replicas, settings, place):
+    """Spec, fabric, placement and programs."""
+    from dcsim.cluster.placement import Placement
+    from dcsim.cluster.programs import Programs
+    from dcsim.spec.load import load
+
+    spec = load("8rack", settings=["llm.context_max=1000000", *settings]).spec
+    chips = tuple(tuple(range(r * (64 // replicas), (r + 1) * (64 // replicas))) for r in range(replicas))
+    return spec, _rack(), Placement(chips, kv_tokens, **(place or {})), Programs(spec.serving, time or Line())

@@ -8,6 +8,7 @@ from dcsim.cluster.copies import Copies
 from dcsim.fabric.graph import from_cables
 from dcsim.network.timing import IterationTime
 from dcsim.network.wires import Wires
+from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
 
 
@@ -56,3 +57,27 @@ def slow_copies(token_s, replicas=4):
     links = star.link_count
     wires = Wires(1, np.full(links, round(token_s * 1e15)), np.zeros(links, np.int64), 0)
     return lambda: Copies(star, wires, [[i] for i in range(replicas)], np.ones(1, np.int64))
+
+
+# No program to load, and hosts that take no time.
+PLAIN = [
+    "chip.program_switch=0 s",
+    "host.request=0 s",
+    "host.tokenise_token=0 s",
+    "host.bus=0 s",
+    "host.detokenise_token=0 s",
+    "host.token=0 B",
+]
+
+
+def constant(latency_us, stages=10**6):
+    """Every round takes the same time, whatever it does."""
+    ps = int(latency_us * 1e6)
+    return lambda shape: IterationTime(ps, ps // stages, 0.0)
+
+
+def closed(users, think_s, requests=40, prompt=10, output=20, duration_s=0.0, requests_max=0):
+    shape = (users, requests)
+    return ClosedLoop(
+        np.full(shape, think_s), np.full(shape, prompt, np.int32), np.full(shape, output, np.int32), duration_s, requests_max
+    )

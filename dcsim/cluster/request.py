@@ -24,7 +24,7 @@ class Request:
     user: int = -1  # who asked, in a closed loop
     host: int = -1
     replica: int = -1  # the one that served it last
-    queued_ps: int = UNSET  # when it last entered a replica's queue
+    since_ps: int = UNSET  # when it last came to a host, a replica, or on its way between two replicas
     ready_ps: int = UNSET
     admitted_ps: int = UNSET
     first_token_ps: int = UNSET  # as the user sees it

@@ -81,5 +81,18 @@ def round_rows(rows: list[tuple[int, ...]]) -> Table:
     }
 
 
+def fault_rows(rows: list[tuple[int, str, int, int, int, int]]) -> Table:
+    """The table of failures from (ps, part, index, replica, ps stood still, requests hit)."""
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[]] * 6
+    return {
+        "time_s": np.array(columns[0], float) / PS_PER_S,
+        "part": np.array(columns[1], "U4"),
+        "index": np.array(columns[2], np.int64),
+        "replica": np.array(columns[3], np.int64),
+        "down_s": np.array(columns[4], float) / PS_PER_S,
+        "requests_hit": np.array(columns[5], np.int64),
+    }
+
+
 def _seconds(times: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(np.where(times == UNSET, np.nan, times / PS_PER_S))

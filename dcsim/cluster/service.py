@@ -9,11 +9,11 @@ from itertools import chain
 from dcsim.cluster.fast.knows import unknown
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.simpy.faults import fault_rows
+from dcsim.cluster.rows import fault_rows
 from dcsim.errors import Problem, SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.power.caps import caps_of
-from dcsim.power.rack import Racks, chips_per_rack
+from dcsim.power.rack import chips_per_rack, meters
 from dcsim.results.records import Table, TableWriter
 from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S
@@ -72,9 +72,9 @@ def serve(
     traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds)
     if is_compiled and not isinstance(traffic, ClosedLoop):
         return _serve_compiled(spec, fabric, placement, programs, traffic, names, priorities, rows, skip, progress)
-    from dcsim.cluster.simpy.run import Detailed
+    from dcsim.cluster.simpy.cluster import Cluster
 
-    run = Detailed(
+    cluster = Cluster(
         spec,
         fabric,
         placement,
@@ -88,8 +88,8 @@ def serve(
         record_rounds=record_rounds,
         progress=progress,
     )
-    tables, end, concurrency, availability = run.run()
-    engine = Engine("simpy", run.env.processes, run.env.events)
+    tables, end, concurrency, availability = cluster.run()
+    engine = Engine("simpy", cluster.env.processes, cluster.env.events)
     return ServiceResult(tables, end / PS_PER_S, concurrency, engine, availability)
 
 
@@ -143,14 +143,14 @@ def _serve_compiled(
     from dcsim.cluster.fast.pool import Pool
 
     chips_in = chips_per_rack(fabric, placement.replica_chips)
-    caps, racks = caps_of(spec, fabric, chips_in), Racks(spec, fabric, chips_in)
+    caps, racks = caps_of(spec, fabric, chips_in), meters(spec, fabric, chips_in)
     pool = Pool(spec, programs, placement.kv_tokens, caps, racks, blocks, names, priorities, rows, skip=skip)
     while not pool.ended:
         pool.advance()
         if progress:
             progress(pool.closed)
     tables, concurrency = pool.tables()
-    tables |= {"power": racks.table(), "faults": fault_rows([])}
+    tables |= {"power": pool.power_table(), "faults": fault_rows([])}
     return ServiceResult(tables, pool.end_ps / PS_PER_S, concurrency, Engine("compiled", 0, pool.events))
 
 

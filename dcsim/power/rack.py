@@ -1,14 +1,15 @@
-"""Racks: hosts, chips, fans and a part of the network on one supply each, their draw sampled over the run.
+"""Racks: hosts, chips, fans and a part of the network on one supply each, and the meters at the wall that read them.
 
 Who serves counts in whole numbers and knows no watts: the picoseconds each replica has been in a program, the picojoules of
 work its chips have done above waiting, the picoseconds of core time each host has spent. So whoever served, in whatever order,
-the samples and the digest of a run are the same.
+the readings and the digest of a run are the same.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,58 +21,67 @@ from dcsim.results.records import Table
 from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S
 
+Floats = NDArray[np.float64]
 
-class Racks:
-    """Wall power of every rack. `chips_in[replica, rack]` says where the replicas' chips stand; a replica's draw is spread
-    evenly over them (M7).
-    """
 
-    def __init__(self, spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> None:
-        racks, power = chips_in.shape[1], spec.chip.power
-        self._idle_w = idle_w(spec, fabric, racks)
-        self._wait_w = chips_in.sum(axis=1) * (power.wait_w - power.idle_w)  # [replica] of all its chips, above idle
-        self._core_w = core_w(spec.host)
-        self._efficiency = spec.node.supply_efficiency
-        self._replica, self._rack = np.nonzero(chips_in)
-        self._share = chips_in[self._replica, self._rack] / chips_in.sum(axis=1)[self._replica]
-        self._host_rack = host_racks(spec, racks)
-        self._count = racks
-        self._now_ps = 0
-        self._program_ps, self._work_pj = [0] * len(chips_in), [0] * len(chips_in)
-        self._core_ps = [0] * len(self._host_rack)
-        self._ends_ps, self._lengths_ps, self._watts = array("q"), array("q"), array("d")
+@dataclass(slots=True)
+class RackMeter:
+    """The meter of one rack, for intervals of a run. A replica's draw is spread evenly over its chips (M7)."""
 
-    def sample(self, now_ps: int, program_ps: Sequence[int], work_pj: Sequence[int], core_ps: Sequence[int]) -> None:
-        """Close the interval since the last sample with what has been done from time 0 to now, in whole numbers.
+    idle_w: float  # of all that stands in the rack
+    efficiency: float  # share of the wall's power that reaches the parts
+    replicas: tuple[int, ...]  # those with chips in the rack
+    share: tuple[float, ...]  # of each one's chips that stand here
+    wait_w: tuple[float, ...]  # draw of all of each one's waiting chips, above idle
+    hosts: tuple[int, ...]  # servers that stand in the rack
+    core_w: float  # draw of a busy core
+    watts: array[float] = field(default_factory=lambda: array("d"))  # read so far, one an interval
 
-        `program_ps` and `work_pj` by replica, `core_ps` by host server.
+    def add(self, lengths_ps: Floats, program_ps: Floats, work_pj: Floats, core_ps: Floats) -> None:
+        """Read n intervals: [n] lengths; what was spent in each by the rack's replicas [n, replica] and hosts [n, host].
+
+        Every sum goes through the parts in their order, so that the bits do not depend on how many intervals are read at once.
         """
-        length_ps = now_ps - self._now_ps
-        if not length_ps:
-            return
-        waiting, work, cores = (
-            np.array([new - old for new, old in zip(now, before, strict=True)], np.float64)
-            for now, before in ((program_ps, self._program_ps), (work_pj, self._work_pj), (core_ps, self._core_ps))
-        )
-        # A watt for a picosecond is a picojoule.
-        chips_w = (waiting * self._wait_w + work) / length_ps
-        varying = np.bincount(self._rack, chips_w[self._replica] * self._share, self._count)
-        varying += np.bincount(self._host_rack, cores * self._core_w / length_ps, self._count)
-        self._ends_ps.append(now_ps)
-        self._lengths_ps.append(length_ps)
-        self._watts.frombytes(((self._idle_w + varying) / self._efficiency).tobytes())
-        self._now_ps = now_ps
-        self._program_ps, self._work_pj, self._core_ps = list(program_ps), list(work_pj), list(core_ps)
+        chips_w, hosts_w = np.zeros(len(lengths_ps)), np.zeros(len(lengths_ps))
+        for k, (share, wait_w) in enumerate(zip(self.share, self.wait_w, strict=True)):
+            # A watt for a picosecond is a picojoule.
+            chips_w += (program_ps[:, k] * wait_w + work_pj[:, k]) / lengths_ps * share
+        for h in range(len(self.hosts)):
+            hosts_w += core_ps[:, h] * self.core_w / lengths_ps
+        self.watts.frombytes(((self.idle_w + (chips_w + hosts_w)) / self.efficiency).tobytes())
 
-    def table(self) -> Table:
-        """The samples, rack by rack at each time."""
-        ends_ps, lengths_ps = (np.repeat(np.array(a, np.int64), self._count) for a in (self._ends_ps, self._lengths_ps))
-        return {
-            "time_s": ends_ps / PS_PER_S,
-            "rack": np.tile(np.arange(self._count), len(self._ends_ps)),
-            "interval_s": lengths_ps / PS_PER_S,
-            "power_w": np.array(self._watts),
-        }
+
+def meters(spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> list[RackMeter]:
+    """One for each rack. `chips_in[replica, rack]` says where the replicas' chips stand."""
+    count, power, chips = chips_in.shape[1], spec.chip.power, chips_in.sum(axis=1)
+    wait_w, host_rack = chips * (power.wait_w - power.idle_w), host_racks(spec, count)
+    idle, found = idle_w(spec, fabric, count), []
+    for rack in range(count):
+        here = np.flatnonzero(chips_in[:, rack])
+        found.append(
+            RackMeter(
+                idle_w=float(idle[rack]),
+                efficiency=spec.node.supply_efficiency,
+                replicas=tuple(here.tolist()),
+                share=tuple((chips_in[here, rack] / chips[here]).tolist()),
+                wait_w=tuple(wait_w[here].tolist()),
+                hosts=tuple(np.flatnonzero(host_rack == rack).tolist()),
+                core_w=core_w(spec.host),
+            )
+        )
+    return found
+
+
+def power_table(racks: Sequence[RackMeter], ends_ps: Sequence[int], lengths_ps: Sequence[int]) -> Table:
+    """The power table: all racks' readings of intervals that ended then, rack by rack at each time."""
+    ends, lengths = (np.repeat(np.array(a, np.int64), len(racks)) for a in (ends_ps, lengths_ps))
+    watts = np.array([np.frombuffer(rack.watts, np.float64) for rack in racks]) if ends_ps else np.zeros((len(racks), 0))
+    return {
+        "time_s": ends / PS_PER_S,
+        "rack": np.tile(np.arange(len(racks)), len(ends_ps)),
+        "interval_s": lengths / PS_PER_S,
+        "power_w": watts.T.ravel(),
+    }
 
 
 def chips_per_rack(fabric: Fabric, replica_chips: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from dcsim.policies.admission import ADMISSION
 from dcsim.policies.batching import BATCHING
 from dcsim.policies.routers import ROUTERS
 from dcsim.spec.chip import ChipSpec
@@ -41,6 +42,10 @@ class ServingSpec(Section):
     batching: Annotated[str, KindOf(BATCHING)] = Field(
         default="continuous",
         description="Prompt chunks beside decoding; or decoding waits for prompts; or a batch runs to its end before the next.",
+    )
+    admission: Annotated[str, KindOf(ADMISSION)] = Field(
+        default="in_turn",
+        description="Of those that wait, the first by priority and arrival, once it fits; `first_fit`: the first that fits.",
     )
     prefix_reuse: bool = Field(
         default=True, description="Keep an ended turn's KV for its session's next turn while there is room."

@@ -2,19 +2,13 @@
 
 import numpy as np
 import pytest
-from small_cluster import Line, make_table, random_requests, slow_copies
+from small_cluster import PLAIN, Line, constant, make_table, random_requests, slow_copies
 
 from dcsim.network.timing import IterationTime
 from dcsim.results.records import FAILED, FINISHED
 from dcsim.workload.requests import Requests
 
 US = 1e-6
-
-
-def constant(latency_us, stages=10**6):
-    """Every round takes the same time, whatever it does."""
-    ps = int(latency_us * 1e6)
-    return lambda shape: IterationTime(ps, ps // stages, 0.0)
 
 
 def rows(result):
@@ -31,16 +25,6 @@ def turns(arrival_s, prompt, output, session, prefix, klass=None, names=("defaul
         np.array(prefix, np.int32),
         names,
     )
-
-
-PLAIN = [
-    "chip.program_switch=0 s",
-    "host.request=0 s",
-    "host.tokenise_token=0 s",
-    "host.bus=0 s",
-    "host.detokenise_token=0 s",
-    "host.token=0 B",
-]
 
 
 def test_continuous_batching_decodes_beside_prompts_and_prefill_first_does_not(serve_small):

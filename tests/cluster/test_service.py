@@ -9,13 +9,10 @@ from hypothesis import strategies as st
 from small_cluster import Line, make_table, random_requests
 from test_ways_agree import with_sessions
 
-from dcsim.cluster import service
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, serve
-from dcsim.errors import CapacityError, SpecError
+from dcsim.errors import CapacityError
 from dcsim.fabric.build import build_fabric
-from dcsim.policies.batching import BATCHING, Batching
-from dcsim.policies.routers import ROUTERS
 from dcsim.results import metrics, records
 from dcsim.spec.load import load
 from dcsim.spec.unused import unused
@@ -87,66 +84,6 @@ def test_i10_every_way_to_simulate_gives_the_same_rows(
         assert result.concurrency_mean == reference.concurrency_mean
         for name, column in reference.tables["power"].items():
             np.testing.assert_array_equal(result.tables["power"][name], column, err_msg=name)
-
-
-@pytest.mark.parametrize("kv_tokens", [2_000, 12_000, 500_000])
-def test_i10_the_compiled_pool_finds_what_sessions_left(serve_small, kv_tokens):
-    """Thousands of conversations, dropped soon, late and never."""
-    random = np.random.default_rng(kv_tokens)
-    count = 12_000
-    session = random.integers(0, 4000, count).astype(np.int32) + np.arange(count, dtype=np.int32) // 4
-    table = make_table(np.cumsum(random.exponential(0.01, count)), random.integers(30, 90, count), random.integers(1, 12, count))
-    table = replace(table, session=session, prefix_tokens=table.prompt_tokens - random.integers(0, 20, count).astype(np.int32))
-    setup = {"kv_tokens": kv_tokens, "replicas": 2, "settings": ["serving.router=session", "serving.sequences_max=16"]}
-    reference, compiled = (serve_small(table, engine=engine, **setup) for engine in ("simpy", "compiled"))
-    same_rows(reference, compiled)
-    found = (rows(compiled)["reused_tokens"] > 0).mean()
-    assert {2_000: 0.01, 12_000: 0.08, 500_000: 0.5}[kv_tokens] < found < {2_000: 0.05, 12_000: 0.2, 500_000: 0.6}[kv_tokens]
-
-
-SPECIAL = {
-    "serving.patience": ["serving.patience=1 s"],
-    "serving.timeout": ["serving.timeout=1 s"],
-    "serving.prefill_replicas": ["serving.prefill_replicas=1"],
-    "serving.speculation": [f"serving.speculation.{key}" for key in ("draft_tokens=2", "acceptance=0.5", "draft_token=1 us")],
-    "faults": ["faults.link_mtbf=1 h"],
-}
-
-
-def test_auto_serves_few_with_simpy_and_many_with_the_copy(serve_small, monkeypatch):
-    """The number of requests decides, block by block or at once; keys that nothing could use do not."""
-    monkeypatch.setattr(service, "SIMPY_REQUESTS_MAX", 40)
-    settings = ["faults.detect=2 s", "serving.router=round_robin"]
-    table = random_requests(41, 100, 3)
-    for count, name in ((40, "simpy"), (41, "compiled")):
-        blocks = (table.part(start, min(start + 7, count)) for start in range(0, count, 7))
-        for traffic in (table.part(0, count), blocks):
-            result = serve_small(traffic, settings=settings)
-            assert (result.engine.name, len(rows(result)["request"])) == (name, count)
-
-
-@pytest.mark.parametrize("key", SPECIAL)
-def test_what_the_copy_does_not_know_is_served_by_simpy_or_refused(serve_small, monkeypatch, key):
-    monkeypatch.setattr(service, "SIMPY_REQUESTS_MAX", 0)
-    table = random_requests(10, 100, 3)
-    assert serve_small(table, replicas=2).engine.name == "compiled"
-    assert serve_small(table, replicas=2, settings=SPECIAL[key]).engine.name == "simpy"
-    with pytest.raises(SpecError, match=f"engine: compiled: the compiled copy does not know {key}"):
-        serve_small(table, replicas=2, settings=SPECIAL[key], engine="compiled")
-
-
-def test_a_policy_added_in_one_place_can_be_named_and_simpy_serves_it(serve_small, monkeypatch):
-    monkeypatch.setattr(service, "SIMPY_REQUESTS_MAX", 0)
-    monkeypatch.setitem(ROUTERS, "last", lambda router, request: len(router.loads) - 1)
-    one_at_a_time = Batching(decodes=lambda prompts: True, admits=lambda active: not active)
-    monkeypatch.setitem(BATCHING, "pairs", one_at_a_time)
-    result = serve_small(random_requests(20, 100, 3), replicas=2, settings=["serving.router=last", "serving.batching=pairs"])
-    assert result.engine.name == "simpy"
-    assert set(rows(result)["replica"].tolist()) == {1}
-    with pytest.raises(SpecError, match=r"serving\.batching, serving\.router"):
-        serve_small(
-            random_requests(20, 100, 3), replicas=2, settings=["serving.router=last", "serving.batching=pairs"], engine="compiled"
-        )
 
 
 @pytest.mark.parametrize("engine", ["compiled", "simpy"])

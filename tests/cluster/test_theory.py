@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-from small_cluster import Line, make_table, random_requests
-from test_policies import PLAIN, constant
-
-from dcsim.workload.closed import ClosedLoop
+from small_cluster import PLAIN, Line, closed, constant, make_table, random_requests
 
 ONE_SLOT = [*PLAIN, "serving.sequences_max=1"]
 
@@ -61,13 +58,6 @@ def test_littles_law_on_every_run(serve_small, setup):
     assert result.concurrency_mean * result.elapsed_s == pytest.approx(booked_s, rel=1e-9)
     if (rows(result)["status"] == "finished").all():
         assert booked_s == pytest.approx(rows(result)["e2e_s"].sum(), rel=1e-9)
-
-
-def closed(users, think_s, requests=40, prompt=10, output=20, duration_s=0.0, requests_max=0):
-    shape = (users, requests)
-    return ClosedLoop(
-        np.full(shape, think_s), np.full(shape, prompt, np.int32), np.full(shape, output, np.int32), duration_s, requests_max
-    )
 
 
 def test_one_user_waits_and_thinks_in_turn(serve_small):

@@ -20,6 +20,7 @@ def unknown(spec: Topology, *, replicas: int, users: bool, drawn: bool, rounds: 
         "workload.kind: closed": users,
         "network: iterations drawn at random": drawn,
         "--rounds": rounds,
+        "serving.admission": serving.admission != "in_turn",
         "serving.batching": serving.batching not in BATCHING,
         "serving.router": replicas > 1 and serving.router not in ROUTERS,
         "serving.speculation": serving.speculation is not None,

@@ -7,6 +7,7 @@ and energies that `cluster/simpy` gives (tests), at a tenth of the time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
 from dcsim.llm.program import Shape
 from dcsim.power.caps_kernel import Caps
 from dcsim.power.hosts import token_pj
-from dcsim.power.rack import Racks
+from dcsim.power.rack import RackMeter, power_table
 from dcsim.results.records import FINISHED, IN_FLIGHT, REJECTED, Table, TableWriter
 from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S, to_ps
@@ -44,7 +45,7 @@ class Pool:
         programs: Programs,
         kv_tokens: int,
         caps: Caps,
-        racks: Racks,
+        racks: list[RackMeter],
         blocks: Iterator[Requests],
         class_names: tuple[str, ...],
         priorities: tuple[int, ...],
@@ -59,6 +60,8 @@ class Pool:
         self._level_of = np.array([levels.index(priority) for priority in priorities], np.int64)  # by class
         self._s = _new_state(spec, programs, kv_tokens, caps, len(levels), skip)
         self._work_pj = [0] * len(caps.wait_w)  # of each replica, before what the state holds
+        self._last_reading = [0] * (1 + 2 * len(self._work_pj) + spec.serving.host_servers)
+        self._lengths_ps: list[int] = []  # of the intervals read so far
         self._limits = dict.fromkeys(LIMITS, 0)
         self.ended, self.end_ps = False, 0
         self._area = self._last_arrival = 0
@@ -107,7 +110,7 @@ class Pool:
             pass
         self._hand_over_samples()
         pool_kernel.read_meters(self._s, end, self._s.samples[0], self._s.host_samples[0])
-        self._hand_over(end, 0)
+        self._read_meters([end])
         self.ended, self.end_ps = True, end
 
     def tables(self) -> tuple[dict[str, Table], float]:
@@ -156,17 +159,30 @@ class Pool:
     def _hand_over_samples(self) -> None:
         s, count, interval = self._s, int(self._s.now[c.SAMPLES]), int(self._s.fixed[c.SAMPLE_PS])
         first = int(s.now[c.NEXT_SAMPLE]) - count * interval
-        for i in range(count):
-            self._hand_over(first + i * interval, i)
+        self._read_meters([first + i * interval for i in range(count)])
         self._work_pj = [before + work for before, work in zip(self._work_pj, s.replicas[:, c.WORK].tolist(), strict=True)]
         s.replicas[:, c.WORK] = 0
         s.now[c.SAMPLES] = s.now[c.FULL] = 0
 
-    def _hand_over(self, at: int, place: int) -> None:
-        """Have the racks' power sampled with what the meters read at `at`."""
-        program_ps, work_pj = self._s.samples[place].T.tolist()
-        work_pj = [before + work for before, work in zip(self._work_pj, work_pj, strict=True)]
-        self._racks.sample(at, program_ps, work_pj, self._s.host_samples[place].tolist())
+    def _read_meters(self, ends_ps: list[int]) -> None:
+        """Have the racks' meters read the intervals that end then, of which the state holds the first so many samples."""
+        s, rows = self._s, [self._last_reading]
+        for i, end in enumerate(ends_ps):
+            program_ps, work_pj = s.samples[i].T.tolist()
+            work_pj = [before + work for before, work in zip(self._work_pj, work_pj, strict=True)]
+            rows.append([end, *program_ps, *work_pj, *s.host_samples[i].tolist()])
+        spent = np.array([[new - old for new, old in zip(b, a, strict=True)] for a, b in pairwise(rows) if b[0] > a[0]], float)
+        self._last_reading = rows[-1]
+        if not len(spent):
+            return
+        time, program, work, core = np.split(spent, np.cumsum([1, len(self._work_pj), len(self._work_pj)]), axis=1)
+        self._lengths_ps += time[:, 0].astype(np.int64).tolist()
+        for rack in self._racks:
+            rack.add(time[:, 0], program[:, rack.replicas], work[:, rack.replicas], core[:, rack.hosts])
+
+    def power_table(self) -> Table:
+        """The racks' readings."""
+        return power_table(self._racks, np.cumsum(self._lengths_ps, dtype=np.int64).tolist(), self._lengths_ps)
 
     def _number(self, round_: Round) -> int:
         """A number for the round's program."""

@@ -119,6 +119,7 @@ def settle(s: State, at: int) -> None:
             request[c.GIVEN] += rep[c.STEP] - request[c.JOINED]
     for place in range(s.now[c.READY_COUNT]):
         s.limits[c.L_HOST] -= s.ready[place, 0] - at
+        s.requests[s.ready[place, 1] - s.now[c.BASE], c.READY] = c.NONE
 
 
 @uncounted

@@ -274,7 +274,7 @@ def book_came(s: State, rep: Any, now: int) -> None:
 
 @uncounted
 def _book_rounds(s: State, rep: Any, rounds: int, now: int) -> None:
-    """See `booking.Booking.rounds`."""
+    """See `attribution.Attribution.rounds`."""
     limits, span, length, decoding = s.limits, now - rep[c.SINCE], rep[c.LENGTH], rep[c.COUNT]
     limits[rep[c.WHY]] += rep[c.BLOCKED] * span
     book_came(s, rep, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dcsim.cluster.simpy.pace import Drawn, Steady
 
 
-class Booking:
+class Attribution:
     """One replica's part of the run's `limits` (request-picoseconds by name), booked in bulk at each wake.
 
     Between two wakes the numbers of requests read, decoded and kept waiting are constant but for those that come in.

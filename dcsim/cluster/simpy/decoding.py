@@ -1,14 +1,13 @@
 """The sequences a replica decodes: who ends when, and how long the longest is.
 
 Step by step each sequence grows by a known number of tokens: one, or what speculation drew for it when it joined. So
-the step at which it outgrows a compiled context, and the one at which it ends, are known ahead, and one heap holds
+the step at which it outgrows a compiled context, and the one at which it ends, are known ahead, and one sorted list holds
 the next such step of every sequence.
 """
 
 from __future__ import annotations
 
-import heapq
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,7 +45,7 @@ class Decoding:
         self._contexts, self._growth, self._ahead = contexts, growth, ahead
         self._step = 0
         self._sequences: dict[int, _Sequence] = {}  # request index -> sequence
-        self._changes: list[tuple[int, int, _Sequence]] = []  # heap of (step, request index, sequence)
+        self._changes: list[tuple[int, int, _Sequence]] = []  # (step, request index, sequence), soonest first
         self._in_bucket = [0] * len(contexts)
         self.bucket = 0  # index of the largest compiled context any sequence needs
         self.count = 0
@@ -70,14 +69,14 @@ class Decoding:
             step, index, sequence = self._changes[0]
             if self._sequences.get(index) is sequence:
                 return step - self._step
-            heapq.heappop(self._changes)
+            self._changes.pop(0)
 
     def advance(self, steps: int) -> list[Request]:
         """`steps` steps have passed, not beyond the next change; returns the requests that ended, oldest first."""
         self._step += steps
         ended = []
         while self._changes and self._changes[0][0] <= self._step:
-            _, index, sequence = heapq.heappop(self._changes)
+            _, index, sequence = self._changes.pop(0)
             if self._sequences.get(index) is not sequence:
                 continue
             request = sequence.request
@@ -121,4 +120,4 @@ class Decoding:
         self.bucket = max(self.bucket, bucket)
         # The context must hold the token being made: one more than the bucket's length is too long.
         outgrown = sequence.joined + sequence.steps_until(self._contexts[bucket] - fixed + 1)
-        heapq.heappush(self._changes, (min(sequence.end, outgrown), request.index, sequence))
+        insort(self._changes, (min(sequence.end, outgrown), request.index, sequence))

@@ -14,7 +14,7 @@ import simpy
 
 from dcsim.cluster.request import Request
 from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
-from dcsim.cluster.simpy.events import Environment
+from dcsim.cluster.simpy.environment import Environment
 from dcsim.results.records import FINISHED, IN_FLIGHT, Table, TableWriter
 
 _BLOCK_ROWS = 65_536

@@ -1,89 +1,146 @@
-"""One replica: a pipeline of chips that serves its sequences round by round.
+"""One replica: a process that serves its sequences round by round on a pipeline of chips.
 
 In a round every micro-batch passes every stage once: each decoding sequence gains a token, and some prompt
 chunks are read. No micro-batch overtakes another, so a round takes the slowest one's latency, or the busiest
 stage's total occupancy where that is longer. Between two changes of what it carries (admission, end of a
-prompt, end of a sequence, a context bucket crossed) nothing but the rounds' number grows, so the replica sleeps over
+prompt, end of a sequence, a context bucket crossed) nothing but the rounds' number grows, so the process sleeps over
 all those rounds at once; `skip=False` wakes it every round, as a reference that must give the same rows.
 
-What comes from outside (requests, faults) is seen at the end of the round it comes in; only a fault cuts a round short.
+What comes from outside is seen at the end of the round it comes in; only a fault cuts a round short.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 import simpy
 
-from dcsim.cluster.programs import Round, combine
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.setup import ReplicaSetup
-from dcsim.cluster.simpy.attribution import Booking
-from dcsim.cluster.simpy.capping import Capping
+from dcsim.cluster.simpy.attribution import Attribution
+from dcsim.cluster.simpy.batch import Batch
+from dcsim.cluster.simpy.capping import CappedMeters
+from dcsim.cluster.simpy.client import Patience
 from dcsim.cluster.simpy.decoding import Decoding
-from dcsim.cluster.simpy.events import Environment, call_at
+from dcsim.cluster.simpy.environment import ROUND, Environment, Process
 from dcsim.cluster.simpy.gaps import TokenGaps
 from dcsim.cluster.simpy.kv import KvRoom
 from dcsim.cluster.simpy.ledger import Ledger
+from dcsim.cluster.simpy.outage import Outage, outage_of
 from dcsim.cluster.simpy.pace import Drawn, Places, Steady
-from dcsim.cluster.simpy.waiting import Waiting
+from dcsim.cluster.simpy.rounds import NextRounds
+from dcsim.policies.admission import ADMISSION, Waiting
 from dcsim.policies.batching import BATCHING
 from dcsim.results.records import FAILED, IN_FLIGHT, REJECTED
-from dcsim.units import to_ps
+
+
+class Desk(Protocol):
+    """Who sends requests to replicas (see `dispatch`), as a replica knows it."""
+
+    def change_load(self, replica: Replica, by: int) -> None:
+        """Requests have come to the replica, or gone."""
+
+    def set_down(self, replica: Replica, down: bool) -> None:
+        """The replica stands still, or works again."""
+
+    def recover(self, request: Request, label: str) -> None:
+        """A fault destroyed what a request had."""
+
+    def send_elsewhere(self, request: Request, label: str) -> None:
+        """A request that waited at a replica that has stopped."""
+
+
+_SOONER = "rounds end with the one under way"  # cause of an interrupt that only cuts a stretch of equal rounds
 
 
 class Replica:
     """Sequences, their KV room and the rounds they share. `submit` hands it a request that is ready.
 
-    `load` hears of requests come (+1) and gone (-1). `pass_on` and `fetch` are set where prefill and decode are apart
-    (see `flow`): a replica that only reads prompts passes each on, a replica that only decodes fetches its KV, and lets
-    the source `forget` a request that will not come.
+    `desk` hears of load, outages and requests to be served anew. `pass_on`, `fetch` and `forget` are set where prefill and
+    decode are apart (see `link`): a replica that only reads prompts passes each on, a replica that only decodes fetches its
+    KV, and lets the source `forget` a request that will not come. `caps` is set where meters have caps.
     """
 
     def __init__(
-        self,
-        env: Environment,
-        index: int,
-        setup: ReplicaSetup,
-        places: Places,
-        ledger: Ledger,
-        load: Callable[[int], None],
+        self, env: Environment, index: int, setup: ReplicaSetup, places: Places, ledger: Ledger, patience: Patience, desk: Desk
     ) -> None:
-        self._env, self.index, self._ledger, self._load = env, index, ledger, load
-        self._setup, self._serving, self._programs = setup, setup.serving, setup.programs
-        self._prefill_tokens_max = max(setup.serving.prefill_tokens_max, setup.programs.chunk_tokens)
-        self._sequences_max, self._queue_max = setup.serving.sequences_max, setup.serving.queue_max
-        self._batching = BATCHING[setup.serving.batching]
-        self._patience_ps, self._timeout_ps = to_ps(setup.serving.patience_s), to_ps(setup.serving.timeout_s)
-        self._places = places
-        self.pass_on: Callable[[Request], None] | None = None
-        self.fetch: Callable[[Request], None] | None = None
-        self.forget: Callable[[Request], None] | None = None
-        self.caps: Capping | None = None
-        drafts = setup.serving.speculation
-        self._ahead = drafts.draft_tokens if drafts else 0
+        self._env, self.index, self._ledger, self._desk = env, index, ledger, desk
+        self._setup, self._patience = setup, patience
         serving = setup.serving
+        self._sequences_max, self._queue_max = serving.sequences_max, serving.queue_max
+        self._policy, self._next = BATCHING[serving.batching], ADMISSION[serving.admission]
+        self.pass_on: Callable[[Replica, Request], None] | None = None
+        self.fetch: Callable[[Replica, Request], None] | None = None
+        self.forget: Callable[[Request], None] | None = None
+        self.caps: CappedMeters | None = None
+        self._ahead = serving.speculation.draft_tokens if serving.speculation else 0
         self.kv = KvRoom(setup.kv_tokens, lambda: serving.prefix_reuse and not serving.prefill_replicas)
-        self._waiting = Waiting(setup.priorities)
-        self._prompts: deque[Request] = deque()
+        self._waiting: Waiting[Request] = Waiting(setup.priorities)
         self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead)
+        self._batch = Batch(setup.programs, self._policy, serving.prefill_tokens_max, self._decoding)
+        self._next_rounds = NextRounds(index, setup, self._batch, places)
         self._copying: dict[int, Request] = {}  # holding room while KV is copied to or from another replica
         self._landed: list[Request] = []  # copied here, decode from the next round on
+        self._leaving: list[Request] = []  # whose clients have gone
         self._gaps = TokenGaps(ledger.count_gap)
-        self._deadlines: list[tuple[int, int, Request]] = []
-        self._booking = Booking(ledger.limits)
-        self._rounds_done = 0
-        self._program: object = None  # the last one run
+        self._attribution = Attribution(ledger.limits)
         self._pace: Steady | Drawn | None = None  # rounds under way
         self._rounds = 0  # how many of them until the next wake
-        self._decodes = False  # whether they decode
-        self._chunks: list[tuple[Request, int]] = []  # prompts they read, and how far
-        self._since = 0  # when they began
-        self._alarm: simpy.Event | None = None
-        self.down_until = 0
+        self._since = 0  # when they began, or when the replica was last looked at
+        self._asleep = False  # over rounds under way
+        self._bell: simpy.Event | None = None  # rung when something comes and no round is under way
+        self.down_until, self._down_since, self.down_ps = 0, -1, 0
         self._program_ps = self._work_pj = 0  # of rounds that have ended, in whole numbers
+        self.process = env.process(self._live())
+
+    # The process
+
+    def _live(self) -> Process:
+        """Serve, until a fault interrupts; stand still until repaired; and again."""
+        while True:
+            try:
+                yield from self._serve()
+            except simpy.Interrupt as interrupt:
+                if interrupt.cause is not _SOONER:
+                    yield from self._stand_still(outage_of(interrupt, f"replica {self.index}"))
+
+    def _serve(self) -> Process:
+        """Round after round while there is anything to do, then wait for the bell."""
+        env = self._env
+        while True:
+            yield env.moment(0, ROUND, self.index)  # all that comes at this instant comes first
+            self._attribution.idle(env.now, self._since)
+            while self._begin():
+                yield from self._sleep()
+                self._end(self._rounds, env.now)
+            self._bell = env.event()
+            yield self._bell
+
+    def _sleep(self) -> Process:
+        """Let the rounds pass; who comes may cut their number down to the one under way."""
+        assert self._pace is not None
+        self._asleep = True
+        while self._asleep:
+            try:
+                yield self._env.moment(self._since + self._pace.span_ps(self._rounds) - self._env.now, ROUND, self.index)
+                self._asleep = False
+            except simpy.Interrupt as interrupt:
+                if interrupt.cause is not _SOONER:
+                    raise
+
+    def _stand_still(self, outage: Outage) -> Process:
+        """Lose all KV, and do nothing until repaired; further faults may make that later."""
+        self._stop(outage)
+        while self._env.now < self.down_until:
+            try:
+                yield self._env.timeout(self.down_until - self._env.now)
+            except simpy.Interrupt as interrupt:
+                if interrupt.cause is not _SOONER:
+                    self.down_until = max(self.down_until, outage_of(interrupt, f"replica {self.index}").until_ps)
+        self.down_ps += self._env.now - self._down_since
+        self._down_since = -1
+        self._desk.set_down(self, False)
 
     # What comes from outside
 
@@ -93,20 +150,23 @@ class Replica:
         if self._waiting.count >= self._queue_max:
             self._ledger.close(request, REJECTED, f"replica {self.index}: queue of {self._queue_max} full")
             return
-        request.replica, request.queued_ps = self.index, now
-        self._load(1)
+        request.replica, request.since_ps = self.index, now
+        self._desk.change_load(self, 1)
         self._waiting.append(request)
-        self._booking.came(now)
-        if self._patience_ps and request.first_token_ps == UNSET:
-            heapq.heappush(self._deadlines, (request.arrival_ps + self._patience_ps, request.index, request))
-        if self._timeout_ps:
-            heapq.heappush(self._deadlines, (request.arrival_ps + self._timeout_ps, request.index, request))
+        self._attribution.came(now)
+        if self._patience.is_over(request, now):
+            self._leaving.append(request)
+        self.rouse()
+
+    def leave(self, request: Request) -> None:
+        """The request's client has gone."""
+        self._leaving.append(request)
         self.rouse()
 
     def landed(self, request: Request) -> None:
         """The KV this replica fetched is here."""
         if self._copying.pop(request.index, None):
-            self._booking.copied(request.queued_ps, self._env.now)
+            self._attribution.copied(request.since_ps, self._env.now)
             self._landed.append(request)
             self.rouse()
 
@@ -125,79 +185,152 @@ class Replica:
         if request in self._decoding:
             self._decoding.leave(request)
             self._gaps.leave(request)
-        elif request in self._prompts:
-            self._prompts.remove(request)
+        elif request in self._batch.prompts:
+            self._batch.prompts.remove(request)
         elif request in self._landed:
             self._landed.remove(request)
         elif self._copying.pop(request.index, None):
-            self._booking.copy_ended(request.queued_ps, self._env.now)
+            self._attribution.copy_ended(request.since_ps, self._env.now)
         else:
             self._waiting.remove(request)
         self.kv.give_back(request, keep=False)
         if self.forget:
             self.forget(request)
-        self._load(-1)
+        self._desk.change_load(self, -1)
 
-    def fail(self, until_ps: int) -> tuple[list[Request], list[Request]]:
-        """Stop now, lose all KV, and stand still until then; returns requests that lost work, and waiting ones."""
+    def rouse(self) -> None:
+        """Something came: begin now if no round is under way, else when the one under way ends."""
+        if self._bell is not None:
+            self._bell.succeed()
+            self._bell = None
+        elif self._asleep and self._rounds > 1:
+            assert self._pace is not None
+            rounds = self._pace.rounds_within(self._env.now - self._since - 1) + 1
+            if rounds < self._rounds:
+                self._rounds = rounds
+                self.process.interrupt(_SOONER)
+
+    def drawn(self) -> tuple[int, int]:
+        """(time in a program in ps, work above waiting in pJ) of the replica's chips from time 0 to now."""
+        work_pj = self._work_pj + self._decoding.together * self._setup.token_pj
+        if self._pace is None:
+            return self._program_ps, work_pj
+        passed = self._env.now - self._since
+        return self._program_ps + passed, work_pj + self._pace.work_pj(passed)
+
+    def close_out(self) -> None:
+        """The run ends now: bring the tokens given to open requests, and what their time went to, up to date."""
         now = self._env.now
-        self.settle()
-        held = [*self._decoding.requests(), *self._prompts, *self._landed]
-        self._booking.lost(now, self._since, len(held) - len(self._landed))
+        self._settle()
+        self._attribution.end(now, self._since, len(self._batch.prompts), self._decoding.count, self._batch.decodes)
+        for request in self._copying.values():
+            if request.replica == self.index:
+                self._attribution.copy_ended(request.since_ps, now)
+        self._decoding.clear()
+        if self._decoding.together:
+            self._ledger.count_gap(0, self._decoding.together)
+        if self._down_since >= 0:
+            self.down_ps += now - self._down_since
+
+    # Faults
+
+    def _stop(self, outage: Outage) -> None:
+        """Stop in mid-round: what was read and decoded here is lost, what waited is served elsewhere."""
+        now = self._env.now
+        self._settle()
+        held = [*self._decoding.requests(), *self._batch.prompts, *self._landed]
+        outage.hit += len(held)
+        self._attribution.lost(now, self._since, len(self._batch))
         for request in self._decoding.requests():
             request.token_ps = self._gaps.last_token_ps(request, self._since)
         self._decoding.clear()
         waiting = list(self._waiting)
         for request in self._copying.values():
             if request.replica == self.index:  # on its way here, still whole at its source
-                self._booking.copy_ended(request.queued_ps, now)
+                self._attribution.copy_ended(request.since_ps, now)
                 waiting.append(request)
-        for queue in (self._prompts, self._landed, self._copying, self._gaps):
+        for queue in (self._batch.prompts, self._landed, self._copying, self._gaps, self._leaving, self.kv):
             queue.clear()
-        self.kv.clear()
         self._waiting = Waiting(self._setup.priorities)
-        self._load(-len(held) - len(waiting))
         if self._pace is not None:  # the round under way has drawn power for nothing
             self._work(self._pace, now - self._since)
-        self._pace, self._program, self._since = None, None, now
-        self.down_until = max(self.down_until, until_ps)
+        self._next_rounds.program = None
+        self._pace, self._since = None, now
+        self._asleep, self._bell = False, None
+        self.down_until, self._down_since = max(self.down_until, outage.until_ps), now
         if self.caps:
-            self.caps.idle(self.index, now)
-        self._alarm = call_at(self._env, self.down_until, self._wake, urgent=False)
-        return held, waiting
+            self.caps.idle(self.index)
+        self._desk.change_load(self, -len(held) - len(waiting))
+        self._desk.set_down(self, True)
+        for request in held:
+            self._desk.recover(request, outage.label)
+        for request in waiting:
+            self._desk.send_elsewhere(request, outage.label)
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Book the whole rounds that have passed since the last wake."""
-        now = self._env.now
         if self._pace is None:
             return
-        rounds = min(self._pace.rounds_within(now - self._since), self._rounds)
+        rounds = min(self._pace.rounds_within(self._env.now - self._since), self._rounds)
         if rounds:
-            came = self._booking.set_aside()
-            self._rounds -= rounds
-            self._end(rounds, self._since + self._pace.span_ps(rounds))
-            self._pace = self._pace.after(rounds)
-            self._booking.put_back(came)
+            came = self._attribution.set_aside()
+            pace = self._pace
+            self._end(rounds, self._since + pace.span_ps(rounds))
+            self._pace, self._rounds = pace.after(rounds), self._rounds - rounds
+            self._attribution.put_back(came)
 
-    def drawn(self, now: int) -> tuple[int, int]:
-        """(time in a program in ps, work above waiting in pJ) of the replica's chips from time 0 to `now`."""
-        together_pj = self._decoding.together * self._setup.token_pj
-        if self._pace is None:
-            return self._program_ps, self._work_pj + together_pj
-        passed = now - self._since
-        return self._program_ps + passed, self._work_pj + together_pj + self._pace.work_pj(passed)
+    # Rounds
 
-    def close_out(self) -> None:
-        """The run ends now: bring the tokens given to open requests, and what their time went to, up to date."""
-        now = self._env.now
-        self.settle()
-        self._booking.end(now, self._since, len(self._prompts), self._decoding.count, self._decodes)
-        for request in self._copying.values():
-            if request.replica == self.index:
-                self._booking.copy_ended(request.queued_ps, now)
-        self._decoding.clear()
-        if self._decoding.together:
-            self._ledger.count_gap(0, self._decoding.together)
+    def _begin(self) -> bool:
+        """Let go, admit, compose the next round and say how long until something changes; False if there is nothing to do."""
+        now, batch = self._env.now, self._batch
+        self._let_go(now)
+        for request in self._landed:
+            self._join(request, now)
+        self._landed.clear()
+        self._admit(now)
+        self._since = now
+        self._attribution.begin(self._waiting.count, self._why_waiting())
+        if not len(batch):
+            if self.caps:
+                self.caps.idle(self.index)
+            return False
+        self._pace, self._rounds = self._next_rounds.choose(self.caps)
+        if self.caps:
+            span = self._pace.span_ps(self._rounds)
+            self.caps.work(self.index, self._pace.work_pj(span) / span)
+        return True
+
+    def _let_go(self, now: int) -> None:
+        """Fail requests here whose clients have gone."""
+        for request in self._leaving:
+            if request.status == IN_FLIGHT and request.replica == self.index and (reason := self._patience.is_over(request, now)):
+                self.drop(request)
+                self._ledger.close(request, FAILED, reason)
+        self._leaving.clear()
+
+    def _admit(self, now: int) -> None:
+        """Give KV room and a sequence slot to those the policies name."""
+        waiting = self._waiting
+        if not waiting.count or not self._policy.admits(self._active()):
+            return
+        while waiting.count and self._active() < self._sequences_max:
+            request = self._next(waiting, self._fits)
+            if request is None:
+                break
+            waiting.remove(request)
+            self.kv.take(request, self._room(request))
+            if request.admitted_ps == UNSET:
+                request.admitted_ps = now
+            if self.fetch:
+                request.since_ps = now
+                self._copying[request.index] = request
+                self.fetch(self, request)
+            else:
+                self._batch.prompts.append(request)
+
+    def _fits(self, request: Request) -> bool:
+        return self.kv.fits(self._room(request))
 
     def _room(self, request: Request) -> int:
         """KV tokens the request holds here from admission to its end."""
@@ -205,161 +338,35 @@ class Replica:
             return request.to_read + 1
         return request.prompt + request.output + self._ahead
 
-    # Rounds
-
-    def rouse(self) -> None:
-        """Something came: wake at the end of the round under way, or now if there is none."""
-        now = self._env.now
-        if now < self.down_until:
-            return
-        if self._pace is None:
-            if self._alarm is None:
-                self._alarm = call_at(self._env, now, self._wake, urgent=False)
-        elif self._rounds > 1:
-            rounds = self._pace.rounds_within(now - self._since - 1) + 1
-            if rounds < self._rounds:
-                self._rounds = rounds
-                self._alarm = call_at(self._env, self._since + self._pace.span_ps(rounds), self._wake, urgent=False)
-
-    def _wake(self, alarm: simpy.Event) -> None:
-        if alarm is not self._alarm:  # an earlier wake was set since
-            return
-        self._alarm = None
-        now = self._env.now
-        if self._pace is not None:
-            self._end(self._rounds, now)
-        else:
-            self._booking.idle(now, self._since)
-        self._begin(now)
-
-    def _begin(self, now: int) -> None:
-        """Admit, compose the next round, and sleep until something changes."""
-        if self._deadlines:
-            self._give_up(now)
-        for request in self._landed:
-            self._join(request, now)
-        self._landed.clear()
-        self._admit(now)
-        self._since = now
-        self._booking.begin(self._waiting.count, self._why_waiting())
-        if not (self._prompts or self._decoding.count):
-            self._pace = None
-            if self.caps:
-                self.caps.idle(self.index, now)
-            return
-        round_ = self._compose()
-        self._pace = self._pace_of(round_, now)
-        self._program = round_.last
-        span = self._pace.span_ps(self._rounds)
-        self._alarm = call_at(self._env, now + span, self._wake, urgent=False)
-        if self.caps:
-            self.caps.work(self.index, self._pace.work_pj(span) / span, now)
-
-    def _admit(self, now: int) -> None:
-        """Give KV room and a sequence slot in turn; the first that does not fit blocks the rest."""
-        waiting, kv = self._waiting, self.kv
-        if not waiting.count or not self._batching.admits(self._active()):
-            return
-        while waiting.count and self._active() < self._sequences_max:
-            request = waiting.head()
-            tokens = self._room(request)
-            if not kv.fits(tokens):
-                break
-            waiting.remove(request)
-            kv.take(request, tokens)
-            if request.admitted_ps == UNSET:
-                request.admitted_ps = now
-            if self.fetch:
-                request.queued_ps = now
-                self._copying[request.index] = request
-                self.fetch(request)
-            else:
-                self._prompts.append(request)
-
     def _active(self) -> int:
-        return len(self._prompts) + self._decoding.count + len(self._copying) + len(self._landed)
+        return len(self._batch) + len(self._copying) + len(self._landed)
 
     def _why_waiting(self) -> str:
-        if self._active() >= self._sequences_max:
+        active = self._active()
+        if active >= self._sequences_max:
             return "sequence_slots"
-        return "kv_memory" if self._batching.admits(self._active()) else "batch"
-
-    def _compose(self) -> Round:
-        """What the next round does: a token for each sequence, and chunks of prompts in order of admission."""
-        chunk, budget = self._programs.chunk_tokens, self._prefill_tokens_max
-        parts: list[Round] = []
-        self._chunks = []
-        for request in self._prompts:
-            if budget < chunk:
-                break
-            start, stop = request.read, min(request.to_read, request.read + budget // chunk * chunk)
-            budget -= -(-(stop - start) // chunk) * chunk
-            parts.append(self._programs.read(start, stop))
-            self._chunks.append((request, stop))
-        self._decodes = self._decoding.count > 0 and self._batching.decodes(len(self._prompts))
-        if self._decodes:
-            parts.insert(0, self._programs.decode(self._decoding.count, self._decoding.bucket))
-        if len(parts) == 1:
-            return parts[0]
-        if self._programs.drawn:
-            place, offset, _ = self._places.at(self._rounds_done)
-            parts = [part.at(place, offset) for part in parts]
-        return combine(parts)
-
-    def _pace_of(self, round_: Round, now: int) -> Steady | Drawn:
-        """The rounds until the next change, and how long they take."""
-        self._rounds = 1
-        if not self._chunks and self._setup.skip:
-            self._rounds = self._decoding.steps_until_change()
-        lead = 0
-        if self._setup.switch_ps:
-            lead = (round_.switches + (round_.first != self._program)) * self._setup.switch_ps
-        # Each sequence's token is handed on by the host beside the chips.
-        extra = self._decoding.count * self._setup.token_pj if self._decodes else 0
-        pace: Steady | Drawn
-        if round_.draws:
-            place, offset, left = self._places.at(self._rounds_done)
-            self._rounds = min(self._rounds, left)
-            rounds = [round_.at(place, offset + i) for i in range(self._rounds)]
-            lengths = [self._length(r, extra, now) for r in rounds]
-            pace = Drawn(rounds, lengths, lead, extra)
-        else:
-            rounds, lengths = [round_], [self._length(round_, extra, now)]
-            pace = Steady(round_, lengths[0], lead, extra)
-        if self.caps and any(map(_is_slowed, rounds, lengths)) and not self.caps.is_steady(now):
-            self._rounds = 1  # look again
-        if self._deadlines and self._rounds > 1:
-            self._rounds = min(self._rounds, pace.rounds_within(self._deadlines[0][0] - now - 1) + 1)
-        return pace
-
-    def _length(self, round_: Round, extra_pj: int, now: int) -> int:
-        """The slowest micro-batch or the busiest stage, stretched where a power cap slows all chips together."""
-        length = max(round_.latency_ps, round_.occupancy_ps)
-        return self.caps.length_ps(self.index, round_.work_pj + extra_pj, length, now) if self.caps else length
-
-    # What rounds did
+        return "kv_memory" if self._policy.admits(active) else "batch"
 
     def _end(self, rounds: int, now: int) -> None:
         """`rounds` rounds have passed: count tokens, end sequences, finish prompts."""
-        pace, since, decoding, prompts = self._pace, self._since, self._decoding.count, self._prompts
+        pace, since, batch, decoding = self._pace, self._since, self._batch, self._decoding.count
         assert pace is not None
-        self._booking.rounds(pace, rounds, now, now - since, len(prompts), decoding, self._decodes)
+        self._attribution.rounds(pace, rounds, now, now - since, len(batch.prompts), decoding, batch.decodes)
         self._work(pace, now - since)
         if self._setup.rounds is not None:
-            decoded = decoding if self._decodes else 0
-            self._setup.rounds.append((self.index, since, now, rounds, decoded, len(self._chunks)))
-        self._rounds_done += rounds
-        self._since = now
-        if self._decodes:
+            decoded = decoding if batch.decodes else 0
+            self._setup.rounds.append((self.index, since, now, rounds, decoded, len(batch.chunks)))
+        self._next_rounds.done += rounds
+        self._pace, self._since = None, now
+        if batch.decodes:
             self._gaps.rounds(pace, rounds, decoding, since)
-            for request in self._decoding.advance(rounds):
-                self._finish(request)
         elif decoding:
             self._gaps.stand_still(self._decoding.requests(), since)
-        for request, read in self._chunks:
-            request.read = read
-        while prompts and prompts[0].read == prompts[0].to_read:
-            self._first_token(prompts.popleft(), now)
+        ended, read = batch.advance(rounds)
+        for request in ended:
+            self._finish(request)
+        for request in read:
+            self._first_token(request, now)
 
     def _first_token(self, request: Request, now: int) -> None:
         """All of the request's text is read, which makes its next token."""
@@ -374,8 +381,8 @@ class Replica:
             self._finish(request)
         elif self.pass_on:
             self._copying[request.index] = request
-            self._load(-1)
-            self.pass_on(request)
+            self._desk.change_load(self, -1)
+            self.pass_on(self, request)
         else:
             self._join(request, now)
 
@@ -385,30 +392,10 @@ class Replica:
 
     def _finish(self, request: Request) -> None:
         self.kv.give_back(request)
-        self._load(-1)
+        self._desk.change_load(self, -1)
         self._ledger.finish(request, self._setup.reply_ps)
-
-    def _give_up(self, now: int) -> None:
-        """Fail requests here whose client has gone, or whose time is over."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            request = heapq.heappop(self._deadlines)[2]
-            if request.status != IN_FLIGHT or request.replica != self.index:
-                continue
-            waited = now - request.arrival_ps
-            if self._timeout_ps and waited >= self._timeout_ps:
-                reason = f"timed out: not finished within {self._serving.timeout_s:g} s"
-            elif self._patience_ps and request.first_token_ps == UNSET:
-                reason = f"gave up: no first token within {self._serving.patience_s:g} s"
-            else:
-                continue
-            self.drop(request)
-            self._ledger.close(request, FAILED, reason)
 
     def _work(self, pace: Steady | Drawn, passed_ps: int) -> None:
         """So much time has been spent in rounds."""
         self._program_ps += passed_ps
         self._work_pj += pace.work_pj(passed_ps)
-
-
-def _is_slowed(round_: Round, length_ps: int) -> bool:
-    return length_ps > max(round_.latency_ps, round_.occupancy_ps)

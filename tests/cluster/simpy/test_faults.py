@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from small_cluster import make_table, random_requests, slow_copies
-from test_policies import PLAIN, constant
+from small_cluster import PLAIN, closed, constant, make_table, random_requests, slow_copies
 
 from dcsim.results.records import FAILED, FINISHED
 
@@ -135,8 +134,6 @@ def test_all_is_counted_under_many_faults(serve_small):
 
 def test_users_without_an_end_stop_when_nothing_is_answered(serve_small):
     """All chips of the only replica wait for a repair that outlasts the drain time."""
-    from test_theory import closed
-
     result = run(
         serve_small,
         closed(3, 0.1),

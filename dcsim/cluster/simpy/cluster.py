@@ -1,0 +1,179 @@
+"""The service zoom as SimPy's processes: every host, replica, rack, transfer, user and fault of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.cluster.admission import Limits
+from dcsim.cluster.placement import Placement
+from dcsim.cluster.programs import Programs
+from dcsim.cluster.rows import round_rows
+from dcsim.cluster.setup import ReplicaSetup
+from dcsim.cluster.simpy.arrivals import open_loop, table_requests
+from dcsim.cluster.simpy.capping import CappedMeters
+from dcsim.cluster.simpy.client import Patience
+from dcsim.cluster.simpy.dispatch import Dispatcher
+from dcsim.cluster.simpy.environment import END, Environment, Process
+from dcsim.cluster.simpy.faults import Faults
+from dcsim.cluster.simpy.host import HostServer
+from dcsim.cluster.simpy.ledger import Ledger
+from dcsim.cluster.simpy.link import KvTransfers
+from dcsim.cluster.simpy.pace import Places
+from dcsim.cluster.simpy.rack import Rack
+from dcsim.cluster.simpy.replica import Replica
+from dcsim.cluster.simpy.speculation import Drafts
+from dcsim.cluster.simpy.users import Users
+from dcsim.errors import CapacityError
+from dcsim.fabric.graph import Fabric
+from dcsim.power.caps import caps_of
+from dcsim.power.hosts import token_pj
+from dcsim.power.rack import chips_per_rack, meters, power_table
+from dcsim.results.records import Table, TableWriter
+from dcsim.spec.topology import Topology
+from dcsim.units import to_ps
+from dcsim.workload.closed import ClosedLoop
+from dcsim.workload.requests import Requests
+from dcsim.workload.streams import stream
+
+
+class Cluster:
+    """Builds the processes of one run and keeps them together. `run` may be called once."""
+
+    def __init__(
+        self,
+        spec: Topology,
+        fabric: Fabric,
+        placement: Placement,
+        programs: Programs,
+        traffic: Iterator[Requests] | ClosedLoop,
+        names: tuple[str, ...],
+        priorities: tuple[int, ...],
+        rows: TableWriter,
+        *,
+        skip: bool,
+        seed: int,
+        record_rounds: bool,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self.env = env = Environment()
+        self._spec, self._traffic, self._priorities = spec, traffic, priorities
+        serving, chips = spec.serving, placement.replica_chips
+        if serving.prefill_replicas >= len(chips):
+            raise CapacityError(
+                f"serving.prefill_replicas of {serving.prefill_replicas} leaves none of {len(chips)} to decode; "
+                "mapping.replicas sets how many",
+                serving.prefill_replicas + 1,
+                len(chips),
+            )
+        self.ledger = Ledger(env, rows, names)
+        ahead = serving.speculation.draft_tokens if serving.speculation else 0
+        limits = Limits(spec.llm.context_max, placement.kv_tokens, programs.context_max, ahead)
+        patience = Patience(serving)
+        self._desk = desk = Dispatcher(env, spec, self.ledger, limits, patience, len(chips), progress)
+        self.hosts = desk.hosts = [
+            HostServer(env, i, spec.host, self.ledger, desk.route, desk.recover) for i in range(serving.host_servers)
+        ]
+        self._rounds: list[tuple[int, ...]] | None = [] if record_rounds else None
+        setup = ReplicaSetup(
+            programs,
+            placement.kv_tokens,
+            serving,
+            priorities,
+            to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0,
+            self.hosts[0].reply_ps,
+            token_pj(spec.host),
+            skip,
+            Drafts(serving.speculation, seed) if serving.speculation else None,
+            self._rounds,
+        )
+        self.replicas = desk.replicas = [
+            Replica(
+                env,
+                i,
+                setup,
+                Places(stream(seed, f"replica.{i}.iterations"), serving.draw_block),
+                self.ledger,
+                patience,
+                desk,
+            )
+            for i in range(len(chips))
+        ]
+        chips_in = chips_per_rack(fabric, chips)
+        interval_ps = to_ps(spec.power.sample_s)
+        self.racks = [
+            Rack(env, i, meter, interval_ps, self.replicas, self.hosts) for i, meter in enumerate(meters(spec, fabric, chips_in))
+        ]
+        self._links = placement.copies() if serving.prefill_replicas and placement.copies else None
+        self._part_pools(serving.prefill_replicas)
+        self._cap(fabric, chips_in)
+        reload_ps = to_ps(placement.weight_bytes / spec.host.bus_bandwidth_bytes_per_s)
+        replicas, hosts = ([part.process for part in parts] for parts in (self.replicas, self.hosts))
+        self._faults = Faults(env, spec.faults, fabric, chips, reload_ps, replicas, hosts)
+        self._faults.start(seed)
+
+    def run(self) -> tuple[dict[str, Table], int, float, float]:
+        """Run to the end; the tables, its time in ps, the mean of requests in the system, the share of time replicas work."""
+        env, ledger, racks = self.env, self.ledger, self.racks
+        env.run(until=env.process(self._end()))
+        for rack in racks:  # before replicas end their rounds
+            rack.close_out()
+        for replica in self.replicas:
+            replica.close_out()
+        for host in self.hosts:
+            host.close_out()
+        tables = ledger.tables()
+        tables |= {
+            "power": power_table([rack.meter for rack in racks], racks[0].ends_ps, racks[0].lengths_ps),
+            "faults": self._faults.table(),
+        }
+        if self._links:
+            tables["kv_links"] = self._links.table()
+        if self._rounds is not None:
+            tables["rounds"] = round_rows(self._rounds)
+        down_ps = sum(replica.down_ps for replica in self.replicas)
+        availability = 1 - down_ps / (len(self.replicas) * max(1, env.now))
+        return tables, env.now, ledger.concurrency_mean(), availability
+
+    def _end(self) -> Process:
+        """The run's own process: all requests come, then all are done or the drain time is over, and the duration has passed."""
+        env, ledger, traffic, arrive = self.env, self.ledger, self._traffic, self._desk.arrive
+        if isinstance(traffic, ClosedLoop):
+            Users(env, traffic, ledger, arrive)
+            if traffic.duration_s:
+                yield ledger.done | env.timeout(to_ps(traffic.duration_s))
+        else:
+            yield env.process(open_loop(env, table_requests(traffic, self._priorities), ledger, arrive))
+        drain_ps, endless = to_ps(self._spec.serving.drain_s), isinstance(traffic, ClosedLoop) and not traffic.duration_s
+        while not ledger.done.triggered:
+            closed = ledger.closed
+            yield ledger.done | env.timeout(drain_ps)
+            if not endless or ledger.closed == closed:  # users without an end go on while answers come
+                break
+        # The last tokens reach their users, and the workload's duration passes.
+        yield env.moment(max(self.hosts[0].reply_ps, to_ps(self._spec.workload.duration_s) - env.now), END)
+
+    def _part_pools(self, readers: int) -> None:
+        """Where prefill and decode are apart, let KV go from the ones to the others."""
+        if not readers:
+            return
+        send = self._links.send if self._links else _at_once
+        self._desk.transfers = KvTransfers(self.env, send, self._desk.choose_decoder, self._desk.recover)
+        self._desk.transfers.connect(self.replicas[:readers], self.replicas[readers:])
+
+    def _cap(self, fabric: Fabric, chips_in: NDArray[np.int64]) -> None:
+        """Where meters have caps, let replicas ask how long their rounds take, and hosts say when they draw more."""
+        caps = caps_of(self._spec, fabric, chips_in)
+        if not len(caps.room_w):
+            return
+        capped = CappedMeters(self.env, caps, self.hosts, lambda replica: self.replicas[replica].rouse())
+        for replica in self.replicas:
+            replica.caps = capped
+        for host in self.hosts:
+            host.on_busy = capped.draws_more
+
+
+def _at_once(source: int, target: int, tokens: int, now: int) -> int:
+    return now

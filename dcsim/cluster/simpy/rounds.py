@@ -1,0 +1,62 @@
+"""The next rounds of a replica: how many alike follow one another, and how long they take."""
+
+from __future__ import annotations
+
+from dcsim.cluster.programs import Round, combine
+from dcsim.cluster.setup import ReplicaSetup
+from dcsim.cluster.simpy.batch import Batch
+from dcsim.cluster.simpy.capping import CappedMeters
+from dcsim.cluster.simpy.pace import Drawn, Places, Steady
+
+
+class NextRounds:
+    """Chooses for one replica. `done` counts its rounds so far, `program` is the last one it ran (None: none is loaded)."""
+
+    def __init__(self, replica: int, setup: ReplicaSetup, batch: Batch, places: Places) -> None:
+        self._replica, self._setup, self._batch, self._places = replica, setup, batch, places
+        self.done = 0
+        self.program: object = None
+
+    def choose(self, caps: CappedMeters | None) -> tuple[Steady | Drawn, int]:
+        """The pace of the rounds that begin now, and how many of them pass until something changes."""
+        setup, batch = self._setup, self._batch
+        round_ = self._compose()
+        count = batch.steps_until_change() if setup.skip else 1
+        lead_ps = 0
+        if setup.switch_ps:
+            lead_ps = (round_.switches + (round_.first != self.program)) * setup.switch_ps
+        self.program = round_.last
+        # Each sequence's token is handed on by the host beside the chips.
+        extra_pj = batch.decoding.count * setup.token_pj if batch.decodes else 0
+        pace: Steady | Drawn
+        if round_.draws:
+            place, offset, left = self._places.at(self.done)
+            count = min(count, left)
+            rounds = [round_.at(place, offset + i) for i in range(count)]
+            lengths = [self._length_ps(r, extra_pj, caps) for r in rounds]
+            pace = Drawn(rounds, lengths, lead_ps, extra_pj)
+        else:
+            rounds, lengths = [round_], [self._length_ps(round_, extra_pj, caps)]
+            pace = Steady(round_, lengths[0], lead_ps, extra_pj)
+        if caps and any(length > _natural_ps(r) for r, length in zip(rounds, lengths, strict=True)) and not caps.is_steady():
+            count = 1  # look again
+        return pace, count
+
+    def _compose(self) -> Round:
+        parts = self._batch.compose()
+        if len(parts) == 1:
+            return parts[0]
+        if self._setup.programs.drawn:
+            place, offset, _ = self._places.at(self.done)
+            parts = [part.at(place, offset) for part in parts]
+        return combine(parts)
+
+    def _length_ps(self, round_: Round, extra_pj: int, caps: CappedMeters | None) -> int:
+        """A round's length, stretched where a power cap slows all chips together."""
+        length = _natural_ps(round_)
+        return caps.length_ps(self._replica, round_.work_pj + extra_pj, length) if caps else length
+
+
+def _natural_ps(round_: Round) -> int:
+    """The slowest micro-batch, or the busiest stage where that is longer (M1)."""
+    return max(round_.latency_ps, round_.occupancy_ps)
