@@ -35,6 +35,11 @@ DEFAULTS: dict[Path_, str] = {("network", "prices"): "chiplet-cloud"}
 DEFAULTS_OF: dict[str, dict[Path_, str]] = {
     "packet": {("network", "transport"): "rdma", ("network", "cables"): "usual"},
 }
+# Keys that take another section's where their own says nothing: what a chip is stands in the chip's file.
+INHERITED: dict[Path_, Path_] = {
+    ("fabric", "local_ports"): ("chip", "local_ports"),
+    ("fabric", "global_ports"): ("chip", "global_ports"),
+}
 NOTHING: dict[Path_, str] = {("network", "jitter"): "off"}  # names that stand for no entry
 ALIASES = {"topologies/software": {"none": "ideal"}}  # what entries were once called
 
@@ -85,6 +90,19 @@ def _over_default(value: Any, default: str | None) -> Any:
     if default is None or not (value is None or isinstance(value, dict)):
         return value
     return {"base": default, **value} if value else default
+
+
+def inherit(document: Document) -> dict[Path_, Path_]:
+    """Fill in keys of `INHERITED`; returns which key stands for which other."""
+    if part_of(document.data, ("fabric", "kind")) != "lpu_dragonfly":
+        return {}
+    taken = {}
+    for path, other in INHERITED.items():
+        value = part_of(document.data, other)
+        if value is not None and part_of(document.data, path) is None:
+            document.set(path, value)
+            taken[other] = path
+    return taken
 
 
 def base_of(value: Any) -> str | None:

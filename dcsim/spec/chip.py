@@ -11,7 +11,6 @@ from dcsim.spec.section import (
     Compute,
     Count,
     Data,
-    Energy,
     Fraction,
     Frequency,
     Money,
@@ -31,7 +30,6 @@ class ChipPower(Section):
     wait_w: Power = Field(description="In a program, waiting in lock step for its next operation.")
     matrix_w: Power = Field(description="Matrix unit busy.")
     vector_w: Power = Field(description="Vector unit or attention busy.")
-    link_w: Power = Field(description="Sending or receiving, arithmetic idle.")
 
 
 class ChipPrice(Section):
@@ -65,9 +63,8 @@ class LpuChip(_Chip):
     stream_bytes_per_cycle: Positive = Field(description="Bytes per cycle from SRAM to the units on one direction of streams.")
     vector_lanes: Positive = Field(description="32-bit vector ALUs.")
     fixed_cycles: Count = Field(description="Cost of each dependent operation besides its streaming.")
-    barrier_cycles: Count = Field(description="Chip-wide barrier.")
-    local_ports: Count = Field(description="Links to chips of the same node.")
-    global_ports: Count = Field(description="Links that leave the node.")
+    local_ports: Count = Field(description="Links to chips of the same node, where its fabric says no other number.")
+    global_ports: Count = Field(description="Links that leave the node, where its fabric says no other number.")
     program_switch_s: Time = Field(default=0.0, description="Cost of switching to another compiled program.")
 
 
@@ -85,7 +82,6 @@ class RooflineChip(_Chip):
     )
     kernel_s: Time = Field(description="Fixed cost of one matrix or attention kernel.")
     small_kernel_s: Time = Field(description="Cost of one norm, activation or other small kernel.")
-    memory_energy_j: Energy = Field(default=0.0, description="Energy per byte read from memory.")
 
 
 ChipSpec = Annotated[LpuChip | RooflineChip, Field(discriminator="kind")]

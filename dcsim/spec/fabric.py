@@ -31,8 +31,8 @@ class LpuDragonfly(Section):
     nodes_per_rack: Positive = Field(default=9, description="Nodes in a full rack, spares included.")
     spare_nodes_per_rack: Count = Field(default=1, description="Nodes of a rack that forward but do not compute.")
     chips_per_node: Positive = Field(default=8, description="Chips of a node, each cabled to all others.")
-    local_ports: Count = Field(default=7, description="Ports of a chip into its node.")
-    global_ports: Positive = Field(default=4, description="Ports of a chip that leave its node.")
+    local_ports: Count = Field(default=7, description="Ports of a chip into its node; default: the chip's, or 7.")
+    global_ports: Positive = Field(default=4, description="Ports of a chip that leave its node; default: the chip's, or 4.")
     floor: FloorSpec = Field(default_factory=FloorSpec)
 
     @model_validator(mode="after")

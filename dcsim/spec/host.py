@@ -18,7 +18,6 @@ class HostSpec(Named):
     bus_bandwidth_bytes_per_s: Rate = Field(description="Payload bytes per second of the bus to one chip.")
     bus_s: Time = Field(le=60, description="Latency of one transfer over the bus.")
     queue_max: Count = Field(le=1_000_000, description="Requests that may wait for a core of one server; more are rejected.")
-    memory_bytes: Data = Field(description="Host memory.")
     idle_w: Power = Field(description="Draw of an idle server.")
     busy_w: Power = Field(description="Draw with all cores busy.")
     buy_usd: Money = Field(description="Price of one server without accelerator cards.")

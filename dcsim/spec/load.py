@@ -12,9 +12,10 @@ from pathlib import Path
 
 from dcsim import library
 from dcsim.errors import Problem, SpecError
-from dcsim.spec.catalog import LIBRARY, REFERENCES, entry_of, expand, put_name
+from dcsim.spec.catalog import LIBRARY, REFERENCES, entry_of, expand, inherit, put_name
 from dcsim.spec.check import Entry, check
 from dcsim.spec.document import Document, Figure, Path_, parse_scalar, read_document
+from dcsim.spec.section import part_at
 from dcsim.spec.topology import Topology
 
 _COMMAND_LINE = "--set"
@@ -28,6 +29,7 @@ class Resolved:
     figures: dict[Path_, Figure]
     places: dict[Path_, str]
     files: tuple[str, ...] = field(default=())
+    stands_for: dict[Path_, Path_] = field(default_factory=dict)  # keys that another section took: reading that reads them
 
 
 def load(
@@ -61,14 +63,15 @@ def load(
             files += expand(document, reference)
         except SpecError as error:
             problems += error.problems
-    library_of_chips = LIBRARY not in document.places
+    named = LIBRARY in document.places
     for setting in keys:
         problems += _apply(document, setting)
+    taken = inherit(document)
     spec = check(document, problems, Topology)
     spec.forget_reads()
-    if library_of_chips and spec.network.kind == "packet":
-        _ = spec.chip.software  # has been read: it named the library
-    return Resolved(spec, document.figures, document.places, tuple(files))
+    if not named and part_at(spec, LIBRARY) is not None:
+        taken[("chip", "software")] = LIBRARY
+    return Resolved(spec, document.figures, document.places, tuple(files), taken)
 
 
 def load_entry(name: str, folder: str, section: type[Entry], where: str = "command line") -> tuple[Entry, dict[Path_, Figure]]:

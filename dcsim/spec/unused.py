@@ -30,7 +30,7 @@ def keys_of(resolved: Resolved, *, topology: bool = True) -> Keys:
     """The keys given to `resolved`; `topology=False` leaves out those of the topology file, where nobody named it."""
     files = [file for i, file in enumerate(resolved.files) if (topology if i == 0 else not _shipped(file))]
     given = {path: where for path, where in resolved.places.items() if path and _is_given(where, files)}
-    read = frozenset(path for path in given if was_read(resolved.spec, path))
+    read = frozenset(path for path in given if was_read(resolved.spec, resolved.stands_for.get(path, path)))
     unread: dict[Path_, str] = {}
     for path, where in given.items():
         if path not in read:

@@ -77,6 +77,18 @@ def test_a_packet_network_has_the_library_of_its_chips_unless_one_is_named():
     assert load("8rack", **NDR, settings=["network.software=none"]).spec.network.software.name == "ideal"  # as it was called
 
 
+def test_a_key_that_another_section_took_is_used_if_that_one_is():
+    for settings, key in ((["chip.local_ports=9"], "chip.local_ports"), (["chip.software=verbs"], "chip.software")):
+        resolved = load("8rack", **NDR, settings=settings)
+        assert key in unused(resolved)
+        assert resolved.spec.network.software.network
+        assert resolved.spec.fabric.local_ports in (7, 9)
+        assert key not in unused(resolved)
+    assert load("8rack", settings=["chip.global_ports=3"]).spec.fabric.global_ports == 3
+    assert load("8rack", settings=["chip.global_ports=3", "fabric.global_ports=2"]).spec.fabric.global_ports == 2
+    assert "chip.software" in unused(load("8rack", settings=["chip.software=verbs"]))  # no library on the scheduled network
+
+
 def test_the_scheduled_network_has_prices_and_no_library():
     spec = load("8rack", settings=["network.prices.cable=1 USD"]).spec
     assert spec.network.prices.cable_usd == 1
