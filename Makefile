@@ -41,5 +41,7 @@ validate: setup  ## test every claim and write docs/VALIDATION.md (minutes)
 dashboard: setup  ## open the last run in a browser page
 	$(VENV)/bin/dcsim dashboard
 
-clean:  ## remove the virtual environment, runs and caches
+clean:  ## remove the virtual environment, runs and caches, compiled kernels included
+	python3 -B -c "from dcsim.kernels import kept; kept.clear()"
+	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -10,7 +10,6 @@ FLOORS = {
     "errors": 0,
     "units": 0.5,
     "interrupt": 0,
-    "uncounted": 0,
     "reading": 0.5,
     "workers": 0.5,
     "writing": 0.5,
@@ -80,6 +79,15 @@ def test_the_proof_does_not_know_the_compiler():
     for path in sorted((ROOT / "dcsim/network/scheduled").glob("proof*.py")):
         for module, line, _ in _imports(path):
             assert "compile" not in module, f"{path}:{line}: the proof imports {module}"
+
+
+def test_only_the_room_of_kernels_knows_how_they_are_compiled():
+    for path, room in _files():
+        for module, line, _ in _imports(path):
+            root = module.partition(".")[0]
+            assert room == "kernels" or root not in ("numba", "llvmlite"), f"{path}:{line}: {room} imports {module}"
+            compiled = module == "dcsim.kernels.jit" and room != "kernels"
+            assert not compiled or path.stem.endswith("_kernel"), f"{path}:{line}: kernels stand in files named *_kernel.py"
 
 
 def test_a_light_import_stays_light():

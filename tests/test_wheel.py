@@ -67,5 +67,5 @@ def test_the_first_run_after_an_install_works_from_an_empty_folder(installed, tm
     assert exit_code == 0, err
     summary = json.loads(out)
     assert summary["requests_finished"] == summary["requests_in"] > 50
-    assert "first run" in err
+    assert "compiling dcsim.network.scheduled" in err
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]

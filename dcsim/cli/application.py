@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from dcsim.cli import compare, machine, serving, validate
+from dcsim.cli.compiling import CompilingLine
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
 from dcsim.interrupt import INTERRUPTED
+from dcsim.kernels.progress import watched
 
 app = typer.Typer(
     add_completion=False,
@@ -52,7 +54,8 @@ def run() -> None:
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
     atexit.register(gc.freeze)  # memory goes back when the process ends; looking for cycles in it first takes another 0.15 s
     try:
-        code = app(standalone_mode=False)
+        with watched(CompilingLine()):
+            code = app(standalone_mode=False)
         sys.stdout.flush()
     except Exception as error:
         if "--debug" in sys.argv:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -87,22 +85,6 @@ def bytes_of(text: str, option: str = "--bytes") -> int:
 
 def say(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def say_if_first_run() -> None:
-    """Explain the wait of the first run after an install, when the kernels are compiled and kept on disk.
-
-    A second process compiles half of them meanwhile; if it comes late or fails, this one compiles them itself.
-    """
-    package = Path(__file__).resolve().parents[1]
-    if os.access(package, os.W_OK) and not any(package.rglob("*.nbi")):
-        say("first run after an install: compiling, once; this may take half a minute")
-        subprocess.Popen(
-            [sys.executable, "-m", "dcsim.cli.warm"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
 
 
 def write_picture(picture: Any, path: Path) -> None:

@@ -25,7 +25,6 @@ from dcsim.cli.options import (
     progress_bar,
     saved_run,
     say,
-    say_if_first_run,
     with_engine,
     writable,
     write_picture,
@@ -72,7 +71,6 @@ def run(
         duration=duration,
         rate_scale=rate_scale,
     )
-    say_if_first_run()
     with progress_bar("serving", "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress, rounds=rounds)
     give(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from dcsim.kernels.jit import entry
 
 
-@njit(cache=True)
+@entry
 def send(
     first: Any,
     links: Any,

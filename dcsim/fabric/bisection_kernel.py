@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from dcsim.kernels.jit import entry, part
 
 SWAPS_A_UNIT = 4
 HOPELESS = 200  # moves without a better cut that end a pass
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def improve(first: Any, target: Any, width: Any, weight: Any, side: Any, passes: int) -> None:
     """Lower the cut between side 0 and 1, in place, keeping the weight of each side.
 
@@ -44,7 +45,7 @@ def improve(first: Any, target: Any, width: Any, weight: Any, side: Any, passes:
             return
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def _best_move(first: Any, target: Any, width: Any, weight: Any, side: Any, gain: Any) -> Any:
     """(unit, its partner or -1, how much the cut falls). Partners: the best two of each side and weight."""
     heaviest = 0
@@ -77,7 +78,7 @@ def _best_move(first: Any, target: Any, width: Any, weight: Any, side: Any, gain
     return a, b, best
 
 
-@njit(cache=True)
+@part
 def _pass(
     first: Any, target: Any, width: Any, weight: Any, side: Any, gain: Any, moved: Any, locked: Any, least: float, last: bool
 ) -> bool:
@@ -101,7 +102,7 @@ def _pass(
     return kept > 0
 
 
-@njit(cache=True)
+@part
 def _next_unit(weight: Any, side: Any, gain: Any, locked: Any, heavy: int, last: bool) -> int:
     """The unit to move next: of no weight, or from the side that is too heavy; -1 for none."""
     found = -1
@@ -113,7 +114,7 @@ def _next_unit(weight: Any, side: Any, gain: Any, locked: Any, heavy: int, last:
     return found
 
 
-@njit(cache=True)
+@part
 def _move(first: Any, target: Any, width: Any, side: Any, gain: Any, unit: int) -> None:
     """Change sides and bring the gains of the unit and its neighbours up to date."""
     side[unit] = 1 - side[unit]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from dcsim.kernels.jit import entry, part
 
 UNREACHED = -1
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def distances_to(first_link: Any, link_target: Any, reverse: Any, up: Any, forwards: Any, target: int) -> Any:
     """Hops from every vertex to `target` as int16[vertex], UNREACHED where there is no way.
 
@@ -36,7 +37,7 @@ def distances_to(first_link: Any, link_target: Any, reverse: Any, up: Any, forwa
     return distance
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def hop_totals(first_link: Any, link_target: Any, up: Any, forwards: Any, ends: Any) -> Any:
     """(sum of hops, largest, pairs reached) over ordered pairs of different vertices in `ends`.
 
@@ -57,7 +58,7 @@ def hop_totals(first_link: Any, link_target: Any, up: Any, forwards: Any, ends: 
     return total, longest, pairs
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def _search_64(first_link: Any, link_target: Any, up: Any, forwards: Any, sources: Any, is_end: Any) -> Any:
     """The share of `hop_totals` of up to 64 sources."""
     count = len(first_link) - 1
@@ -91,7 +92,7 @@ def _search_64(first_link: Any, link_target: Any, up: Any, forwards: Any, source
             return total, longest, pairs
 
 
-@njit(cache=True)
+@part
 def _ones(bits: Any) -> Any:
     """How many bits are set (Wilkes, Wheeler, Gill: sums of 2, 4, then 8 bits)."""
     x = bits - ((bits >> np.uint64(1)) & np.uint64(0x5555555555555555))
@@ -100,7 +101,7 @@ def _ones(bits: Any) -> Any:
     return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def next_hops(first_link: Any, link_target: Any, up: Any, forwards: Any, distance: Any) -> Any:
     """(offsets [vertex + 1], links): the links of each vertex that lead one hop closer."""
     count = len(first_link) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from dcsim.uncounted import uncounted
+from dcsim.kernels.jit import entry
 
 LONGEST_PS = 2.0**61  # beyond any run
 
@@ -26,7 +26,7 @@ class Caps(NamedTuple):
     changed_ps: Any  # [replica] when that was
 
 
-@uncounted
+@entry
 def length_ps(caps: Caps, replica: int, work_pj: int, natural_ps: int, now_ps: int, busy: Any, backlog_ps: Any) -> int:
     """How long a round of `work_pj` above waiting takes that begins now and would take `natural_ps` without caps.
 
@@ -60,7 +60,7 @@ def length_ps(caps: Caps, replica: int, work_pj: int, natural_ps: int, now_ps: i
     return int(length) + 1 if length > natural_ps else natural_ps
 
 
-@uncounted
+@entry
 def set_draw(caps: Caps, replica: int, watts: float, now_ps: int) -> None:
     """From now on the replica's chips draw so much above idle."""
     if caps.changed_ps[replica] != now_ps:
@@ -68,7 +68,7 @@ def set_draw(caps: Caps, replica: int, watts: float, now_ps: int) -> None:
     caps.draw_w[replica] = watts
 
 
-@uncounted
+@entry
 def crowded(caps: Caps, group: int, busy: Any) -> bool:
     """Whether more is drawn behind a meter than its cap allows: somebody has begun since the others' rounds did."""
     drawn = 0.0

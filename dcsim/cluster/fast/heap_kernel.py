@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.uncounted import uncounted
+from dcsim.kernels.jit import part
 
 
-@uncounted
+@part
 def push(heap: Any, count: int, key: int, value: int) -> None:
     """Add (key, value) to a heap of `count` pairs, the smallest pair first."""
     place = count
@@ -20,7 +20,7 @@ def push(heap: Any, count: int, key: int, value: int) -> None:
     heap[place, 0], heap[place, 1] = key, value
 
 
-@uncounted
+@part
 def pop(heap: Any, count: int) -> None:
     """Take the first pair off a heap of `count` pairs."""
     last = count - 1

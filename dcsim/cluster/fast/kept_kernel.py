@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.cluster.fast import layout as c
-from dcsim.uncounted import uncounted
+from dcsim.kernels.jit import entry, part
 
 
-@uncounted
+@part
 def take_kept(rep: Any, places: Any, session: int) -> int:
     """Take out what the session left; returns its tokens, 0 if there are none."""
     size = len(places) // 3
@@ -25,7 +25,7 @@ def take_kept(rep: Any, places: Any, session: int) -> int:
     return int(tokens)
 
 
-@uncounted
+@part
 def keep(now: Any, rep: Any, places: Any, session: int, tokens: int) -> None:
     """Keep an ended turn in place of the session's last one."""
     take_kept(rep, places, session)
@@ -43,7 +43,7 @@ def keep(now: Any, rep: Any, places: Any, session: int, tokens: int) -> None:
     make_room(rep, places)
 
 
-@uncounted
+@part
 def make_room(rep: Any, places: Any) -> None:
     """Drop kept turns, the one that ended longest ago first, until they fit into the free room."""
     size = len(places) // 3
@@ -52,14 +52,14 @@ def make_room(rep: Any, places: Any) -> None:
         rep[c.KEPT_FIRST] += 1
 
 
-@uncounted
+@entry
 def refill(now: Any, rep: Any, places: Any, turns: Any) -> None:
     """Keep `turns` [place, (session, tokens)] in a replica that keeps none."""
     for place in range(len(turns)):
         keep(now, rep, places, turns[place, 0], turns[place, 1])
 
 
-@uncounted
+@part
 def _slot(places: Any, size: int, session: int) -> int:
     """The place where the table has the session, or else the free one it would take."""
     slot = (session * 0x2545F4914F6CDD1D >> 20) & (2 * size - 1)

@@ -24,11 +24,11 @@ from dcsim.cluster.fast.rounds_kernel import (
     give_way,
     work_by,
 )
+from dcsim.kernels.jit import entry, part
 from dcsim.power.caps_kernel import set_draw
-from dcsim.uncounted import uncounted
 
 
-@uncounted
+@entry
 def advance(s: State, until: int, idle: bool) -> int:
     """Run all events up to `until`, and with `idle` the time after the last one, taking samples of energy on the way.
 
@@ -76,7 +76,7 @@ def advance(s: State, until: int, idle: bool) -> int:
                 return need
 
 
-@uncounted
+@part
 def _sample(s: State) -> None:
     """Note what has been drawn by the end of a sample, now that all events up to then have run."""
     now = s.now
@@ -86,7 +86,7 @@ def _sample(s: State) -> None:
     now[c.NEXT_SAMPLE] += s.fixed[c.SAMPLE_PS]
 
 
-@uncounted
+@entry
 def read_meters(s: State, at: int, replicas: Any, hosts: Any) -> None:
     """What has been drawn by `at`: [replica, 2] time in a program and work, [host] core time; see `replica.Replica.drawn`."""
     for k in range(len(s.replicas)):
@@ -97,7 +97,7 @@ def read_meters(s: State, at: int, replicas: Any, hosts: Any) -> None:
         hosts[h] = s.hosts[h, c.BOOKED] - backlog(s, h, at)
 
 
-@uncounted
+@entry
 def settle(s: State, at: int) -> None:
     """The run ends at `at`: bring open requests' tokens, and what their time went to, up to date."""
     for k in range(len(s.replicas)):
@@ -122,7 +122,7 @@ def settle(s: State, at: int) -> None:
         s.requests[s.ready[place, 1] - s.now[c.BASE], c.READY] = c.NONE
 
 
-@uncounted
+@part
 def _least(values: Any) -> int:
     """The first place of the least value; two plain loops, which the compiler makes faster than one that keeps the place."""
     least, k = values[0], 0
@@ -133,7 +133,7 @@ def _least(values: Any) -> int:
     return k
 
 
-@uncounted
+@part
 def _route(s: State, index: int) -> int:
     """The next replica in turn, the session's, or the first of those with the fewest requests."""
     if s.fixed[c.ROUTER] == c.ROUND_ROBIN:
@@ -145,7 +145,7 @@ def _route(s: State, index: int) -> int:
     return _least(s.looked_at[c.LOAD])
 
 
-@uncounted
+@part
 def _accept(s: State, index: int) -> None:
     """See `admission.Limits` and `host.HostServer.accept`."""
     now, fixed, request = s.now, s.fixed, s.requests[index - s.now[c.BASE]]
@@ -181,7 +181,7 @@ def _accept(s: State, index: int) -> None:
         give_way(s, time)
 
 
-@uncounted
+@part
 def _submit(s: State, k: int, index: int) -> None:
     """See `replica.Replica.submit`."""
     request, rep, fixed, now = s.requests[index - s.now[c.BASE]], s.replicas[k], s.fixed, s.now[c.NOW]
@@ -202,7 +202,7 @@ def _submit(s: State, k: int, index: int) -> None:
         s.looked_at[c.WAKE, k] = min(s.looked_at[c.WAKE, k], now)
 
 
-@uncounted
+@part
 def _wake(s: State, k: int) -> int:
     """End the rounds under way and begin the next; returns what is needed for it, or 0."""
     rep, now = s.replicas[k], s.now[c.NOW]
@@ -225,7 +225,7 @@ def _wake(s: State, k: int) -> int:
     return begin(s, k)
 
 
-@uncounted
+@part
 def _admit(s: State, k: int, now: int) -> None:
     """See `replica.Replica._admit` and `kv.KvRoom.take`."""
     rep, head = s.replicas[k], c.WAITING_ENDS
@@ -252,7 +252,7 @@ def _admit(s: State, k: int, now: int) -> None:
         rep[c.PROMPTS] += 1
 
 
-@uncounted
+@part
 def _append(s: State, rep: Any, head: int, tail: int, index: int) -> None:
     """Put a request at the end of a list linked through NEXT; an empty list has head NONE."""
     s.requests[index - s.now[c.BASE], c.NEXT] = c.NONE

@@ -10,11 +10,11 @@ from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import keep
 from dcsim.cluster.fast.layout import State
+from dcsim.kernels.jit import entry, part
 from dcsim.power.caps_kernel import crowded, length_ps, set_draw
-from dcsim.uncounted import uncounted
 
 
-@uncounted
+@part
 def begin(s: State, k: int) -> int:
     """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
     rep, fixed = s.replicas[k], s.fixed
@@ -68,7 +68,7 @@ def begin(s: State, k: int) -> int:
     return 0
 
 
-@uncounted
+@part
 def work_by(rep: Any, at: int) -> int:
     """Work above waiting of the rounds under way: of whole rounds, and of the one under way in proportion (`pace.Steady`)."""
     if not rep[c.RUNNING]:
@@ -79,7 +79,7 @@ def work_by(rep: Any, at: int) -> int:
     return int(rounds * rep[c.ROUND_WORK] + part)
 
 
-@uncounted
+@part
 def end_soon(s: State, k: int, now: int) -> None:
     """Let a replica's rounds end with the one under way."""
     rep = s.replicas[k]
@@ -90,7 +90,7 @@ def end_soon(s: State, k: int, now: int) -> None:
             s.looked_at[c.WAKE, k] = rep[c.SINCE] + rep[c.LEAD] + rounds * rep[c.LENGTH]
 
 
-@uncounted
+@part
 def give_way(s: State, now: int) -> None:
     """See `capping.Capping.give_way`."""
     see_hosts(s, now)
@@ -101,7 +101,7 @@ def give_way(s: State, now: int) -> None:
                     end_soon(s, k, now)
 
 
-@uncounted
+@part
 def see_hosts(s: State, now: int) -> None:
     """Note each host's cores at work and its backlog."""
     for h in range(len(s.hosts)):
@@ -111,7 +111,7 @@ def see_hosts(s: State, now: int) -> None:
         s.backlog[h] = backlog(s, h, now)
 
 
-@uncounted
+@part
 def backlog(s: State, h: int, now: int) -> int:
     """Core time that host `h` has still to spend on requests taken in."""
     left = 0
@@ -120,7 +120,7 @@ def backlog(s: State, h: int, now: int) -> int:
     return left
 
 
-@uncounted
+@part
 def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
     """See `replica.Replica._end`."""
     rep, since = s.replicas[k], s.replicas[k, c.SINCE]
@@ -139,7 +139,7 @@ def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
         _end_prompts(s, k, now)
 
 
-@uncounted
+@entry
 def count_gap(s: State, gap: int, times: int) -> None:
     """`times` tokens followed their predecessors after `gap`."""
     table = s.gaps
@@ -152,7 +152,7 @@ def count_gap(s: State, gap: int, times: int) -> None:
     table[place, 1] += times
 
 
-@uncounted
+@part
 def _count_gaps(s: State, k: int, rounds: int, since: int) -> None:
     rep = s.replicas[k]
     first = rep[c.LEAD] + rep[c.LENGTH]
@@ -169,7 +169,7 @@ def _count_gaps(s: State, k: int, rounds: int, since: int) -> None:
         count_gap(s, rep[c.LENGTH], rep[c.COUNT] * (rounds - 1))
 
 
-@uncounted
+@part
 def _mark_late(s: State, k: int, since: int) -> None:
     """Decoding stood still since then: the next token's gap is longer than a round."""
     rep = s.replicas[k]
@@ -180,7 +180,7 @@ def _mark_late(s: State, k: int, since: int) -> None:
             rep[c.LATES] += 1
 
 
-@uncounted
+@part
 def _end_sequences(s: State, k: int, now: int) -> None:
     """See `decoding.Decoding.advance`."""
     rep, heap, in_bucket = s.replicas[k], s.sequences[k], s.in_bucket[k]
@@ -199,7 +199,7 @@ def _end_sequences(s: State, k: int, now: int) -> None:
             _enter(s, k, index)
 
 
-@uncounted
+@part
 def _enter(s: State, k: int, index: int) -> None:
     """Count a sequence under the compiled context it needs now, and note its next change."""
     rep, request, contexts = s.replicas[k], s.requests[index - s.now[c.BASE]], s.contexts
@@ -212,7 +212,7 @@ def _enter(s: State, k: int, index: int) -> None:
     rep[c.COUNT] += 1
 
 
-@uncounted
+@part
 def _end_prompts(s: State, k: int, now: int) -> None:
     """Count what the round has read, as `_begin` chose it, and give first tokens."""
     rep, chunk, budget = s.replicas[k], s.fixed[c.CHUNK], s.fixed[c.PREFILL_MAX]
@@ -236,7 +236,7 @@ def _end_prompts(s: State, k: int, now: int) -> None:
         index = following
 
 
-@uncounted
+@part
 def _finish(s: State, k: int, request: Any, now: int) -> None:
     """See `replica.Replica._finish` and `kv.KvRoom.give_back`."""
     rep, tokens = s.replicas[k], request[c.PROMPT] + request[c.OUTPUT]
@@ -250,7 +250,7 @@ def _finish(s: State, k: int, request: Any, now: int) -> None:
     close(s, request, now, c.FINISHED_STATUS, 0)
 
 
-@uncounted
+@part
 def close(s: State, request: Any, now: int, status: int, reason: int) -> None:
     request[c.STATUS], request[c.REASON] = status, reason
     change_in_system(s, now, -1)
@@ -258,7 +258,7 @@ def close(s: State, request: Any, now: int, status: int, reason: int) -> None:
     s.now[c.LAST_CLOSE] = now
 
 
-@uncounted
+@part
 def change_in_system(s: State, time: int, change: int) -> None:
     now = s.now
     now[c.AREA] += now[c.IN_SYSTEM] * (time - now[c.CHANGED])
@@ -266,13 +266,13 @@ def change_in_system(s: State, time: int, change: int) -> None:
     now[c.CHANGED] = time
 
 
-@uncounted
+@part
 def book_came(s: State, rep: Any, now: int) -> None:
     s.limits[c.L_LATENCY] += rep[c.CAME] * now - rep[c.CAME_SUM]
     rep[c.CAME] = rep[c.CAME_SUM] = 0
 
 
-@uncounted
+@part
 def _book_rounds(s: State, rep: Any, rounds: int, now: int) -> None:
     """See `attribution.Attribution.rounds`."""
     limits, span, length, decoding = s.limits, now - rep[c.SINCE], rep[c.LENGTH], rep[c.COUNT]

@@ -6,8 +6,9 @@ from collections import namedtuple
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dcsim.kernels.jit import entry, part
 
 Array = NDArray[Any]
 
@@ -19,7 +20,7 @@ Flows = namedtuple("Flows", ["task", "vectors", "burst_offset", "burst_link"])
 Cycles = namedtuple("Cycles", ["slot", "hop", "forward", "send", "receive"])
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def bound_cycles(
     program: Program,
     flows: Flows,
@@ -62,12 +63,12 @@ def bound_cycles(
     return bound
 
 
-@njit(cache=True)
+@part
 def _path_cycles(cycles: Cycles, hops: int) -> Any:
     return cycles.send + cycles.receive + hops * cycles.hop + (hops - 1) * cycles.forward
 
 
-@njit(cache=True)
+@part
 def _alone(
     program: Program,
     flows: Flows,
@@ -115,7 +116,7 @@ def _alone(
     return flow
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def _waiters(program: Program, piece: int, begins: Array, ends: Array, reach: Array) -> tuple[Array, int]:
     """Tasks of the next piece that wait for this one, and into `reach` [task] which of them wait for each of its tasks."""
     waiters, count = np.empty(WAITERS_MAX, np.int64), 0
@@ -137,7 +138,7 @@ def _waiters(program: Program, piece: int, begins: Array, ends: Array, reach: Ar
     return waiters, count
 
 
-@njit(cache=True)
+@part
 def _share_links(
     flows: Flows,
     order: Array,

@@ -6,9 +6,9 @@ from collections import namedtuple
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from dcsim.kernels.jit import entry, part
 from dcsim.network.scheduled.flows_kernel import (
     HOPS_MAX,
     PATHS_MAX,
@@ -22,7 +22,6 @@ from dcsim.network.scheduled.flows_kernel import (
     place_flow,
 )
 from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links
-from dcsim.uncounted import uncounted
 
 Array = NDArray[Any]
 
@@ -41,7 +40,7 @@ READY_LAST, WAITING, CLAIMED = range(3)
 FLOWS_PER_MESSAGE = PATHS_MAX * (PATHS_MAX + 1) // 2
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def successors(before_start: Array, before: Array) -> tuple[Array, Array]:
     """Offsets and tasks that wait for each task."""
     count = len(before_start) - 1
@@ -61,7 +60,7 @@ def successors(before_start: Array, before: Array) -> tuple[Array, Array]:
     return offset, after
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def remaining_cycles(
     table: Array,
     column: Array,
@@ -84,7 +83,7 @@ def remaining_cycles(
     return remaining
 
 
-@uncounted
+@part
 def _push(heap: Array, size: int, key: int) -> None:
     at = size
     while at > 0 and heap[(at - 1) // 2] > key:
@@ -93,7 +92,7 @@ def _push(heap: Array, size: int, key: int) -> None:
     heap[at] = key
 
 
-@uncounted
+@part
 def _pop(heap: Array, size: int) -> None:
     """Drop the smallest key, the first; the caller lowers its size by one."""
     last = heap[size - 1]
@@ -111,7 +110,7 @@ def _pop(heap: Array, size: int) -> None:
     heap[at] = last
 
 
-@uncounted
+@part
 def release(program: Program, task: int, first_out: Array, last_out: Array) -> tuple[int, int]:
     """A task's start and when its last input is there, from the outputs before it (the rule of network/tasks.py)."""
     start, ready_last = 0, 0
@@ -130,13 +129,13 @@ def release(program: Program, task: int, first_out: Array, last_out: Array) -> t
     return start, max(start, ready_last)
 
 
-@uncounted
+@part
 def _ready(start: int, ready_last: int, vectors: int, k: int) -> Any:
     """Cycle at which vector `k` of a message may leave: evenly from start to ready_last."""
     return start + ((ready_last - start) * k + vectors - 2) // (vectors - 1)
 
 
-@uncounted
+@part
 def _stride(ways: Ways, slot: int, span: int, open_paths: int, vectors: int) -> Any:
     """Cycles between vectors on each of so many paths, of a message whose vectors are ready over `span` cycles.
 
@@ -150,7 +149,7 @@ def _stride(ways: Ways, slot: int, span: int, open_paths: int, vectors: int) -> 
     return ways.step // min((2 * ways.step + pace) // (2 * pace), ways.step // slot)
 
 
-@uncounted
+@part
 def _place_message(
     table: Array,
     ways: Ways,
@@ -197,7 +196,7 @@ def _place_message(
     return _line_start(vectors, last, ends, end_count), last
 
 
-@uncounted
+@part
 def _line_start(vectors: int, last: int, ends: Array, end_count: int) -> Any:
     """Smallest F such that vector k is there by F + (last - F) k / (vectors - 1), for the ends of all flows."""
     first = 0
@@ -209,14 +208,14 @@ def _line_start(vectors: int, last: int, ends: Array, end_count: int) -> Any:
     return first
 
 
-@uncounted
+@part
 def operation_out(table: Array, task: int, start: int, ready_last: int) -> tuple[int, int]:
     """First and last output of a compute operation (the rule of network/tasks.py)."""
     first = table[task, FIRST_CYCLES]
     return start + first, max(start + table[task, LAST_CYCLES], ready_last + first)
 
 
-@uncounted
+@part
 def _room(table: Array, ways: Ways, task: int) -> tuple[int, int]:
     """Most flows and bursts placing a task can add."""
     if table[task, SIZE] == 0 or table[task, CHIP] == table[task, TARGET]:
@@ -227,7 +226,7 @@ def _room(table: Array, ways: Ways, task: int) -> tuple[int, int]:
     return flow_room, flow_room * (ways.most_hops + 1)
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def place_all(
     program: Program,
     ways: Ways,
@@ -261,7 +260,7 @@ def place_all(
             links = grow_links(links, burst_room)
 
 
-@uncounted
+@part
 def _place_on(
     program: Program,
     ways: Ways,
@@ -308,7 +307,7 @@ def _place_on(
     return task
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def _without_predecessors(
     program: Program,
     ways: Ways,
@@ -335,7 +334,7 @@ def _without_predecessors(
     return first[:firsts] if in_order else np.sort(first[:firsts])
 
 
-@uncounted
+@part
 def _release(program: Program, ways: Ways, links: Links, times: Times, task: int) -> None:
     """Set when a task may start; a message lets others know which link it is about to take.
 
@@ -349,7 +348,7 @@ def _release(program: Program, ways: Ways, links: Links, times: Times, task: int
         links.state[link, CLAIM] += program.table[task, SIZE] * links.slot
 
 
-@uncounted
+@part
 def _place(
     table: Array,
     ways: Ways,

@@ -11,11 +11,10 @@ from collections import namedtuple
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from dcsim.kernels.jit import leaf, part
 from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, Links, earliest, grown, occupy
-from dcsim.uncounted import uncounted
 
 Array = NDArray[Any]
 
@@ -62,13 +61,13 @@ def make_flows(flow_room: int, burst_room: int) -> Flows:
     )
 
 
-@njit(cache=True, inline="always")
+@leaf
 def lacks_flows(out: Flows, flow_room: int, burst_room: int) -> Any:
     """Whether that many more flows and bursts might not fit."""
     return out.used[0] + flow_room > len(out.runs) or out.used[1] + burst_room > len(out.burst_link)
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def grow_flows(out: Flows, flow_room: int, burst_room: int) -> Flows:
     """The same output with room for that many more flows and bursts."""
     flows, bursts = out.used
@@ -81,7 +80,7 @@ def grow_flows(out: Flows, flow_room: int, burst_room: int) -> Flows:
     )
 
 
-@uncounted
+@part
 def claimed_link(ways: Ways, task: int, source: int, target: int) -> Any:
     """The first link a message counts on before it is placed: one of its minimal ones, in turn by task."""
     table = ways.distance[:, ways.row[target]]
@@ -99,7 +98,7 @@ def claimed_link(ways: Ways, task: int, source: int, target: int) -> Any:
     return -1
 
 
-@njit(cache=True, inline="always")
+@leaf
 def _next_link(ways: Ways, links: Links, table: Array, vertex: int, cycle: int) -> Any:
     """The minimal link out of `vertex` that is free first; the lowest index of equals."""
     wanted = table[vertex] - 1
@@ -112,7 +111,7 @@ def _next_link(ways: Ways, links: Links, table: Array, vertex: int, cycle: int) 
     return best
 
 
-@njit(cache=True, inline="always")
+@leaf
 def _walk(ways: Ways, links: Links, target: int, first: int, cycle: int, path: Array) -> tuple[int, int]:
     """Fill `path` from link `first` to `target`; returns its hops and the cycle a lone vector may arrive."""
     table = ways.distance[:, ways.row[target]]
@@ -128,7 +127,7 @@ def _walk(ways: Ways, links: Links, target: int, first: int, cycle: int, path: A
         link = _next_link(ways, links, table, vertex, cycle)
 
 
-@uncounted
+@part
 def lone_path(ways: Ways, links: Links, source: int, target: int, ready: int, path: Array) -> Any:
     """The minimal path that is free first, for one vector; fills `path` and returns its hops."""
     cycle = ready + ways.send
@@ -136,7 +135,7 @@ def lone_path(ways: Ways, links: Links, source: int, target: int, ready: int, pa
     return _walk(ways, links, target, first, cycle, path)[0]
 
 
-@uncounted
+@part
 def find_paths(
     ways: Ways,
     links: Links,
@@ -171,7 +170,7 @@ def find_paths(
     return count
 
 
-@uncounted
+@part
 def _sort_paths(count: int, paths: Array, hops: Array, arrival: Array) -> None:
     """Insertion sort by arrival; equals keep their order."""
     for i in range(1, count):
@@ -184,7 +183,7 @@ def _sort_paths(count: int, paths: Array, hops: Array, arrival: Array) -> None:
             j -= 1
 
 
-@uncounted
+@part
 def place_flow(
     ways: Ways,
     links: Links,

@@ -11,10 +11,9 @@ from collections import namedtuple
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from dcsim.uncounted import uncounted
+from dcsim.kernels.jit import entry, leaf, part
 
 Array = NDArray[Any]
 
@@ -46,7 +45,7 @@ def make_links(link_count: int, slot: int, bursts: int, in_step: bool) -> Links:
     return Links(slot, in_step, state, blocks, np.empty((64, 4), np.int64), np.array([0, 0, FIRST_ROOM]))
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def grown(table: Array, used: int, room: int) -> Array:
     """The table, or a copy at least twice as long if `room` more rows than `used` do not fit."""
     if used + room <= len(table):
@@ -56,13 +55,13 @@ def grown(table: Array, used: int, room: int) -> Array:
     return larger
 
 
-@njit(cache=True, inline="always")
+@leaf
 def lacks_links(links: Links, bursts: int) -> Any:
     """Whether `bursts` more bursts might not fit."""
     return links.used[0] + bursts * 2 * links.used[2] > len(links.blocks) or links.used[1] + bursts > len(links.combs)
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def grow_links(links: Links, bursts: int) -> Links:
     """The same links with room for `bursts` more bursts, wherever they go."""
     room = bursts * 2 * links.used[2]
@@ -76,7 +75,7 @@ def grow_links(links: Links, bursts: int) -> Links:
     )
 
 
-@njit(cache=True, inline="always")
+@leaf
 def _blocks_before(links: Links, link: int, cycle: int) -> Any:
     """Pool index behind the last block of `link` that starts at `cycle` or before."""
     begin = links.state[link, BEGIN]
@@ -99,7 +98,7 @@ def _blocks_before(links: Links, link: int, cycle: int) -> Any:
     return at + 1
 
 
-@njit(cache=True, inline="always")
+@leaf
 def _after_blocks(links: Links, link: int, cycle: int, width: int) -> tuple[int, int]:
     """First cycle from `cycle` on at which `width` cycles are clear of blocks, and the pool index of the block behind."""
     at = _blocks_before(links, link, cycle)
@@ -112,7 +111,7 @@ def _after_blocks(links: Links, link: int, cycle: int, width: int) -> tuple[int,
     return cycle, at
 
 
-@uncounted
+@part
 def _shift_past_comb(
     cycle: int,
     teeth: int,
@@ -144,7 +143,7 @@ def _shift_past_comb(
     return 0
 
 
-@uncounted
+@part
 def _clear(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
     """Whether a comb may start at `cycle`."""
     comb = links.state[link, COMB]
@@ -166,7 +165,7 @@ def _clear(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
     return True
 
 
-@uncounted
+@part
 def _beside_comb(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
     """Where a comb finds room in step with the one last put on the link, within its period from `cycle` on; or -1.
 
@@ -194,7 +193,7 @@ def _beside_comb(links: Links, link: int, cycle: int, teeth: int, period: int) -
     return -1
 
 
-@uncounted
+@part
 def _behind_combs(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
     """Where a comb finds room in step once one of those on the link is over, the soonest first; or -1."""
     while True:
@@ -212,7 +211,7 @@ def _behind_combs(links: Links, link: int, cycle: int, teeth: int, period: int) 
         cycle = over
 
 
-@njit(cache=True, inline="always")
+@leaf
 def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> tuple[int, int]:
     """First cycle from `cycle` on at which `link` is clear for `vectors` vectors, `stride` apart.
 
@@ -247,7 +246,7 @@ def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> 
     return max(cycle, links.state[link, TAIL]), -1
 
 
-@njit(cache=True, inline="always")
+@leaf
 def _shape(vectors: int, stride: int, slot: int) -> tuple[int, int, int]:
     """Pieces of a run: (how many, period, width); a run with no room between its vectors is one piece."""
     if vectors == 1 or stride < 2 * slot:
@@ -255,7 +254,7 @@ def _shape(vectors: int, stride: int, slot: int) -> tuple[int, int, int]:
     return vectors, stride, slot
 
 
-@njit(cache=True, inline="always")
+@leaf
 def occupy(links: Links, link: int, start: int, vectors: int, stride: int, place: int) -> None:
     """Take the cycles of a run; the caller has made room (`grow_links`) and asked `earliest`, which gave the place."""
     teeth, period, width = _shape(vectors, stride, links.slot)
@@ -271,7 +270,7 @@ def occupy(links: Links, link: int, start: int, vectors: int, stride: int, place
     links.state[link, COMB] = comb
 
 
-@njit(cache=True, inline="always")
+@leaf
 def _insert_block(links: Links, link: int, start: int, end: int, at: int) -> None:
     """Add a block before that at pool index `at`, joining neighbours that leave less than a slot between.
 
@@ -311,14 +310,14 @@ def _insert_block(links: Links, link: int, start: int, end: int, at: int) -> Non
         links.state[link, COUNT] += 1
 
 
-@njit(cache=True, inline="always")
+@leaf
 def _move_begin(links: Links, link: int, by: int) -> None:
     links.state[link, BEGIN] += by
     links.state[link, FRONT] += by
     links.state[link, ROOM] -= by
 
 
-@uncounted
+@part
 def _move_to_larger(links: Links, link: int) -> Any:
     """Give a link twice the room, its own freed in front or at the pool's end; returns how far its blocks moved."""
     count, begin, front = links.state[link, COUNT], links.state[link, BEGIN], links.state[link, FRONT]
@@ -334,7 +333,7 @@ def _move_to_larger(links: Links, link: int) -> Any:
     return new - begin
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def take_runs(links: Links, runs: Array) -> Links:
     """The links with runs [run, 4] (link, start, vectors, stride) on them that were placed elsewhere."""
     for link, start, vectors, stride in runs:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dcsim.kernels.jit import entry, part
 
 Array = NDArray[Any]
 
 UNREACHED = np.int8(127)
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def distances_to(
     first_link: Array,
     link_target: Array,
@@ -58,7 +59,7 @@ def distances_to(
     return row, np.ascontiguousarray(distance.T)
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def vertices_between(
     first_link: Array,
     link_target: Array,
@@ -94,7 +95,7 @@ def vertices_between(
     return found[:count].copy()
 
 
-@njit(cache=True)
+@part
 def _search(
     first_link: Array,
     link_target: Array,

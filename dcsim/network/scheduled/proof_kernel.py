@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dcsim.kernels.jit import entry, part
 
 Array = NDArray[Any]
 Found = tuple[Any, Any, Any, Any]
@@ -21,7 +22,7 @@ SLOT, LINK, SLACK_CYCLES, SEND, RECEIVE, FORWARD, BUFFER = range(7)
 SPANS_MAX = 16  # spans of a slot for each vector of a link, up to which spans are looked at rather than sorted starts
 
 
-@njit(cache=True)
+@entry
 def check_tasks(
     size: Array,
     first_cycles: Array,
@@ -56,7 +57,7 @@ def check_tasks(
     return NONE, -1, -1, -1
 
 
-@njit(cache=True)
+@entry
 def check_paths(
     link_source: Array,
     link_target: Array,
@@ -92,7 +93,7 @@ def check_paths(
     return NONE, -1, -1, -1
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def check_delivery(
     size: Array,
     local: Array,
@@ -130,7 +131,7 @@ def check_delivery(
     return NONE, -1, -1, -1
 
 
-@njit(cache=True)
+@entry
 def check_times(
     size: Array,
     start: Array,
@@ -179,7 +180,7 @@ def check_times(
     return NONE, -1, -1, -1
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def bursts_by_link(
     link_count: int,
     burst_offset: Array,
@@ -203,7 +204,7 @@ def bursts_by_link(
     return offset, start, flow_of, single
 
 
-@njit(cache=True)
+@part
 def _clash(
     start: int,
     count: int,
@@ -222,7 +223,7 @@ def _clash(
     return -1
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def check_slots(
     offset: Array,
     starts: Array,
@@ -247,7 +248,7 @@ def check_slots(
     return NONE, -1, -1, -1
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def _first_too_close(starts: Array, slot: int) -> Any:
     """A cycle at which a vector leaves less than a slot behind another, or -1; each leaves alone.
 
@@ -273,7 +274,7 @@ def _first_too_close(starts: Array, slot: int) -> Any:
     return -1
 
 
-@njit(cache=True)
+@part(makes_arrays=True)
 def _first_overlap(
     order: Array,
     starts: Array,
@@ -299,7 +300,7 @@ def _first_overlap(
     return -1
 
 
-@njit(cache=True)
+@entry(makes_arrays=True)
 def check_buffers(
     link_count: int,
     burst_offset: Array,
@@ -338,7 +339,7 @@ def check_buffers(
     return NONE, -1, -1, -1
 
 
-@njit(cache=True)
+@part
 def _fullest(enter: Array, leave: Array, room: int) -> Any:
     """First cycle at which more than `room` vectors have entered and not left, or -1."""
     left = 0

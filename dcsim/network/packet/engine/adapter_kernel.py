@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.network.packet.engine.compile_kernel import leaf, part
+from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import mix
 from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link, queue_grains
 from dcsim.network.packet.engine.state import (

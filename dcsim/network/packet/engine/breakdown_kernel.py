@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.network.packet.engine.compile_kernel import entry, leaf
+from dcsim.kernels.jit import entry, leaf
 from dcsim.network.packet.engine.state import State
 
 MESSAGE_KIND = 1

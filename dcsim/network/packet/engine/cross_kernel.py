@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dcsim.network.packet.engine.compile_kernel import leaf, part
+from dcsim.kernels.jit import leaf, part
 
 
 @leaf

@@ -24,7 +24,7 @@ from dcsim.network.packet.engine.progress_kernel import reset_tasks
 from dcsim.network.packet.engine.rules import Fault, Figures, Software
 from dcsim.network.packet.engine.state import COUNTED, FAULT_PLACE, RELEASE_PLACE
 from dcsim.network.packet.engine.traffic import Flows
-from dcsim.network.packet.engine.wheel_kernel import empty, push
+from dcsim.network.packet.engine.wheel_kernel import add, empty
 from dcsim.network.tasks import MESSAGE, Tasks
 
 JITTER_STREAM, ROUTING_STREAM = 1, 2
@@ -107,7 +107,7 @@ class Engine:
         s.tally["epoch"] = 0
         self._base = 0
         for index, fault in enumerate(s.faults):
-            push(s.wheel, int(fault["at_ps"]), len(s.links) + FAULT_PLACE, index)
+            add(s.wheel, int(fault["at_ps"]), len(s.links) + FAULT_PLACE, index)
 
     def iteration(self, replication: int = 0, *, fresh: bool = False) -> Iteration:
         """Run the tasks once from where the last iteration ended, or on an idle network if `fresh`.
@@ -135,7 +135,7 @@ class Engine:
         delay = jitter.copy()
         delay[self._messages] += calls[self.tasks.call[self._messages]]
         reset_tasks(s, self._base, self._release_ps, delay)
-        push(s.wheel, self._base, len(s.links) + RELEASE_PLACE, 0)
+        add(s.wheel, self._base, len(s.links) + RELEASE_PLACE, 0)
         return jitter
 
     def _draw_jitter(self, replication: int) -> Any:

@@ -8,8 +8,8 @@ the ways. A cable that only changes speed keeps its queue, and what is being sen
 
 from __future__ import annotations
 
+from dcsim.kernels.jit import part
 from dcsim.network.packet.engine.adapter_kernel import evict, put_back
-from dcsim.network.packet.engine.compile_kernel import part
 from dcsim.network.packet.engine.link_kernel import give_back, lose
 from dcsim.network.packet.engine.state import NOT_YET, State
 from dcsim.network.packet.engine.wheel_kernel import push

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.network.packet.engine.compile_kernel import leaf, part
+from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
 from dcsim.network.packet.engine.routing_kernel import backlog_ps
 from dcsim.network.packet.engine.state import LOST, MARKED, TIMED, TIMEOUT_PLACE, State

@@ -7,8 +7,8 @@ optimised again inside every function that calls it.
 
 from __future__ import annotations
 
-import numpy as np
-
+from dcsim.kernels.fetch import fetch
+from dcsim.kernels.jit import entry, leaf, part
 from dcsim.network.packet.engine.adapter_kernel import (
     NO_PORT,
     call_adapter,
@@ -18,7 +18,6 @@ from dcsim.network.packet.engine.adapter_kernel import (
     serve,
     start_message,
 )
-from dcsim.network.packet.engine.compile_kernel import entry, fetch, leaf, part
 from dcsim.network.packet.engine.fault_kernel import apply_fault, next_change
 from dcsim.network.packet.engine.link_kernel import DROPPED, GRANTED, give_back, grant, lose, next_held, offer
 from dcsim.network.packet.engine.progress_kernel import arrive, begin_root, spread
@@ -178,7 +177,7 @@ def _release_root(s: State, now: int) -> int:
     -1 when there is none left; the next such event is then set.
     """
     while s.tally[0].root < len(s.roots):
-        task = np.int64(s.roots[s.tally[0].root])
+        task = s.roots[s.tally[0].root]
         if s.spans[task].release > now:
             push(s.wheel, s.spans[task].release, len(s.links) + RELEASE_PLACE, 0)
             return -1
@@ -342,7 +341,7 @@ def run_iteration(s: State) -> int:
             if grant(s, now, link, channel, packet):
                 when = s.packets[packet].tail
                 if _notify(s, packet, when):
-                    message = np.int64(s.packets[packet].message)
+                    message = s.packets[packet].message
                     was = arrive(s, message, packet, when)
                     if was >= 0:
                         spread(s, now, message, was)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.network.packet.engine.compile_kernel import entry, leaf, part
+from dcsim.kernels.jit import entry, leaf, part
 from dcsim.network.packet.engine.state import ADMITTED, IDLE, START_PLACE, STARTING, UNDECIDED, State
 from dcsim.network.packet.engine.wheel_kernel import push
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcsim.network.packet.engine.compile_kernel import leaf, part
+from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
 from dcsim.network.packet.engine.state import ADAPTIVE, FOREVER, MINIMAL, STRAIGHT, UGAL_L, VALIANT, State
 from dcsim.network.packet.engine.tables_kernel import CROSSING

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from dcsim.network.packet.engine.compile_kernel import leaf, part
+from dcsim.kernels.jit import entry, leaf, part
 from dcsim.network.packet.engine.state import DIMENSION_BITS
 
 CROSSING = 1024  # leaving a node or a group outweighs any number of links inside
 FAR = 1 << 28
 
 
-@njit(cache=True)
+@entry
 def relax(source: Any, target: Any, weight: Any, usable: Any, distance: Any) -> None:
     """Lower distance[vertex, column] to that of the best neighbour plus the link's weight, until nothing moves."""
     moved = True
@@ -30,7 +28,7 @@ def relax(source: Any, target: Any, weight: Any, usable: Any, distance: Any) -> 
                     moved = True
 
 
-@njit(cache=True)
+@entry
 def gather_sets(
     first_link: Any,
     target: Any,
@@ -89,7 +87,7 @@ def _find_set(sets: Any, own: int, end: int) -> int:
     return end
 
 
-@njit(cache=True)
+@entry
 def most_rises(source: Any, order: Any, target: Any, set_of: Any, sets: Any, column: int, first: Any, rises: Any) -> int:
     """The most times the lane rises on any minimal path to `column` that begins with one of the links `first` (bool[link]).
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcsim.network.packet.engine.compile_kernel import entry_leaf, leaf, part
+from dcsim.kernels.jit import entry, leaf, part
 
 # Places in `Wheel.at`: free block, bucket being read, its next key, its keys, all events, far events, three bit widths.
 FREE, BUCKET, CURSOR, ACTIVE, PENDING, FAR, OFFSET_BITS, PLACE_BITS, ITEM_BITS, SCALARS = range(10)
@@ -64,7 +64,13 @@ def empty(wheel: Wheel) -> None:
     wheel.at[:OFFSET_BITS] = 0
 
 
-@entry_leaf
+@entry
+def add(wheel: Wheel, time: int, place: int, item: int) -> None:
+    """Add an event, from Python."""
+    push(wheel, time, place, item)
+
+
+@leaf
 def push(wheel: Wheel, time: int, place: int, item: int) -> None:
     """Add an event; its time must not lie before the last event popped."""
     at = wheel.at
@@ -281,7 +287,7 @@ def peek(wheel: Wheel, ahead: int) -> tuple[int, int]:
     return int((key >> item_bits) & ((1 << at[PLACE_BITS]) - 1)), int(key & ((1 << item_bits) - 1))
 
 
-@entry_leaf
+@leaf
 def pop(wheel: Wheel) -> tuple[int, int, int]:
     """Remove and return the earliest event as (time, place, item); call only while events are pending."""
     at = wheel.at

@@ -1,34 +1,19 @@
-"""How the engine's functions are compiled.
-
-The state is a tuple of arrays, so a call that is not inlined copies it, and with numba's reference counting touches
-every array's counter. Nothing here allocates, hence no counting; `leaf` functions are inlined wherever they are
-called, `part` functions are called, and only `entry` functions can be called from Python.
-"""
+"""Asking the processor for memory before it is read."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_UNCOUNTED: dict[str, Any] = {"cache": True, "_nrt": False}
-_INNER: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-entry: Any = njit(**_UNCOUNTED)
-entry_leaf: Any = njit(forceinline=True, **_UNCOUNTED)
-part: Any = njit(**_INNER)
-leaf: Any = njit(forceinline=True, **_INNER)
-
-
-tools: Any = cgutils  # numba's code builder and, by its name `ir`, llvmlite's; neither carries types
-
 
 def _fetch(typing_context: Any, array: Any, index: Any, skip: Any) -> Any:
-    """Ask the processor to bring the cache line `skip` bytes into array[index] into its cache; nothing else happens."""
+    """Ask for the cache line `skip` bytes into array[index], to be written and kept; nothing else happens."""
 
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        tools: Any = cgutils  # and, by its name `ir`, llvmlite's code builder; neither carries types
         view = context.make_array(signature.args[0])(context, builder, values[0])
         byte, number = tools.ir.IntType(8).as_pointer(), tools.ir.IntType(32)
         place = tools.pointer_add(builder, view.data, builder.add(builder.mul(values[1], view.itemsize), values[2]), byte)
