@@ -1,4 +1,4 @@
-"""What the chips know while a schedule is replayed: which operations ran and which vectors came, and when."""
+"""What the chips know while a schedule is carried out: which operations ran and which vectors came, and when."""
 
 from __future__ import annotations
 
@@ -10,6 +10,33 @@ from dcsim.errors import ScheduleError
 from dcsim.network.scheduled.rules import Figures
 from dcsim.network.tasks import COMPUTE, Tasks
 
+_WHOLE, _FIRST, _PART = range(3)  # how much of its inputs a task needs before it may start
+
+
+class Needs:
+    """What each task waits for and yields: worked out once for any number of inboxes."""
+
+    def __init__(self, tasks: Tasks, figures: Figures) -> None:
+        count = len(tasks)
+        self.send_cycles = figures.send_cycles
+        self.compute = (tasks.kind == COMPUTE).tolist()
+        self.local = (tasks.chip == tasks.target).tolist()
+        self.size = [figures.vectors(size) for size in tasks.size_bytes.tolist()]
+        self.first_cycles, self.last_cycles = tasks.first_cycles.tolist(), tasks.last_cycles.tolist()
+        self.rows, self.lead_rows = tasks.rows.tolist(), tasks.lead_rows.tolist()
+        self.lead = [
+            _WHOLE if lead == rows else _PART if lead else _FIRST for lead, rows in zip(self.lead_rows, self.rows, strict=True)
+        ]
+        starts, before = tasks.before_start.tolist(), tasks.before.tolist()
+        self.before = [before[starts[task] : starts[task + 1]] for task in range(count)]
+        followers: list[list[int]] = [[] for _ in range(count)]
+        for task, inputs in enumerate(self.before):
+            for other in inputs:
+                followers[other].append(task)
+        self.after = followers
+        self.missing = np.diff(tasks.before_start).tolist()
+        self.ready = [task for task in range(count) if not self.missing[task] and not self.compute[task]]
+
 
 class Inbox:
     """Per task: inputs still missing, and outputs once they are known. All times are program cycles.
@@ -18,33 +45,22 @@ class Inbox:
     message). What was started or sent before the inputs' times were known is checked the moment they are.
     """
 
-    def __init__(self, tasks: Tasks, figures: Figures) -> None:
-        count = len(tasks)
-        self._send_cycles = figures.send_cycles
-        self._compute = (tasks.kind == COMPUTE).tolist()
-        self._local = (tasks.chip == tasks.target).tolist()
-        self._size = [figures.vectors(size) for size in tasks.size_bytes.tolist()]
-        self._first_cycles, self._last_cycles = tasks.first_cycles.tolist(), tasks.last_cycles.tolist()
-        self._rows, self._lead_rows = tasks.rows.tolist(), tasks.lead_rows.tolist()
-        self._before_start, self._before = tasks.before_start.tolist(), tasks.before.tolist()
-        followers = np.repeat(np.arange(count), np.diff(tasks.before_start))
-        self._after = followers[np.argsort(tasks.before, kind="stable")].tolist()
-        self._after_start = np.cumsum(np.bincount(tasks.before + 1, minlength=count + 1)).tolist()
-        self._missing = np.diff(tasks.before_start).tolist()
-        self._soonest, self._latest = [0] * count, [0] * count
-        self._started = [-1] * count
+    def __init__(self, needs: Needs) -> None:
+        count = len(needs.size)
+        self._needs = needs
+        self._missing, self._awaited = needs.missing.copy(), needs.size.copy()
+        self._soonest, self._latest, self._started = [0] * count, [0] * count, [-1] * count
         self._left: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # (vector, cycle it left)
         self._came: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # (vector, cycle it is usable)
-        self._awaited = list(self._size)
         self._out: list[tuple[int, int] | None] = [None] * count
-        for task in range(count):
-            if not self._missing[task]:
-                self._settle(task)
+        for task in needs.ready:
+            self._settle(task)
 
     def start(self, task: int, cycle: int) -> None:
         """An operation starts."""
         self._started[task] = cycle
-        self._settle(task)
+        if not self._missing[task]:
+            self._settle(task)
 
     def leave(self, task: int, vector: int, cycle: int, last_vector: int, last_cycle: int) -> None:
         """A run of a message's vectors, the first and last named, leaves its source."""
@@ -58,7 +74,8 @@ class Inbox:
         """A run of a message's vectors is complete at its target."""
         self._came[task] += [(vector, cycle), (vector + (vectors - 1) * step, cycle + (vectors - 1) * stride)]
         self._awaited[task] -= vectors
-        self._settle(task)
+        if self._awaited[task] <= 0 and not self._missing[task]:
+            self._settle(task)
 
     def finish_cycles(self) -> int:
         """Last output of all; ScheduleError when a task never ended."""
@@ -68,43 +85,53 @@ class Inbox:
         return max((out[1] for out in self._out if out is not None), default=0)
 
     def _settle(self, task: int) -> None:
-        """Find a task's outputs if all is known, then those of the tasks behind it."""
+        """Find a task's outputs, whose inputs are known, if all is known; then those of the tasks behind it."""
         pending = [task]
+        missing, outputs, after = self._missing, self._out, self._needs.after
         while pending:
             task = pending.pop()
-            if self._missing[task] or self._out[task] is not None:
+            if outputs[task] is not None:
                 continue
             out = self._outputs(task)
             if out is None:
                 continue
-            self._out[task] = out
-            for after in self._after[self._after_start[task] : self._after_start[task + 1]]:
-                self._missing[after] -= 1
-                if self._missing[after] == 0:
-                    self._inputs_known(after)
-                    pending.append(after)
+            outputs[task] = out
+            for follower in after[task]:
+                missing[follower] -= 1
+                if missing[follower] == 0:
+                    self._inputs_known(follower)
+                    pending.append(follower)
 
     def _inputs_known(self, task: int) -> None:
         """When a task may start, and when its last input comes (the rule of network/tasks.py)."""
+        needs, outputs = self._needs, self._out
         soonest = latest = 0
-        for other in self._before[self._before_start[task] : self._before_start[task + 1]]:
-            first, last = self._out[other] or (0, 0)
-            soonest = max(soonest, first + (last - first) * self._lead_rows[task] // self._rows[task])
-            latest = max(latest, last)
+        lead = needs.lead[task]
+        for other in needs.before[task]:
+            first, last = outputs[other] or (0, 0)
+            if lead == _PART:
+                first += (last - first) * needs.lead_rows[task] // needs.rows[task]
+            elif lead == _WHOLE:
+                first = last
+            if first > soonest:
+                soonest = first
+            if last > latest:
+                latest = last
         self._soonest[task], self._latest[task] = soonest, latest
         if task in self._left:
             self._check_ready(task, self._left[task])
 
     def _check_ready(self, task: int, ends: list[tuple[int, int]]) -> None:
         """No vector of a message left before it was ready."""
+        size, send_cycles = self._needs.size[task], self._needs.send_cycles
         for vector, cycle in ends:
             ready = self._latest[task]
-            if self._size[task] > 1:
+            if size > 1:
                 run = self._latest[task] - self._soonest[task]
-                ready = self._soonest[task] - (-run * vector // (self._size[task] - 1))
-            if cycle < ready + self._send_cycles:
+                ready = self._soonest[task] - (-run * vector // (size - 1))
+            if cycle < ready + send_cycles:
                 raise ScheduleError(
-                    f"vector {vector} of message {task} leaves in cycle {cycle}, ready only in {ready + self._send_cycles}",
+                    f"vector {vector} of message {task} leaves in cycle {cycle}, ready only in {ready + send_cycles}",
                     "early_send",
                     -1,
                     cycle,
@@ -112,7 +139,8 @@ class Inbox:
 
     def _outputs(self, task: int) -> tuple[int, int] | None:
         """First and last output, or None while something is to come."""
-        if self._compute[task]:
+        needs = self._needs
+        if needs.compute[task]:
             start = self._started[task]
             if start < 0:
                 return None
@@ -123,15 +151,18 @@ class Inbox:
                     -1,
                     start,
                 )
-            first = self._first_cycles[task]
-            return start + first, max(start + self._last_cycles[task], self._latest[task] + first)
-        if self._local[task]:
+            first = needs.first_cycles[task]
+            return start + first, max(start + needs.last_cycles[task], self._latest[task] + first)
+        if needs.local[task]:
             return self._soonest[task], self._latest[task]
-        return None if self._awaited[task] > 0 else _line(self._came[task], self._size[task])
+        return None if self._awaited[task] > 0 else _line(self._came[task], needs.size[task])
 
 
 def _line(came: list[tuple[int, int]], size: int) -> tuple[int, int]:
     """The latest arrival, and the smallest start of a straight line to it with no arrival behind."""
+    if size == 1:
+        last = max(cycle for _, cycle in came)
+        return last, last
     last = max(cycle for _, cycle in came)
     starts = [-((last * k - cycle * (size - 1)) // (size - 1 - k)) for k, cycle in came if k < size - 1]
     return max(starts, default=last), last

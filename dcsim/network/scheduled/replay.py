@@ -1,8 +1,8 @@
 """A schedule carried out: every chip and every link a process, each chip on its own clock.
 
-A chip holds a list of instructions with program cycles: start an operation, send a burst. A link computes when
-what it was given arrives, and finds out whether the reader already had to have it. Outputs are computed from
-what truly arrived, so the finish is a result, not the schedule's answer read back.
+A chip holds a list of instructions with program cycles: start an operation, send a burst. A link delivers what it was given
+when it is through, and finds out whether the reader already had to have it. Outputs are computed from what truly arrived,
+so the finish is a result, not the schedule's answer read back.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import simpy
 from dcsim.errors import ScheduleError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.scheduled.clocks import TICKS, Clocks, perfect_clocks
-from dcsim.network.scheduled.inbox import Inbox
+from dcsim.network.scheduled.inbox import Inbox, Needs
 from dcsim.network.scheduled.rules import Figures
 from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.tasks import COMPUTE, Tasks
 
-OPERATE, SEND = 0, 1
-Instruction = tuple[int, int, int, int]  # program cycle, OPERATE or SEND, task or burst, tick on the chip's clock
+Process = Generator[simpy.Event, Any, None]
+# All that a chip does at one tick of its clock: the tick, operations and bursts with their program cycles.
+Instruction = tuple[int, list[tuple[int, int]], list[tuple[int, int]]]
+NO_MARGIN = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,128 +42,167 @@ class ReplayResult:
     margin_cycles_min: float  # least time any vector was there before its reader needed it; inf: none sent
 
 
-class _Replay:
-    """State of one replay: what each burst is, and the least margin met."""
+class Ticking(simpy.Environment):
+    """SimPy's environment with a clock in ticks (see `clocks`)."""
+
+    @property
+    def ticks(self) -> int:
+        """Ticks since the start."""
+        return int(self.now)
+
+
+class Orders:
+    """What every chip and link has to do in one iteration, in ticks since its epoch; for any number of iterations.
+
+    `late_links` [link -> extra cycles] are links slower than they should be.
+    """
 
     def __init__(
-        self, schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures, clocks: Clocks, late_links: dict[int, int]
+        self,
+        schedule: Schedule,
+        tasks: Tasks,
+        fabric: Fabric,
+        figures: Figures,
+        clocks: Clocks,
+        late_links: dict[int, int] | None = None,
     ) -> None:
-        self.env = simpy.Environment()
-        self.inbox = Inbox(tasks, figures)
-        self.figures, self.late_links = figures, late_links
+        self.needs, self.figures = Needs(tasks, figures), figures
         link, start = schedule.burst_link, schedule.burst_start
         flow = np.repeat(np.arange(len(schedule.flow_task)), schedule.hops)
         last = start + ((schedule.vectors - 1) * schedule.stride)[flow]
-        read = figures.hop_cycles
         sender, reader = fabric.link_source[link], fabric.link_target[link]
-        self.link, self.start, self.last = link.tolist(), start.tolist(), last.tolist()
-        self.leave_last = clocks.ticks(sender, last).tolist()
-        self.read_first = clocks.ticks(reader, start + read).tolist()
-        self.read_last = clocks.ticks(reader, last + read).tolist()
+        leave_last = clocks.ticks(sender, last)
         jitter = np.zeros(len(link), np.int64) if clocks.jitter_ticks is None else clocks.jitter_ticks
-        self.delay = (figures.link_cycles * TICKS + jitter).tolist()
+        extra = np.zeros(fabric.link_count, np.int64)
+        for late, cycles in (late_links or {}).items():
+            extra[late] = cycles * TICKS
+        delay = figures.link_cycles * TICKS + jitter + extra[link]
+        self.link, self.start, self.last = link.tolist(), start.tolist(), last.tolist()
+        self.read_first = clocks.ticks(reader, start + figures.hop_cycles).tolist()
+        self.read_last = clocks.ticks(reader, last + figures.hop_cycles).tolist()
+        self.delay, self.leave_last = delay.tolist(), leave_last.tolist()
         self.flow, self.flow_task = flow.tolist(), schedule.flow_task.tolist()
         self.first_burst = schedule.burst_offset.tolist()
         self.first_vector, self.step = schedule.first_vector.tolist(), schedule.vector_step.tolist()
         self.vectors, self.stride = schedule.vectors.tolist(), schedule.stride.tolist()
-        self.arrived: dict[int, int] = {}  # burst -> program cycle at which its reader has the first vector
-        self.wake: dict[int, simpy.Event] = {}
-        self.given: defaultdict[int, list[int]] = defaultdict(list)
-        self.margin_ticks = 1 << 62
+        # On its way a chip forwards vectors as they come; at the end of its path a message is complete with the last one.
+        ends = np.zeros(len(link), np.bool_)
+        ends[schedule.burst_offset[1:][schedule.hops > 0] - 1] = True
+        self.ends = ends.tolist()
+        self.chips = _programs(schedule, tasks, fabric, clocks)
+        self.links = _arrivals(link, np.where(ends, leave_last, clocks.ticks(sender, start)) + delay)
 
-    def chip(self, program: list[Instruction]) -> Generator[simpy.Event, Any, None]:
+
+class Iteration:
+    """One iteration under way: its chips' and links' processes, from the epoch at tick `epoch` of `env` on."""
+
+    def __init__(self, env: Ticking, orders: Orders, epoch: int = 0) -> None:
+        self._env, self._orders, self._epoch = env, orders, epoch
+        self._inbox = Inbox(orders.needs)
+        self._sent: dict[int, int] = {}  # burst -> tick at which its first vector left
+        self._there: dict[int, int] = {}  # burst -> program cycle at which its reader has the first vector
+        self.margin_ticks = NO_MARGIN
+        self.processes = [env.process(self._link(burst)) for _, burst in sorted(orders.links.items())]
+        self.processes += [env.process(self._chip(program)) for _, program in sorted(orders.chips.items())]
+
+    def finish_cycles(self) -> int:
+        """Program cycle of the last output, once all processes have ended; ScheduleError when a task never did."""
+        return self._inbox.finish_cycles()
+
+    def _chip(self, program: list[Instruction]) -> Process:
         """Carry out one chip's own list, each instruction in its cycle."""
-        for cycle, what, item, tick in program:
-            if tick > self.env.now:
-                yield self.env.timeout(tick - self.env.now)
-            if what == OPERATE:
-                self.inbox.start(item, cycle)
-            else:
-                self.send(item, cycle)
+        env, epoch, start, send = self._env, self._epoch, self._inbox.start, self._send
+        for tick, operations, bursts in program:
+            yield simpy.Timeout(env, epoch + tick - env.ticks)
+            for task, cycle in operations:
+                start(task, cycle)
+            for burst, cycle in bursts:
+                send(burst, cycle)
 
-    def send(self, burst: int, cycle: int) -> None:
+    def _send(self, burst: int, cycle: int) -> None:
         """Hand a burst to its link, if its first vector is at hand."""
-        flow = self.flow[burst]
-        if burst == self.first_burst[flow]:
-            last_vector = self.first_vector[flow] + (self.vectors[flow] - 1) * self.step[flow]
-            self.inbox.leave(self.flow_task[flow], self.first_vector[flow], cycle, last_vector, self.last[burst])
-        elif burst - 1 not in self.arrived or self.arrived[burst - 1] + self.figures.forward_cycles > cycle:
+        orders = self._orders
+        flow = orders.flow[burst]
+        if burst == orders.first_burst[flow]:
+            first = orders.first_vector[flow]
+            last_vector = first + (orders.vectors[flow] - 1) * orders.step[flow]
+            self._inbox.leave(orders.flow_task[flow], first, cycle, last_vector, orders.last[burst])
+        elif (there := self._there.get(burst - 1)) is None or there + orders.figures.forward_cycles > cycle:
+            link = orders.link[burst]
             raise ScheduleError(
-                f"chip forwards over link {self.link[burst]} in cycle {cycle} what it does not have",
-                "early_send",
-                self.link[burst],
-                cycle,
+                f"chip forwards over link {link} in cycle {cycle} what it does not have", "early_send", link, cycle
             )
-        link = self.link[burst]
-        self.given[link].append(burst)
-        if not self.wake[link].triggered:
-            self.wake[link].succeed()
+        self._sent[burst] = self._env.ticks
 
-    def carry(self, link: int) -> Generator[simpy.Event, Any, None]:
-        """A link: find when what it is given arrives, and whether its reader then has it in time; then wait once."""
-        env = self.env
-        extra = self.late_links.get(link, 0) * TICKS
-        while True:
-            self.wake[link] = env.event()
-            yield self.wake[link]
-            for burst in self.given.pop(link):
-                delay = self.delay[burst] + extra
-                there = max(env.now, self.leave_last[burst]) + delay
-                self.check_margin(burst, self.read_first[burst] - env.now - delay, self.start[burst])
-                self.check_margin(burst, self.read_last[burst] - there, self.last[burst])
-                if burst + 1 == self.first_burst[self.flow[burst] + 1]:
-                    env.timeout(there - env.now, burst).callbacks.append(self.deliver)
-                else:
-                    env.timeout(delay, burst).callbacks.append(self.pass_on)
+    def _link(self, arrivals: list[tuple[int, int]]) -> Process:
+        """Deliver what is given, each burst when it is through; at the end of a path that is with its last vector."""
+        env, epoch, orders = self._env, self._epoch, self._orders
+        for tick, burst in arrivals:
+            yield simpy.Timeout(env, epoch + tick - env.ticks)
+            sent, delay = self._sent.pop(burst) - epoch, orders.delay[burst]
+            self._check_margin(burst, orders.read_first[burst] - sent - delay, orders.start[burst])
+            last = max(sent, orders.leave_last[burst])
+            self._check_margin(burst, orders.read_last[burst] - last - delay, orders.last[burst])
+            if orders.ends[burst]:
+                self._deliver(burst)
+            else:
+                self._there[burst] = orders.start[burst] + orders.figures.hop_cycles
 
-    def check_margin(self, burst: int, margin_ticks: int, cycle: int) -> None:
+    def _check_margin(self, burst: int, margin_ticks: int, cycle: int) -> None:
         """Fail loudly when the reader is to have a vector before it will be there."""
         if margin_ticks < self.margin_ticks:
             self.margin_ticks = margin_ticks
             if margin_ticks < 0:
-                read = cycle + self.figures.hop_cycles
+                link, read = self._orders.link[burst], cycle + self._orders.figures.hop_cycles
                 raise ScheduleError(
-                    f"vector late on link {self.link[burst]}: read in cycle {read}, there "
-                    f"{-margin_ticks / TICKS:.3f} cycles later",
+                    f"vector late on link {link}: read in cycle {read}, there {-margin_ticks / TICKS:.3f} cycles later",
                     "slack",
-                    self.link[burst],
+                    link,
                     read,
                 )
 
-    def pass_on(self, arrival: simpy.Event) -> None:
-        """The first vector of a burst is at a chip on its way; the others follow at the stride they leave with."""
-        burst = int(arrival.value or 0)
-        self.arrived[burst] = self.start[burst] + self.figures.hop_cycles
-
-    def deliver(self, arrival: simpy.Event) -> None:
+    def _deliver(self, burst: int) -> None:
         """The last vector of a burst is at its path's end."""
-        burst = int(arrival.value or 0)
-        flow = self.flow[burst]
-        there = self.start[burst] + self.figures.hop_cycles + self.figures.receive_cycles
-        self.inbox.arrive(
-            self.flow_task[flow], self.first_vector[flow], self.step[flow], self.vectors[flow], there, self.stride[flow]
+        orders = self._orders
+        flow, figures = orders.flow[burst], orders.figures
+        there = orders.start[burst] + figures.hop_cycles + figures.receive_cycles
+        self._inbox.arrive(
+            orders.flow_task[flow], orders.first_vector[flow], orders.step[flow], orders.vectors[flow], there, orders.stride[flow]
         )
 
 
 def _programs(schedule: Schedule, tasks: Tasks, fabric: Fabric, clocks: Clocks) -> dict[int, list[Instruction]]:
-    """Each chip's instructions in order of cycle; chips with nothing to do have no entry."""
+    """Each chip's instructions in order of its clock; chips with nothing to do have no entry."""
     operations = np.flatnonzero(tasks.kind == COMPUTE)
     bursts = np.arange(len(schedule.burst_link))
     chip = np.concatenate([tasks.chip[operations], fabric.link_source[schedule.burst_link]]).astype(np.int64)
     cycle = np.concatenate([schedule.start[operations], schedule.burst_start])
-    what = np.concatenate([np.full(len(operations), OPERATE), np.full(len(bursts), SEND)])
+    sends = np.concatenate([np.zeros(len(operations), np.bool_), np.ones(len(bursts), np.bool_)])
     item = np.concatenate([operations, bursts])
-    order = np.lexsort((item, what, cycle, chip))
-    ticks = clocks.ticks(chip, cycle)[order]
-    programs: dict[int, list[Instruction]] = {}
-    rows = zip(cycle[order].tolist(), what[order].tolist(), item[order].tolist(), ticks.tolist(), strict=True)
-    for owner, row in zip(chip[order].tolist(), rows, strict=True):
-        programs.setdefault(owner, []).append(row)
+    ticks = clocks.ticks(chip, cycle)
+    order = np.lexsort((item, cycle, ticks, chip))
+    programs: defaultdict[int, list[Instruction]] = defaultdict(list)
+    columns = (chip, ticks, cycle, sends, item)
+    for owner, tick, at, is_send, what in zip(*(column[order].tolist() for column in columns), strict=True):
+        program = programs[owner]
+        if not program or program[-1][0] != tick:
+            program.append((tick, [], []))
+        _, starts, bursts_sent = program[-1]
+        (bursts_sent if is_send else starts).append((what, at))
     return programs
 
 
+def _arrivals(link: Any, ticks: Any) -> dict[int, list[tuple[int, int]]]:
+    """(tick, burst) of each link in order."""
+    order = np.lexsort((ticks, link))
+    arrivals: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    for owner, tick, burst in zip(link[order].tolist(), ticks[order].tolist(), order.tolist(), strict=True):
+        arrivals[owner].append((tick, burst))
+    return arrivals
+
+
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Pause cyclic garbage collection: a replay makes many events and no cycles, and scanning them takes a third of it."""
     was_on = gc.isenabled()
     gc.disable()
@@ -172,6 +213,7 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+@collector_paused()
 def replay(
     schedule: Schedule,
     tasks: Tasks,
@@ -186,24 +228,19 @@ def replay(
     Raises ScheduleError naming link and cycle when a vector is late, or an input not there.
     """
     clocks = perfect_clocks(fabric.vertex_count) if clocks is None else clocks
-    run = _Replay(schedule, tasks, fabric, figures, clocks, late_links or {})
-    links = sorted(set(run.link))
-    programs = _programs(schedule, tasks, fabric, clocks)
-    for link in links:
-        run.env.process(run.carry(link))
-    for chip in sorted(programs):
-        run.env.process(run.chip(programs[chip]))
+    env = Ticking()
+    iteration = Iteration(env, Orders(schedule, tasks, fabric, figures, clocks, late_links))
     try:
-        run.env.run()
+        env.run()
     except ScheduleError as error:
         # SimPy rebuilds what a process raises from its message alone; the original knows link and cycle.
         raise (error.__cause__ or error) from None
-    cycles = run.inbox.finish_cycles()
+    cycles = iteration.finish_cycles()
     root = int(clocks.ticks(np.zeros(1, np.int64), np.array([cycles]))[0])
     return ReplayResult(
         cycles=cycles,
         finish_s=root / TICKS / figures.clock_hz,
-        processes=len(links) + len(programs),
-        bursts=len(run.link),
-        margin_cycles_min=run.margin_ticks / TICKS if run.link else float("inf"),
+        processes=len(iteration.processes),
+        bursts=len(schedule.burst_link),
+        margin_cycles_min=iteration.margin_ticks / TICKS if len(schedule.burst_link) else float("inf"),
     )

@@ -16,7 +16,7 @@ from dcsim.network.scheduled.clocks import (
     slack_needed_cycles,
     spanning_tree,
 )
-from dcsim.network.scheduled.replay import replay
+from dcsim.network.scheduled.replay import Iteration, Orders, Ticking, replay
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder, Tasks
 from dcsim.spec.network import Clock
@@ -91,6 +91,20 @@ def test_the_replay_does_not_read_the_answer_back() -> None:
         replay(replace(schedule, burst_start=schedule.burst_start - 1), tasks, fabric, SLACK)
     with pytest.raises(ScheduleError, match="never ended"):
         replay(replace(schedule, vectors=schedule.vectors - 1), tasks, fabric, SLACK)
+
+
+def test_iterations_under_way_at_once_end_each_in_its_own_cycle() -> None:
+    """The same orders carried out three times in one environment, the second while the first is under way."""
+    tasks, fabric = ring_all_reduce(6, 6 * 320 * 4), ring(6)
+    schedule = compile_schedule(tasks, fabric, SLACK)
+    orders = Orders(schedule, tasks, fabric, SLACK, drifting_clocks(fabric, clock(), 3, EPOCH_ONLY, schedule))
+    env = Ticking()
+    middle = schedule.makespan_cycles * TICKS // 2
+    iterations = [Iteration(env, orders, epoch) for epoch in (0, middle, 5 * middle + 1)]
+    env.run()
+    assert [each.finish_cycles() for each in iterations] == [schedule.makespan_cycles] * 3
+    assert len({each.margin_ticks for each in iterations}) == 1
+    assert env.ticks > 5 * middle + schedule.makespan_cycles * TICKS * 0.9
 
 
 def test_forwarding_what_has_not_come_fails() -> None:
