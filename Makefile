@@ -32,8 +32,9 @@ lint: setup  ## style and types
 bench: setup  ## measure speed (never a test)
 	$(PY) -m benchmarks
 
-docs: setup  ## write the generated pages of docs/
+docs: setup  ## write the generated pages of docs/, and the tables in DESIGN.md that take a minute
 	$(PY) -m validation.docs_pages docs
+	$(PY) -m validation.one_answer docs
 
 validate: setup  ## test every claim and write docs/VALIDATION.md (minutes)
 	$(PY) -m validation.page docs

@@ -14,7 +14,7 @@ from dcsim.fabric.dragonfly import lpu_dragonfly
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.bound import find_bound
-from dcsim.network.scheduled.iteration import compile_shape, scheduled_network
+from dcsim.network.scheduled.iteration import scheduled_network
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
 from dcsim.network.scheduled.rules import Figures, figures_of
@@ -117,7 +117,7 @@ def shape(topology: str, asked: Shape) -> dict[str, float]:
         begun = time.perf_counter()
         machine.time(asked)
         timed = time.perf_counter()
-        compiled = compile_shape(spec, machine.places, machine.mapping, asked)
+        compiled = machine.network.schedule(asked)
         spelled = time.perf_counter()
         proof = prove(compiled.schedule, compiled.tasks, fabric, figures)
         proved = time.perf_counter()

@@ -47,8 +47,11 @@ def _small(time, kv_tokens, replicas, settings, place):
     """Spec, fabric, placement and programs."""
     from dcsim.cluster.placement import Placement
     from dcsim.cluster.programs import Programs
+    from dcsim.network.network import make_network
+    from dcsim.power.site import site_of
     from dcsim.spec.load import load
 
     spec = load("8rack", settings=["llm.context_max=1000000", *settings]).spec
     chips = tuple(tuple(range(r * (64 // replicas), (r + 1) * (64 // replicas))) for r in range(replicas))
-    return spec, _rack(), Placement(chips, kv_tokens, **(place or {})), Programs(spec.serving, time or Line())
+    site = site_of(make_network(spec, _rack()))
+    return spec, _rack(), Placement(site, chips, kv_tokens, **(place or {})), Programs(spec.serving, time or Line())

@@ -112,7 +112,7 @@ def test_the_run_folder_holds_everything_and_stderr_names_it(short_run):
         <= {"spec.json", "meta.json", "summary.json", *(f"{name}.parquet" for name in TABLES)}
     )
     printed, meta = json.loads(out), json.loads((run_folder / "meta.json").read_text())
-    beside = {key: meta[key] for key in ("engine", "engine_processes", "engine_events", "unused_keys")}
+    beside = {key: meta[key] for key in ("engine", "engine_processes", "engine_events", "unused_keys", "pue", "power_entry")}
     whole = json.loads((run_folder / "summary.json").read_text()) | beside
     assert whole == {key: value for key, value in printed.items() if key != "version"}
     assert json.loads((run_folder / "spec.json").read_text())["workload"]["duration"] == 60
@@ -290,7 +290,7 @@ def test_a_run_that_fails_leaves_no_runs_folder(main, tmp_path):
 
 
 def test_where_nothing_waits_a_token_s_way_is_taken_apart(short_run, main):
-    """The run's shares are those of the iteration it names, and a network's own parts where packets move."""
+    """The run's shares are those of the iteration it names, by the same parts where packets move."""
     folder, _, _ = short_run
     shares = json.loads(next((folder / "runs").glob("*/meta.json")).read_text())["token_fractions"]
     result = json.loads(main("iteration", "64chip", "--context", "512", "--json")[1])
@@ -298,8 +298,11 @@ def test_where_nothing_waits_a_token_s_way_is_taken_apart(short_run, main):
         assert shares[part] == pytest.approx(seconds / result["iteration_s"], rel=1e-6)
     assert sum(shares.values()) == pytest.approx(1)
     bare = ("--interconnect", "infiniband-ndr", "--set", "network.software=ideal")
+    packets = json.loads(main("iteration", "64chip", *bare, "--json")[1])
+    assert list(packets["breakdown_s"]) == list(result["breakdown_s"])
+    assert sum(packets["breakdown_s"].values()) == pytest.approx(packets["iteration_s"])
     out = main("run", "64chip", "--duration", "2 s", *bare, "--set", "network.replications=20")[1]
-    assert re.search(r"^one token's way +compute \d\S* %, switch \S+ %, \w+ \S+ %, \w+ \S+ % *$", out, re.M)
+    assert re.search(r"^one token's way +matrix \d\S* %, switch \S+ %, \w+ \S+ %, \w+ \S+ % *$", out, re.M)
 
 
 def test_losses_say_why_and_classes_have_a_line_each(main, tmp_path):

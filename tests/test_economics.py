@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsim.economics.bill import Parts, bill, count_parts, peak_power_w, total_usd
+from dcsim.economics.bill import Parts, bill, parts_of, site_again, total_usd
 from dcsim.economics.cost import cost_tornado, owned_cost, rented_cost
 from dcsim.economics.silicon import card_cost, gross_dies, yield_fraction, yield_with_spares
 from dcsim.economics.tco import break_even_life_y, interest_usd, owned_usd_per_h, tco
@@ -17,7 +18,9 @@ from dcsim.errors import SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.direct import island, torus
 from dcsim.fabric.switched import leaf_spine, with_islands
-from dcsim.results.sensitivity import Parameter, parameters_of, put, tornado
+from dcsim.network.network import make_network
+from dcsim.power.site import site_of
+from dcsim.results.sensitivity import Parameter, parameters_of, tornado
 from dcsim.spec.document import Figure
 from dcsim.spec.load import load
 from dcsim.spec.price import EnergyFigures, RentPrices, SiliconPrices, TcoPrices, read_prices
@@ -38,19 +41,38 @@ def silicon():
     return read_prices("silicon-14nm", SiliconPrices)[0]
 
 
+ROUND = [
+    "chip.price.buy=1000 USD",
+    "chip.price.build=100 USD",
+    *(f"chip.power.{state}=1 W" for state in ("idle", "wait", "vector", "link")),
+    "chip.power.matrix=30 W",
+    "host.buy=500 USD",
+    "host.idle=10 W",
+    "host.busy=20 W",
+    "node.buy=50 USD",
+    "node.fan=10 W",
+    "node.supply_efficiency=0.9",
+    "network.port=7 USD",
+    "network.switch_power=2 W",
+    "network.adapter_power=3 W",
+    "power.pue=1.3",
+    "power.optic=2 W",
+]
+
+
 @pytest.fixture
 def spec():
-    """Two chips in one node, with round numbers."""
-    return {
-        "chip": {"price": {"buy": 1000.0, "build": 100.0}, "power": {"idle": 1.0, "matrix": 30.0, "link": 10.0}},
-        "host": {"buy": 500.0, "busy": 20.0},
-        "node": {"buy": 50.0, "fan": 10.0, "supply_efficiency": 0.9},
-        "network": {"port": 7.0, "switch_power": 2.0, "adapter_power": 3.0},
-        "power": {"pue": 1.3},
-    }
+    """Round numbers."""
+    return load("node", network="infiniband-ndr", settings=ROUND).spec
 
 
-PARTS = Parts(chips=2, nodes=1, racks=1, switch_ports=4, adapters=2, cables=0)
+NONE = {field.name: 0 for field in fields(Parts)}
+PARTS = Parts(**{**NONE, "chips": 2, "nodes": 1, "racks": 1, "switch_ports": 4, "switches": 1, "adapters": 2, "cables": 3})
+
+
+def parts_in(fabric, *settings, name="node", network=None):
+    """What is counted of a fabric between the chips of a small topology."""
+    return parts_of(site_of(make_network(load(name, network=network, settings=list(settings)).spec, fabric)))
 
 
 # Owning ------------------------------------------------------------------------------------------------------------
@@ -199,8 +221,8 @@ def test_many_small_dies_cost_less_than_one_large(silicon):
 # Bill and cost of a run ----------------------------------------------------------------------------------------------
 
 
-def test_a_bill_line_by_line(prices, spec):
-    lines = {line.item: (line.count, line.unit_usd, line.usd) for line in bill(PARTS, spec, prices, "buy")}
+def test_a_bill_line_by_line(spec):
+    lines = {line.item: (line.count, line.unit_usd, line.usd) for line in bill(PARTS, spec, "buy")}
     assert lines == {
         "chip card": (2, 1000, 2000),
         "host server": (1, 500, 500),
@@ -209,47 +231,85 @@ def test_a_bill_line_by_line(prices, spec):
         "switch port": (4, 7, 28),
         "adapter": (2, 1200, 2400),
     }
-    buy, build = (total_usd(bill(PARTS, spec, prices, basis)) for basis in ("buy", "build"))
+    buy, build = (total_usd(bill(PARTS, spec, basis)) for basis in ("buy", "build"))
     assert (buy, buy - build) == (7978, 2 * 900)
-    assert bill(Parts(0, 0, 0, 0, 0, 0), spec, prices, "buy") == []
+    assert bill(Parts(**NONE), spec, "buy") == []
 
 
-def test_a_bill_says_what_it_rests_on(prices, spec):
+def test_prices_of_the_topology_are_those_of_its_bill(spec):
+    dear = load("node", network="infiniband-ndr", settings=[*ROUND, "network.prices.rack=4000 USD"]).spec
+    assert total_usd(bill(PARTS, dear, "buy")) == 7978 + 1000
+    own = load("node", network="infiniband-ndr", settings=[*ROUND, "network.adapter_price=200 USD"]).spec
+    assert total_usd(bill(PARTS, own, "buy")) == 7978 - 2 * 1000
+
+
+def test_a_bill_says_what_it_rests_on(spec):
     figures = {("chip", "price", "buy"): Figure("1000 USD", "measured", "a shop")}
-    lines = bill(PARTS, spec, prices, "buy", figures)
+    lines = bill(PARTS, spec, "buy", figures)
     assert (lines[0].kind, lines[0].source) == ("measured", "a shop")
     assert lines[1].source == "not stated"
 
 
 def test_peak_power_by_hand(spec):
-    assert peak_power_w(PARTS, spec) == pytest.approx((2 * 30 + 20 + 10 + 4 * 2 + 2 * 3) / 0.9)
-    spec["chip"]["power"], spec["node"]["supply_efficiency"] = {"matrix": 300.0}, 1.0
-    assert peak_power_w(Parts(512, 0, 0, 0, 0, 0), spec) == 153_600  # "150 kW"
+    """Chips in their hungriest state, a busy host, fans, ports and adapters, over the supply's efficiency; optics if any."""
+    assert site_again(PARTS, spec).peak().it_power_w == pytest.approx((2 * 30 + 20 + 10 + 4 * 2 + 2 * 3) / 0.9)
+    optical = replace(PARTS, optical_ends=5)
+    assert site_again(optical, spec).peak().it_power_w == pytest.approx((2 * 30 + 20 + 10 + 4 * 2 + 2 * 3 + 5 * 2) / 0.9)
+    bare = load("node", settings=["chip.power.matrix=300 W", "node.supply_efficiency=1"]).spec
+    assert site_again(Parts(**{**NONE, "chips": 512}), bare).peak().it_power_w == 153_600  # "150 kW"
+
+
+@pytest.mark.parametrize("name", ["8rack", "h100x16", "tpu-v4-64", "wse-3x4", "chiplet-cloud-gpt3"])
+def test_a_cluster_put_together_from_its_parts_draws_as_much_at_its_peak(name):
+    spec = load(name).spec
+    site = site_of(make_network(spec, build_fabric(spec.fabric)))
+    assert site_again(parts_of(site), spec).peak().power_w == pytest.approx(site.peak().power_w, rel=1e-12)
 
 
 def test_parts_are_counted_on_the_graph():
-    spec = load("8rack").spec
-    node = spec.node  # 8 chips, 4 units high
-    rack8 = count_parts(build_fabric(spec.fabric), node)
-    assert rack8 == Parts(chips=576, nodes=72, racks=8, switch_ports=0, adapters=0, cables=576 * 4 // 2)
+    rack8 = parts_in(build_fabric(load("8rack").spec.fabric), name="8rack")
+    counted = {"chips": 576, "nodes": 72, "racks": 8, "cables": 576 * 11 // 2, "chip_cables": 576 * 11 // 2}
+    assert asdict(rack8) == NONE | counted | {"optical_ends": 1152}
     leaves = leaf_spine(64, 32, 4)
-    assert count_parts(leaves, node) == Parts(64, 8, 2, 64 + 2 * 2 * 4, 64, 0)
-    assert count_parts(with_islands(leaves, 8), node) == count_parts(leaves, node)
-    assert count_parts(torus((4, 4, 4)), node) == Parts(64, 8, 1, 0, 0, 192)
-    assert count_parts(torus((8, 8, 8)), node).racks == math.ceil(512 / 8 * 4 / 42)
-    assert count_parts(island(8, switch=True), node) == Parts(8, 1, 1, 0, 0, 0)
-    assert count_parts(island(1), node) == Parts(1, 1, 1, 0, 0, 0)
+    switched = parts_in(leaves, network="infiniband-ndr")
+    assert (switched.chips, switched.nodes, switched.racks) == (64, 8, 2)
+    assert (switched.adapters, switched.switch_ports, switched.switches) == (64, 64 + 2 * 2 * 4, 2 + 4)
+    assert (switched.cables, switched.chip_cables) == (64 + 2 * 4, 0)
+    island_ = "node.island.adapter=1 us", "node.island.switch=1 us", "node.island.bandwidth=1 GB/s"
+    assert replace(parts_in(with_islands(leaves, 8), *island_, network="infiniband-ndr"), racks=2) == switched
+    assert parts_in(torus((4, 4, 4))).cables == 192
+    assert parts_in(torus((8, 8, 8))).racks == math.ceil(512 / 8 / (42 // 4))  # ten nodes of 4 units a rack
+    alone = parts_in(island(8, switch=True), *island_, network="nvlink4")
+    assert asdict(alone) == NONE | {"chips": 8, "nodes": 1, "racks": 1}
 
 
-def test_a_runs_electricity_is_its_energy_at_the_price_of_a_kwh(prices, spec):
-    cost = owned_cost(SUMMARY, PARTS, spec, prices, "buy")
+def test_what_bonded_ports_stand_for_counts():
+    """137.5 GB/s of a chip's own cables are three ports of 50 GB/s."""
+    spec = load("8rack", network="infiniband-ndr").spec
+    site = site_of(make_network(spec, build_fabric(spec.fabric)))
+    parts = parts_of(site)
+    assert (parts.adapters, parts.switch_ports, parts.switches, parts.cables) == (1728, 5184, 3 * 34, 3456)
+    assert site.network_w == 1728 * 25 + 5184 * 15 == 120_960
+    assert site.draw().by_part["switches and adapters"].sum() == pytest.approx(120_960)
+
+
+def test_switches_that_do_not_fit_beside_the_nodes_take_racks_of_their_own():
+    """102 units of switches (three planes of 18 leaves and 16 spines), 48 left in eight racks of nine nodes of 4 units."""
+    spec = load("8rack", network="infiniband-ndr").spec
+    assert parts_in(build_fabric(spec.fabric), name="8rack", network="infiniband-ndr").switch_racks == math.ceil((102 - 48) / 42)
+    high = parts_in(build_fabric(spec.fabric), "network.switch_units=2", name="8rack", network="infiniband-ndr")
+    assert high.switch_racks == math.ceil((204 - 48) / 42)
+
+
+def test_a_runs_electricity_is_its_energy_at_the_price_of_a_kwh(spec):
+    cost = owned_cost(SUMMARY, PARTS, spec, "buy")
     joules_per_token = SUMMARY["power_w_mean"] / SUMMARY["output_tokens_per_s"]
     assert cost.terms["electricity"] + cost.terms["overhead"] == pytest.approx(joules_per_token / 3.6e6 * 0.067 * 1e6)
     assert cost.terms["overhead"] == pytest.approx(0.3 * cost.terms["electricity"])
 
 
-def test_cost_of_a_run_by_hand(prices, spec):
-    cost = owned_cost(SUMMARY, PARTS, spec, prices, "build")
+def test_cost_of_a_run_by_hand(spec):
+    cost = owned_cost(SUMMARY, PARTS, spec, "build")
     tokens = 1000 * 1.5 * 360 * 86400
     assert (cost.basis, cost.capital_usd) == ("build", 6178)
     assert cost.terms["server"] == pytest.approx(6178 / tokens * 1e6)
@@ -260,16 +320,16 @@ def test_cost_of_a_run_by_hand(prices, spec):
     assert cost.concurrency_mean == 5
 
 
-def test_twice_the_tokens_at_the_same_power_cost_half(prices, spec):
+def test_twice_the_tokens_at_the_same_power_cost_half(spec):
     twice = {**SUMMARY, "output_tokens_per_s": 2000.0}
-    one, two = (owned_cost(s, PARTS, spec, prices, "buy") for s in (SUMMARY, twice))
+    one, two = (owned_cost(s, PARTS, spec, "buy") for s in (SUMMARY, twice))
     assert two.usd_per_mtoken == pytest.approx(one.usd_per_mtoken / 2)
     assert two.usd_per_h == pytest.approx(one.usd_per_h)
 
 
-def test_no_tokens_no_cost_a_token(prices, spec):
+def test_no_tokens_no_cost_a_token(spec):
     idle = {"output_tokens_per_s": 0.0, "tokens_per_s_per_user_p50": None, "concurrency_mean": 0.0, "power_w_mean": None}
-    cost = owned_cost(idle, PARTS, spec, prices, "buy")
+    cost = owned_cost(idle, PARTS, spec, "buy")
     assert (cost.usd_per_mtoken, cost.usd_per_user_speed, cost.usd_per_throughput) == (None, None, None)
     assert cost.usd_per_h > 0
     assert rented_cost(idle, 8, read_prices("rent-a100", RentPrices)[0]).usd_per_mtoken is None
@@ -343,13 +403,7 @@ def test_parameters_move_by_a_tenth_or_over_their_range():
         parameters_of(tree, figures, over_range=True)
 
 
-def test_put_leaves_the_original():
-    tree = {"a": {"b": 1.0, "c": 2.0}, "d": 3.0}
-    assert put(tree, {"a.b": 5.0, "d": 6.0}) == {"a": {"b": 5.0, "c": 2.0}, "d": 6.0}
-    assert tree == {"a": {"b": 1.0, "c": 2.0}, "d": 3.0}
-
-
-def test_elasticities_of_a_cost_add_up(prices, spec):
+def test_elasticities_of_a_cost_add_up(spec):
     """Cost is homogeneous of degree 1 in all prices: their elasticities sum to 1."""
     figures = {
         path: Figure(1, "assumed", "s")
@@ -358,22 +412,22 @@ def test_elasticities_of_a_cost_add_up(prices, spec):
             ("host", "buy"),
             ("node", "buy"),
             ("network", "port"),
-            ("price", "rack"),
-            ("price", "adapter"),
-            ("price", "electricity_kwh"),
-            ("price", "datacenter_watt"),
-            ("price", "datacenter_watt_month"),
-            ("price", "pue"),
+            ("network", "prices", "rack"),
+            ("network", "prices", "adapter"),
+            ("network", "prices", "electricity_kwh"),
+            ("network", "prices", "datacenter_watt"),
+            ("network", "prices", "datacenter_watt_month"),
+            ("network", "prices", "pue"),
             ("chip", "price", "build"),
         ]
     }
-    bars = cost_tornado(SUMMARY, PARTS, spec, prices, "buy", figures)
+    bars = cost_tornado(SUMMARY, PARTS, spec, "buy", figures)
     assert sum(bar.elasticity for bar in bars) == pytest.approx(1)
     assert all(bar.swing > 0 for bar in bars)
     names = [bar.parameter.name for bar in bars]
     assert "chip.price.build" not in names  # another basis
-    assert "price.pue" not in names  # the run has its own
-    server = owned_cost(SUMMARY, PARTS, spec, prices, "buy")
+    assert "network.prices.pue" not in names  # the run has its own
+    server = owned_cost(SUMMARY, PARTS, spec, "buy")
     share = sum(server.terms[t] for t in ("server", "server_interest", "server_upkeep")) / server.usd_per_mtoken
     chips = next(bar for bar in bars if bar.parameter.name == "chip.price.buy")
     assert chips.elasticity == pytest.approx(share * 2000 / 7978)

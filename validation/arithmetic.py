@@ -134,14 +134,14 @@ def boards_usd(boards: int, board_usd: float, host_factor: float) -> Answer:
 
 def bill_usd(topology: str, prices: str, basis: str) -> Answer:
     """A cluster's price line by line."""
-    from dcsim.economics.bill import bill, count_parts, total_usd
+    from dcsim.economics.bill import bill, parts_of, total_usd
+    from dcsim.economics.cost import priced
+    from dcsim.fabric.build import build_fabric
+    from dcsim.network.network import make_network
+    from dcsim.power.site import site_of
 
     resolved = load(topology)
-    tco_prices, figures = read_prices(prices, TcoPrices)
-    from dcsim.fabric.build import build_fabric
-
-    spec = resolved.spec
-    parts = count_parts(build_fabric(spec.fabric), spec.node)
-    tree = spec.model_dump(mode="json", by_alias=True)
-    lines = bill(parts, tree, tco_prices, "build" if basis == "build" else "buy", {**resolved.figures, **figures})
+    spec, figures = priced(resolved.spec, prices)
+    parts = parts_of(site_of(make_network(spec, build_fabric(spec.fabric))))
+    lines = bill(parts, spec, "build" if basis == "build" else "buy", {**resolved.figures, **figures})
     return Answer(total_usd(lines), {line.item: line.usd for line in lines})

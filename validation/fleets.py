@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from dcsim.economics.bill import count_parts
+from dcsim.economics.bill import parts_of
 from dcsim.economics.cost import usd_per_mtoken
 from dcsim.llm.program import Shape
 from dcsim.spec.load import Resolved, load
@@ -144,7 +144,7 @@ def racks_for(
     result = {
         "racks": needed.racks,
         "chips": needed.chips,
-        "power_w": needed.power_w,
+        "power_w": needed.meters.power_w,
         "replicas": needed.replicas,
         "concurrency_per_replica": needed.load.concurrency,
     }
@@ -161,9 +161,9 @@ def tco_gain(
     resolved = load(topology, settings=tuple(set))
     machine = build(resolved.spec)
     best = max(loads(machine, context, (batch,)), key=lambda point: point.tokens_per_s)
-    parts = count_parts(machine.fabric, resolved.spec.node)
+    parts = parts_of(machine.site)
     parts = replace(parts, adapters=parts.nodes, switch_ports=parts.nodes)
-    cost = money(resolved.spec, parts, fleet(machine, best, best.tokens_per_s), "build")
+    cost = money(parts, resolved.spec, fleet(machine, best, best.tokens_per_s), "build")
     rented = usd_per_mtoken(usd_per_h, tokens_per_s)
     return Answer(
         rented / cost["usd_per_mtoken"],
@@ -193,4 +193,4 @@ def _elasticity(machine: Machine, figure: str, shape: Shape) -> float:
 
 def _speed(machine: Machine, figure: str, factor: float, shape: Shape) -> float:
     spec = moved(machine.spec, tuple(figure.split(".")), factor)
-    return 1 / Machine(spec, machine.fabric, machine.mapping).time(shape).latency_ps
+    return 1 / machine.on(spec).time(shape).latency_ps

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from dcsim.economics.bill import Basis, count_parts, peak_power_w
+from dcsim.economics.bill import Basis, parts_of
 from dcsim.llm.program import Shape
+from dcsim.network.network import make_network
+from dcsim.power.site import RACK_UNITS, site_of
 from dcsim.spec.load import Resolved, load
 from dcsim.study.frontier import Load, fleet, loads
 from dcsim.study.machine import Machine, build
 from dcsim.study.plan import money
 from validation.fleets import best_of
 from validation.measures import Answer, answer_of
-
-RACK_UNITS = 42
 
 
 def height_ratio(
@@ -41,8 +41,7 @@ def height_ratio(
 
 def _rack_units(machine: Machine) -> float:
     """Height of a replica's share of the cluster's nodes."""
-    nodes = -(-machine.fabric.chip_count // machine.spec.node.chips)
-    return nodes * machine.spec.node.rack_units / machine.mapping.replicas
+    return int(machine.site.nodes.sum()) * machine.spec.node.rack_units / machine.mapping.replicas
 
 
 def watts_per_chip(
@@ -78,7 +77,7 @@ def _watts(machine: Machine, context: int) -> tuple[float, float]:
     full = power(machine, Shape(1, context))["loads"][-1]
     used = machine.mapping.tp * machine.mapping.pp * machine.mapping.replicas
     working_w = sum(watts for part, watts in full["parts_w"].items() if part.startswith("chips ") and part != "chips idle")
-    return full["power_w"] / machine.fabric.chip_count, working_w / used
+    return full["it_power_w"] / machine.fabric.chip_count, working_w / used
 
 
 def usd_ratio(
@@ -109,12 +108,10 @@ def usd_ratio(
 
 
 def _usd(resolved: Resolved, machine: Machine, best: Load, per: str, basis: Basis, context: int) -> float:
-    parts = count_parts(machine.fabric, resolved.spec.node)
+    paid = money(parts_of(machine.site), resolved.spec, fleet(machine, best, best.tokens_per_s), basis)
     if per == "token":
-        needed = fleet(machine, best, best.tokens_per_s)
-        return money(resolved.spec, parts, needed, basis)["usd_per_mtoken"] * 1e-6
-    alone = max(load.tokens_per_s_per_user for load in loads(machine, context))
-    return money(resolved.spec, parts, fleet(machine, best, best.tokens_per_s), basis)["capital_usd"] / alone
+        return paid["usd_per_mtoken"] * 1e-6
+    return paid["capital_usd"] / max(load.tokens_per_s_per_user for load in loads(machine, context))
 
 
 def peak_w(topology: str, *, nodes: int = 0, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
@@ -123,9 +120,9 @@ def peak_w(topology: str, *, nodes: int = 0, set: Sequence[str] = (), extra: Seq
 
     resolved = load(topology, settings=[*set, *extra])
     spec = resolved.spec
-    parts = count_parts(build_fabric(spec.fabric), spec.node)
-    share = nodes / parts.nodes if nodes else 1.0
-    result = {"watts": peak_power_w(parts, spec.model_dump(mode="json", by_alias=True)) * share}
+    site = site_of(make_network(spec, build_fabric(spec.fabric)))
+    share = nodes / int(site.nodes.sum()) if nodes else 1.0
+    result = {"watts": site.peak().it_power_w * share}
     return answer_of(result, "watts", "", (), resolved)
 
 

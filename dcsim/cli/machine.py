@@ -30,18 +30,19 @@ def add_to(app: typer.Typer) -> None:
 
 def topology(
     topology: TopologyPath,
+    interconnect: Interconnect = None,
     settings: Settings = None,
     export: Annotated[Path | None, typer.Option(help="Write the graph as .graphml or .json.", callback=writable)] = None,
     seed: NoSeed = None,
     as_json: Json = False,
 ) -> None:
-    """Count chips, links, hops, bisection and cables of a topology."""
+    """Count chips, links, hops, bisection and cables of a topology, and what its network draws and costs."""
     from dcsim.cli.tables import print_topology
     from dcsim.spec.load import load
     from dcsim.spec.unused import unused
     from dcsim.study import topology as study
 
-    resolved = load(topology, settings=settings or [])
+    resolved = load(topology, network=interconnect, settings=settings or [])
     result = study.topology(resolved.spec, export)
     give(result, print_topology, as_json=as_json, seed=seed, unused=unused(resolved) | seedless(seed), settings=settings)
     if export:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcsim.cli.tables import console, network_text
+from dcsim.cli.tables import console, network_text, pue_text
 from dcsim.units import format_power, format_time
 
 if TYPE_CHECKING:
@@ -94,7 +94,11 @@ def print_plan(result: dict[str, Any]) -> None:
         "build",
         f"{result['clusters']:,} clusters, {result['replicas']:,} replicas, {result['chips']:,} chips, {result['racks']:,} racks",
     )
-    grid.add_row("power", f"{format_power(result['power_w'])} at the meter, {result['energy_j_per_token']:.4g} J per token")
+    grid.add_row(
+        "power",
+        f"{format_power(result['power_w'])} at the site's meter, {result['energy_j_per_token']:.4g} J per token; "
+        f"{pue_text(result)}",
+    )
     for basis, money in result["money"].items():
         grid.add_row(
             f"money ({basis})",
@@ -138,6 +142,7 @@ def print_power(result: dict[str, Any]) -> None:
             f"{format_time(load['period_s'])}, at most {load['rack_rise_w_per_s'] / 1e6:.4g} W per us"
         )
     out.print(f"a rack's chips entering a program at once: +{format_power(loads[-1]['rack_start_w'])}")
+    out.print(pue_text(result))
 
 
 def print_cost(result: dict[str, Any]) -> None:
@@ -146,6 +151,8 @@ def print_cost(result: dict[str, Any]) -> None:
 
     out, bases = console(), result["bases"]
     out.print(f"{result['run']}, prices {result['prices']}; at the run's load, whatever stood idle included")
+    if result["power_w_mean"] is not None:
+        out.print(f"power {format_power(result['power_w_mean'])} at the site's meter, {pue_text(result)}")
     table = Table("", *bases, box=None, pad_edge=False)
     for label, key in (
         ("USD per million tokens", "usd_per_mtoken"),

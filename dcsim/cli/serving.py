@@ -74,7 +74,7 @@ def run(
     with progress_bar("serving", "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress, rounds=rounds)
     give(
-        result.summary | {key: result.meta[key] for key in ENGINE_KEYS},
+        result.summary | {key: result.meta[key] for key in (*ENGINE_KEYS, "pue", "power_entry")},
         lambda _: print_run(result),
         as_json=as_json,
         seed=seed,

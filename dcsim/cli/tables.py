@@ -59,6 +59,7 @@ def print_run(run: Run) -> None:
         ),
         ("requests at once", f"{_number(s['concurrency_mean'])} (mean)"),
         ("site power", f"{format_power(s['power_w_mean'] or 0)} mean, {format_power(s['power_w_max'] or 0)} max"),
+        ("of that, racks", f"{format_power(s['it_power_w_mean'] or 0)} mean; {pue_text(meta)}"),
         ("energy", f"{_number(s['energy_j_per_token'])} J per output token at that concurrency"),
         ("limited by", _limit(s)),
         *_token_way(run),
@@ -72,6 +73,11 @@ def print_run(run: Run) -> None:
     out.print(grid)
     if len(run.spec["workload"]["classes"]) > 1:
         out.print(_classes(run))
+
+
+def pue_text(result: Mapping[str, Any]) -> str:
+    """What site power is of the racks', and who says so."""
+    return f"PUE {result['pue']:.3g} by power: {result['power_entry'] or 'its own figures'}"
 
 
 def engine_text(meta: Mapping[str, Any]) -> str:
@@ -246,6 +252,14 @@ def print_topology(result: dict[str, Any]) -> None:
         f"{_rate(result['bisection_bytes_per_s'])} one way, "
         f"{_rate(result['bisection_bytes_per_s_per_chip'])} a chip (best cut found)",
     )
+    parts = result["parts"]
+    switched = f"{parts['adapters']:,} adapters, {parts['switch_ports']:,} switch ports, " if parts["switch_ports"] else ""
+    more = f" and {_count(parts['switch_racks'], 'rack')} of switches" if parts["switch_racks"] else ""
+    grid.add_row(
+        "network",
+        f"{switched}{parts['cables']:,} cables{more}: {format_power(result['network_w'])}, "
+        f"{result['network_usd'] / 1000:,.1f} k USD",
+    )
     out.print(f"{result['name']}: {result['kind']}")
     out.print(grid)
     cables = Table(box=None, pad_edge=False)
@@ -346,6 +360,7 @@ def print_capacity(result: dict[str, Any]) -> None:
         f"{result['capacity_requests_per_s']:.3g} requests/s ({result['rate_scale']:.3g} x the workload's rate)"
     )
     out.print(f"at {result['overload']:g} x that rate the limit is {_limit(result)}")
+    out.print(f"power: at the site's meter, {pue_text(result)}")
     out.print(f"engine: {engine_text(result)}")
 
 

@@ -173,7 +173,7 @@ def cost(
 ) -> None:
     """Say what a saved run's tokens cost: chips bought, at what they cost to build, or rented."""
     from dcsim.cli.report_explain import print_cost
-    from dcsim.economics.run_cost import run_cost
+    from dcsim.economics.cost import run_cost
 
     run = saved_run(folder, seed)
     give(run_cost(run, prices, rent), print_cost, as_json=as_json, seed=run.summary["seed"])

@@ -180,7 +180,7 @@ def _round(
         Round(
             time.latency_ps + extra_ps,
             count * time.occupancy_ps,
-            count * round(time.energy_j * 1e12),
+            count * round(time.work_j * 1e12),
             single[i % len(single)].latency_ps + extra_ps if alone else 0,
             shape,
             shape,

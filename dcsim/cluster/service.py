@@ -13,7 +13,7 @@ from dcsim.cluster.rows import fault_rows
 from dcsim.errors import Problem, SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.power.caps import caps_of
-from dcsim.power.rack import chips_per_rack, meters
+from dcsim.power.rack import meters
 from dcsim.results.records import Table, TableWriter
 from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S
@@ -71,7 +71,7 @@ def serve(
     traffic, names, priorities = _classes(spec, requests)
     traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds)
     if is_compiled and not isinstance(traffic, ClosedLoop):
-        return _serve_compiled(spec, fabric, placement, programs, traffic, names, priorities, rows, skip, progress)
+        return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, progress)
     from dcsim.cluster.simpy.cluster import Cluster
 
     cluster = Cluster(
@@ -129,7 +129,6 @@ def _look_ahead(blocks: Iterator[Requests], count: int) -> tuple[Iterator[Reques
 
 def _serve_compiled(
     spec: Topology,
-    fabric: Fabric,
     placement: Placement,
     programs: Programs,
     blocks: Iterator[Requests],
@@ -142,8 +141,8 @@ def _serve_compiled(
     """The compiled pool, from one block of arrivals or samples of power to the next."""
     from dcsim.cluster.fast.pool import Pool
 
-    chips_in = chips_per_rack(fabric, placement.replica_chips)
-    caps, racks = caps_of(spec, fabric, chips_in), meters(spec, fabric, chips_in)
+    chips_in = placement.site.chips_in(placement.replica_chips)
+    caps, racks = caps_of(placement.site, chips_in), meters(placement.site, chips_in)
     pool = Pool(spec, programs, placement.kv_tokens, caps, racks, blocks, names, priorities, rows, skip=skip)
     while not pool.ended:
         pool.advance()

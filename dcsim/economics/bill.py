@@ -1,23 +1,19 @@
-"""A cluster's parts and what they cost, line by line.
-
-The spec here is the resolved spec as a run saves it: nested mappings under the files' keys, in base units
-(`spec["chip"]["price"]["buy"]` is in USD).
-"""
+"""A cluster's parts and what they cost, line by line."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
+
+from dcsim.network.bill import NetworkBill, units_of
+from dcsim.power.site import Site
 from dcsim.spec.document import Figure, Path_
-from dcsim.spec.price import TcoPrices
+from dcsim.spec.topology import Topology
 
 Basis = Literal["buy", "build"]  # chips at a customer's price, or at what they cost their maker
-Spec = Mapping[str, Any]
-
-RACK_UNITS = 42  # height of an ordinary rack
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +22,14 @@ class Parts:
 
     chips: int
     nodes: int  # chassis, each with its host server
-    racks: int
+    racks: int  # that hold chips
+    switch_racks: int  # that hold switches alone
     switch_ports: int  # of switches outside nodes
+    switches: int
     adapters: int  # chip ports into such switches
-    cables: int  # chip to chip, leaving a node
+    cables: int
+    chip_cables: int  # of these, from chip to chip; the price of the others is in the switch ports'
+    optical_ends: int  # at chips
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +48,56 @@ class Line:
         return self.count * self.unit_usd
 
 
-def count_parts(fabric: Any, node: Any) -> Parts:
-    """Count the parts of a built fabric (`fabric.graph.Fabric`) whose chassis are as `node` (`spec.host.NodeSpec`).
-
-    Links of class `island` lie inside a node: the price of the chassis or the cards holds them. Racks are those of
-    the fabric, or more where the chassis would not fit in so many.
-    """
-    import numpy as np
-
-    inside = np.array([name == "island" for name in fabric.link_classes], bool)
-    outside = ~inside[fabric.link_class] if len(inside) else np.zeros(0, bool)
-    from_chip, to_chip = fabric.link_source < fabric.chip_count, fabric.link_target < fabric.chip_count
-    leaves_node = fabric.node_of[fabric.link_source] != fabric.node_of[fabric.link_target]
-    nodes = math.ceil(fabric.chip_count / node.chips)
-    racks = fabric.rack_of[: fabric.chip_count]
+def parts_of(site: Site) -> Parts:
+    """The parts of a cluster in place."""
+    bill = site.bill
     return Parts(
-        chips=fabric.chip_count,
-        nodes=nodes,
-        racks=max(len(np.unique(racks[racks >= 0])), math.ceil(nodes * node.rack_units / RACK_UNITS)),
-        switch_ports=int(np.sum(outside & ~to_chip)),
-        adapters=int(np.sum(outside & from_chip & ~to_chip)),
-        cables=int(np.sum(outside & from_chip & to_chip & leaves_node)) // 2,
+        chips=int(site.chips.sum()),
+        nodes=int(site.nodes.sum()),
+        racks=site.racks,
+        switch_racks=site.switch_racks,
+        switch_ports=bill.switch_ports,
+        switches=bill.switches,
+        adapters=bill.adapters,
+        cables=bill.cables,
+        chip_cables=bill.chip_cables,
+        optical_ends=round(float(bill.optical_ends.sum())),
     )
 
 
-def bill(parts: Parts, spec: Spec, prices: TcoPrices, basis: Basis, figures: Mapping[Path_, Figure] | None = None) -> list[Line]:
+def site_again(parts: Parts, spec: Topology) -> Site:
+    """A cluster of these parts, whose racks are not told apart: enough for what all of them draw together."""
+    bill = NetworkBill(
+        parts.adapters,
+        parts.switch_ports,
+        parts.switches,
+        parts.cables,
+        parts.chip_cables,
+        np.array([float(parts.optical_ends)]),
+        units_of(spec.network, spec.network.prices),
+    )
+    return Site(spec, bill, np.zeros(1, np.int64), np.array([parts.chips]), np.array([parts.nodes]))
+
+
+def bill(parts: Parts, spec: Topology, basis: Basis, figures: Mapping[Path_, Figure] | None = None) -> list[Line]:
     """Price every part. Only chips differ between the bases: their maker too buys servers, switches and cables.
 
-    `figures` gives kind and source by path, prices under `price`; where it is silent a line says "not stated".
+    `figures` gives kind and source by path, prices under `network.prices`; where it is silent a line says "not stated".
     Parts of which there are none are left out.
     """
+    prices, known, small = spec.network.prices, figures or {}, ("network", "prices")
+    units = units_of(spec.network, prices)
+    own_adapter: Path_ = ("network", "adapter_price")
     rows: list[tuple[str, int, float, Path_]] = [
-        ("chip card", parts.chips, spec["chip"]["price"][basis], ("chip", "price", basis)),
-        ("host server", parts.nodes, spec["host"]["buy"], ("host", "buy")),
-        ("chassis", parts.nodes, spec["node"]["buy"], ("node", "buy")),
-        ("rack", parts.racks, prices.rack_usd, ("price", "rack")),
-        ("switch port", parts.switch_ports, spec["network"].get("port", 0.0), ("network", "port")),
-        ("adapter", parts.adapters, prices.adapter_usd, ("price", "adapter")),
-        ("cable", parts.cables, prices.cable_usd, ("price", "cable")),
+        ("chip card", parts.chips, getattr(spec.chip.price, f"{basis}_usd"), ("chip", "price", basis)),
+        ("host server", parts.nodes, spec.host.buy_usd, ("host", "buy")),
+        ("chassis", parts.nodes, spec.node.buy_usd, ("node", "buy")),
+        ("rack", parts.racks + parts.switch_racks, prices.rack_usd, (*small, "rack")),
+        ("switch port", parts.switch_ports, units.switch_port_usd, ("network", "port")),
+        ("adapter", parts.adapters, units.adapter_usd, own_adapter if own_adapter in known else (*small, "adapter")),
+        ("cable", parts.chip_cables, units.cable_usd, (*small, "cable")),
     ]
-    return [Line(item, count, unit_usd, *_provenance(figures or {}, path)) for item, count, unit_usd, path in rows if count]
+    return [Line(item, count, unit_usd, *_provenance(known, path)) for item, count, unit_usd, path in rows if count]
 
 
 def _provenance(figures: Mapping[Path_, Figure], path: Path_) -> tuple[str, str]:
@@ -98,15 +108,3 @@ def _provenance(figures: Mapping[Path_, Figure], path: Path_) -> tuple[str, str]
 def total_usd(lines: list[Line]) -> float:
     """The sum of a bill."""
     return sum(line.usd for line in lines)
-
-
-def peak_power_w(parts: Parts, spec: Spec) -> float:
-    """Most the parts can draw at the wall at once, cooling apart: what the datacenter must be built for.
-
-    Every chip in its hungriest state, hosts busy, fans, switch ports and adapters, over the supply efficiency.
-    """
-    chip_w = max(spec["chip"]["power"].values())
-    network = spec["network"]
-    inside_w = parts.chips * chip_w + parts.nodes * (spec["host"]["busy"] + spec["node"]["fan"])
-    inside_w += parts.switch_ports * network.get("switch_power", 0.0) + parts.adapters * network.get("adapter_power", 0.0)
-    return float(inside_w / spec["node"]["supply_efficiency"])

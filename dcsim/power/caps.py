@@ -11,21 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.errors import CapacityError
-from dcsim.fabric.graph import Fabric
 from dcsim.power.caps_kernel import Caps
-from dcsim.power.chain import idle_w, levels
+from dcsim.power.chain import levels
 from dcsim.power.hosts import core_w, host_racks
-from dcsim.spec.topology import Topology
+from dcsim.power.site import Site
 
 
-def caps_of(spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> Caps:
+def caps_of(site: Site, chips_in: NDArray[np.int64]) -> Caps:
     """The caps of a run, of whatever levels of the power chain. `chips_in[replica, rack]` says where replicas' chips stand.
 
     Raises CapacityError where chips that wait in lock step already exceed one.
     """
-    replicas, racks = chips_in.shape
+    spec, (replicas, racks) = site.spec, chips_in.shape
     chips, power = chips_in.sum(axis=1), spec.chip.power
-    idle, wait_w = idle_w(spec, fabric, racks), chips * (power.wait_w - power.idle_w)
+    idle, wait_w = site.draw().parts_w, chips * (power.wait_w - power.idle_w)
     room_w, share, fair, host_in = [], [], [], []
     for level in levels(spec, racks):
         if not level.cap_w:
@@ -34,7 +33,7 @@ def caps_of(spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> Caps
         in_group = np.zeros((replicas, groups))
         np.add.at(in_group.T, level.group_of, chips_in.T)
         room = level.cap_w * level.efficiency - np.bincount(level.group_of, idle)
-        most_w = float(level.meter_w(idle + (chips_in / chips[:, None] * wait_w[:, None]).sum(axis=0)).max())
+        most_w = float(level.meter_w(site.draw(chips_in).parts_w).max())
         if most_w >= level.cap_w:
             raise CapacityError(
                 f"power.{level.name}_cap of {level.cap_w:.0f} W: a {level.name} waiting in lock step already draws "

@@ -7,14 +7,12 @@ lost between: supplies, PDUs, the hall's UPS; the site's reads racks times PUE, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.fabric.graph import Fabric
 from dcsim.spec.topology import Topology
-
-COPPER_M = 3.0  # passive copper reaches no farther at 100 Gb/s; longer cables are optical (usual practice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,45 +43,6 @@ def levels(spec: Topology, racks: int) -> tuple[Level, ...]:
     )
 
 
-def rack_count(fabric: Fabric) -> int:
-    """Racks up to the last that holds chips; those beyond hold switches alone, whose power counts with the chips they join."""
-    return int(fabric.rack_of[: fabric.chip_count].max()) + 1
-
-
-def installed_chips(fabric: Fabric, racks: int) -> NDArray[np.int64]:
-    """[rack] chips that stand in it, spares included."""
-    return np.bincount(fabric.rack_of[: fabric.chip_count], minlength=racks)
-
-
-def plant_w(spec: Topology, fabric: Fabric, racks: int) -> NDArray[np.float64]:
-    """[rack] draw of its fans, adapters, optical cables and share of the switches: what does not vary."""
-    installed = installed_chips(fabric, racks)
-    nodes = -(-installed // spec.node.chips)
-    network_w = network_power_w(spec, fabric) * installed / max(1, installed.sum())
-    watts: NDArray[np.float64] = nodes * spec.node.fan_w + network_w + optical_ends(fabric, racks) * spec.power.optic_w
-    return watts
-
-
-def idle_w(spec: Topology, fabric: Fabric, racks: int) -> NDArray[np.float64]:
-    """[rack] draw of its parts while no program runs and no request comes: every chip and host idle."""
-    installed = installed_chips(fabric, racks)
-    nodes = -(-installed // spec.node.chips)
-    watts: NDArray[np.float64] = plant_w(spec, fabric, racks) + nodes * spec.host.idle_w + installed * spec.chip.power.idle_w
-    return watts
-
-
-def network_power_w(spec: Topology, fabric: Fabric) -> float:
-    """Adapters and switch ports outside nodes; the ports of a scheduled network are the chips' own."""
-    network = spec.network
-    if network.kind == "scheduled":
-        return 0.0
-    from dcsim.network.packet.prices import count_ports
-
-    adapters, ports = count_ports(fabric)
-    return adapters * network.adapter_power_w + ports * network.switch_power_w
-
-
-def optical_ends(fabric: Fabric, racks: int) -> NDArray[np.int64]:
-    """[rack] ends of optical cables at its chips."""
-    optical = (fabric.link_source < fabric.chip_count) & (fabric.link_length_m > COPPER_M)
-    return np.bincount(fabric.rack_of[fabric.link_source[optical]], minlength=racks)
+def power_terms(spec: Topology) -> dict[str, Any]:
+    """What site power rests on: the PUE, and the entry of topologies/power whose figure it is."""
+    return {"pue": spec.power.pue, "power_entry": spec.power.name}

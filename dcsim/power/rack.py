@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.fabric.graph import Fabric
-from dcsim.power.chain import idle_w, rack_count
 from dcsim.power.hosts import core_w, host_racks
+from dcsim.power.site import Site
 from dcsim.results.records import Table
-from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S
 
 Floats = NDArray[np.float64]
@@ -51,12 +49,13 @@ class RackMeter:
         self.watts.frombytes(((self.idle_w + (chips_w + hosts_w)) / self.efficiency).tobytes())
 
 
-def meters(spec: Topology, fabric: Fabric, chips_in: NDArray[np.int64]) -> list[RackMeter]:
+def meters(site: Site, chips_in: NDArray[np.int64]) -> list[RackMeter]:
     """One for each rack. `chips_in[replica, rack]` says where the replicas' chips stand."""
-    count, power, chips = chips_in.shape[1], spec.chip.power, chips_in.sum(axis=1)
-    wait_w, host_rack = chips * (power.wait_w - power.idle_w), host_racks(spec, count)
-    idle, found = idle_w(spec, fabric, count), []
-    for rack in range(count):
+    spec, chips = site.spec, chips_in.sum(axis=1)
+    power = spec.chip.power
+    wait_w, host_rack = chips * (power.wait_w - power.idle_w), host_racks(spec, site.racks)
+    idle, found = site.draw().parts_w, []
+    for rack in range(site.racks):
         here = np.flatnonzero(chips_in[:, rack])
         found.append(
             RackMeter(
@@ -82,9 +81,3 @@ def power_table(racks: Sequence[RackMeter], ends_ps: Sequence[int], lengths_ps: 
         "interval_s": lengths / PS_PER_S,
         "power_w": watts.T.ravel(),
     }
-
-
-def chips_per_rack(fabric: Fabric, replica_chips: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """[replica, rack] how many of the replica's chips stand in the rack."""
-    racks = rack_count(fabric)
-    return np.array([np.bincount(fabric.rack_of[list(chips)], minlength=racks) for chips in replica_chips])

@@ -112,9 +112,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("availability_fraction", "", "share of time, over replicas, in which no fault stopped them"),
     Metric("reused_prompt_fraction", "", "prompt tokens found in KV from the session's previous turn, over prompt tokens"),
     Metric("concurrency_mean", "requests", "time average of requests in the system"),
-    Metric("power_w_mean", "W", "site power, time average"),
-    Metric("power_w_max", "W", "site power, largest sample"),
-    Metric("energy_j_per_token", "J", "site energy over output tokens, at the concurrency above"),
+    Metric("power_w_mean", "W", "power at the site's meter, time average"),
+    Metric("power_w_max", "W", "power at the site's meter, largest sample"),
+    Metric("it_power_w_mean", "W", "power of all racks at their meters, time average: the site's over PUE"),
+    Metric("it_power_w_max", "W", "power of all racks at their meters, largest sample"),
+    Metric("rack_power_w_max", "W", "power at one rack's meter, the largest sample of any rack"),
+    Metric("energy_j_per_token", "J", "energy at the site's meter over output tokens, at the concurrency above"),
     Metric("limited_by", "", "what most of the requests' time was spent on or waiting for"),
     Metric("limited_by_fraction", "", "its share of the requests' time"),
     Metric("elapsed_s", "s", "from time 0 to the end of the run"),
@@ -387,10 +390,14 @@ def _hit_by_fault(requests: Table) -> NDArray[np.bool_]:
 
 
 def _power_metrics(power: Table, pue: float, elapsed_s: float, tokens: int) -> dict[str, float | None]:
-    energy = energy_j(power, pue)
+    energy, racks_j = energy_j(power, pue), energy_j(power, 1.0)
     _, _, power_w = site_power_w(power, pue)
+    _, _, racks_w = site_power_w(power, 1.0)
     return {
         "power_w_mean": _per(energy, elapsed_s),
         "power_w_max": float(power_w.max()) if len(power_w) else None,
+        "it_power_w_mean": _per(racks_j, elapsed_s),
+        "it_power_w_max": float(racks_w.max()) if len(racks_w) else None,
+        "rack_power_w_max": float(np.max(power["power_w"])) if len(power_w) else None,
         "energy_j_per_token": _per(energy, tokens),
     }

@@ -109,12 +109,3 @@ def _number(text: Any) -> float:
         return float(text)
     match = _NUMBER.match(str(text).strip())
     return float(match[0].replace("_", "")) if match else math.nan
-
-
-def put(tree: Mapping[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
-    """A copy of a tree of nested mappings with the values at these dotted names replaced; the original is kept."""
-    result: dict[str, Any] = dict(tree)
-    for name, value in values.items():
-        head, _, rest = name.partition(".")
-        result[head] = put(result[head], {rest: value}) if rest else value
-    return result

@@ -31,7 +31,8 @@ REFERENCES: dict[Path_, str] = {
 }
 LIBRARY: Path_ = ("network", "software")
 # The entry that a section is where nothing names one; what not every kind of network has, by the kind that has it.
-DEFAULTS: dict[Path_, str] = {("network", "prices"): "chiplet-cloud"}
+DEFAULTS: dict[Path_, str] = {("network", "prices"): "chiplet-cloud", ("power",): "hall"}
+SAID: tuple[Path_, ...] = (("power",),)  # of which results say that nobody named it
 DEFAULTS_OF: dict[str, dict[Path_, str]] = {
     "packet": {("network", "transport"): "rdma", ("network", "cables"): "usual"},
 }

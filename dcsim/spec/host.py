@@ -38,7 +38,9 @@ class NodeSpec(Named):
     rack_units: Positive = Field(description="Height.")
     fan_w: Power = Field(description="Fans and board management.")
     supply_efficiency: Fraction = Field(gt=0, description="Share of wall power that reaches the parts.")
-    buy_usd: Money = Field(description="Chassis, boards' carrier and cabling, without chips and host.")
+    buy_usd: Money = Field(
+        description="Chassis, boards' carrier and islands, without chips, host, adapters and cables between chips."
+    )
     island: IslandSpec | None = Field(default=None, description="Its own switches, on packet networks.")
 
 
@@ -56,7 +58,7 @@ class PowerSpec(Named):
     pdu_efficiency: Fraction = Field(default=1.0, gt=0, description="Share of a PDU's power that reaches the racks.")
     ups_efficiency: Fraction = Field(default=1.0, gt=0, description="Share of a hall's power that reaches the PDUs.")
     optic_w: Power = Field(default=0.0, description="Draw of one end of an optical cable, here any longer than 3 m.")
-    pue: float = Field(default=1.0, ge=1.0, description="Site power over rack power: cooling, and the losses of PDUs and UPS.")
+    pue: float = Field(ge=1.0, description="Site power over rack power: cooling, and the losses of PDUs and UPS.")
     sample_s: Time = Field(
         default=1.0, ge=1e-3, le=86_400, description="Interval of the power table's rows: a millisecond to a day."
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from dcsim import library
 from dcsim.errors import Problem, SpecError
-from dcsim.spec.catalog import LIBRARY, REFERENCES, entry_of, expand, inherit, put_name
+from dcsim.spec.catalog import DEFAULTS, LIBRARY, REFERENCES, SAID, base_of, entry_of, expand, inherit, put_name
 from dcsim.spec.check import Entry, check
-from dcsim.spec.document import Document, Figure, Path_, parse_scalar, read_document
+from dcsim.spec.document import Document, Figure, Path_, parse_scalar, part_of, read_document
 from dcsim.spec.section import part_at
 from dcsim.spec.topology import Topology
 
@@ -58,11 +58,15 @@ def load(
     for setting in sorted((setting for setting in settings if _names_entry(setting)), key=lambda text: len(_reference(text))):
         put_name(document, _reference(setting), parse_scalar(setting.partition("=")[2]), f"{_COMMAND_LINE} {setting}")
     files = [str(path)]
+    assumed = [reference for reference in SAID if base_of(part_of(document.data, reference)) is None]
     for reference in REFERENCES:
         try:
             files += expand(document, reference)
         except SpecError as error:
             problems += error.problems
+    for reference in assumed:  # no longer so where an entry could not be put in place
+        if isinstance(part_of(document.data, reference), dict):
+            document.set((*reference, "name"), f"{DEFAULTS[reference]} (assumed)")
     named = LIBRARY in document.places
     for setting in keys:
         problems += _apply(document, setting)

@@ -165,6 +165,7 @@ class PacketNetwork(Named):
         default=None, description="Host jitter on each message, an entry of topologies/jitter; `off`: none."
     )
     replications: Positive = Field(default=100, description="Successive iterations simulated per shape.")
+    switch_units: Positive = Field(default=1, description="Height of one switch, in rack units.")
     switch_power_w: Power = Field(default=0.0, description="Draw of one switch port.")
     adapter_power_w: Power = Field(default=0.0, description="Draw of one adapter.")
     adapter_price_usd: Money | None = Field(default=None, description="Price of one adapter; default: that of `prices`.")

@@ -6,8 +6,7 @@ A price per something is written as the price of one of it: `electricity_kwh: 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -31,7 +30,7 @@ class TcoPrices(Named):
     server_upkeep_fraction: float = Field(ge=0, description="Upkeep over a server's life, as a share of its price; paid once.")
     average_power_fraction: float = Field(ge=0, description="Mean server power over peak power, where no run says it.")
     rack_usd: Usd = Field(default=0.0, description="One empty rack with its power distribution.")
-    cable_usd: Usd = Field(default=0.0, description="One cable from chip to chip that leaves its node.")
+    cable_usd: Usd = Field(default=0.0, description="One cable from chip to chip.")
     adapter_usd: Usd = Field(default=0.0, description="One network adapter.")
 
 
@@ -66,12 +65,6 @@ class EnergyFigures(Named):
     dram_byte_j: Energy = Field(ge=0, description="One byte read from DRAM on the board.")
     fma_j: Energy = Field(ge=0, description="One 16-bit fused multiply-add.")
     link_byte_j: Energy = Field(ge=0, description="One byte over one link between chips.")
-
-
-def tco_in(saved: Mapping[str, Any]) -> TcoPrices:
-    """The prices of a saved spec, whose numbers are in base units and were checked when it was read."""
-    keys = {name: field.alias or name for name, field in TcoPrices.model_fields.items()}
-    return TcoPrices.model_construct(**{name: saved[key] for name, key in keys.items()})
 
 
 Prices = TypeVar("Prices", bound=Named)  # one of the four sections above

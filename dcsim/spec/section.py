@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo
 from pydantic_core import core_schema
 
 from dcsim import units
@@ -25,11 +25,15 @@ def file_key(field_name: str) -> str:
     return field_name
 
 
+_SAVED = "base units"  # validation context of a spec as a run saves it: plain numbers
+
+
 def _quantity(dimension: str, least: float = 0.0) -> BeforeValidator:
     """Reads a quantity; none that is not 0 may be below `least`, or beyond what arithmetic with it can count."""
 
-    def read(value: Any) -> float:
-        number = units.parse_quantity(value, dimension)
+    def read(value: Any, info: ValidationInfo) -> float:
+        saved = info.context == _SAVED and isinstance(value, (int, float))
+        number = float(value) if saved else units.parse_quantity(value, dimension)
         if abs(number) > _MOST:
             raise ValueError(f"{number:g} exceeds anything that can be counted ({_MOST:g})")
         if 0 < number < least:
@@ -114,6 +118,15 @@ class Section(BaseModel):
                 private["_read"].add(name)
         return value
 
+    @classmethod
+    def from_saved(cls, tree: Any) -> Self:
+        """The section of a spec as a run saves it: nested mappings under the files' keys, in base units."""
+        return cls.model_validate(tree, context=_SAVED)
+
+    def saved(self) -> dict[str, Any]:
+        """The section as a run saves it, for `from_saved`."""
+        return self.model_dump(mode="json", by_alias=True)
+
     def fields_read(self) -> frozenset[str]:
         """The names of the fields read so far."""
         return frozenset(self._read)
@@ -161,6 +174,17 @@ def part_at(part: Any, path: tuple[str, ...]) -> Any:
         else:
             return None
     return part
+
+
+def with_value(part: Any, path: tuple[str, ...], value: Any) -> Any:
+    """A copy of a section or list with another value at a dotted path of file keys; checks are not repeated."""
+    if not path:
+        return value
+    inner = with_value(part_at(part, path[:1]), path[1:], value)
+    if isinstance(part, tuple):
+        place = int(path[0])
+        return (*part[:place], inner, *part[place + 1 :])
+    return part.model_copy(update={field_name(part, path[0]): inner})
 
 
 def was_read(section: Any, path: tuple[str, ...]) -> bool:

@@ -96,7 +96,7 @@ class Topology(Named):
     serving: ServingSpec = Field(default_factory=ServingSpec)
     workload: WorkloadSpec
     slo: SloSpec = Field(default_factory=SloSpec)
-    power: PowerSpec = Field(default_factory=PowerSpec)
+    power: PowerSpec
     engine: Literal["auto", "simpy", "compiled"] = Field(
         default="auto",
         description="Who serves: SimPy's processes, their compiled copy, or whichever suits the number of requests.",

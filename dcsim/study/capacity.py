@@ -7,6 +7,7 @@ from typing import Any
 
 from dcsim.cluster.programs import Programs
 from dcsim.errors import CapacityError
+from dcsim.power.chain import power_terms
 from dcsim.spec.load import Resolved
 from dcsim.study.machine import build
 from dcsim.study.serve import engines_of, serve_on
@@ -58,6 +59,7 @@ def capacity(
         "overload": OVERLOAD,
         "slo_ttft_s": spec.slo.ttft_s,
         "slo_tpot_s": spec.slo.tpot_s,
+        **power_terms(spec),
         **engines_of(metas),
         "tries": [_short(t) for t in sorted(tries, key=lambda t: float(t["rate_scale"]))],
     }

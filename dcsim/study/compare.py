@@ -7,19 +7,18 @@ network follow each other, so their means are given with an interval from blocks
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.economics.bill import parts_of
 from dcsim.errors import SpecError
-from dcsim.fabric.build import build_fabric
 from dcsim.llm.program import Shape
-from dcsim.network.plant import plant
+from dcsim.network.timing import waterfall
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved, load
-from dcsim.spec.network import PacketNetwork
 from dcsim.spec.price import TcoPrices
 from dcsim.spec.section import LABELS
 from dcsim.spec.unused import Keys, keys_of, unused_of
@@ -67,15 +66,17 @@ def compare(
         spec = resolved.spec
         if progress:
             progress(f"{name} {software or ''}".strip())
-        machine = _bare(build(spec, seed)) if machine is None or own_mapping else machine
+        machine = build(spec, seed) if machine is None or own_mapping else machine.on(spec)
         machine.require_context(shape)
-        done.append(time_candidate(name, software, spec, machine, shape, seed, packets_max))
+        done.append(time_candidate(name, software, machine, shape, packets_max))
     first = done[0]
-    packet = [timed.spec.network for timed in done if isinstance(timed.spec.network, PacketNetwork)]
-    prices = next((network.prices for network in packet), first.spec.network.prices)
-    jitter = next((network.jitter for network in packet), None)
-    base, machines = [ideal_base(topology, llm, settings)], {id(timed.machine): timed.machine for timed in done}
-    ideal_s = {key: ideal_time_s(base[0].spec, one, shape) for key, one in machines.items()}
+    # Settings of packet networks are for those alone; what all are compared at stands in the first of them.
+    stated = next((timed for timed in done if timed.software is not None), first)
+    terms, prices = stated.machine.network.conditions(), stated.spec.network.prices
+    base, ideal_s = [ideal_base(topology, llm, settings)], dict[int, float]()
+    for timed in done:
+        key = id(timed.machine.mapping)
+        ideal_s[key] = ideal_s.get(key) or ideal_time_s(base[0].spec, timed.machine, shape)
     result = {
         "topology": topology,
         "llm": first.spec.llm.name,
@@ -86,20 +87,19 @@ def compare(
         "pp": first.machine.mapping.pp,
         "chips_used": first.machine.mapping.tp * first.machine.mapping.pp,
         "mapping": "own" if own_mapping else "same",
-        "fairness": next((network.fairness for network in packet), None),
+        "fairness": terms["fairness"],
         "prices": prices.name,
-        "jitter": (jitter.name if jitter else "off") if packet else None,
-        "jitter_description": jitter.description if jitter else "",
+        "jitter": terms["jitter"],
+        "jitter_description": terms["jitter_description"] or "",
         "seed": seed,
         "identical": identical(done),
-        "candidates": [row(timed, first, shape, prices, ideal_s[id(timed.machine)]) for timed in done],
+        "candidates": [row(timed, first, shape, prices, ideal_s[id(timed.machine.mapping)]) for timed in done],
     }
     if serve is not None:
         result["users"], served = users(done, topology, llm, settings, serve, seed, progress)
         base.append(served)
-    left_out = (
-        {} if packet else {_key(setting): f"--set {setting}" for setting in (*settings, *packet_settings) if for_packets(setting)}
-    )
+    ignored = () if stated.software else tuple(filter(for_packets, (*settings, *packet_settings)))
+    left_out = {_key(setting): f"--set {setting}" for setting in ignored}
     found = [keys_of(one) for one in (*(one for _, _, one in wanted), *base)]
     result["unused_keys"] = unused_of([*found, Keys(left_out, frozenset())])
     return result
@@ -107,11 +107,6 @@ def compare(
 
 def _key(setting: str) -> Path_:
     return tuple(setting.partition("=")[0].strip().split("."))
-
-
-def _bare(machine: Machine) -> Machine:
-    """The machine with its chips' own cables, so that each candidate gets the switches of its own network."""
-    return replace(machine, fabric=build_fabric(machine.spec.fabric))
 
 
 def _with_libraries(
@@ -123,10 +118,10 @@ def _with_libraries(
         return load(topology, network=name, llm=llm, settings=own)
 
     bare = on(*without_network(settings))
-    if not isinstance(bare.spec.network, PacketNetwork):
+    if bare.spec.network.terms["software"] is None:
         return [(None, bare)]
     own = on(*settings, *packet_settings)
-    library = own.spec.network.software.name
+    library = own.spec.network.terms["software"]
     others = [*(setting for setting in settings if not setting.startswith("network.software")), *packet_settings]
     shown = {other: on(*others, f"network.software={other}") for other in LIBRARIES if other != library}
     return [*shown.items(), (library, own)]
@@ -141,6 +136,9 @@ def row(timed: Timed, first: Timed, shape: Shape, prices: TcoPrices, ideal_s: fl
     mean_s = float(latency.mean())
     p50, p99, p999 = (float(np.quantile(latency, q)) for q in (0.5, 0.99, 0.999))
     mapping, wait_w = timed.machine.mapping, timed.spec.chip.power.wait_w
+    iterations, mean = timed.iterations, timed.iterations.mean()
+    parts_s, first_s = waterfall(mean.breakdown_s), waterfall(first.iterations.mean().breakdown_s)
+    bill = timed.machine.network.bill(prices)
     return {
         "interconnect": timed.interconnect,
         "software": timed.software,
@@ -152,19 +150,26 @@ def row(timed: Timed, first: Timed, shape: Shape, prices: TcoPrices, ideal_s: fl
         "replications": len(latency),
         "correlation_next": correlation(latency),
         "tokens_per_s_per_user": shape.new_tokens / mean_s,
-        "tokens_per_s": shape.rows / timed.occupancy_s,
+        "tokens_per_s": shape.rows / (float(iterations.occupancy_ps.mean()) * 1e-12),
         "slower_than_first_ratio": mean_s / float(first.latency_s.mean()),
         "network_p99_fraction": 1 - ideal_s / p99,
-        "waterfall_s": timed.waterfall_s,
-        "gap_s": {part: timed.waterfall_s[part] - first.waterfall_s[part] for part in timed.waterfall_s},
+        "waterfall_s": parts_s,
+        "gap_s": {part: seconds - first_s[part] for part, seconds in parts_s.items()},
         "tp": mapping.tp,
         "pp": mapping.pp,
-        "energy_j": timed.energy_j + mapping.tp * mapping.pp * wait_w * mean_s,
-        "packets": timed.packets,
-        "drops": timed.drops,
-        "pauses": timed.pauses,
-        "background_fraction_max": timed.background_fraction,
-        **plant(timed.spec, timed.machine.fabric, prices),
+        "energy_j": mean.work_j + mapping.tp * mapping.pp * wait_w * mean_s,
+        "packets": iterations.packets,
+        "drops": iterations.drops,
+        "pauses": iterations.pauses,
+        "background_fraction_max": iterations.background_fraction,
+        "parts": asdict(parts_of(timed.machine.site)),
+        "adapters": bill.adapters,
+        "switch_ports": bill.switch_ports,
+        "cables": bill.cables,
+        "network_w": timed.machine.site.network_w,
+        "network_usd": bill.network_usd,
+        "ports_per_chip": bill.ports_per_chip,
+        "chip_bytes_per_s": bill.chip_bytes_per_s,
     }
 
 
@@ -198,7 +203,7 @@ def identical(done: Sequence[Timed]) -> list[str]:
 
 def why_identical(a: Timed, b: Timed) -> str:
     """Why two candidates take the same time: nothing sent, the same figures, or only figures that time does not read."""
-    if 0 in (a.packets, b.packets):
+    if 0 in (a.iterations.packets, b.iterations.packets):
         return "the program sends nothing from chip to chip"
     mine, theirs = a.spec.network.model_dump(), b.spec.network.model_dump()
     differ = [key for key in mine if key not in LABELS and mine[key] != theirs.get(key)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dcsim.errors import DcsimError
 from dcsim.llm.program import Shape
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved
-from dcsim.spec.section import field_name, part_at, was_read
+from dcsim.spec.section import part_at, was_read, with_value
 from dcsim.study.machine import Machine, build
 
 METRICS = {
@@ -76,7 +76,7 @@ def answers(machine: Machine, shape: Shape) -> dict[str, float]:
     return {
         "iteration_s": latency_s,
         "tokens_per_s": shape.rows / (time.occupancy_ps * 1e-12),
-        "energy_j": time.energy_j + chips * machine.spec.chip.power.wait_w * latency_s,
+        "energy_j": time.work_j + chips * machine.spec.chip.power.wait_w * latency_s,
     }
 
 
@@ -94,7 +94,7 @@ def _answers_at(machine: Machine, path: Path_, factor: float, shape: Shape) -> d
     if not can_move(machine.spec, path):
         return None
     try:
-        return answers(replace(machine, spec=moved(machine.spec, path, factor)), shape)
+        return answers(machine.on(moved(machine.spec, path, factor)), shape)
     except DcsimError:
         return None
 
@@ -109,13 +109,8 @@ def can_move(spec: Any, path: Path_) -> bool:
 
 def moved(part: Any, path: Path_, factor: float) -> Any:
     """A copy of a spec with the number at `path` multiplied, whole numbers rounded; checks are not repeated."""
-    if not path:
-        return round(part * factor) if isinstance(part, int) else part * factor
-    inner = moved(part_at(part, path[:1]), path[1:], factor)
-    if isinstance(part, tuple):
-        place = int(path[0])
-        return (*part[:place], inner, *part[place + 1 :])
-    return part.model_copy(update={field_name(part, path[0]): inner})
+    value = part_at(part, path)
+    return with_value(part, path, round(value * factor) if isinstance(value, int) else value * factor)
 
 
 def as_json(result: Explanation) -> dict[str, Any]:

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 from dcsim.errors import CapacityError
 from dcsim.llm.program import Shape
-from dcsim.study.machine import Machine, active_nodes
+from dcsim.power.site import Draw
+from dcsim.power.steady import Meters, steady, together
+from dcsim.study.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """One replica in a steady state: `micro_batches` of `batch` sequences follow one another round its stages.
 
-    A round takes `interval_s`; every sequence advances by one token in it. `power_w` is at the wall, the replica's
-    share of hosts, fans and idle chips with it, the site's overhead (PUE) not.
+    A round takes `interval_s`; every sequence advances by one token in it. `power_w` is the replica's part of what the
+    site's meter reads while every replica of the cluster carries this load, `it_power_w` of what the racks' meters do.
     """
 
     batch: int
@@ -26,7 +28,9 @@ class Load:
     tokens_per_s_per_chip: float
     concurrency: int
     power_w: float
+    it_power_w: float
     energy_j_per_token: float
+    work_j: float  # what one micro-batch adds to the waiting of the replica's chips
 
 
 def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None) -> list[Load]:
@@ -45,33 +49,28 @@ def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None
         full = max(1, time.latency_ps // max(1, time.occupancy_ps))
         for count in sorted({1, min(full, room), min(full + 1, room)}):
             interval_s = max(time.latency_ps, count * time.occupancy_ps) * 1e-12
-            found.append(_load(machine, batch, count, interval_s, time.energy_j))
+            found.append(_load(machine, batch, count, interval_s, time.work_j))
     if not found:
         needed, room = context, machine.mapping.memory.kv_tokens_max
         raise CapacityError(f"a context of {needed} tokens does not fit: there is room for {room}", needed, room)
     return found
 
 
-def _load(machine: Machine, batch: int, count: int, interval_s: float, energy_j: float) -> Load:
+def _load(machine: Machine, batch: int, count: int, interval_s: float, work_j: float) -> Load:
     concurrency = batch * count
     rate = concurrency / interval_s
-    chips = machine.mapping.tp * machine.mapping.pp
-    watts = replica_power_w(machine, count * energy_j / interval_s)
-    return Load(batch, count, interval_s, 1 / interval_s, rate, rate / chips, concurrency, watts, watts / rate)
+    drawn = drawn_by(machine, work_j, count / interval_s, rate)
+    chips, replicas = machine.mapping.tp * machine.mapping.pp, machine.mapping.replicas
+    watts, racks_w = drawn.power_w / replicas, drawn.it_power_w / replicas
+    return Load(batch, count, interval_s, 1 / interval_s, rate, rate / chips, concurrency, watts, racks_w, watts / rate, work_j)
 
 
-def replica_power_w(machine: Machine, work_w: float) -> float:
-    """Wall power of one replica: waiting chips, `work_w` above that, and its share of all else the cluster holds.
-
-    Chips no replica uses stand idle; hosts count as busy. All of it is spread evenly over the replicas.
-    """
-    spec, mapping, fabric = machine.spec, machine.mapping, machine.fabric
-    used = mapping.tp * mapping.pp
-    unused = fabric.chip_count - used * mapping.replicas
-    nodes = math.ceil(fabric.chip_count / spec.node.chips)
-    shared_w = unused * spec.chip.power.idle_w + nodes * (spec.host.busy_w + spec.node.fan_w)
-    inside_w = used * spec.chip.power.wait_w + work_w + shared_w / mapping.replicas
-    return float(inside_w / spec.node.supply_efficiency)
+def drawn_by(
+    machine: Machine, work_j: float, micro_batches_per_s: float, tokens_per_s: float, replicas: int | None = None
+) -> Draw:
+    """What a cluster draws whose first `replicas` (default: all) go through so many micro-batches a second."""
+    chips_in = machine.site.chips_in(machine.replica_chips)[:replicas]
+    return steady(machine.site, chips_in, {"work": work_j}, micro_batches_per_s, tokens_per_s)
 
 
 def frontier(points: list[Load]) -> list[Load]:
@@ -105,25 +104,24 @@ class Fleet:
     clusters: int
     chips: int
     racks: int
-    power_w: float  # at the site's meter
+    meters: Meters
 
 
 def fleet(machine: Machine, load: Load, tokens_per_s: float) -> Fleet:
-    """As many replicas as the rate takes, in whole clusters; no spare for peaks, prompts or faults."""
+    """As many replicas as the rate takes, in whole clusters; no spare for peaks, prompts or faults.
+
+    Replicas of the last cluster that the rate does not take stand idle, as do chips that no replica uses.
+    """
     replicas = math.ceil(tokens_per_s / load.tokens_per_s)
-    clusters = math.ceil(replicas / machine.mapping.replicas)
-    fabric = machine.fabric
-    nodes = max(len(active_nodes(fabric)), math.ceil(fabric.chip_count / machine.spec.node.chips))
-    floor = math.ceil(nodes * machine.spec.node.rack_units / RACK_UNITS)
-    named = len(set(fabric.rack_of[: fabric.chip_count].tolist()) - {-1})
+    full, rest = divmod(replicas, machine.mapping.replicas)
+    pace = load.work_j, load.micro_batches / load.interval_s, load.tokens_per_s
+    meters = together([(full, drawn_by(machine, *pace)), (int(rest > 0), drawn_by(machine, *pace, replicas=rest))])
+    clusters, site = full + (rest > 0), machine.site
     return Fleet(
         load,
         replicas,
         clusters,
-        clusters * fabric.chip_count,
-        clusters * max(named, floor),
-        replicas * load.power_w * machine.spec.power.pue,
+        clusters * int(site.chips.sum()),
+        clusters * site.racks,
+        meters,
     )
-
-
-RACK_UNITS = 42  # height of an ordinary rack

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.llm.program import Shape
-from dcsim.network.scheduled.iteration import Compiled, compile_shape, critical_parts, cycles_to_ps, scheduled_network
-from dcsim.network.scheduled.rules import figures_of
-from dcsim.network.tasks import PARTS
 from dcsim.network.timing import IterationTime
 from dcsim.spec.llm import LlmSpec
 from dcsim.study.machine import Machine
@@ -24,12 +21,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     """
     machine.require_context(shape)
     spec, mapping = machine.spec, machine.mapping
-    if spec.network.kind == "scheduled":
-        compiled = compile_shape(spec, machine.places, mapping, shape)
-        time, parts_s = compiled.time, breakdown(machine, compiled)
-    else:
-        time = machine.time(shape)
-        parts_s = time.breakdown_s or {}
+    time = machine.network.time(shape, parts=True)
     latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
     chips = mapping.tp * mapping.pp
     return {
@@ -48,8 +40,8 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "pp": mapping.pp,
         "kv_tokens": mapping.memory.kv_tokens,
         **in_kv_room(time, shape, mapping.memory.kv_tokens),
-        "breakdown_s": parts_s,
-        "energy_j": time.energy_j + chips * spec.chip.power.wait_w * latency_s,
+        "breakdown_s": time.breakdown_s,
+        "energy_j": time.work_j + chips * spec.chip.power.wait_w * latency_s,
     }
 
 
@@ -73,11 +65,3 @@ def shape_of(batch: int, context: int | None, prefill: int, llm: LlmSpec) -> Sha
 def context_of(context: int | None, llm: LlmSpec) -> int:
     """The context asked for; where none is, `CONTEXT` tokens or the LLM's own context if that is shorter."""
     return min(CONTEXT, llm.context_max) if context is None else context
-
-
-def breakdown(machine: Machine, compiled: Compiled) -> dict[str, float]:
-    """Seconds of a compiled iteration by part, along its critical path; they sum to the iteration."""
-    spec = machine.spec
-    figures = figures_of(scheduled_network(spec), spec.chip.clock_hz)
-    parts = critical_parts(compiled.tasks, compiled.schedule, figures.send_cycles)
-    return {name: cycles_to_ps(int(cycles), spec.chip.clock_hz) * 1e-12 for name, cycles in zip(PARTS, parts, strict=True)}

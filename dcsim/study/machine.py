@@ -1,4 +1,4 @@
-"""A built cluster: fabric, mapping and iteration times. Every study starts here."""
+"""A built cluster: its network in place and how the LLM is laid over it. Every study starts here."""
 
 from __future__ import annotations
 
@@ -10,30 +10,47 @@ from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping, candidates, lay
 from dcsim.llm.program import Shape
-from dcsim.network.scheduled.iteration import TIMES
-from dcsim.network.scheduled.places import Places
-from dcsim.network.scheduled.rules import require_alike
+from dcsim.network.network import Network, make_network
 from dcsim.network.timing import IterationTime
+from dcsim.power.site import Site, site_of
 from dcsim.spec.topology import Topology
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A built cluster: its fabric and how the LLM is laid over it."""
+    """A built cluster: its network in place and the mapping of the LLM over its chips."""
 
     spec: Topology
-    fabric: Fabric
+    network: Network
     mapping: Mapping
-    seed: int = 1  # of what a packet network draws
+    seed: int = 1  # of what a network draws
 
     @cached_property
-    def places(self) -> Places:
-        """Where the pieces of its programs run: found once, for all shapes."""
-        return Places(self.fabric)
+    def site(self) -> Site:
+        """What stands in its racks."""
+        return site_of(self.network)
+
+    @property
+    def replica_chips(self) -> tuple[tuple[int, ...], ...]:
+        """The chips of each replica."""
+        return tuple(tuple(chip for stage in replica for chip in stage) for replica in self.mapping.replica_chips)
+
+    @property
+    def fabric(self) -> Fabric:
+        """The chips and all that joins them."""
+        return self.network.fabric
 
     def time(self, shape: Shape) -> IterationTime:
-        """Time of one iteration of `shape` on the spec's network."""
-        return TIMES[self.spec.network.kind](self.spec, self.places, self.mapping, shape, self.seed)
+        """Mean time of one iteration of `shape`."""
+        return self.network.time(shape)
+
+    def times(self, shape: Shape) -> tuple[IterationTime, ...]:
+        """Times of successive iterations of `shape`; one where all are alike."""
+        return self.network.times(shape)
+
+    def on(self, spec: Topology) -> Machine:
+        """The same chips and mapping on the network of another spec."""
+        return Machine(spec, make_network(spec, self.network.bare, self.mapping, self.seed), self.mapping, self.seed)
 
     def require_context(self, shape: Shape) -> None:
         """Raise CapacityError for a context longer than the LLM was built for."""
@@ -50,47 +67,26 @@ class Machine:
             sequences = f"{shape.batch:,} x {shape.context:,} tokens of context"
             raise CapacityError(f"{sequences} need KV room for {needed:,} tokens, there is {room:,}", needed, room)
 
-    def times(self, shape: Shape) -> IterationTime | tuple[IterationTime, ...]:
-        """The time of `shape`, or on a packet network those of a block of successive iterations."""
-        if self.spec.network.kind == "scheduled":
-            return self.time(shape)
-        from dcsim.network.packet.iteration import packet_times
-
-        return packet_times(self.spec, self.fabric, self.mapping, shape, self.seed)
-
 
 def build(spec: Topology, seed: int = 1) -> Machine:
-    """Build the fabric, with the switches of a packet network, and lay the LLM over its active chips.
+    """Build the fabric, put the network in place and lay the LLM over the active chips.
 
     Where degrees are `auto`, the candidate with the shortest decode iteration at batch 1 and half the LLM's context
     is taken among those with KV room for one sequence of full context (among all, if none has it); ties go to the
     fewest shards. Raises CapacityError if nothing fits.
     """
-    spec, fabric = join(spec, build_fabric(spec.fabric))
-    nodes = active_nodes(fabric)
+    network = make_network(spec, build_fabric(spec.fabric), seed=seed)
+    nodes = active_nodes(network.fabric)
     chips, node_chips = sum(len(node) for node in nodes), max(len(node) for node in nodes)
-    machines = [
-        Machine(spec, fabric, lay(spec.llm, spec.chip, spec.mapping, tp, pp, nodes), seed)
-        for tp, pp in candidates(spec.llm, spec.chip, spec.mapping, chips, node_chips)
-    ]
+    machines = []
+    for tp, pp in candidates(spec.llm, spec.chip, spec.mapping, chips, node_chips):
+        mapping = lay(spec.llm, spec.chip, spec.mapping, tp, pp, nodes)
+        machines.append(Machine(spec, network.laid(mapping), mapping, seed))
     if len(machines) == 1:
         return machines[0]
     probe = Shape(1, max(1, spec.llm.context_max // 2))
     roomy = [machine for machine in machines if machine.mapping.memory.kv_tokens_max >= spec.llm.context_max]
     return min(roomy or machines, key=lambda machine: machine.time(probe).latency_ps)
-
-
-def join(spec: Topology, fabric: Fabric) -> tuple[Topology, Fabric]:
-    """On a packet network: the spec with the speed of one adapter, the fabric with switches where chips had none."""
-    if spec.network.kind == "scheduled":
-        require_alike(fabric)
-        return spec, fabric
-    from dcsim.network.packet.switches import attach, bonded
-
-    network, joined = attach(spec.network, fabric)
-    lanes = bonded(spec.network, network)  # what one link stands for draws power as so many
-    drawn = {"switch_power_w": lanes * network.switch_power_w, "adapter_power_w": lanes * network.adapter_power_w}
-    return spec.model_copy(update={"network": network.model_copy(update=drawn)}), joined
 
 
 def active_nodes(fabric: Fabric) -> list[list[int]]:

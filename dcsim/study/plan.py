@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from dcsim.economics.bill import Basis, Parts, count_parts
+from dcsim.economics.bill import Basis, Parts, bill, parts_of, total_usd
+from dcsim.economics.cost import BASES, life_usd_per_h, usd_per_mtoken
+from dcsim.power.chain import power_terms
 from dcsim.spec.load import Resolved
 from dcsim.spec.topology import Topology
 from dcsim.study.frontier import Fleet, best_load, fleet, frontier, loads
@@ -16,7 +18,7 @@ ASSUMES = (
     "decoding only: reading prompts takes further chips or time",
     "every replica is always full: no spare for peaks, uneven load or faults",
     "every sequence at the given context; none waits for another",
-    "whole clusters like the topology; hosts busy, chips no replica uses idle",
+    "whole clusters like the topology, all of whose chips draw power: those that no replica uses, idle",
 )
 
 
@@ -34,16 +36,16 @@ def plan(
     the speed is out of reach.
     """
     context = context_of(context, resolved.spec.llm)
-    machine = build(resolved.spec, seed)
+    spec = resolved.spec
+    machine = build(spec, seed)
     points = loads(machine, context)
     best = best_load(points, tokens_per_s_per_user)
     needed = fleet(machine, best, tokens_per_s)
-    parts = count_parts(machine.fabric, resolved.spec.node)
-    site_energy_j = best.energy_j_per_token * resolved.spec.power.pue
+    parts = parts_of(machine.site)
     return {
-        "topology": resolved.spec.name,
-        "llm": resolved.spec.llm.name,
-        **resolved.spec.network.terms,
+        "topology": spec.name,
+        "llm": spec.llm.name,
+        **spec.network.terms,
         "tokens_per_s": tokens_per_s,
         "tokens_per_s_per_user": best.tokens_per_s_per_user,
         "context": context,
@@ -57,29 +59,24 @@ def plan(
         "clusters": needed.clusters,
         "chips": needed.chips,
         "racks": needed.racks,
-        "power_w": needed.power_w,
-        "energy_j_per_token": site_energy_j,
-        "money": {"buy": money(resolved.spec, parts, needed, "buy"), "build": money(resolved.spec, parts, needed, "build")},
+        "parts": {part: needed.clusters * count for part, count in asdict(parts).items()},
+        **asdict(needed.meters),
+        "network_w": needed.clusters * machine.site.network_w,
+        "energy_j_per_token": needed.meters.power_w / (needed.replicas * best.tokens_per_s),
+        **power_terms(spec),
+        "prices": spec.network.prices.name,
+        "money": {basis: money(parts, spec, needed, basis) for basis in BASES},
         "frontier": [asdict(load) for load in frontier(points)],
         "assumes": list(ASSUMES),
     }
 
 
-def money(spec: Topology, parts: Parts, needed: Fleet, basis: Basis) -> dict[str, float]:
+def money(parts: Parts, spec: Topology, needed: Fleet, basis: Basis) -> dict[str, float]:
     """Capital of all clusters of `parts` each, their cost an hour over their life, and that over the tokens served."""
-    from dcsim.economics.bill import bill, peak_power_w, total_usd
-    from dcsim.economics.tco import HOURS_PER_YEAR, tco, years
-
-    figures = spec.network.prices
-    tree = spec.model_dump(mode="json", by_alias=True)
-    capital_usd = total_usd(bill(parts, tree, figures, basis))
-    peak_w = peak_power_w(parts, tree)
-    mean_w = needed.power_w / spec.power.pue / needed.clusters
-    life = tco(peak_w, capital_usd, figures, average_power_fraction=mean_w / peak_w, pue=spec.power.pue)
-    usd_per_h = life.total_usd / (years(figures.server_life_s) * HOURS_PER_YEAR) * needed.clusters
-    served = needed.replicas * needed.load.tokens_per_s
+    clusters, one_usd = needed.clusters, total_usd(bill(parts, spec, basis))
+    usd_per_h = clusters * life_usd_per_h(parts, spec, one_usd, needed.meters.power_w / clusters)[0]
     return {
-        "capital_usd": capital_usd * needed.clusters,
+        "capital_usd": clusters * one_usd,
         "usd_per_h": usd_per_h,
-        "usd_per_mtoken": usd_per_h / (served * 3600) * 1e6,
+        "usd_per_mtoken": usd_per_mtoken(usd_per_h, needed.replicas * needed.load.tokens_per_s),
     }

@@ -123,6 +123,9 @@ COSTED: frozenset[Any] = frozenset(
         ("network", "port"),
         ("network", "switch_power"),
         ("network", "adapter_power"),
+        ("network", "adapter_price"),
+        ("network", "prices"),
+        ("power", "optic"),
     }
 )
 

@@ -14,10 +14,11 @@ from dcsim.llm.program import Shape
 from dcsim.network.scheduled.bit_errors import error_cost
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
-from dcsim.network.scheduled.iteration import Compiled, compile_shape, link_energy_j, scheduled_network, work_energy_j
+from dcsim.network.scheduled.iteration import Compiled, link_energy_j, scheduled_network
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
 from dcsim.network.scheduled.rules import Figures, figures_of
+from dcsim.network.work import work_j
 from dcsim.spec.network import Clock
 from dcsim.study.machine import Machine
 
@@ -32,7 +33,7 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
     spec, fabric, network = machine.spec, machine.fabric, scheduled_network(machine.spec)
     figures = figures_of(network, spec.chip.clock_hz)
     began = perf_counter()
-    compiled = compile_shape(spec, machine.places, machine.mapping, shape)
+    compiled = machine.network.schedule(shape)
     compile_s, began = perf_counter() - began, perf_counter()
     proof = prove(compiled.schedule, compiled.tasks, fabric, figures)
     prove_s, began = perf_counter() - began, perf_counter()
@@ -89,7 +90,7 @@ def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str,
     spec, mapping, network = machine.spec, machine.mapping, scheduled_network(machine.spec)
     seconds = compiled.schedule.makespan_cycles / figures.clock_hz
     waiting_j = mapping.tp * mapping.pp * spec.chip.power.wait_w * seconds
-    energy = work_energy_j(compiled.tasks, spec) + link_energy_j(compiled.schedule.vector_hops, spec) + waiting_j
+    energy = work_j(compiled.tasks, spec.chip.power) + link_energy_j(compiled.schedule.vector_hops, spec) + waiting_j
     cost = error_cost(network.error_rate, compiled.schedule.vector_hops, network.vector_wire_bytes, seconds, energy)
     return {f"error_{name}": value for name, value in asdict(cost).items()}
 
@@ -113,6 +114,6 @@ def _slack_needed(machine: Machine, shape: Shape, seed: int, slack: int) -> int:
     network = scheduled_network(machine.spec)
     clock = network.clock.model_copy(update={"slack_cycles": slack})
     spec = machine.spec.model_copy(update={"network": network.model_copy(update={"clock": clock})})
-    compiled = compile_shape(spec, machine.places, machine.mapping, shape)
+    compiled = machine.on(spec).network.schedule(shape)
     clocks = drifting_clocks(machine.fabric, clock, seed, deskew_points(compiled, clock), compiled.schedule)
     return slack_needed_cycles(compiled.schedule, machine.fabric, clocks, network.link_cycles)

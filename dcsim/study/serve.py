@@ -13,21 +13,18 @@ from numpy.typing import NDArray
 from dcsim.cluster.copies import Copies
 from dcsim.cluster.programs import Programs, Times
 from dcsim.cluster.service import Engine, Placement, serve
-from dcsim.economics.bill import count_parts
+from dcsim.economics.bill import parts_of
 from dcsim.llm import mapping as layout
 from dcsim.llm.architecture import block_kinds
 from dcsim.llm.program import Shape
 from dcsim.llm.shards import block_kv_elements
-from dcsim.network.scheduled.iteration import compile_shape
-from dcsim.network.timing import IterationTime
-from dcsim.network.wires import wires_of
+from dcsim.power.chain import power_terms
 from dcsim.results import metrics
 from dcsim.results.records import Table, TableWriter
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.load import Resolved
 from dcsim.spec.mapping import BYTES
 from dcsim.spec.topology import Topology
-from dcsim.study.iteration import breakdown
 from dcsim.study.machine import Machine, build
 from dcsim.workload.closed import ClosedLoop, make_closed_loop
 from dcsim.workload.generate import iterate_requests
@@ -61,14 +58,8 @@ def _timing(machine: Machine, parts: dict[str, float]) -> Callable[[Shape], Time
     def time(shape: Shape) -> Times:
         if parts:
             return machine.times(shape)
-        if machine.spec.network.kind == "scheduled":
-            compiled = compile_shape(machine.spec, machine.places, machine.mapping, shape)
-            drawn: tuple[IterationTime, ...] = (compiled.time,)
-            seconds = breakdown(machine, compiled)
-        else:
-            times = machine.times(shape)
-            drawn = (times,) if isinstance(times, IterationTime) else times
-            seconds = {name: sum(one.breakdown_s[name] for one in drawn) for name in drawn[0].breakdown_s}
+        drawn = machine.network.times(shape, parts=True)
+        seconds = {name: sum(one.breakdown_s[name] for one in drawn) for name in drawn[0].breakdown_s}
         parts.update({name: value / sum(seconds.values()) for name, value in seconds.items()})
         return drawn
 
@@ -153,13 +144,12 @@ def _targets(spec: Topology) -> dict[str, tuple[float, float]]:
 def _placement(machine: Machine) -> Placement:
     """Where the replicas stand, and the links between them."""
     mapping = machine.mapping
-    chips = tuple(tuple(chip for stage in replica for chip in stage) for replica in mapping.replica_chips)
+    chips = machine.replica_chips
 
     def copies() -> Copies:
-        wires = wires_of(machine.spec.network, machine.fabric, machine.spec.chip.clock_hz)
-        return Copies(machine.fabric, wires, chips, kv_bytes_by_part(mapping, machine.spec.llm))
+        return Copies(machine.fabric, machine.network.wires(), chips, kv_bytes_by_part(mapping, machine.spec.llm))
 
-    return Placement(chips, mapping.memory.kv_tokens_max, mapping.memory.weight_bytes_max, copies)
+    return Placement(machine.site, chips, mapping.memory.kv_tokens_max, mapping.memory.weight_bytes_max, copies)
 
 
 def kv_bytes_by_part(mapping: layout.Mapping, llm: LlmSpec) -> NDArray[np.int64]:
@@ -207,7 +197,8 @@ def _meta(machine: Machine, programs: Programs) -> dict[str, Any]:
         "chips_used": mapping.tp * mapping.pp * mapping.replicas,
         "chips_active": int(machine.fabric.chip_active.sum()),
         "kv_tokens": mapping.memory.kv_tokens,
-        "parts": asdict(count_parts(machine.fabric, spec.node)),
+        "parts": asdict(parts_of(machine.site)),
+        **power_terms(spec),
         "slo_ttft_s": spec.slo.ttft_s,
         "slo_tpot_s": spec.slo.tpot_s,
         "shapes_timed": programs.shapes_timed,

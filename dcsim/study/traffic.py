@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dcsim.errors import Problem, SpecError
+from dcsim.errors import SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.fabric.switched import fat_tree
@@ -17,7 +17,7 @@ from dcsim.network.packet.engine import traffic as patterns
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.engine.routing import vertex_groups
 from dcsim.network.packet.engine.rules import Figures
-from dcsim.network.packet.iteration import packet_network
+from dcsim.network.packet.network import packet_section
 from dcsim.network.packet.rules_of import faults_of, figures_of
 from dcsim.network.packet.switches import attach
 from dcsim.spec.host import IslandSpec
@@ -101,13 +101,11 @@ def _network(topology: str | None, spec: Topology, endpoints: int | None) -> tup
     """The packet network, the fabric it runs on and the nodes' own switches."""
     if endpoints is not None and endpoints < 2:
         raise SpecError("--endpoints: at least 2")
-    if spec.network.kind == "scheduled":
-        what = f"network '{spec.network.name}' moves no packets"
-        raise SpecError(Problem("traffic", what, "name one that does, for example --interconnect infiniband-ndr"))
+    section = packet_section(spec)
     if topology is None:
         count = endpoints or ENDPOINTS
-        return packet_network(spec), fat_tree(count, three_tier_radix(count), 3), None
-    network, fabric = attach(packet_network(spec), build_fabric(spec.fabric))
+        return section, fat_tree(count, three_tier_radix(count), 3), None
+    network, fabric = attach(section, build_fabric(spec.fabric))
     if endpoints is not None and fabric.chip_count < endpoints:
         raise SpecError(f"--endpoints: {topology} has {fabric.chip_count} chips, not {endpoints}")
     return network, fabric, spec.node.island

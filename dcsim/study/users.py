@@ -10,22 +10,18 @@ token, from one replica's best steady state.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from dcsim.cluster.programs import Programs
 from dcsim.llm.program import Shape
-from dcsim.network.packet.iteration import packet_network, run_packets
-from dcsim.network.plant import plant
+from dcsim.network.packet.ideal import ideal_of
 from dcsim.spec.load import Resolved, load
-from dcsim.spec.network import Background
 from dcsim.spec.topology import Topology
 from dcsim.study.candidate import Timed
-from dcsim.study.machine import Machine, join
+from dcsim.study.machine import Machine
 from dcsim.study.serve import ENGINE_KEYS, serve_on
 
 IDEAL_BASE = "infiniband-ndr"  # only what is not made ideal is read of it
-NO_LIMIT_BYTES_PER_S = 1e15
 
 
 def users(
@@ -44,21 +40,20 @@ def users(
     resolved = ideal_base(topology, llm, [*settings, f"workload.duration={duration}"])
     base = resolved.spec
     first = done[0].machine
-    ideal = _served(_machine(ideal_network(base), first), base, seed)
+    ideal = _served(first.on(ideal_of(base)), base, seed)
     rows = []
     for timed in done:
         if progress:
             progress(f"serving {timed.interconnect} {timed.software or ''}".strip())
-        spec = timed.spec.model_copy(update={"workload": base.workload})
-        machine = _machine(spec, timed.machine)
-        served = _served(machine, spec, seed)
+        machine = timed.machine.on(timed.spec.model_copy(update={"workload": base.workload}))
+        served = _served(machine, machine.spec, seed)
         rows.append(
             {
                 "interconnect": timed.interconnect,
                 "software": timed.software,
                 **_shares(served, ideal),
                 **{key: served[key] for key in ENGINE_KEYS},
-                **holding(timed, machine),
+                **holding(machine),
             }
         )
     return _headroom(rows), resolved
@@ -82,38 +77,7 @@ def without_network(settings: Sequence[str]) -> list[str]:
 
 def ideal_time_s(base: Topology, machine: Machine, shape: Shape) -> float:
     """One iteration of `shape` with `machine`'s mapping on the ideal network."""
-    return float(run_packets(ideal_network(base), machine.fabric, machine.mapping, shape, 1).latency_ps[0]) * 1e-12
-
-
-def ideal_network(spec: Topology) -> Topology:
-    """`spec` on a network that takes no time but for its cables."""
-    island = spec.node.island
-    network = packet_network(spec).model_copy(
-        update={
-            "name": "ideal",
-            "fairness": "pcie",
-            "pcie_bytes_per_s": NO_LIMIT_BYTES_PER_S,
-            "bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S,
-            "adapter_s": 0.0,
-            "switch_s": 0.0,
-            "header_bytes": 0.0,
-            "adapter_messages_per_s": NO_LIMIT_BYTES_PER_S,
-            "load_fraction": 0.0,
-            "background": Background(),
-            "faults": (),
-            "replications": 1,
-        }
-    )
-    if island is None:
-        return spec.model_copy(update={"network": network})
-    free = island.model_copy(update={"bandwidth_bytes_per_s": NO_LIMIT_BYTES_PER_S, "adapter_s": 0.0, "switch_s": 0.0})
-    return spec.model_copy(update={"network": network, "node": spec.node.model_copy(update={"island": free})})
-
-
-def _machine(spec: Topology, like: Machine) -> Machine:
-    """`like`'s mapping on the network of `spec`."""
-    spec, fabric = join(spec, like.fabric)
-    return replace(like, spec=spec, fabric=fabric)
+    return float(machine.on(ideal_of(base)).network.iterations(shape, 1).latency_ps[0]) * 1e-12
 
 
 def _served(machine: Machine, spec: Topology, seed: int) -> dict[str, Any]:
@@ -131,7 +95,7 @@ def _shares(summary: dict[str, Any], ideal: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def holding(timed: Timed, machine: Machine) -> dict[str, Any]:
+def holding(machine: Machine) -> dict[str, Any]:
     """The most tokens per second and chip of one replica whose users still get each token inside the SLO; 0: none."""
     from dcsim.study.frontier import loads
 
@@ -139,13 +103,10 @@ def holding(timed: Timed, machine: Machine) -> dict[str, Any]:
     inside = [load for load in loads(machine, context=timed_context(spec)) if load.interval_s <= spec.slo.tpot_s]
     best = max(inside, key=lambda load: load.tokens_per_s, default=None)
     chips = machine.mapping.tp * machine.mapping.pp
-    share = chips / max(1, int(machine.fabric.chip_active.sum()))
-    joins = plant(timed.spec, timed.machine.fabric)
-    network_w = joins["network_w"] * share / spec.node.supply_efficiency
     return {
         "tokens_per_s_per_chip_in_slo": best.tokens_per_s_per_chip if best else 0.0,
-        "cables_per_chip": joins["cables"] / machine.fabric.chip_count,
-        "w_per_chip": (best.power_w + network_w) / chips if best else 0.0,
+        "cables_per_chip": machine.site.bill.cables / machine.fabric.chip_count,
+        "w_per_chip": best.power_w / chips if best else 0.0,
     }
 
 

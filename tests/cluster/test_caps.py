@@ -5,8 +5,10 @@ import pytest
 from small_cluster import Line, make_table, random_requests
 
 from dcsim.fabric.build import build_fabric
+from dcsim.network.network import make_network
 from dcsim.power.caps import caps_of
 from dcsim.power.caps_kernel import LONGEST_PS, length_ps, set_draw
+from dcsim.power.site import site_of
 from dcsim.spec.load import load
 
 FLAT_HOSTS = ["host.busy=200 W"]  # as much as idle ones draw
@@ -75,8 +77,9 @@ def test_hosts_that_take_all_room_do_not_stop_the_chips_for_good(serve_small, en
 def test_the_round_takes_as_long_as_its_work_needs_beside_all_else():
     """Length = work / (cap - all other draw), in closed form; never shorter than it would be."""
     spec = load("1rack", settings=["power.rack_cap=15 kW"]).spec
-    fabric = build_fabric(spec.fabric)
-    caps = caps_of(spec, fabric, np.array([[32], [32]]))
+    network = make_network(spec, build_fabric(spec.fabric))
+    fabric, site = network.fabric, site_of(network)
+    caps = caps_of(site, np.array([[32], [32]]))
     power, node = spec.chip.power, spec.node
     idle_w = fabric.chip_count * power.idle_w + fabric.chip_count / node.chips * (spec.host.idle_w + node.fan_w)
     room_w = 15_000 * node.supply_efficiency - idle_w

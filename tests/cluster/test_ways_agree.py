@@ -22,7 +22,7 @@ class Noisy:
 
     def __call__(self, shape):
         mean = Line()(shape)
-        return [IterationTime(int(mean.latency_ps * f), int(mean.occupancy_ps * f), mean.energy_j) for f in self.factors]
+        return [IterationTime(int(mean.latency_ps * f), int(mean.occupancy_ps * f), mean.work_j) for f in self.factors]
 
 
 def with_sessions(requests, random, classes):

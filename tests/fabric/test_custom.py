@@ -14,11 +14,11 @@ from dcsim.fabric.direct import torus
 from dcsim.fabric.export import write_fabric
 from dcsim.fabric.graph import subgraph
 from dcsim.fabric.measures import measure
+from dcsim.network.network import make_network
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.engine.rules import Figures, LinkFigures
 from dcsim.network.packet.engine.traffic import Flows
 from dcsim.spec.load import load
-from dcsim.study.machine import join
 from dcsim.study.topology import topology
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
@@ -181,7 +181,7 @@ def test_links_of_a_schedule_are_alike_and_others_need_a_packet_network(tmp_path
     with pytest.raises(FabricError, match="cables give their own bandwidth, and all links of a scheduled network are alike"):
         topology(spec_of(tmp_path, path, "scheduled"))
     with pytest.raises(FabricError, match="scheduled network"):
-        join(spec_of(tmp_path, path, "scheduled"), read_fabric(path))
+        make_network(spec_of(tmp_path, path, "scheduled"), read_fabric(path))
     packets = spec_of(tmp_path, path, "{base: tpu-ici}")
     result = topology(packets)
     part = packets.network.mtu_bytes / (packets.network.mtu_bytes + packets.network.header_bytes)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from packet_runs import run_packets
 
 from dcsim.errors import FabricError, SpecError
 from dcsim.fabric.dragonfly import dragonfly
@@ -19,7 +20,6 @@ from dcsim.network.packet.background import (
     replica_flows,
 )
 from dcsim.network.packet.engine.routing import build_routes
-from dcsim.network.packet.iteration import run_packets
 from dcsim.network.packet.rules_of import figures_of
 from dcsim.network.packet.switches import attach
 from dcsim.network.tasks import TaskBuilder

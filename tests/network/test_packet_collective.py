@@ -6,11 +6,11 @@ from dcsim.errors import FabricError
 from dcsim.fabric.build import build_fabric
 from dcsim.llm.blocks import Collective
 from dcsim.llm.cost import summed_bytes_per_cycle
+from dcsim.network.network import make_network
 from dcsim.network.packet.library import choose_pattern, island_count
 from dcsim.network.packet.rules_of import layers_of
 from dcsim.spec.load import load
 from dcsim.study.collective import collective
-from dcsim.study.machine import join
 
 ONE = "network.replications=1"
 
@@ -52,7 +52,8 @@ def test_a_large_all_reduce_is_bound_by_bytes_over_bandwidth():
 
 def test_steps_inside_nodes_do_not_pay_for_the_network():
     """Else a megabyte over two nodes would go down a tree that sends every byte eight times."""
-    spec, fabric = join(load("a100x16").spec, build_fabric(load("a100x16").spec.fabric))
+    spec = load("a100x16").spec
+    fabric = make_network(spec, build_fabric(spec.fabric)).fabric
     layers = layers_of(spec.network, fabric, spec.node.island)
     assert island_count(range(16), fabric) == 2
     assert island_count(range(8), fabric) == 1

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 from command import dcsim
+from packet_runs import run_packets
 
 from dcsim.errors import FabricError
 from dcsim.llm.program import Shape
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.iteration import packet_tasks, run_packets
+from dcsim.network.packet.iteration import Attached, packet_tasks
 from dcsim.network.packet.rules_of import faults_of, layers_of, software_of
 from dcsim.network.packet.switches import attach
 from dcsim.spec.load import load
@@ -50,7 +51,7 @@ def test_a_cable_between_switches_is_avoided(machine):
     (fault,) = faults_of(network, fabric)
     assert fabric.link_source[fault.link] == 64
     assert fabric.link_target[fault.link] >= 64 + 8
-    tasks = packet_tasks(down, fabric, machine.mapping, Shape(1, 1024), network, layers)
+    tasks = packet_tasks(Attached(down, network, fabric, layers), machine.mapping, Shape(1, 1024))
     engines = {faults: Engine(fabric, layers.figures, tasks, software_of(layers), faults=faults) for faults in ((), (fault,))}
     used = {faults: engine.iteration().links.bytes for faults, engine in engines.items()}
     assert used[(fault,)][[fault.link, fabric.reverse[fault.link]]].sum() == 0

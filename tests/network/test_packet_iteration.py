@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from packet_runs import run_packets
 
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, serve
@@ -12,9 +13,8 @@ from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import from_cables
 from dcsim.fabric.switched import with_islands
 from dcsim.llm.program import Shape
-from dcsim.network.packet.engine.breakdown import PARTS
+from dcsim.network.network import make_network
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.iteration import packet_time, packet_times, run_packets
 from dcsim.network.packet.rules_of import (
     CALLS,
     figures_of,
@@ -22,6 +22,7 @@ from dcsim.network.packet.rules_of import (
 )
 from dcsim.network.packet.switches import adapters, attach, bonded, on_island, plane
 from dcsim.network.tasks import SEND, TaskBuilder
+from dcsim.network.timing import BREAKDOWN
 from dcsim.spec.load import load
 from dcsim.spec.network import LinkFault
 from dcsim.study.compare import correlation, half_width
@@ -48,7 +49,7 @@ def times(machine, *settings, name="infiniband-ndr", count=3, mapping=()):
 
 
 def part(run, name):
-    return run.parts_ps[:, PARTS.index(name)].mean()
+    return run.breakdown_ps[:, BREAKDOWN.index(name)].mean()
 
 
 # What joins the chips.
@@ -175,8 +176,8 @@ def test_other_adapters_take_over_from_a_lost_one(machine):
 def test_parts_sum_to_the_time_and_next_to_nothing_is_unattributed(machine):
     for settings in ((), ("software=nccl",), ('jitter="host"', "load_fraction=0.3", "software=verbs")):
         run = times(machine, *settings)
-        assert np.array_equal(run.parts_ps.sum(axis=1), run.latency_ps)
-        assert part(run, "other") + part(run, "release") < 0.01 * run.latency_ps.mean()
+        assert np.array_equal(run.breakdown_ps.sum(axis=1), run.latency_ps)
+        assert part(run, "other") < 0.01 * run.latency_ps.mean()
 
 
 def test_a_layer_switched_off_saves_its_part(machine):
@@ -212,7 +213,7 @@ def test_each_layer_switched_off_alone_saves_what_its_parts_say(machine, layer):
     interval = half_width(full.latency_ps) + half_width(without.latency_ps)
     assert saved == pytest.approx(lost, abs=interval)
     assert saved > 3 * interval or layer in ("other traffic", "bytes")
-    for name in set(PARTS) - {*parts, "slowest", "queueing", "jitter"}:
+    for name in set(BREAKDOWN) - {*parts, "slowest", "queueing", "jitter"}:
         assert part(full, name) == pytest.approx(part(without, name), abs=interval), name
     if layer in ("software", "switches"):
         assert part(without, parts[0]) == 0  # so the part is the whole of what was saved
@@ -230,11 +231,10 @@ def test_bytes_that_take_no_time_save_serialisation_and_the_queues_they_make(mac
 
 def test_cables_of_no_length_save_what_wire_says(machine):
     full = times(machine, count=1)
-    _, joined = attach(network(), machine.fabric)
-    bare = replace(joined, link_length_m=np.zeros_like(joined.link_length_m))
     spec = load("64chip", network="infiniband-ndr", settings=IDEAL).spec
-    spec = spec.model_copy(update={"network": attach(spec.network, machine.fabric)[0]})
-    short = run_packets(spec, bare, machine.mapping, Shape(1, 1024), 1)
+    joined = make_network(spec, machine.fabric, machine.mapping)
+    short = replace(joined, fabric=replace(joined.fabric, link_length_m=np.zeros_like(joined.fabric.link_length_m)))
+    short = short.iterations(Shape(1, 1024), 1)
     assert full.latency_ps[0] - short.latency_ps[0] == pytest.approx(part(full, "wire"), rel=0.02)
 
 
@@ -287,9 +287,10 @@ def test_the_same_seed_gives_the_same_times_and_another_other_traffic(machine):
 
 def test_the_mean_is_the_mean_of_a_block(machine):
     spec = load("64chip", network="infiniband-ndr", settings=[*IDEAL, "network.load_fraction=0.5"]).spec
-    block = packet_times(spec, machine.fabric, machine.mapping, Shape(1, 1024))
+    in_place = make_network(spec, machine.fabric, machine.mapping)
+    block = in_place.times(Shape(1, 1024))
     assert len(block) == spec.network.replications
-    mean = packet_time(spec, machine.fabric, machine.mapping, Shape(1, 1024))
+    mean = in_place.time(Shape(1, 1024))
     assert mean.latency_ps == pytest.approx(np.mean([time.latency_ps for time in block]), abs=1)
     assert sum(mean.breakdown_s.values()) == pytest.approx(mean.latency_ps * 1e-12, rel=1e-9)
     assert mean.occupancy_ps < mean.latency_ps
@@ -297,10 +298,11 @@ def test_the_mean_is_the_mean_of_a_block(machine):
 
 def test_an_undisturbed_network_that_repeats_itself_is_timed_once(machine):
     spec = load("64chip", network="infiniband-ndr", settings=IDEAL).spec
-    (only,) = packet_times(spec, machine.fabric, machine.mapping, Shape(1, 1024))
+    (only,) = make_network(spec, machine.fabric, machine.mapping).times(Shape(1, 1024))
     assert only.latency_ps == times(machine, count=1).latency_ps[0]
     few = load("64chip", network="infiniband-ndr", settings=[*IDEAL, 'network.jitter="host"', "network.replications=7"]).spec
-    assert len({time.latency_ps for time in packet_times(few, machine.fabric, machine.mapping, Shape(1, 1024))}) == 7
+    drawn = make_network(few, machine.fabric, machine.mapping).times(Shape(1, 1024))
+    assert len({time.latency_ps for time in drawn}) == 7
 
 
 def test_service_keeps_the_correlation_of_successive_iterations(machine):
@@ -317,7 +319,7 @@ def test_service_keeps_the_correlation_of_successive_iterations(machine):
         programs = Programs(laid.spec.serving, laid.times)
         chips = tuple(chip for stage in laid.mapping.stage_chips for chip in stage)
         request = plain(np.zeros(1), np.ones(1, np.int32), np.full(1, 2000, np.int32))
-        placement = Placement((chips,), laid.mapping.memory.kv_tokens_max)
+        placement = Placement(laid.site, (chips,), laid.mapping.memory.kv_tokens_max)
         rounds = serve(laid.spec, laid.fabric, placement, programs, request, skip=False, record_rounds=True).tables["rounds"]
         kept[block] = correlation((rounds["end_s"] - rounds["start_s"])[1:])
     drawn = correlation(np.array([time.latency_ps for time in programs.times(Shape(1, 4096))]))
@@ -327,8 +329,8 @@ def test_service_keeps_the_correlation_of_successive_iterations(machine):
 
 
 def test_energy_counts_every_byte_once_a_hop(machine):
-    base, dear = (times(machine, f"energy={pj} pJ", count=1).energy_j[0] for pj in (40, 80))
-    free = times(machine, "energy=0", count=1).energy_j[0]
+    base, dear = (times(machine, f"energy={pj} pJ", count=1).work_j[0] for pj in (40, 80))
+    free = times(machine, "energy=0", count=1).work_j[0]
     assert dear - free == pytest.approx(2 * (base - free))
     assert base > free
 
@@ -336,8 +338,8 @@ def test_energy_counts_every_byte_once_a_hop(machine):
 def test_two_chips_in_a_row_cross_the_network_once():
     spec = load("node", network="infiniband-ndr", llm="bert-large", settings=[*IDEAL, "mapping.tp=1", "mapping.pp=2"]).spec
     laid = build(spec)
-    run = run_packets(spec, laid.fabric, laid.mapping, Shape(1, 128, 128), 2)
+    run = laid.network.iterations(Shape(1, 128, 128), 2)
     assert run.packets > 0  # two stages hand on
     assert part(run, "switch") == pytest.approx(1.29e6, rel=0.01)  # once: two adapters and a switch
-    with pytest.raises(SpecError, match="moves no packets"):
-        run_packets(load("64chip").spec, laid.fabric, laid.mapping, Shape(1, 128), 1)
+    with pytest.raises(SpecError, match="there is no schedule"):
+        laid.network.schedule(Shape(1, 128))

@@ -7,7 +7,7 @@ import pytest
 
 from dcsim.errors import SpecError
 from dcsim.llm.program import Shape
-from dcsim.network.waterfall import PARTS
+from dcsim.network.timing import PARTS
 from dcsim.study.compare import compare, correlation, half_width
 from dcsim.study.scale import largest_llm, scale, size_settings
 from dcsim.study.traffic import three_tier_radix, traffic

@@ -5,7 +5,7 @@ import pytest
 from dcsim.llm.program import Shape
 from dcsim.spec.load import load
 from dcsim.study.explain import answers, as_json, can_move, explain, moved
-from dcsim.study.machine import Machine, build
+from dcsim.study.machine import build
 
 STEP = 1 / (1 - 0.1**2)  # (1/1.1 - 1/0.9) / -0.2: what a tenth both ways makes of an exact inverse
 
@@ -26,7 +26,7 @@ def test_a_clock_a_tenth_faster_takes_a_tenth_of_the_cycles_time_off():
 def answers_at(topology, key, factor):
     machine = build(load(topology).spec)
     spec = moved(machine.spec, tuple(key.split(".")), factor)
-    return answers(Machine(spec, machine.fabric, machine.mapping), Shape(1, 64))["iteration_s"]
+    return answers(machine.on(spec), Shape(1, 64))["iteration_s"]
 
 
 def test_a_roofline_alone_on_its_chip_scales_as_a_whole():

@@ -9,7 +9,7 @@ import pytest
 from dcsim.errors import FabricError, ScheduleError, SpecError
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.bound import find_bound
-from dcsim.network.scheduled.iteration import compile_shape, scheduled_network
+from dcsim.network.scheduled.iteration import scheduled_network
 from dcsim.network.scheduled.rules import figures_of
 from dcsim.spec.load import load
 from dcsim.study.collective import collective
@@ -167,7 +167,7 @@ def test_the_smallest_safe_slack_is_safe_and_smallest():
 @pytest.mark.parametrize("name", ["64chip", "8rack"])
 def test_a_prompt_keeps_to_its_bound(name):
     big = machine(name)
-    compiled = compile_shape(big.spec, big.places, big.mapping, Shape(1, 512, 512))
+    compiled = big.network.schedule(Shape(1, 512, 512))
     figures = figures_of(scheduled_network(big.spec), big.spec.chip.clock_hz)
     bound = find_bound(compiled.schedule, compiled.tasks, big.fabric, figures, compiled.piece_starts)
     assert bound.cycles <= compiled.schedule.makespan_cycles <= 1.15 * bound.cycles

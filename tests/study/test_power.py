@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dcsim.errors import SpecError
 from dcsim.llm.program import Shape
+from dcsim.power.chain import levels
 from dcsim.spec.load import load
 from dcsim.study import power as study
 from dcsim.study.machine import build
@@ -28,7 +29,7 @@ def test_parts_add_up_to_the_site_at_every_load(name):
 
 def test_levels_read_what_is_below_them_and_what_is_lost():
     spec = load("8rack", settings=["power=hall", "power.racks_per_pdu=3", "power.pdus_per_hall=2"]).spec
-    chain = {level.name: level for level in study.levels(spec, 8)}
+    chain = {level.name: level for level in levels(spec, 8)}
     parts = np.linspace(1000.0, 2000.0, 8)
     readings = {name: level.meter_w(parts) for name, level in chain.items()}
     assert [len(reading) for reading in readings.values()] == [8, 3, 2, 1]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dcsim.economics.run_cost import run_cost
+from dcsim.economics.cost import run_cost
 from dcsim.errors import RunStoreError
 from dcsim.results import records
 from dcsim.study import scenario
@@ -24,7 +24,7 @@ def test_a_saved_run_says_what_its_tokens_cost(folder):
     assert set(bases) == {"buy", "build", "rent"}
     assert bases["buy"]["capital_usd"] == pytest.approx(sum(line["usd"] for line in bases["buy"]["lines"]))
     assert result["parts"]["chips"] == 64
-    electricity = bases["buy"]["terms"]["electricity"]
+    electricity = bases["buy"]["terms"]["electricity"] + bases["buy"]["terms"]["overhead"]
     # 0.067 USD/kWh; the model's year has 360 days in its electricity and 8,760 h in its life.
     assert electricity == pytest.approx(run.summary["energy_j_per_token"] / 3.6e6 * 0.067 * 1e6, rel=0.02)
     assert bases["rent"]["usd_per_h"] == pytest.approx(64.0)

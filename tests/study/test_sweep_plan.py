@@ -77,9 +77,12 @@ def test_a_load_is_paced_by_latency_or_by_the_busiest_stage(machine, points):
 
 def test_power_of_one_replica_is_that_of_its_parts(machine, points):
     spec, first = machine.spec, points[0]
-    work_w = machine.time(Shape(1, CONTEXT)).energy_j / first.interval_s
-    parts_w = 64 * spec.chip.power.wait_w + work_w + 8 * (spec.host.busy_w + spec.node.fan_w)
-    assert first.power_w == pytest.approx(parts_w / spec.node.supply_efficiency)
+    work_w = machine.time(Shape(1, CONTEXT)).work_j / first.interval_s
+    streaming_w = first.tokens_per_s * spec.host.detokenise_token_s * (spec.host.busy_w - spec.host.idle_w) / spec.host.cores
+    optics_w = machine.site.bill.optical_ends.sum() * spec.power.optic_w
+    parts_w = 64 * spec.chip.power.wait_w + work_w + 8 * (spec.host.idle_w + spec.node.fan_w) + streaming_w + optics_w
+    assert first.it_power_w == pytest.approx(parts_w / spec.node.supply_efficiency)
+    assert first.power_w == pytest.approx(first.it_power_w * spec.power.pue)
 
 
 def test_the_frontier_holds_what_no_other_beats(points):
@@ -110,8 +113,32 @@ def test_twice_the_rate_takes_twice_the_fleet(machine, points):
     one, ten, twenty = (fleet(machine, best, rate) for rate in (1.0, 10 * best.tokens_per_s, 20 * best.tokens_per_s))
     assert (one.replicas, one.clusters, one.chips) == (1, 1, 64)
     assert (ten.replicas, twenty.replicas) == (10, 20)
-    assert twenty.power_w == pytest.approx(2 * ten.power_w)
+    assert twenty.meters.power_w == pytest.approx(2 * ten.meters.power_w)
     assert twenty.racks == 2 * ten.racks
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_fleet_pays_and_draws_for_all_its_chips_whatever_share_its_replicas_use(replicas):
+    """16 nodes of 8 H100, half of whose chips one replica uses, or all of them two."""
+    settings = ["mapping.tp=4", "mapping.pp=1", f"mapping.replicas={replicas}", "network.replications=1"]
+    resolved = load("dgx-h100", llm="llama-2-70b", settings=settings)
+    point = loads(build(resolved.spec), 2048, (1,))[0]
+    count = 16 * replicas - (replicas - 1)  # the last replica of two is not needed
+    rate = count * point.tokens_per_s * 0.999
+    result = plan(resolved, tokens_per_s=rate, tokens_per_s_per_user=point.tokens_per_s_per_user, context=2048)
+    assert (result["clusters"], result["replicas"], result["chips"]) == (16, count, 128)
+    chip, host, node, busy = resolved.spec.chip, resolved.spec.host, resolved.spec.node, 4 * count
+    assert result["batch"] >= 1
+    best = result["frontier"][0] if result["batch"] == 1 else next(f for f in result["frontier"] if f["batch"] == result["batch"])
+    streaming_w = count * best["tokens_per_s"] * host.detokenise_token_s * (host.busy_w - host.idle_w) / host.cores
+    work_w = count * best["work_j"] * best["micro_batches"] / best["interval_s"]
+    parts_w = busy * chip.power.wait_w + (128 - busy) * chip.power.idle_w + work_w + streaming_w
+    parts_w += 16 * (host.idle_w + node.fan_w)
+    assert result["it_power_w"] == pytest.approx(parts_w / node.supply_efficiency)
+    assert result["power_w"] == pytest.approx(1.3 * result["it_power_w"])
+    racks_usd = 16 * resolved.spec.network.prices.rack_usd
+    bought_usd = 128 * chip.price.buy_usd + 16 * (host.buy_usd + node.buy_usd) + racks_usd
+    assert result["money"]["buy"]["capital_usd"] == pytest.approx(bought_usd)
 
 
 def test_a_plan_adds_up():

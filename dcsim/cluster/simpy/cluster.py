@@ -30,7 +30,8 @@ from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
 from dcsim.power.caps import caps_of
 from dcsim.power.hosts import token_pj
-from dcsim.power.rack import chips_per_rack, meters, power_table
+from dcsim.power.rack import meters, power_table
+from dcsim.power.site import Site
 from dcsim.results.records import Table, TableWriter
 from dcsim.spec.topology import Topology
 from dcsim.units import to_ps
@@ -101,14 +102,15 @@ class Cluster:
             )
             for i in range(len(chips))
         ]
-        chips_in = chips_per_rack(fabric, chips)
+        chips_in = placement.site.chips_in(chips)
         interval_ps = to_ps(spec.power.sample_s)
         self.racks = [
-            Rack(env, i, meter, interval_ps, self.replicas, self.hosts) for i, meter in enumerate(meters(spec, fabric, chips_in))
+            Rack(env, i, meter, interval_ps, self.replicas, self.hosts)
+            for i, meter in enumerate(meters(placement.site, chips_in))
         ]
         self._links = placement.copies() if serving.prefill_replicas and placement.copies else None
         self._part_pools(serving.prefill_replicas)
-        self._cap(fabric, chips_in)
+        self._cap(placement.site, chips_in)
         reload_ps = to_ps(placement.weight_bytes / spec.host.bus_bandwidth_bytes_per_s)
         replicas, hosts = ([part.process for part in parts] for parts in (self.replicas, self.hosts))
         self._faults = Faults(env, spec.faults, fabric, chips, reload_ps, replicas, hosts)
@@ -163,9 +165,9 @@ class Cluster:
         self._desk.transfers = KvTransfers(self.env, send, self._desk.choose_decoder, self._desk.recover)
         self._desk.transfers.connect(self.replicas[:readers], self.replicas[readers:])
 
-    def _cap(self, fabric: Fabric, chips_in: NDArray[np.int64]) -> None:
+    def _cap(self, site: Site, chips_in: NDArray[np.int64]) -> None:
         """Where meters have caps, let replicas ask how long their rounds take, and hosts say when they draw more."""
-        caps = caps_of(self._spec, fabric, chips_in)
+        caps = caps_of(site, chips_in)
         if not len(caps.room_w):
             return
         capped = CappedMeters(self.env, caps, self.hosts, lambda replica: self.replicas[replica].rouse())

@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dcsim.errors import FabricError
-from dcsim.fabric.graph import Fabric
 from dcsim.llm.blocks import Collective
 from dcsim.network.collectives import ALGORITHMS
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.iteration import packet_network, vector_unit
+from dcsim.network.packet.iteration import Attached, vector_unit
 from dcsim.network.packet.library import choose_pattern, exchange_among
-from dcsim.network.packet.rules_of import faults_of, layers_of, place_calls, software_of
-from dcsim.network.packet.switches import attach
+from dcsim.network.packet.rules_of import faults_of, place_calls, software_of
 from dcsim.network.tasks import LINK, SEND, TaskBuilder
-from dcsim.spec.topology import Topology
-
-
-@dataclass(frozen=True, slots=True)
-class Exchanged:
-    """What one collective took. `times_s` holds one value a replication on an otherwise idle network."""
-
-    algorithm: str
-    times_s: tuple[float, ...]
-    messages: int
-    packets: int
+from dcsim.network.timing import Exchanged
 
 
 def packet_collective(
-    spec: Topology,
-    fabric: Fabric,
-    op: str,
-    size_bytes: int,
-    chips: Sequence[int],
-    algorithm: str = "auto",
-    count: int = 1,
-    seed: int = 1,
+    place: Attached, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto", seed: int = 1
 ) -> Exchanged:
-    """Time `op` over `size_bytes` among `chips`, `count` times one after another; op `send` goes from the first to the last.
+    """Time `op` over `size_bytes` among `chips`, `network.replications` times; op `send` goes from the first to the last.
 
     Raises FabricError for an algorithm the operation does not have.
     """
-    network, joined = attach(packet_network(spec), fabric)
-    layers, builder = layers_of(network, joined, spec.node.island), TaskBuilder(spec.chip.clock_hz)
+    spec, network, joined, layers = place.spec, place.network, place.fabric, place.layers
+    builder = TaskBuilder(spec.chip.clock_hz)
     pattern = algorithm
     if op == "send":
         pattern = "direct"
@@ -58,6 +38,8 @@ def packet_collective(
             builder, step, chips, [[] for _ in chips]
         )
     tasks = place_calls(builder.build(), joined)
-    engine = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed)
-    done = [engine.iteration(i, fresh=True) for i in range(count)]
-    return Exchanged(pattern, tuple(one.finish_ps * 1e-12 for one in done), int((tasks.size_bytes > 0).sum()), done[0].packets)
+    faults = faults_of(network, joined)
+    engine = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults, seed=seed)
+    done = [engine.iteration(i, fresh=True) for i in range(network.replications)]
+    times_s = tuple(one.finish_ps * 1e-12 for one in done)
+    return Exchanged(pattern, times_s, int((tasks.size_bytes > 0).sum()), {"packets": done[0].packets})

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.errors import SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.cost import summed_bytes_per_cycle
 from dcsim.llm.mapping import Mapping
@@ -18,55 +17,26 @@ from dcsim.network.packet.background import background_load
 from dcsim.network.packet.engine.breakdown import PARTS
 from dcsim.network.packet.engine.engine import Engine, Iteration
 from dcsim.network.packet.library import packet_exchange
-from dcsim.network.packet.rules_of import Layers, faults_of, layers_of, place_calls, software_of
-from dcsim.network.packet.switches import attach
-from dcsim.network.tasks import ATTENTION, COMPUTE, MATRIX, VECTOR, Tasks
-from dcsim.network.timing import IterationTime
+from dcsim.network.packet.rules_of import Layers, faults_of, place_calls, software_of
+from dcsim.network.tasks import COMPUTE, Tasks
+from dcsim.network.tasks import PARTS as TASK_PARTS
+from dcsim.network.timing import BREAKDOWN, Iterations, Spans
+from dcsim.network.work import work_j
 from dcsim.spec.chip import LpuChip, RooflineChip
 from dcsim.spec.network import PacketNetwork
 from dcsim.spec.topology import Topology
 
 PACKETS_MAX = 2_000_000  # packets simulated per shape for the service zoom: a second or two
-ALIKE = 1e-3  # share of an iteration
 
 
 @dataclass(frozen=True, slots=True)
-class PacketRun:
-    """Successive iterations of one shape; arrays over replications."""
+class Attached:
+    """A packet network in place: the topology, the figures of one adapter's link, the fabric with its switches, the layers."""
 
-    latency_ps: NDArray[np.int64]
-    occupancy_ps: NDArray[np.int64]
-    energy_j: NDArray[np.float64]
-    parts_ps: NDArray[np.int64]  # [replication, part] along the critical path; rows sum to latency_ps
-    packets: int
-    drops: int
-    pauses: int
-    background_fraction: float  # what else is offered to the busiest link
-
-    def times(self) -> tuple[IterationTime, ...]:
-        """One IterationTime a replication, in order: neighbours share queues and cross traffic."""
-        seconds = self.parts_ps * 1e-12
-        return tuple(
-            IterationTime(int(latency), int(occupancy), float(energy), dict(zip(PARTS, parts.tolist(), strict=True)))
-            for latency, occupancy, energy, parts in zip(self.latency_ps, self.occupancy_ps, self.energy_j, seconds, strict=True)
-        )
-
-
-def packet_times(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, seed: int = 1) -> tuple[IterationTime, ...]:
-    """Times of successive iterations, from which the service zoom draws: `network.replications`, or fewer.
-
-    No more than PACKETS_MAX packets in all, but one iteration at least: the more packets it has, the less it differs
-    from the next. Where nothing disturbs the network, a block of `serving.draw_block`, or a single iteration if the
-    second takes as long as the first but for ALIKE: idle networks of all kinds repeat themselves to a few in 10,000.
-    """
-    network = packet_network(spec)
-    if disturbed(network):
-        return run_packets(spec, fabric, mapping, shape, seed=seed, packets_max=PACKETS_MAX).times()
-    count = min(network.replications, spec.serving.draw_block)
-    times = run_packets(spec, fabric, mapping, shape, min(count, 2), seed, PACKETS_MAX).times()
-    if abs(times[0].latency_ps - times[-1].latency_ps) <= ALIKE * times[0].latency_ps:
-        return times[:1]
-    return run_packets(spec, fabric, mapping, shape, count, seed, PACKETS_MAX).times()
+    spec: Topology
+    network: PacketNetwork
+    fabric: Fabric
+    layers: Layers
 
 
 def disturbed(network: PacketNetwork) -> bool:
@@ -76,48 +46,27 @@ def disturbed(network: PacketNetwork) -> bool:
     return bool(network.jitter or flows or network.faults)
 
 
-def packet_time(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, seed: int = 1) -> IterationTime:
-    """The mean of `packet_times`."""
-    times = packet_times(spec, fabric, mapping, shape, seed)
-    count = len(times)
-    parts = {name: sum(time.breakdown_s[name] for time in times) / count for name in PARTS}
-    return IterationTime(
-        round(sum(time.latency_ps for time in times) / count),
-        round(sum(time.occupancy_ps for time in times) / count),
-        sum(time.energy_j for time in times) / count,
-        parts,
-    )
-
-
 def run_packets(
-    spec: Topology,
-    fabric: Fabric,
-    mapping: Mapping,
-    shape: Shape,
-    replications: int = 0,
-    seed: int = 1,
-    packets_max: int = 0,
-) -> PacketRun:
-    """Simulate successive iterations of `shape` on the first replica's chips; 0 replications: as the network says."""
-    network, joined = attach(packet_network(spec), fabric)
-    layers = layers_of(network, joined, spec.node.island)
-    tasks = packet_tasks(spec, joined, mapping, shape, network, layers)
-    load = _load(spec, network, joined, layers, mapping, tasks, seed)
+    place: Attached, mapping: Mapping, shape: Shape, count: int = 0, seed: int = 1, packets_max: int = 0
+) -> Iterations:
+    """Simulate successive iterations of `shape` on the first replica's chips; count 0: as many as the network says."""
+    spec, network, fabric, layers = place.spec, place.network, place.fabric, place.layers
+    tasks = packet_tasks(place, mapping, shape)
+    load = _load(place, mapping, tasks, seed)
     engine = Engine(
-        joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed, cross_load=load
+        fabric, layers.figures, tasks, software_of(layers), faults=faults_of(network, fabric), seed=seed, cross_load=load
     )
     first = engine.iteration(0)
-    count = replications or network.replications
+    count = count or network.replications
     if packets_max:
         count = max(1, min(count, packets_max // max(1, first.packets)))
-    done = [_kept(first, tasks, joined.chip_count)]
-    done += [_kept(engine.iteration(i), tasks, joined.chip_count) for i in range(1, count)]
+    done = [_kept(first, tasks, fabric.chip_count)]
+    done += [_kept(engine.iteration(i), tasks, fabric.chip_count) for i in range(1, count)]
     latency, occupancy, parts, sent_bytes, drops, pauses = [np.array(column) for column in zip(*done, strict=True)]
-    energy_j = work_energy_j(tasks, spec) + sent_bytes * network.energy_j
-    return PacketRun(
+    return Iterations(
         latency,
         occupancy,
-        energy_j,
+        work_j(tasks, spec.chip.power) + sent_bytes * network.energy_j,
         parts,
         first.packets,
         int(drops.sum()),
@@ -126,52 +75,52 @@ def run_packets(
     )
 
 
-def _load(
-    spec: Topology, network: PacketNetwork, fabric: Fabric, layers: Layers, mapping: Mapping, tasks: Tasks, seed: int
-) -> NDArray[np.float64] | None:
+def _load(place: Attached, mapping: Mapping, tasks: Tasks, seed: int) -> NDArray[np.float64] | None:
     """[link] what everything else offers; the other replicas at the pace of this one alone."""
-    alone_s = 0.0
-    if network.background.micro_batches:
+    fabric, layers, alone_s = place.fabric, place.layers, 0.0
+    if place.network.background.micro_batches:
         alone_s = Engine(fabric, layers.figures, tasks, software_of(layers), seed=seed).iteration().finish_ps * 1e-12
-    return background_load(spec, network, fabric, layers.figures, mapping, tasks, alone_s, seed)
+    return background_load(place.spec, place.network, fabric, layers.figures, mapping, tasks, alone_s, seed)
 
 
-def packet_spans(
-    spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, seed: int = 1
-) -> tuple[Tasks, NDArray[np.float64], NDArray[np.float64]]:
+def packet_spans(place: Attached, mapping: Mapping, shape: Shape, seed: int = 1) -> Spans:
     """The tasks of one iteration on an idle network, and when each starts and ends, in seconds."""
-    network, joined = attach(packet_network(spec), fabric)
-    layers = layers_of(network, joined, spec.node.island)
-    tasks = packet_tasks(spec, joined, mapping, shape, network, layers)
-    done = Engine(joined, layers.figures, tasks, software_of(layers), faults=faults_of(network, joined), seed=seed).iteration(0)
-    return tasks, done.start_ps * 1e-12, done.last_ps * 1e-12
+    tasks, layers = packet_tasks(place, mapping, shape), place.layers
+    faults = faults_of(place.network, place.fabric)
+    done = Engine(place.fabric, layers.figures, tasks, software_of(layers), faults=faults, seed=seed).iteration(0)
+    return Spans(tasks, done.start_ps * 1e-12, done.last_ps * 1e-12)
 
 
-def _kept(iteration: Iteration, tasks: Tasks, chip_count: int) -> tuple[int, int, NDArray[np.int64], int, int, int]:
+def _kept(iteration: Iteration, tasks: Tasks, chip_count: int) -> tuple[int, int, NDArray[np.float64], int, int, int]:
     """What is kept of one iteration: the rest is too much for many."""
     links = iteration.links
     occupancy = occupancy_ps(tasks, iteration.start_ps, iteration.last_ps, chip_count)
     return (
         iteration.finish_ps,
         occupancy,
-        iteration.critical_ps,
+        breakdown_ps(iteration, tasks),
         int(links.bytes.sum()),
         int(links.drops.sum()),
         int(links.pauses.sum()),
     )
 
 
-def packet_network(spec: Topology) -> PacketNetwork:
-    """The spec's network if it moves packets; SpecError if it is compiled."""
-    if not isinstance(spec.network, PacketNetwork):
-        raise SpecError(f"network '{spec.network.name}' moves no packets")
-    return spec.network
+def breakdown_ps(iteration: Iteration, tasks: Tasks) -> NDArray[np.float64]:
+    """[BREAKDOWN] of the critical path; what came before the first task was let go counts as `other`."""
+    named = dict(zip(PARTS, iteration.critical_ps.tolist(), strict=True))
+    named["other"] += named.pop("release")
+    computing = tasks.kind == COMPUTE
+    held = np.bincount(tasks.part[computing], iteration.parts_ps[computing, PARTS.index("compute")], len(TASK_PARTS))
+    named |= dict(zip(TASK_PARTS, held.tolist(), strict=True))
+    return np.array([named[part] for part in BREAKDOWN], np.float64)
 
 
-def packet_tasks(spec: Topology, fabric: Fabric, mapping: Mapping, shape: Shape, network: PacketNetwork, layers: Layers) -> Tasks:
+def packet_tasks(place: Attached, mapping: Mapping, shape: Shape) -> Tasks:
     """The program's tasks, collectives spelled out as the network's library does, calls told apart by place."""
+    spec, fabric = place.spec, place.fabric
     program = build_program(spec.llm, mapping, spec.chip, shape)
-    return place_calls(lower(program, packet_exchange(mapping, fabric, layers, vector_unit(spec.chip, network))), fabric)
+    exchange = packet_exchange(mapping, fabric, place.layers, vector_unit(spec.chip, place.network))
+    return place_calls(lower(program, exchange), fabric)
 
 
 def vector_unit(chip: LpuChip | RooflineChip, network: PacketNetwork) -> VectorUnit:
@@ -190,11 +139,3 @@ def occupancy_ps(tasks: Tasks, start_ps: NDArray[np.int64], last_ps: NDArray[np.
     np.maximum.at(end, chips, last_ps[compute])
     used = end > 0
     return int((end - begin)[used].max(initial=0))
-
-
-def work_energy_j(tasks: Tasks, spec: Topology) -> float:
-    """Energy of all operations above the waiting draw of the chips they run on."""
-    power = spec.chip.power
-    above_w = {MATRIX: power.matrix_w, ATTENTION: power.vector_w, VECTOR: power.vector_w}
-    cycles = np.bincount(tasks.part, tasks.last_cycles, 8)
-    return float(sum(cycles[part] * (watts - power.wait_w) for part, watts in above_w.items()) / tasks.clock_hz)

@@ -25,7 +25,7 @@ from dcsim.errors import FabricError
 from dcsim.fabric.dragonfly import dragonfly
 from dcsim.fabric.graph import Fabric, from_cables
 from dcsim.fabric.switched import Cable, cables_of, fat_tree
-from dcsim.network.packet.prices import bandwidth_for_cables
+from dcsim.network.packet.bill import bandwidth_for_cables
 from dcsim.spec.network import PacketNetwork
 
 

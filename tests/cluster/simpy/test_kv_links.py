@@ -8,7 +8,7 @@ from dcsim.cluster.copies import Copies
 from dcsim.fabric.graph import from_cables
 from dcsim.llm.architecture import kv_bytes_per_token
 from dcsim.network.scheduled.rules import figures_of
-from dcsim.network.wires import Wires, wires_of
+from dcsim.network.wires import Wires
 from dcsim.results import records
 from dcsim.spec.load import load
 from dcsim.study.machine import build
@@ -73,7 +73,7 @@ def test_i2_i6_bytes_arrive_on_every_link_and_none_is_held_longer_than_it_was_th
 def test_a_copy_uses_the_fabric_of_the_run(network):
     """From chip to counterpart over links that follow one another, at the network's own payload speed."""
     machine = build(load("8rack", llm=LLM, network=network, settings=POOLS).spec)
-    fabric, wires = machine.fabric, wires_of(machine.spec.network, machine.fabric, machine.spec.chip.clock_hz)
+    fabric, wires = machine.fabric, machine.network.wires()
     chips = [[chip for stage in replica for chip in stage] for replica in machine.mapping.replica_chips]
     parts = kv_bytes_by_part(machine.mapping, machine.spec.llm)
     assert parts.sum() == kv_bytes_per_token(machine.spec.llm, 2)
@@ -86,10 +86,7 @@ def test_a_copy_uses_the_fabric_of_the_run(network):
         assert fabric.link_target[way].tolist() == stops[1:]
     whole = copies.send(0, 1, 100_000, 0) / 1e12
     busiest = max(sum(parts[p] for p in range(len(parts)) if link in links[first[p] : first[p + 1]]) for link in np.unique(links))
-    net = machine.spec.network
-    rate = net.bandwidth_bytes_per_s * (
-        net.vector_bytes / net.vector_wire_bytes if network == "scheduled" else net.mtu_bytes / (net.mtu_bytes + net.header_bytes)
-    )
+    rate = machine.network.link_payload_bytes_per_s().min()
     assert whole >= 100_000 * busiest / rate * 0.99
     assert whole < 100_000 * busiest / rate * 3  # messages that meet on one link may wait for others in turn
     assert copies.send(0, 1, 100_000, 0) / 1e12 > 1.4 * whole
@@ -98,7 +95,7 @@ def test_a_copy_uses_the_fabric_of_the_run(network):
 def test_one_vector_takes_as_long_as_its_path():
     spec = load("8rack", llm=LLM, settings=POOLS).spec
     machine = build(spec)
-    figures, wires = figures_of(spec.network, spec.chip.clock_hz), wires_of(spec.network, machine.fabric, spec.chip.clock_hz)
+    figures, wires = figures_of(spec.network, spec.chip.clock_hz), machine.network.wires()
     copies = Copies(machine.fabric, wires, [[0], [511]], np.array([320]))
     hops = int(copies._between(0, 1)[0][-1])
     assert hops > 1

@@ -18,7 +18,7 @@ from dcsim.network.collectives import VectorUnit, add_collective
 from dcsim.network.lower import Piece, join, pieces_of
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.compose import Composition, compose
-from dcsim.network.scheduled.iteration import compile_shape, scheduled_network
+from dcsim.network.scheduled.iteration import scheduled_network
 from dcsim.network.scheduled.links_kernel import earliest, make_links, occupy
 from dcsim.network.scheduled.places import Kept, Places, message_pairs
 from dcsim.network.scheduled.proof import prove
@@ -139,7 +139,7 @@ def test_shipped_mappings_keep_to_their_bound(topology: str, shape: Shape) -> No
     machine = build(load(topology).spec)
     spec = machine.spec
     figures = figures_of(scheduled_network(spec), spec.chip.clock_hz)
-    whole = compile_shape(spec, machine.places, machine.mapping, shape)
+    whole = machine.network.schedule(shape)
     prove(whole.schedule, whole.tasks, machine.fabric, figures)
     bound = find_bound(whole.schedule, whole.tasks, machine.fabric, figures, whole.piece_starts)
     assert bound.cycles <= whole.schedule.makespan_cycles <= 1.15 * bound.cycles

@@ -91,7 +91,10 @@ def _book_message(s: State, parts: Any, message: int, follower: int, when: int, 
 
 @entry
 def walk(s: State, parts: Any, base: int, out: Any) -> None:
-    """Fill out[part] so that its sum is the time from `base` to the last output of any task."""
+    """Fill out[part] so that its sum is the time from `base` to the last output of any task.
+
+    What a computing task holds of that goes to parts[task, COMPUTE] too.
+    """
     task, follower = 0, -1
     for other in range(len(s.tasks) - 1):
         if s.tasks[other].last_out > s.tasks[task].last_out:
@@ -101,10 +104,12 @@ def walk(s: State, parts: Any, base: int, out: Any) -> None:
         if s.tasks[task].kind == MESSAGE_KIND:
             when = _book_message(s, parts, task, follower, when, out)
         elif when <= s.tasks[task].start + s.spans[task].last:
-            out[COMPUTE] += when - s.tasks[task].start
+            parts[task, COMPUTE] = when - s.tasks[task].start
+            out[COMPUTE] += parts[task, COMPUTE]
             when = s.tasks[task].start
         else:
-            out[COMPUTE] += s.spans[task].first
+            parts[task, COMPUTE] = s.spans[task].first
+            out[COMPUTE] += parts[task, COMPUTE]
             when -= s.spans[task].first
         follower = task
         task, time = _cause(s, follower, when)

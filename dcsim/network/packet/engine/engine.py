@@ -48,7 +48,8 @@ class LinkUse:
 @dataclass(frozen=True, slots=True)
 class Iteration:
     """One iteration's times, in ps from its start; arrays over tasks. A message's parts are those of its packet
-    that arrived last: columns PARTS of `parts_ps`, summing to `last_ps - start_ps`.
+    that arrived last: columns PARTS of `parts_ps`, summing to `last_ps - start_ps`; a computing task's is what it holds
+    of the critical path.
 
     `start_ps` of a message is when its data was ready (before software), `critical_ps` splits `finish_ps`
     along the critical path, one number for each of PARTS.

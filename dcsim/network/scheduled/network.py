@@ -1,0 +1,157 @@
+"""A scheduled network in place: its iterations, collectives and copies are known before they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.errors import FabricError
+from dcsim.fabric.graph import Fabric
+from dcsim.llm.mapping import Mapping
+from dcsim.llm.program import Shape
+from dcsim.network.bill import NetworkBill, count_cables, most_ports, optical_ends, units_of
+from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
+from dcsim.network.scheduled.breakdown import breakdown_cycles
+from dcsim.network.scheduled.iteration import Compiled, compile_shape, scheduled_time
+from dcsim.network.scheduled.places import Places
+from dcsim.network.scheduled.proof import prove
+from dcsim.network.scheduled.rules import Figures, figures_of, require_alike
+from dcsim.network.scheduled.schedule import compile_schedule
+from dcsim.network.tasks import TaskBuilder
+from dcsim.network.timing import BREAKDOWN, Exchanged, Iterations, IterationTime, Spans
+from dcsim.network.wires import Wires
+from dcsim.spec.network import ScheduledNetwork
+from dcsim.spec.price import TcoPrices
+from dcsim.spec.topology import Topology
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """See `network.Network`. `places` are where pieces of programs run: found once, for all shapes and mappings."""
+
+    spec: Topology
+    fabric: Fabric
+    network: ScheduledNetwork
+    places: Places
+    mapping: Mapping | None = None
+
+    @classmethod
+    def make(cls, spec: Topology, bare: Fabric, mapping: Mapping | None = None) -> CompiledNetwork:
+        """The network of `spec`, whose links are the chips' own cables. Raises FabricError where they differ."""
+        require_alike(bare)
+        assert isinstance(spec.network, ScheduledNetwork)
+        return cls(spec, bare, spec.network, Places(bare), mapping)
+
+    @property
+    def bare(self) -> Fabric:
+        """The fabric itself: nothing is added."""
+        return self.fabric
+
+    def laid(self, mapping: Mapping) -> CompiledNetwork:
+        """The same network under an LLM laid over its chips."""
+        return replace(self, mapping=mapping)
+
+    def times(self, shape: Shape, *, parts: bool = False) -> tuple[IterationTime, ...]:
+        """The one time of `shape`."""
+        return (self.time(shape, parts=parts),)
+
+    def time(self, shape: Shape, *, parts: bool = False) -> IterationTime:
+        """Time of one iteration of `shape`: where it goes takes the whole schedule, spelled out."""
+        if parts:
+            return self.iterations(shape).mean()
+        return scheduled_time(self.spec, self.places, self._mapping, shape)
+
+    def iterations(self, shape: Shape, count: int = 0, *, packets_max: int = 0) -> Iterations:
+        """One iteration, which all others are like, with where its time goes."""
+        compiled = self.schedule(shape)
+        cycles = breakdown_cycles(compiled.tasks, compiled.schedule, self.figures)
+        time = compiled.time
+        return Iterations(
+            np.array([time.latency_ps]),
+            np.array([time.occupancy_ps]),
+            np.array([time.work_j]),
+            np.array([[cycles[part] * 1e12 / self.figures.clock_hz for part in BREAKDOWN]]),
+        )
+
+    def spans(self, shape: Shape) -> Spans:
+        """The tasks of one iteration and when each begins and ends."""
+        compiled, hz = self.schedule(shape), self.figures.clock_hz
+        return Spans(compiled.tasks, compiled.schedule.start / hz, compiled.schedule.last_out / hz)
+
+    def schedule(self, shape: Shape) -> Compiled:
+        """The compiled schedule of one iteration."""
+        return compile_shape(self.spec, self.places, self._mapping, shape)
+
+    def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
+        """One collective, compiled and proved."""
+        fabric, levels, clock_hz = self.fabric, levels_of(self.fabric, chips), self.figures.clock_hz
+        builder = TaskBuilder(clock_hz)
+        unit = VectorUnit(round(self.network.vector_bytes), self.network.reduce_cycles)
+        if op == "send":
+            if algorithm not in ("auto", "direct"):
+                raise FabricError(f"a message is sent as it is: no algorithm '{algorithm}' for 'send'")
+            algorithm = "direct"
+            builder.message(chips[0], chips[-1], size_bytes, [])
+        else:
+            add_collective(builder, op, chips, size_bytes, [[] for _ in chips], unit, levels, algorithm)
+        tasks = builder.build()
+        schedule = compile_schedule(tasks, fabric, self.figures)
+        prove(schedule, tasks, fabric, self.figures)
+        return Exchanged(
+            choose(op, len(chips), levels) if algorithm == "auto" else algorithm,
+            (schedule.makespan_cycles / clock_hz,),
+            int((tasks.size_bytes > 0).sum()),
+            {"cycles": schedule.makespan_cycles, "vector_hops": schedule.vector_hops},
+        )
+
+    def wires(self) -> Wires:
+        """What each link takes to carry vectors."""
+        figures = self.figures
+
+        def every_link(cycles: int, per_s: float) -> NDArray[np.int64]:
+            return np.full(self.fabric.link_count, round(cycles * per_s / figures.clock_hz), np.int64)
+
+        hop_cycles = figures.hop_cycles + figures.forward_cycles
+        ends_cycles = figures.path_cycles(1) - hop_cycles - figures.slot_cycles
+        return Wires(
+            figures.vector_bytes,
+            every_link(figures.slot_cycles, 1e15),
+            every_link(hop_cycles, 1e12),
+            round(ends_cycles * 1e12 / figures.clock_hz),
+        )
+
+    def link_payload_bytes_per_s(self) -> NDArray[np.float64]:
+        """[link] payload one way: a vector each slot."""
+        figures = self.figures
+        return np.full(self.fabric.link_count, figures.vector_bytes * figures.clock_hz / figures.slot_cycles)
+
+    def bill(self, prices: TcoPrices | None = None) -> NetworkBill:
+        """Cables and optical ends; the ports are the chips' own."""
+        cables = count_cables(self.fabric)
+        return NetworkBill(
+            adapters=0,
+            switch_ports=0,
+            switches=0,
+            cables=cables,
+            chip_cables=cables,
+            optical_ends=optical_ends(self.fabric),
+            units=units_of(self.network, prices or self.network.prices),
+            chip_bytes_per_s=most_ports(self.fabric) * self.network.bandwidth_bytes_per_s,
+        )
+
+    def conditions(self) -> dict[str, str | None]:
+        """It has none of a packet network's."""
+        return dict.fromkeys(("fairness", "jitter", "jitter_description"))
+
+    @property
+    def figures(self) -> Figures:
+        """Its figures in cycles of the chip clock."""
+        return figures_of(self.network, self.spec.chip.clock_hz)
+
+    @property
+    def _mapping(self) -> Mapping:
+        assert self.mapping is not None, "no LLM is laid over this network"
+        return self.mapping
