@@ -44,7 +44,7 @@ def silicon():
 ROUND = [
     "chip.price.buy=1000 USD",
     "chip.price.build=100 USD",
-    *(f"chip.power.{state}=1 W" for state in ("idle", "wait", "vector", "link")),
+    *(f"chip.power.{state}=1 W" for state in ("idle", "wait", "vector")),
     "chip.power.matrix=30 W",
     "host.buy=500 USD",
     "host.idle=10 W",

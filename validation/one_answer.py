@@ -63,6 +63,7 @@ def served(sequences: int) -> list[str]:
     """Settings of a workload of so many requests that come at once."""
     return [
         f"workload.requests={sequences}",
+        "workload.duration=0 s",  # the run ends with the last of them
         "workload.arrivals.rate.mean=1e9 requests/s",
         "workload.lengths.prompt_tokens.median=1",
         "workload.lengths.prompt_tokens.sigma=0",

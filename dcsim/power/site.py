@@ -90,7 +90,7 @@ class Site:
     def peak(self) -> Draw:
         """The most that can be drawn at once: every chip in its hungriest state, every host busy."""
         power, host = self.spec.chip.power, self.spec.host
-        hungriest_w = max(power.idle_w, power.wait_w, power.matrix_w, power.vector_w, power.link_w)
+        hungriest_w = max(power.idle_w, power.wait_w, power.matrix_w, power.vector_w)
         all_chips = self.chips[None, :]
         work_w = np.array([self.chips.sum() * (hungriest_w - power.wait_w)])
         return self.draw(all_chips, {"work": work_w}, self.nodes * (host.busy_w - host.idle_w))

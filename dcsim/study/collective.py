@@ -44,7 +44,6 @@ def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: 
     rate = size_bytes / mean_s if mean_s else 0.0
     return {
         **spec.network.terms,
-        **spec.network.terms,
         "op": op,
         "ranks": ranks,
         "size_bytes": size_bytes,
