@@ -79,7 +79,7 @@ def section(by_mapping: Mapping[str, Points], by_concurrency: Sequence[tuple[int
         "- fleet for 25 million tokens/s (V6): `dcsim plan 8rack --tokens-per-s 25e6 --tokens-per-s-per-user 250`; "
         "for Llama-3-8B: `dcsim plan 1rack --tokens-per-s 25e6 --tokens-per-s-per-user 1000`",
         "- energy at equal speed (V4): `dcsim plan 8rack --tokens-per-s 1e5 --tokens-per-s-per-user 30`; then `dgx-h100`",
-        "- power by part, level and moment (E3): `dcsim power 8rack --set power=hall`",
+        "- power by part, level and moment (E3): `dcsim power 8rack`",
         "- money of a run (E5): `dcsim run 8rack --duration '60 s'`, then `dcsim cost`",
     ]
     return lines

@@ -47,7 +47,7 @@ def section(found: dict[str, list[dict[str, Any]]], llm: str = LLM, context: int
         "## Rate against speed",
         "",
         f"{llm} at a context of {context} tokens, each system with the precision its file names. Decoding only, every replica "
-        "full; power at the wall with hosts and fans. "
+        "full; energy at the site's meter, with all that stands in the racks. "
         f"`dcsim plan SYSTEM --llm {llm} --tokens-per-s R --tokens-per-s-per-user S` prints the same and sizes a fleet"
         f"{'; '.join(['', *_mapped()])}.",
         "",

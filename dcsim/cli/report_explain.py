@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcsim.cli.tables import console, network_text, pue_text
+from dcsim.cli.tables import console, counted, network_text, pue_text
 from dcsim.units import format_power, format_time
 
 if TYPE_CHECKING:
@@ -90,9 +90,11 @@ def print_plan(result: dict[str, Any]) -> None:
         f"{result['tokens_per_s_per_replica']:,.0f} tokens/s, {result['concurrency_per_replica']} "
         f"sequences: {result['micro_batches']} micro-batches of {result['batch']}",
     )
+    switch_racks = result["parts"]["switch_racks"]
     grid.add_row(
         "build",
-        f"{result['clusters']:,} clusters, {result['replicas']:,} replicas, {result['chips']:,} chips, {result['racks']:,} racks",
+        f"{counted(result['clusters'], 'cluster')}, {counted(result['replicas'], 'replica')}, {counted(result['chips'], 'chip')}, "
+        f"{counted(result['racks'], 'rack')}{f' and {switch_racks:,} of switches' if switch_racks else ''}",
     )
     grid.add_row(
         "power",

@@ -31,10 +31,10 @@ def print_run(run: Run) -> None:
     out = console()
     out.print(
         f"{run.spec['name']}: {meta['llm']} on {meta['chips_used']} of {meta['chips_active']} chips "
-        f"(tp {meta['tp']}, pp {meta['pp']}, {_count(meta['replicas'], 'replica')}), {network_text(meta)}"
+        f"(tp {meta['tp']}, pp {meta['pp']}, {counted(meta['replicas'], 'replica')}), {network_text(meta)}"
     )
     out.print(
-        f"{_count(s['requests_in'], 'request')} in {format_time(s['elapsed_s'])}: {s['requests_finished']:,} finished, "
+        f"{counted(s['requests_in'], 'request')} in {format_time(s['elapsed_s'])}: {s['requests_finished']:,} finished, "
         f"{s['requests_rejected']:,} rejected, {s['requests_failed']:,} failed, {s['requests_in_flight']:,} in flight"
     )
     table = Table(box=None, pad_edge=False)
@@ -141,7 +141,7 @@ def _only_if_there(run: Run) -> list[tuple[str, str]]:
             )
         )
     if s["availability_fraction"] < 1 or s["requests_replayed"] or s["goodput_lost_requests_per_s"]:
-        again, lost = _count(s["requests_replayed"], "request"), _number(s["goodput_lost_requests_per_s"])
+        again, lost = counted(s["requests_replayed"], "request"), _number(s["goodput_lost_requests_per_s"])
         rows.append(
             (
                 "faults",
@@ -152,7 +152,8 @@ def _only_if_there(run: Run) -> list[tuple[str, str]]:
     return rows
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number and its noun."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -240,7 +241,7 @@ def print_topology(result: dict[str, Any]) -> None:
     grid.add_row(
         "chips",
         f"{result['chips']:,} installed, {result['chips_active']:,} active, "
-        f"{result['nodes']:,} nodes, {_count(result['racks'], 'rack')}",
+        f"{result['nodes']:,} nodes, {counted(result['racks'], 'rack')}",
     )
     grid.add_row("links", f"{result['links']:,} directed, {_payloads(result)}")
     grid.add_row(
@@ -254,7 +255,7 @@ def print_topology(result: dict[str, Any]) -> None:
     )
     parts = result["parts"]
     switched = f"{parts['adapters']:,} adapters, {parts['switch_ports']:,} switch ports, " if parts["switch_ports"] else ""
-    more = f" and {_count(parts['switch_racks'], 'rack')} of switches" if parts["switch_racks"] else ""
+    more = f" and {counted(parts['switch_racks'], 'rack')} of switches" if parts["switch_racks"] else ""
     grid.add_row(
         "network",
         f"{switched}{parts['cables']:,} cables{more}: {format_power(result['network_w'])}, "
@@ -395,7 +396,7 @@ def print_workload(result: dict[str, Any]) -> None:
     bars = "".join(" \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"[-(-8 * count // top) if top else 0] for count in counts)
     out.print(f"{bars}  up to {_number(top / interval_s)} requests/s over {format_time(interval_s)}")
     if result["failed_rows"]:
-        out.print(f"left out: {_count(result['failed_rows'], 'row')} of failed requests")
+        out.print(f"left out: {counted(result['failed_rows'], 'row')} of failed requests")
     grid = Table(box=None, show_header=False, pad_edge=False)
     peak = _number(result["peak_over_mean"])
     grid.add_row("rate", f"{_number(result['rate_per_s'])} requests/s, busiest second {peak} x the mean")

@@ -25,7 +25,7 @@ GPU = RooflineChip.model_validate(
         "kernel": "4 us",
         "small_kernel": "2 us",
         "price": {"buy": "1 USD", "build": "1 USD"},
-        "power": {"idle": "1 W", "wait": "1 W", "matrix": "1 W", "vector": "1 W", "link": "1 W"},
+        "power": {"idle": "1 W", "wait": "1 W", "matrix": "1 W", "vector": "1 W"},
     }
 )
 
