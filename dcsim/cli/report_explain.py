@@ -93,8 +93,9 @@ def print_plan(result: dict[str, Any]) -> None:
     switch_racks = result["parts"]["switch_racks"]
     grid.add_row(
         "build",
-        f"{counted(result['clusters'], 'cluster')}, {counted(result['replicas'], 'replica')}, {counted(result['chips'], 'chip')}, "
-        f"{counted(result['racks'], 'rack')}{f' and {switch_racks:,} of switches' if switch_racks else ''}",
+        f"{counted(result['clusters'], 'cluster')}, {counted(result['replicas'], 'replica')}, "
+        f"{counted(result['chips'], 'chip')}, {counted(result['racks'], 'rack')}"
+        f"{f' and {switch_racks:,} of switches' if switch_racks else ''}",
     )
     grid.add_row(
         "power",
