@@ -56,7 +56,7 @@ def slow_copies(token_s, replicas=4):
     star = from_cables("star", replicas, [(i, replicas, "adapter", 0.0) for i in range(replicas)], vertex_count=replicas + 1)
     links = star.link_count
     wires = Wires(1, np.full(links, round(token_s * 1e15)), np.zeros(links, np.int64), 0)
-    return lambda: Copies(star, wires, [[i] for i in range(replicas)], np.ones(1, np.int64))
+    return lambda: Copies(star, wires, [[i] for i in range(replicas)], lambda tokens: np.array([tokens]))
 
 
 # No program to load, and hosts that take no time.

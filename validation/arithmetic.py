@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dcsim.economics.silicon import card_cost, yield_with_spares
 from dcsim.economics.tco import break_even_life_y
 from dcsim.llm import architecture as arch
+from dcsim.llm.precision import weight_bytes
 from dcsim.spec.load import load
 from dcsim.spec.mapping import BYTES
 from dcsim.spec.price import RentPrices, SiliconPrices, TcoPrices, read_prices
@@ -25,15 +26,15 @@ def memory_bytes(topology: str, *, context: int) -> Answer:
     """Bytes of the weights and one context of `context` tokens; beside it, what the topology's chips hold."""
     machine = build(load(topology).spec)
     spec, mapping = machine.spec, machine.mapping
-    weights = arch.parameter_count(spec.llm) * BYTES[spec.mapping.weights]
-    kv = context * arch.kv_bytes_per_token(spec.llm, BYTES[spec.mapping.kv])
+    weights = weight_bytes(spec.llm, spec.mapping, arch.weights_of(arch.sublayers(spec.llm)), 0)
+    kv = arch.kv_bytes(spec.llm, context, spec.mapping.kv)
     return Answer(
         float(weights + kv),
         {
             "weights_bytes": weights,
             "context_bytes": kv,
             "chips_used": mapping.tp * mapping.pp,
-            "contexts_beside_the_weights": mapping.memory.kv_tokens_max // context,
+            "contexts_beside_the_weights": mapping.memory.room.sequences_max(context),
         },
     )
 

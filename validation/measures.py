@@ -335,14 +335,16 @@ def layer(
 ) -> Answer:
     """Seconds of one decoder layer's operations of `part` (matrix, vector) on one shard, collectives apart."""
     from dcsim.llm import architecture as arch
-    from dcsim.llm.blocks import Operation, Plan, build_block
+    from dcsim.llm.blocks import Operation
+    from dcsim.llm.plan import Plan
+    from dcsim.llm.sublayers import Embedding, Head, build_block
 
     resolved = load(topology, settings=[*set, *extra])
     spec = resolved.spec
     machine = build(spec)
-    plan = Plan(spec.llm, spec.chip, spec.mapping, machine.mapping.shards, Shape(batch, context))
-    kinds = [kind for kind in dict.fromkeys(arch.block_kinds(spec.llm)) if kind not in (arch.EMBEDDING, arch.HEAD)]
-    steps = [step for kind in kinds for step in build_block(plan, kind).steps if isinstance(step, Operation)]
+    plan = Plan(spec.llm, spec.chip, spec.mapping, machine.mapping.tp, Shape(batch, context))
+    blocks = {id(block): block for block in arch.sublayers(spec.llm) if not isinstance(block, (Embedding, Head))}
+    steps = [step for block in blocks.values() for step in build_block(plan, block).steps if isinstance(step, Operation)]
     cycles = sum(max(step.last_cycles) for step in steps if step.part == part)
     return answer_of({"time_s": cycles / spec.chip.clock_hz}, "time_s", "", (), resolved, machine)
 

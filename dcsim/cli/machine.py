@@ -1,4 +1,4 @@
-"""Commands that look at one machine: its topology, one iteration, its schedule, one collective."""
+"""Commands that look at one thing: an LLM, a machine's topology, one iteration, its schedule, one collective."""
 
 from __future__ import annotations
 
@@ -21,11 +21,28 @@ Prefill = Annotated[int, typer.Option(min=0, help="Read a prompt chunk of this m
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command(epilog="Example: dcsim llm llama-3.1-405b --context 32768")(llm)
     app.command(epilog="Example: dcsim topology topologies/8rack.yaml --export 8rack.graphml")(topology)
     app.command(epilog="Example: dcsim iteration topologies/8rack.yaml --batch 1 --context 4096")(iteration)
     app.command(epilog="Example: dcsim power topologies/8rack.yaml --set power=hall")(power)
     app.command(epilog="Example: dcsim schedule topologies/64chip.yaml --trace timeline.json.gz")(schedule)
     app.command(epilog="Example: dcsim collective topologies/1rack.yaml --op all_reduce --bytes 16KiB --ranks 8")(collective)
+
+
+def llm(
+    path: Annotated[str, typer.Argument(metavar="LLM", help="A name, a YAML file, a Hugging Face config.json or its folder.")],
+    context: Annotated[int, typer.Option(min=1, help="Tokens of context of the one sequence that is counted.")] = 4096,
+    seed: Seed = 1,
+    as_json: Json = False,
+) -> None:
+    """Count an LLM's parameters, the bytes of its weights, and what one sequence keeps of its context."""
+    from dcsim.cli.tables import print_llm
+    from dcsim.spec.llm import LlmSpec
+    from dcsim.spec.load import load_entry
+    from dcsim.study.llm import describe
+
+    result = describe(load_entry(path, "workloads/llms", LlmSpec)[0], context)
+    give(result, print_llm, as_json=as_json, seed=seed, draws=False)
 
 
 def topology(

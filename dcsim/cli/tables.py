@@ -23,6 +23,31 @@ def console() -> Console:
     return Console(width=None if Console().is_terminal else 100, highlight=False, soft_wrap=False)
 
 
+def print_llm(result: dict[str, Any]) -> None:
+    """What an LLM holds and keeps."""
+    from rich.table import Table
+
+    out = console()
+    out.print(f"{result['name']}: {_billions(result['parameters'])} parameters, {_billions(result['parameters_active'])} active")
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    parts = (("text", "text"), ("encoders and towers", "encoders"), ("multi-token prediction, apart", "mtp"))
+    for label, key in parts:
+        if result[f"parameters_{key}"]:
+            grid.add_row(label, _billions(result[f"parameters_{key}"]))
+    grid.add_row("weights", f"{format_bytes(result['weights_bytes'])} ({result['precision']})")
+    kept = f"{format_bytes(result['kv_bytes'])}, {format_bytes(result['kv_bytes_per_token'])} a token"
+    grid.add_row(f"one sequence of {result['context']:,} tokens keeps", f"{kept} ({result['kv_precision']})")
+    for kind, count in result["layers"].items():
+        grid.add_row("layers" if kind == next(iter(result["layers"])) else "", f"{count} x {kind}")
+    for note in result["assumed"]:
+        grid.add_row("assumed", note)
+    out.print(grid)
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:.4g} B" if count >= 1e9 else f"{count / 1e6:.4g} M"
+
+
 def print_run(run: Run) -> None:
     """The answer of one run."""
     from rich.table import Table

@@ -7,7 +7,7 @@ after another, so copies that meet on a link wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,12 +24,12 @@ Ways = tuple[NDArray[np.int64], NDArray[np.int64]]  # offsets by message, links
 
 @dataclass(slots=True)
 class Copies:
-    """The links of one run. `chips` [replica][part] and `token_bytes` [part] say what a replica's chips store of a token."""
+    """The links of one run. `chips` [replica][part] are a replica's, `kept_bytes(tokens)` [part] what they keep of a sequence."""
 
     fabric: Fabric
     wires: Wires
     chips: Sequence[Sequence[int]]
-    token_bytes: NDArray[np.int64]
+    kept_bytes: Callable[[int], NDArray[np.int64]]
     _ways: dict[tuple[int, int], Ways] = field(default_factory=dict)
     _free: NDArray[np.int64] = field(init=False)  # [link] when its last message has left it, ps
     _held: NDArray[np.int64] = field(init=False)  # [link] time messages held it until then, ps
@@ -48,8 +48,7 @@ class Copies:
             send(
                 first,
                 links,
-                self.token_bytes,
-                tokens,
+                self.kept_bytes(tokens),
                 wires.piece_bytes,
                 wires.piece_fs,
                 wires.hop_ps,

@@ -12,7 +12,6 @@ def send(
     first: Any,
     links: Any,
     sizes: Any,
-    tokens: int,
     piece_bytes: int,
     piece_fs: Any,
     hop_ps: Any,
@@ -22,14 +21,14 @@ def send(
     held: Any,
     carried: Any,
 ) -> int:
-    """Send messages at once, message m of `sizes[m] * tokens` bytes over `links[first[m]:first[m + 1]]`; when all are there.
+    """Send messages at once, message m of `sizes[m]` bytes over `links[first[m]:first[m + 1]]`; when all are there.
 
     A message holds a link from its head's coming, or the link's being free, until its tail has left. Messages take a
     link in the order they are sent in. `free`, `held` and `carried` [link] are brought up to date.
     """
     end = now
     for m in range(len(sizes)):
-        size = sizes[m] * tokens
+        size = sizes[m]
         if not size:
             continue
         pieces = -(-size // piece_bytes)

@@ -25,8 +25,8 @@ class Work:
     rows: int
     together: int = 1
     products: tuple[tuple[int, int, int, int], ...] = ()
-    stored_bytes: int = 1
-    active_bytes: int = 2
+    stored_bytes: int | float = 1
+    active_bytes: int | float = 2
     elements: int = 0
     fused: bool = False
 
@@ -34,6 +34,11 @@ class Work:
     def matrix_elements(self) -> int:
         """Elements of all stored matrices."""
         return sum(count * k * n for count, _, k, n in self.products)
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of all stored matrices."""
+        return ceil(self.matrix_elements * self.stored_bytes)
 
     @property
     def flop(self) -> int:
@@ -66,7 +71,7 @@ def _lpu(chip: LpuChip, work: Work) -> Cost:
     elif work.part == "attention":
         busy = _lpu_attention(chip, work)
         first, lead = (
-            _divide(busy, sum(count for count, *_ in work.products)),
+            _divide(busy, max(1, sum(count for count, *_ in work.products))),
             min(work.together, _load_cycles(chip, work)),
         )
     else:
@@ -125,7 +130,7 @@ def _lpu_attention(chip: LpuChip, work: Work) -> int:
     They are read once, unpadded; the arithmetic goes by padded tiles.
     """
     tile_k, planes = _planes(chip, work)
-    read = _divide(work.matrix_elements * work.stored_bytes, int(chip.stream_bytes_per_cycle))
+    read = _divide(work.read_bytes, int(chip.stream_bytes_per_cycle))
     widen = _divide(work.matrix_elements, chip.widen_weights_per_cycle) if work.stored_bytes < work.active_bytes else 0
     tile_rows = sum(c * rows * _divide(k, tile_k) * _divide(n, chip.tile) for c, rows, k, n in work.products)
     return max(read, widen, _divide(tile_rows, planes))
@@ -139,8 +144,7 @@ def _roofline(chip: RooflineChip, work: Work) -> Cost:
     if work.part == "vector":
         seconds = 0.0 if work.fused else 2 * work.elements * work.active_bytes / bandwidth + chip.small_kernel_s
     else:
-        narrow = work.active_bytes == 1 and work.stored_bytes == 1
-        rate = _eight_bit_rate(chip) if narrow else chip.fp16_flop_per_s * chip.compute_efficiency
+        rate = _product_rate(chip, work.active_bytes)
         traffic = work.matrix_elements * work.stored_bytes + work.active_bytes * sum(
             count * rows * (k + n) for count, rows, k, n in work.products
         )
@@ -149,8 +153,13 @@ def _roofline(chip: RooflineChip, work: Work) -> Cost:
     return Cost(cycles, cycles, work.rows)
 
 
-def _eight_bit_rate(chip: RooflineChip) -> float:
-    return chip.int8_flop_per_s * (chip.compute_efficiency_8bit or chip.compute_efficiency)
+def _product_rate(chip: RooflineChip, active_bytes: int | float) -> float:
+    """FLOP/s of large products of elements of so many bytes."""
+    if active_bytes < 1 and chip.fp4_flop_per_s is not None:
+        return chip.fp4_flop_per_s * (chip.compute_efficiency_8bit or chip.compute_efficiency)
+    if active_bytes <= 1:
+        return chip.int8_flop_per_s * (chip.compute_efficiency_8bit or chip.compute_efficiency)
+    return chip.fp16_flop_per_s * chip.compute_efficiency
 
 
 def summed_bytes_per_cycle(chip: LpuChip | RooflineChip) -> float:

@@ -19,28 +19,33 @@ from numpy.typing import NDArray
 
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
-from dcsim.llm.blocks import Operation, Plan, Shape, build_block
-from dcsim.llm.shards import Shards, block_kv_elements, block_weights, cut
+from dcsim.llm.blocks import Operation, Shape
+from dcsim.llm.kv import NO_LIMIT, KvRoom
+from dcsim.llm.plan import Plan
+from dcsim.llm.precision import told, weight_bytes
+from dcsim.llm.storage import Growth
+from dcsim.llm.sublayers import TowerInput, TowerLayer, TowerOutput, build_block
 from dcsim.spec.chip import LpuChip, RooflineChip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec
 
 Chip = LpuChip | RooflineChip
+Bytes = NDArray[np.int64]
 
-# Room for this many tokens stands for "no limit" where nothing is kept per token (encoder only).
-NO_LIMIT = 2**62
+__all__ = ["NO_LIMIT", "Mapping", "MemoryPlan", "candidates", "fewest_chips", "lay", "limit_bytes", "place"]
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """What one replica stores: `weight_bytes_max` on its fullest chip, `limit_bytes` a chip may hold (memory
-    less the reserve), and `kv_tokens_max`, the tokens of KV cache the replica holds, set by its tightest
-    chip.
+    less the reserve), `room` for what sequences keep, and `kv_tokens_max`, the tokens of KV cache the replica holds in
+    sequences of full context, set by its tightest chip.
     """
 
     weight_bytes_max: int
     limit_bytes: int
     kv_tokens_max: int
+    room: KvRoom
 
     @property
     def kv_tokens(self) -> int | None:
@@ -55,15 +60,10 @@ class Mapping:
     """
 
     spec: MappingSpec
-    shards: Shards
+    tp: int  # chips of one stage
     stages: tuple[tuple[int, ...], ...]
     replica_chips: tuple[tuple[tuple[int, ...], ...], ...]
     memory: MemoryPlan
-
-    @property
-    def tp(self) -> int:
-        """Chips of one stage."""
-        return self.shards.tp
 
     @property
     def pp(self) -> int:
@@ -97,10 +97,12 @@ def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Se
             needed,
             chip_count,
         )
-    stages, memory = _cut_stages(llm, chip, spec, cut(llm, tp), pp)
+    if tp > arch.degree_max(llm):
+        raise SpecError(f"mapping.tp of {tp} exceeds the {arch.degree_max(llm)} query heads: a shard would hold none")
+    stages, memory = _cut_stages(llm, chip, spec, tp, pp)
     chips = place(nodes, tp, pp * replicas)
     copies = tuple(tuple(chips[i * pp : (i + 1) * pp]) for i in range(replicas))
-    return Mapping(spec, cut(llm, tp), stages, copies, memory)
+    return Mapping(spec, tp, stages, copies, memory)
 
 
 def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, node_chips: int = 8) -> list[tuple[int, int]]:
@@ -121,7 +123,7 @@ def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, nod
 
 def _fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, offered: int) -> tuple[int, int] | None:
     """(tp, pp) with as many stages as `offered` chips give, or None if that does not fit."""
-    blocks = len(arch.block_kinds(llm))
+    blocks = len(arch.sublayers(llm))
     pp = min(offered // tp, blocks) if spec.pp == "auto" else spec.pp
     fits = 1 <= pp * tp <= offered and pp <= blocks and _fewest_stages(llm, chip, spec, tp) <= pp
     return (tp, pp) if fits else None
@@ -156,7 +158,7 @@ def fewest_chips(llm: LlmSpec, chip: Chip, spec: MappingSpec, node_chips: int = 
 
     Looks at the degrees that `candidates` looks at, so that many chips do indeed suffice.
     """
-    blocks = len(arch.block_kinds(llm))
+    blocks = len(arch.sublayers(llm))
     inside, across = _degrees(llm, spec, node_chips)
     fits = []
     for tp in [*inside, *across]:
@@ -175,12 +177,13 @@ def _degrees(llm: LlmSpec, spec: MappingSpec, node_chips: int) -> tuple[list[int
     """Tensor-parallel degrees to try inside a node (powers of two and divisors of the heads), and of whole nodes."""
     if spec.tp != "auto":
         return [spec.tp], []
-    inside = [n for n in range(1, min(node_chips, llm.heads) + 1) if llm.heads % n == 0 or n & (n - 1) == 0]
-    return inside, list(range(2 * node_chips, llm.heads + 1, node_chips))
+    heads = arch.degree_max(llm)
+    inside = [n for n in range(1, min(node_chips, heads) + 1) if heads % n == 0 or n & (n - 1) == 0]
+    return inside, list(range(2 * node_chips, heads + 1, node_chips))
 
 
 def _does_not_fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, offered: int, node_chips: int = 8) -> CapacityError:
-    needed = sum(arch.block_parameters(llm, kind) for kind in arch.block_kinds(llm)) * BYTES[spec.weights]
+    needed = weight_bytes(llm, spec, arch.weights_of(arch.sublayers(llm)), 0)
     available = offered * limit_bytes(chip)
     chips, tp, pp = fewest_chips(llm, chip, spec, node_chips)
     bare = -(-needed // limit_bytes(chip))
@@ -188,102 +191,134 @@ def _does_not_fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, offered: int, nod
     if not chips:
         mend = "no number of chips would do: one block of it exceeds a stage"
     return CapacityError(
-        f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {spec.weights} weights and room for KV cache; "
+        f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {told(llm, spec)} weights and room for KV cache; "
         f"{offered} chips offer {available / 1e9:.2f} GB of {limit_bytes(chip) / 1e6:.1f} MB each; {mend}",
         needed,
         available,
     )
 
 
-def _chip_bytes(llm: LlmSpec, spec: MappingSpec, shards: Shards) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Weights of each block on each shard, and KV bytes each token of context adds there: both [block,
-    shard].
-    """
-    kinds = arch.block_kinds(llm)
-    weights = {kind: np.array(block_weights(llm, shards, kind), np.int64) for kind in set(kinds)}
-    kv = {kind: np.array(block_kv_elements(llm, shards, kind), np.int64) for kind in set(kinds)}
-    return (
-        np.array([weights[kind] for kind in kinds]) * BYTES[spec.weights],
-        np.array([kv[kind] for kind in kinds]) * BYTES[spec.kv],
-    )
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What blocks hold: `weights` [block, shard] bytes, and [growth, block, shard] bytes that a sequence keeps for each entry."""
+
+    weights: Bytes
+    growths: tuple[Growth, ...]
+    each: NDArray[np.float64]
+
+    def kept(self, context: int) -> Bytes:
+        """Bytes one sequence of `context` tokens keeps: [block, shard]."""
+        entries = np.array([growth.entries(context) for growth in self.growths], np.float64)
+        return np.ceil(np.tensordot(entries, self.each, 1)).astype(np.int64)
+
+
+def _held(llm: LlmSpec, spec: MappingSpec, tp: int) -> _Held:
+    """Weights of each block on each shard, and what a sequence keeps there."""
+    blocks = arch.sublayers(llm)
+    weights: dict[int, list[int]] = {}
+    kept: dict[int, dict[Growth, NDArray[np.float64]]] = {}
+    for block in blocks:
+        if id(block) in weights:
+            continue
+        own = block.weights(tp)
+        weights[id(block)] = [weight_bytes(llm, spec, own, shard) for shard in range(tp)]
+        by_growth = kept.setdefault(id(block), {})
+        for stored in block.stored(tp):
+            size = np.array(stored.elements, np.float64) * BYTES[stored.precision or spec.kv]
+            if size.any():
+                by_growth[stored.growth] = by_growth.get(stored.growth, np.zeros(tp)) + size
+    growths = tuple(dict.fromkeys(growth for block in blocks for growth in kept[id(block)]))
+    none = np.zeros(tp)
+    each = np.array([[kept[id(block)].get(growth, none) for block in blocks] for growth in growths])
+    shape = len(growths), len(blocks), tp
+    return _Held(np.array([weights[id(block)] for block in blocks], np.int64), growths, each.reshape(shape))
 
 
 def _fewest_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int) -> int:
     """Stages needed if each is filled in turn with blocks and one token of their KV cache; more than there
     are blocks if one block does not fit.
     """
-    weights, kv = _chip_bytes(llm, spec, cut(llm, tp))
-    need, limit = weights + kv, limit_bytes(chip)
+    held = _held(llm, spec, tp)
+    need, limit = held.weights + held.kept(1), limit_bytes(chip)
     if need.max() > limit:
         return len(need) + 1
-    count, held = 1, np.zeros(tp, np.int64)
+    count, filled = 1, np.zeros(tp, np.int64)
     for block in need:
-        held = held + block
-        if held.max() > limit:
-            count, held = count + 1, block
+        filled = filled + block
+        if filled.max() > limit:
+            count, filled = count + 1, block
     return count
 
 
-def _cut_stages(
-    llm: LlmSpec, chip: Chip, spec: MappingSpec, shards: Shards, pp: int
-) -> tuple[tuple[tuple[int, ...], ...], MemoryPlan]:
+def _cut_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int) -> tuple[tuple[tuple[int, ...], ...], MemoryPlan]:
     """The stages with the shortest heaviest stage that fit; among those the ones with most room for KV cache."""
-    weights, kv = _chip_bytes(llm, spec, shards)
-    count = len(weights)
+    held = _held(llm, spec, tp)
+    count = len(held.weights)
     if pp > count:
         raise SpecError(f"mapping.pp of {pp} exceeds the {count} blocks of {llm.name or 'the LLM'}")
     limit = limit_bytes(chip)
-    tokens = _room(weights, kv, limit)
-    cycles = np.concatenate([[0], np.cumsum(_block_cycles(llm, chip, spec, shards))])
+    tokens = _room(held, limit, llm.context_max)
+    cycles = np.concatenate([[0], np.cumsum(_block_cycles(llm, chip, spec, tp))])
     time = (cycles[None, 1:] - cycles[:-1, None]).astype(np.float64)  # [first block, last block]
     time[tokens < 1] = np.inf
     heaviest, _ = _bottleneck(time, pp)
     if not np.isfinite(heaviest):
-        raise _does_not_fit(llm, chip, spec, pp * shards.tp)
-    room = np.where(time <= heaviest, -tokens.astype(np.float64), np.inf)
+        raise _does_not_fit(llm, chip, spec, pp * tp)
+    room = np.where(time <= heaviest, -tokens, np.inf)
     _, ends = _bottleneck(room, pp)
     starts = [0, *ends[:-1]]
     stages = tuple(tuple(range(a, b)) for a, b in zip(starts, ends, strict=True))
-    fullest = max(int(weights[a:b].sum(axis=0).max()) for a, b in zip(starts, ends, strict=True))
-    kv_tokens = min(int(tokens[a, b - 1]) for a, b in zip(starts, ends, strict=True))
-    return stages, MemoryPlan(fullest, limit, kv_tokens)
+    left = _room_of(held, stages, limit, llm.context_max)
+    fullest = max(int(held.weights[a:b].sum(axis=0).max()) for a, b in zip(starts, ends, strict=True))
+    kv_tokens = left.tokens(llm.context_max)
+    return stages, MemoryPlan(fullest, limit, NO_LIMIT if kv_tokens is None else kv_tokens, left)
 
 
-def _room(weights: NDArray[np.int64], kv: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Tokens of KV cache the tightest shard holds if a stage is blocks i..j: [i, j]; -1 if the weights do not
-    fit.
+def _room(held: _Held, limit: int, context_max: int) -> NDArray[np.float64]:
+    """Tokens, in sequences of full context, that the tightest shard holds if a stage is blocks i..j: [i, j]; -1 if the weights
+    and a sequence of one token do not fit.
     """
-    count, tp = weights.shape
-    held = np.concatenate([np.zeros((1, tp), np.int64), np.cumsum(weights, axis=0)])
-    each = np.concatenate([np.zeros((1, tp), np.int64), np.cumsum(kv, axis=0)])
-    room = np.full((count, count), -1, np.int64)
+    count, tp = held.weights.shape
+
+    def sums(bytes_: Bytes) -> Bytes:
+        return np.concatenate([np.zeros((1, tp), np.int64), np.cumsum(bytes_, axis=0)])
+
+    weights, first, full = sums(held.weights), sums(held.kept(1)), sums(held.kept(context_max))
+    room = np.full((count, count), -1.0)
     for i in range(count):
-        free = limit - (held[i + 1 :] - held[i])
-        per_token = each[i + 1 :] - each[i]
-        tokens = np.where(per_token > 0, free // np.maximum(per_token, 1), NO_LIMIT).min(axis=1)
-        room[i, i:] = np.where(free.min(axis=1) >= 0, tokens, -1)
+        free = limit - (weights[i + 1 :] - weights[i])
+        kept = full[i + 1 :] - full[i]
+        tokens = np.where(kept > 0, np.floor(free / np.maximum(kept, 1) * context_max), NO_LIMIT).min(axis=1)
+        fits = (free - (first[i + 1 :] - first[i])).min(axis=1) >= 0
+        room[i, i:] = np.where(fits, np.maximum(tokens, 1), -1)
     return room
 
 
-def _block_cycles(llm: LlmSpec, chip: Chip, spec: MappingSpec, shards: Shards) -> list[int]:
+def _room_of(held: _Held, stages: tuple[tuple[int, ...], ...], limit: int, context_max: int) -> KvRoom:
+    """The room of a replica's chips, stage by stage."""
+    weights = np.concatenate([held.weights[list(stage)].sum(axis=0) for stage in stages])
+    each = np.concatenate([held.each[:, list(stage)].sum(axis=1) for stage in stages], axis=1)
+    entry_bytes = tuple(tuple(int(size) if size == int(size) else float(size) for size in chip) for chip in each.T)
+    return KvRoom(held.growths, entry_bytes, tuple(int(limit - size) for size in weights), context_max)
+
+
+def _block_cycles(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int) -> list[int]:
     """Cycles of each block's operations, one token decoded half-way through the longest context.
 
-    The encoder's blocks work once for a request, on all their tokens.
+    An encoder's blocks work once for a request, on all their tokens; those of a tower in front of the prompt count for nothing,
+    since users wait for their tokens longer than for their prompt.
     """
     context = max(1, llm.context_max // 2)
-    decode = Plan(llm, chip, spec, shards, Shape(1, context))
-    prefill = Plan(llm, chip, spec, shards, Shape(1, context, context))
-    encoder = (arch.ENCODER_ATTENTION, arch.ENCODER_FEED_FORWARD)
-    kinds = arch.block_kinds(llm)
-    cycles = {
-        kind: sum(
-            max(step.last_cycles)
-            for step in build_block(prefill if kind in encoder else decode, kind).steps
-            if isinstance(step, Operation)
-        )
-        for kind in dict.fromkeys(kinds)
-    }
-    return [cycles[kind] for kind in kinds]
+    decode = Plan(llm, chip, spec, tp, Shape(1, context))
+    prefill = Plan(llm, chip, spec, tp, Shape(1, context, context))
+    blocks = arch.sublayers(llm)
+    cycles: dict[int, int] = {}
+    for block in blocks:
+        if id(block) not in cycles:
+            encoder = isinstance(block, (TowerInput, TowerLayer, TowerOutput)) and block.tower.spec.joins != "prompt"
+            steps = build_block(prefill if encoder else decode, block).steps
+            cycles[id(block)] = sum(max(step.last_cycles) for step in steps if isinstance(step, Operation))
+    return [cycles[id(block)] for block in blocks]
 
 
 def _bottleneck(cost: NDArray[np.float64], parts: int) -> tuple[float, list[int]]:

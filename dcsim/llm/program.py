@@ -5,24 +5,15 @@ Everything downstream (schedules, packet simulation, power) reads this one thing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from dcsim.llm import architecture as arch
-from dcsim.llm.blocks import (
-    TOKEN_BYTES,
-    Block,
-    Collective,
-    Operation,
-    Plan,
-    Shape,
-    Step,
-    build_block,
-    encoder_rows,
-    gather_block,
-    host_operation,
-)
+from dcsim.llm.blocks import Block, Collective, Operation, Shape, Step
 from dcsim.llm.mapping import Chip, Mapping
+from dcsim.llm.plan import Plan
+from dcsim.llm.sublayers import TOKEN_BYTES, Embedding, Sublayer, TowerInput, TowerLayer, TowerOutput, build_block, gather_block
 from dcsim.spec.llm import LlmSpec
 
 __all__ = ["Block", "Collective", "Operation", "Program", "Shape", "Stage", "Step", "build_program"]
@@ -61,42 +52,43 @@ def build_program(llm: LlmSpec, mapping: Mapping, chip: Chip, shape: Shape, host
     Tokens are sampled on the chips; `host_s` puts a round trip to the host between sampling and the next
     iteration.
     """
-    plan = Plan(llm, chip, mapping.spec, mapping.shards, shape)
-    kinds = arch.block_kinds(llm)
-    working = [(chips, [kinds[i] for i in stage]) for chips, stage in zip(mapping.stage_chips, mapping.stages, strict=True)]
-    working = [(chips, kept) for chips, stage in working if (kept := [kind for kind in stage if _has_work(plan, kind)])]
-    made: dict[tuple[str, bool], Block] = {}
+    plan = Plan(llm, chip, mapping.spec, mapping.tp, shape)
+    blocks = arch.sublayers(llm)
+    busy = [[i for i in stage if blocks[i].rows(plan)] for stage in mapping.stages]
+    working = [(chips, stage) for chips, stage in zip(mapping.stage_chips, busy, strict=True) if stage]
+    made: dict[tuple[int, bool], Block] = {}
+    gathered: dict[int, Block] = {}
     stages: list[Stage] = []
-    for chips, stage_kinds in working:
+    for chips, stage in working:
         last = len(stages) == len(working) - 1
-        blocks = [_gather(plan, made, stages[-1].send_bytes)] if stages and mapping.tp > 1 else []
-        for i, kind in enumerate(stage_kinds):
-            key = kind, not last and i == len(stage_kinds) - 1
+        steps = []
+        if stages and mapping.tp > 1:
+            size = stages[-1].send_bytes
+            steps.append(gathered.setdefault(size, gather_block(plan, size)))
+        for i in stage:
+            key = id(blocks[i]), not last and i == stage[-1]
             if key not in made:
-                made[key] = build_block(plan, *key)
-            blocks.append(made[key])
+                made[key] = build_block(plan, blocks[i], key[1])
+            steps.append(made[key])
         if last and host_s:
-            blocks.append(Block("host", (host_operation(plan, ceil(host_s * chip.clock_hz)),)))
-        stages.append(Stage(chips, tuple(blocks), 0 if last else _send_bytes(plan, stage_kinds[-1])))
+            steps.append(Block("host", (plan.host(ceil(host_s * chip.clock_hz)),)))
+        stages.append(Stage(chips, tuple(steps), 0 if last else _send_bytes(plan, blocks[: stage[-1] + 1])))
     return Program(chip.clock_hz, tuple(stages), shape.batch * TOKEN_BYTES if llm.layers else 0)
 
 
-def _has_work(plan: Plan, kind: str) -> bool:
-    return kind not in (arch.ENCODER_ATTENTION, arch.ENCODER_FEED_FORWARD) or encoder_rows(plan) > 0
-
-
-def _gather(plan: Plan, made: dict[tuple[str, bool], Block], size_bytes: int) -> Block:
-    key = f"gather {size_bytes}", False
-    if key not in made:
-        made[key] = gather_block(plan, size_bytes)
-    return made[key]
-
-
-def _send_bytes(plan: Plan, last_kind: str) -> int:
-    """The rows that go on: the residual stream and, for the cross-attention to come, the encoder's output."""
-    rows = encoder_rows(plan)
-    if plan.llm.layers and last_kind not in (arch.ENCODER_ATTENTION, arch.ENCODER_FEED_FORWARD):
-        rows += plan.shape.rows
-    elif not plan.llm.layers:
-        rows = plan.shape.rows
-    return rows * plan.llm.d_model * plan.sum_bytes
+def _send_bytes(plan: Plan, done: Sequence[Sublayer]) -> int:
+    """What goes on after the blocks `done`: the residual stream, what encoders have made for the prompt until it is embedded, and
+    for cross-attention to come all the way.
+    """
+    last, embedded = done[-1], any(isinstance(block, Embedding) for block in done)
+    size = 0
+    if isinstance(last, (TowerInput, TowerLayer, TowerOutput)):
+        out = isinstance(last, TowerOutput)
+        size = last.rows(plan) * (plan.row_bytes if out else last.tower.row_bytes(plan))
+    elif embedded:
+        size = plan.shape.rows * plan.row_bytes * plan.llm.residual_streams
+    for block in dict.fromkeys(block.tower for block in done if isinstance(block, (TowerInput, TowerLayer, TowerOutput))):
+        own = isinstance(last, (TowerInput, TowerLayer, TowerOutput)) and last.tower == block
+        wanted = block.spec.joins == "cross_attention" or (block.spec.joins == "prompt" and not embedded)
+        size += block.rows_out(plan) * plan.row_bytes if wanted and not own else 0
+    return size

@@ -114,7 +114,7 @@ def base_of(value: Any) -> str | None:
 
 def entry_of(name: str, folder: str, where: str, files: list[str]) -> Document:
     """The catalog entry `name`, over the entry it names as its own `base`; `files` collects what was read."""
-    path = library.find(ALIASES.get(folder, {}).get(name, name), folder, where)
+    path = _config_in(name, folder) or library.find(ALIASES.get(folder, {}).get(name, name), folder, where)
     if str(path) in files:
         raise SpecError(Problem(where, f"'{name}' is its own base", "name another entry"))
     files.append(str(path))
@@ -125,6 +125,12 @@ def entry_of(name: str, folder: str, where: str, files: list[str]) -> Document:
     below = entry_of(base, folder, entry.place(("base",)), files)
     _overlay(below, entry, next(path for path, place in REFERENCES.items() if place == folder))
     return below
+
+
+def _config_in(name: str, folder: str) -> Path | None:
+    """The config of an LLM whose folder is named, as a download from the Hugging Face hub leaves it."""
+    config = Path(name).expanduser() / "config.json"
+    return config if folder == REFERENCES[("llm",)] and library.is_file(config) else None
 
 
 def _overlay(below: Document, above: Document, path: Path_) -> None:
@@ -144,14 +150,14 @@ def _read_entry(path: Path) -> Document:
     """A catalog file; a Hugging Face config.json becomes an LLM section."""
     if path.suffix != ".json":
         return read_document(path)
-    from dcsim.spec.huggingface import llm_from_config
+    from dcsim.spec.huggingface import llm_from_config, quantisation_beside
 
     entry = parse_document("{}", str(path))
     with reading(path, SpecError):
         config = read_json(path)
         if not isinstance(config, dict):
             raise Unreadable(f"a configuration is a mapping of keys to values, not {shown(config)}")
-        entry.data = llm_from_config(config, str(path))
+        entry.data = llm_from_config(config, str(path), quantisation_beside(path))
     return entry
 
 

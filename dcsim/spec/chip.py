@@ -76,6 +76,9 @@ class RooflineChip(_Chip):
     memory_efficiency: Fraction = Field(gt=0, description="Share of it that large reads reach.")
     fp16_flop_per_s: Compute = Field(description="Dense 16-bit matrix rate.")
     int8_flop_per_s: Compute = Field(description="Dense 8-bit matrix rate.")
+    fp4_flop_per_s: Compute | None = Field(
+        default=None, description="Dense rate of 4-bit floating-point products; none: they are made in 16 bit."
+    )
     compute_efficiency: Fraction = Field(gt=0, description="Share of the matrix rate that large products reach.")
     compute_efficiency_8bit: Fraction | None = Field(
         default=None, gt=0, description="The same of 8-bit products; none: as of 16-bit ones."

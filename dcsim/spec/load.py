@@ -7,7 +7,9 @@ sections before inner ones, then keys are set.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from dcsim import library
@@ -15,6 +17,7 @@ from dcsim.errors import Problem, SpecError
 from dcsim.spec.catalog import DEFAULTS, LIBRARY, REFERENCES, SAID, base_of, entry_of, expand, inherit, put_name
 from dcsim.spec.check import Entry, check
 from dcsim.spec.document import Document, Figure, Path_, parse_scalar, part_of, read_document
+from dcsim.spec.mapping import BYTES
 from dcsim.spec.section import part_at
 from dcsim.spec.topology import Topology
 
@@ -71,7 +74,10 @@ def load(
     for setting in keys:
         problems += _apply(document, setting)
     taken = inherit(document)
+    _take_as_stored(document)
     spec = check(document, problems, Topology)
+    for note in spec.llm.assumed:
+        _say_once(f"{spec.llm.source or 'llm'}: {note}")
     spec.forget_reads()
     if not named and part_at(spec, LIBRARY) is not None:
         taken[("chip", "software")] = LIBRARY
@@ -83,6 +89,33 @@ def load_entry(name: str, folder: str, section: type[Entry], where: str = "comma
     document = entry_of(name, folder, where, [])
     problems: list[Problem] = []
     return check(document, problems, section), document.figures
+
+
+def _take_as_stored(document: Document) -> None:
+    """An LLM whose file stores weights in 8 bits or fewer is taken as it is stored, unless the command line says otherwise.
+
+    Widening what was made narrow is of no use, and making a 16-bit LLM narrower is what a mapping is for.
+    """
+    llm, mapping = document.data.get("llm"), document.data.get("mapping", {})
+    stored = llm.get("precision") if isinstance(llm, dict) else None
+    formats = [BYTES[name] for name in stored.values() if name in BYTES] if isinstance(stored, dict) else []
+    if not isinstance(mapping, dict) or min(formats, default=2) > 1:
+        return
+    for key in ("weights", "activations"):
+        told, where = mapping.get(key), document.place(("mapping", key))
+        if where.startswith(_COMMAND_LINE) and told is not None:
+            continue
+        document.set(("mapping", key), "stored")
+        if told not in (None, "stored"):
+            _say_once(
+                f"{where}: mapping.{key}: the LLM's own file says how it is stored; {told} only with --set mapping.{key}={told}"
+            )
+
+
+@cache
+def _say_once(note: str) -> None:
+    """Tell what was read otherwise than a reader may expect, on the log, which ends on stderr unless somebody takes it."""
+    logging.getLogger("dcsim").warning(note)
 
 
 def _reference(setting: str) -> Path_:

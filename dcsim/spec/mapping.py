@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
 
 from dcsim.spec.section import Count, Positive, Section
 
-Precision = Literal["int8", "fp8", "fp16", "bf16", "fp32"]
+Precision = Literal["int4", "mxfp4", "nvfp4", "int8", "fp8", "fp16", "bf16", "fp32"]
 
-BYTES = {"int8": 1, "fp8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
+# Bytes of one element, scales of blocks included: mxfp4 has a byte for 32 elements (OCP Microscaling Formats 1.0), nvfp4 one for
+# 16 (NVIDIA, "Introducing NVFP4", 2025), int4 a 16-bit scale and a 4-bit zero point for 128 (AWQ's and GPTQ's usual group). All
+# are sums of powers of two, so that products with whole numbers are exact. Scales of 8-bit blocks (128 x 128 or a channel) are
+# under 0.1 % and left out.
+BYTES: dict[str, int | float] = {
+    "int4": 66.5 / 128,
+    "mxfp4": 17 / 32,
+    "nvfp4": 9 / 16,
+    "int8": 1,
+    "fp8": 1,
+    "fp16": 2,
+    "bf16": 2,
+    "fp32": 4,
+}
+
+
+def stored_bytes(elements: int, precision: str) -> int:
+    """Whole bytes of `elements` in `precision`."""
+    return math.ceil(elements * BYTES[precision])
 
 
 class MappingSpec(Section):
@@ -20,9 +39,15 @@ class MappingSpec(Section):
     pp: Positive | Literal["auto"] = Field(default="auto", description="Stages the layers are cut into (pipeline parallel).")
     replicas: Positive | Literal["auto"] = Field(default=1, description="Copies of the LLM, each on its own chips.")
     chips_max: Count = Field(default=0, description="Most chips one replica may use; 0: all active chips.")
-    weights: Precision = Field(default="int8", description="Stored weights.")
-    activations: Precision = Field(
-        default="fp16", description="What enters matrix products; sums and messages have 16 bit at least."
+    weights: Precision | Literal["stored"] = Field(
+        default="int8",
+        description="Stored weights; `stored`: part by part as the LLM's own `precision` says. An LLM that is stored in 8 bits "
+        "or fewer is taken as it is, unless the command line says otherwise.",
+    )
+    activations: Precision | Literal["stored"] = Field(
+        default="fp16",
+        description="What enters matrix products; sums and messages have 16 bit at least. `stored`: as the LLM's own `precision` "
+        "says, where the chip multiplies it, and 16 bit elsewhere.",
     )
     kv: Precision = Field(default="fp16", description="Stored keys and values.")
     all_reduce: Literal["auto", "direct", "ring", "tree", "hierarchical"] = Field(

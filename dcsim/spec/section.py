@@ -135,7 +135,8 @@ class Section(BaseModel):
         """Begin again, here and in all sections below: checks that a spec is whole read it and use nothing of it."""
         self._read.clear()
         for value in self.__dict__.values():
-            for part in value if isinstance(value, tuple) else (value,):
+            parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+            for part in parts:
                 if isinstance(part, Section):
                     part.forget_reads()
 
@@ -148,7 +149,8 @@ class Section(BaseModel):
 
     def __hash__(self) -> int:
         """Equal sections have equal hashes."""
-        return hash((type(self), *self.__dict__.values()))
+        values = (tuple(value.items()) if isinstance(value, dict) else value for value in self.__dict__.values())
+        return hash((type(self), *values))
 
 
 class Named(Section):

@@ -42,7 +42,7 @@ def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None
     machine.require_context(Shape(1, context))
     found = []
     for batch in batches or machine.spec.serving.batch_buckets:
-        room = machine.mapping.memory.kv_tokens_max // context // batch
+        room = machine.mapping.memory.room.sequences_max(context) // batch
         if room < 1:
             break
         time = machine.time(Shape(batch, context))
@@ -51,8 +51,12 @@ def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None
             interval_s = max(time.latency_ps, count * time.occupancy_ps) * 1e-12
             found.append(_load(machine, batch, count, interval_s, time.work_j))
     if not found:
-        needed, room = context, machine.mapping.memory.kv_tokens_max
-        raise CapacityError(f"a context of {needed} tokens does not fit: there is room for {room}", needed, room)
+        kept = machine.mapping.memory.room
+        raise CapacityError(
+            f"a context of {context} tokens does not fit: it takes {kept.cost(context)} of {kept.capacity} {kept.unit}",
+            kept.cost(context),
+            kept.capacity,
+        )
     return found
 
 

@@ -24,6 +24,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     time = machine.network.time(shape, parts=True)
     latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
     chips = mapping.tp * mapping.pp
+    kv_tokens = mapping.memory.room.tokens(shape.context)
     return {
         "llm": spec.llm.name,
         **spec.network.terms,
@@ -38,8 +39,8 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "chips_used": chips,
         "tp": mapping.tp,
         "pp": mapping.pp,
-        "kv_tokens": mapping.memory.kv_tokens,
-        **in_kv_room(time, shape, mapping.memory.kv_tokens),
+        "kv_tokens": kv_tokens,
+        **in_kv_room(time, shape, kv_tokens),
         "breakdown_s": time.breakdown_s,
         "energy_j": time.work_j + chips * spec.chip.power.wait_w * latency_s,
     }

@@ -62,10 +62,13 @@ class Machine:
     def require_room(self, shape: Shape) -> None:
         """Raise CapacityError unless the LLM has the shape's context and a replica's memory holds its sequences' KV."""
         self.require_context(shape)
-        needed, room = shape.batch * shape.context, self.mapping.memory.kv_tokens_max
-        if needed > room:
+        room = self.mapping.memory.room
+        needed = shape.batch * room.cost(shape.context)
+        if needed > room.capacity:
             sequences = f"{shape.batch:,} x {shape.context:,} tokens of context"
-            raise CapacityError(f"{sequences} need KV room for {needed:,} tokens, there is {room:,}", needed, room)
+            raise CapacityError(
+                f"{sequences} need KV room for {needed:,} {room.unit}, there is {room.capacity:,}", needed, room.capacity
+            )
 
 
 def build(spec: Topology, seed: int = 1) -> Machine:

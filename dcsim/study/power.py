@@ -41,7 +41,7 @@ def power(machine: Machine, shape: Shape) -> dict[str, Any]:
     By part, by level, with a rack's swings. All replicas carry the same load; hosts hand its tokens on.
     """
     work = _work(machine, shape)
-    room = machine.mapping.memory.kv_tokens_max // shape.context // shape.batch
+    room = machine.mapping.memory.room.sequences_max(shape.context) // shape.batch
     full = max(1, min(room, int(work.latency_s / work.occupancy_s)))
     loads = [_load(machine, work, name, count) for name, count in (("idle", 0), ("alone", 1), ("full", full))]
     return {

@@ -8,22 +8,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dcsim.cluster.copies import Copies
 from dcsim.cluster.programs import Programs, Times
 from dcsim.cluster.service import Engine, Placement, serve
 from dcsim.economics.bill import parts_of
-from dcsim.llm import mapping as layout
-from dcsim.llm.architecture import block_kinds
 from dcsim.llm.program import Shape
-from dcsim.llm.shards import block_kv_elements
 from dcsim.power.chain import power_terms
 from dcsim.results import metrics
 from dcsim.results.records import Table, TableWriter
-from dcsim.spec.llm import LlmSpec
 from dcsim.spec.load import Resolved
-from dcsim.spec.mapping import BYTES
 from dcsim.spec.topology import Topology
 from dcsim.study.machine import Machine, build
 from dcsim.workload.closed import ClosedLoop, make_closed_loop
@@ -147,18 +141,14 @@ def _placement(machine: Machine) -> Placement:
     chips = machine.replica_chips
 
     def copies() -> Copies:
-        return Copies(machine.fabric, machine.network.wires(), chips, kv_bytes_by_part(mapping, machine.spec.llm))
+        return Copies(
+            machine.fabric,
+            machine.network.wires(),
+            chips,
+            lambda tokens: np.array(mapping.memory.room.chip_bytes(tokens), np.int64),
+        )
 
     return Placement(machine.site, chips, mapping.memory.kv_tokens_max, mapping.memory.weight_bytes_max, copies)
-
-
-def kv_bytes_by_part(mapping: layout.Mapping, llm: LlmSpec) -> NDArray[np.int64]:
-    """Bytes of one token's keys and values on each chip of a replica, stage by stage."""
-    kinds = block_kinds(llm)
-    elements = [
-        np.sum([block_kv_elements(llm, mapping.shards, kinds[block]) for block in stage], axis=0) for stage in mapping.stages
-    ]
-    return np.concatenate(elements).astype(np.int64) * BYTES[mapping.spec.kv]
 
 
 def _copies_meta(tables: Mapping[str, Table], elapsed_s: float) -> dict[str, Any]:

@@ -1,10 +1,18 @@
 """Hugging Face configs as they are found, against the catalog."""
 
+import csv
+import json
+from pathlib import Path
+
 import pytest
+from families import KNOWN, WITH_TOWERS
 
 from dcsim.errors import SpecError
-from dcsim.spec.huggingface import dtype_of, llm_from_config
+from dcsim.llm.architecture import kv_bytes, layer_kinds, own_weight_bytes, parameters
+from dcsim.spec.huggingface import llm_from_config, quantisation_beside
 from dcsim.spec.llm import LlmSpec
+
+SHARED = Path(__file__).parents[3] / "shared" / "configs"
 
 LLAMA = {
     "model_type": "llama",
@@ -96,7 +104,7 @@ GEMMA = {
     ],
 )
 def test_a_config_gives_the_catalog_entry(catalog, name: str, config: dict) -> None:
-    labels = {"name": "", "description": "", "source": ""}
+    labels = {"name": "", "description": "", "source": "", "precision": None}
     read = LlmSpec.model_validate(llm_from_config(config)).model_copy(update=labels)
     assert read == catalog.llm(name).model_copy(update=labels)
 
@@ -104,18 +112,8 @@ def test_a_config_gives_the_catalog_entry(catalog, name: str, config: dict) -> N
 def test_nested_text_config_and_other_names_for_experts() -> None:
     text = {k: v for k, v in MIXTRAL.items() if k != "num_local_experts"}
     for key in ("num_experts", "n_routed_experts"):
-        nested = {
-            "model_type": "some_vision_model",
-            "text_config": {**text, key: 8},
-            "vision_config": {"hidden_size": 1},
-        }
+        nested = {"model_type": "some_vision_model", "text_config": {**text, key: 8}, "tie_word_embeddings": False}
         assert llm_from_config(nested) | {"name": ""} == llm_from_config(MIXTRAL) | {"name": ""}
-
-
-def test_dtype_under_both_names() -> None:
-    assert dtype_of({"torch_dtype": "float16"}) == "fp16"
-    assert dtype_of({"text_config": {"dtype": "bfloat16"}}) == "bf16"
-    assert dtype_of({}) is None
 
 
 def test_old_names() -> None:
@@ -142,25 +140,196 @@ def test_old_names() -> None:
     assert llm_from_config(gptj)["parallel_attention"] is True
 
 
-def test_unknown_architectures_are_refused_by_name() -> None:
-    with pytest.raises(SpecError, match=r"cfg.json: unknown architecture 'mamba'; known: bert, .*whisper"):
-        llm_from_config({"model_type": "mamba"}, "cfg.json")
-    with pytest.raises(SpecError, match="'none given'"):
-        llm_from_config({})
+# Families: sizes as published
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_a_family_has_its_published_size_and_layers(name: str) -> None:
+    """Published active parameters count both tables, one or none of them, as makers please."""
+    known = KNOWN[name]
+    llm = LlmSpec.model_validate(llm_from_config(known.config))
+    found = parameters(llm)
+    assert found.text / 1e9 == pytest.approx(known.billions, rel=known.rounding)
+    assert layer_kinds(llm) == (known.kinds or {"full + dense": llm.layers})
+    if known.active:
+        assert (found.active - 2 * found.embedding) / 1e9 * 0.97 <= known.active <= found.active / 1e9 * 1.03
+    assert not [note for note in llm.assumed if "context" not in note]
+
+
+@pytest.mark.parametrize("name", sorted(WITH_TOWERS))
+def test_a_tower_is_counted_with_the_text(name: str) -> None:
+    known = WITH_TOWERS[name]
+    llm = LlmSpec.model_validate(llm_from_config(known.config))
+    assert parameters(llm).total / 1e9 == pytest.approx(known.billions, rel=known.rounding)
+    assert parameters(llm).encoders > 0.3e9
+    if known.kinds:
+        assert layer_kinds(llm) == known.kinds
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the collected configs are not here")
+def test_the_collected_configs_are_read_right() -> None:
+    """Parameters within 3 % (4.5 % where the published size is rounded), and KV bytes of a token exactly."""
+    rows = {row["file"]: row for row in csv.DictReader((SHARED / "published.csv").read_text().splitlines())}
+    files = sorted(SHARED.glob("*_config.json"))
+    assert len(files) >= len(rows) > 40
+    for path in files:
+        llm = LlmSpec.model_validate(llm_from_config(json.loads(path.read_text()), str(path)))
+        row = rows.get(path.name.removesuffix("_config.json"))
+        if row is None:
+            continue
+        found = parameters(llm)
+        count = found.text if row["counted"] == "text" else found.total
+        assert count / 1e9 == pytest.approx(float(row["parameters_b"]), rel=0.045 if "rounded" in row["note"] else 0.03), (
+            path.name
+        )
+        if row["kv_fp16_bytes_per_token"]:
+            assert kv_bytes(llm, 100, "fp16") == 100 * int(row["kv_fp16_bytes_per_token"]), path.name
+
+
+# What is not listed is read by its shape and said; what is not known is refused by name
+
+
+def test_a_family_nobody_has_listed_is_read_by_its_shape_and_that_is_said() -> None:
+    shape = {k: v for k, v in LLAMA.items() if k != "architectures"}
+    named = llm_from_config({**shape, "model_type": "somebodys_new_family"})
+    labels = {"name": "", "assumed": []}
+    assert {k: v for k, v in named.items() if k not in labels} == {k: v for k, v in llm_from_config(LLAMA).items() if k != "name"}
+    (said,) = named["assumed"]
+    assert "'somebodys_new_family' is not listed" in said
+    assert "gated" in said
+    plain = llm_from_config({**shape, "model_type": "another", "hidden_act": "gelu_new"})
+    assert plain["activation"] == "gelu"
+    assert "plain feed-forward" in plain["assumed"][0]
+    by_class = llm_from_config({**LLAMA, "model_type": "another"})
+    assert by_class["assumed"] == ["the family 'another' is not listed: read as its class LlamaForCausalLM says"]
+    with_experts = {**DEEPSEEK, "model_type": "another_deepseek"}
+    assert llm_from_config(with_experts)["attention"] == llm_from_config(DEEPSEEK)["attention"]
 
 
 @pytest.mark.parametrize(
-    "extra",
+    ("config", "kind"),
     [
-        {"layer_types": ["full_attention", "sliding_attention"]},
-        {"first_k_dense_replace": 1},
-        {"decoder_sparse_step": 2},
-        {"n_shared_experts": 2},
+        ({**LLAMA, "model_type": "rwkv6"}, "RWKV time mixing"),
+        ({**LLAMA, "model_type": "zamba2", "num_mem_blocks": 2}, "a shared attention block"),
+        ({**LLAMA, "model_type": "new", "lru_width": 2560}, "RG-LRU recurrence"),
+        ({**LLAMA, "model_type": "new", "layer_types": ["full_attention", "mystery"] * 40}, "'mystery'"),
+        ({**LLAMA, "model_type": "t5"}, "an encoder-decoder"),
     ],
 )
-def test_mixed_layers_are_refused(extra: dict) -> None:
-    with pytest.raises(SpecError, match="not supported"):
-        llm_from_config({**LLAMA, **extra})
+def test_kinds_of_layers_that_are_not_known_are_refused_by_name(config: dict, kind: str) -> None:
+    with pytest.raises(SpecError, match=f"cfg.json: .*of a kind that is not known: {kind}"):
+        llm_from_config(config, "cfg.json")
+
+
+DEEPSEEK = {
+    "model_type": "deepseek_v3",
+    "hidden_size": 7168,
+    "num_hidden_layers": 61,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "q_lora_rank": 1536,
+    "kv_lora_rank": 512,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 128,
+    "v_head_dim": 128,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "first_k_dense_replace": 3,
+    "num_nextn_predict_layers": 1,
+    "vocab_size": 129280,
+    "max_position_embeddings": 163840,
+    "tie_word_embeddings": False,
+}
+
+
+def test_prediction_layers_are_counted_apart() -> None:
+    """The maker's own count: 11.5 billion beside 671, tables that are shared left out (DeepSeek-V3, README_WEIGHTS.md)."""
+    found = parameters(LlmSpec.model_validate(llm_from_config(DEEPSEEK)))
+    assert found.total / 1e9 == pytest.approx(671, abs=0.5)
+    assert found.prediction / 1e9 == pytest.approx(11.5, rel=0.02)
+    assert parameters(LlmSpec.model_validate(llm_from_config({**DEEPSEEK, "num_nextn_predict_layers": 0}))).prediction == 0
+
+
+def test_which_layers_see_a_window() -> None:
+    """`use_sliding_window` and `max_window_layers` of Qwen2: layers from the second on. Elsewhere a window is in all layers."""
+    qwen = {**LLAMA, "model_type": "qwen2", "sliding_window": 1024, "max_window_layers": 20}
+    for flag, windows in ((True, 60), (False, 0), (None, 0)):
+        llm = LlmSpec.model_validate(llm_from_config({**qwen, "use_sliding_window": flag}))
+        assert layer_kinds(llm).get("windowed + dense", 0) == windows
+    mistral = {**LLAMA, "model_type": "mistral", "sliding_window": 1024}
+    assert layer_kinds(LlmSpec.model_validate(llm_from_config(mistral))) == {"windowed + dense": 80}
+    beyond = llm_from_config({**mistral, "sliding_window": 4096})  # as long as the longest context: no window
+    assert layer_kinds(LlmSpec.model_validate(beyond)) == {"full + dense": 80}
+
+
+# How weights are stored
+
+
+@pytest.mark.parametrize(
+    ("quantised", "expected"),
+    [
+        ({"quant_method": "fp8", "fmt": "e4m3"}, {"weights": "fp8", "head": "bf16", "activations": "fp8"}),
+        ({"quant_method": "awq", "bits": 4}, {"weights": "int4", "norm": "bf16", "activations": None}),
+        ({"quant_method": "gptq", "bits": 8}, {"weights": "int8"}),
+        (
+            {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]},
+            {"weights": "mxfp4", "attention": "bf16"},
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "group_0": {"weights": {"num_bits": 8, "type": "int"}, "input_activations": {"num_bits": 8, "type": "int"}}
+                },
+                "ignore": ["lm_head", "re:.*self_attn.*"],
+            },
+            {"weights": "int8", "attention": "bf16", "activations": "int8"},
+        ),
+        (
+            {
+                "quant_method": "modelopt",
+                "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}}},
+                "ignore": ["model.layers.3.self_attn*"],
+            },
+            {"weights": "nvfp4", "attention": None},
+        ),
+    ],
+)
+def test_precision_is_taken_from_the_file_part_by_part(quantised: dict, expected: dict) -> None:
+    llm = LlmSpec.model_validate(llm_from_config({**LLAMA, "torch_dtype": "bfloat16", "quantization_config": quantised}))
+    assert llm.precision is not None
+    assert {part: getattr(llm.precision, part) for part in expected} == expected
+
+
+def test_what_is_not_clear_of_a_precision_is_said() -> None:
+    """A part left out in a few layers, and a scheme that is not known."""
+    ignore = {"quant_method": "fp8", "modules_to_not_convert": ["model.layers.3.self_attn"]}
+    (said,) = llm_from_config({**LLAMA, "quantization_config": ignore})["assumed"]
+    assert "attention: left in 16 bit in 1 of 80 layers" in said
+    unknown = llm_from_config({**LLAMA, "quantization_config": {"quant_method": "somebodys"}})
+    assert "'somebodys' is not known" in unknown["assumed"][0]
+    assert unknown["precision"] == {"weights": "fp16"}
+
+
+def test_modelopt_keeps_its_scheme_beside_the_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "torch_dtype": "bfloat16"}))
+    scheme = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(scheme))
+    section = llm_from_config(LLAMA, quantisation=quantisation_beside(tmp_path / "config.json"))
+    assert section["precision"]["weights"] == "nvfp4"
+    assert quantisation_beside(tmp_path / "elsewhere" / "config.json") is None
+
+
+def test_experts_may_have_a_format_of_their_own() -> None:
+    fp8 = {"quant_method": "fp8"}
+    llm = LlmSpec.model_validate(llm_from_config({**DEEPSEEK, "expert_dtype": "fp4", "quantization_config": fp8}))
+    assert llm.precision is not None
+    assert (llm.precision.weights, llm.precision.experts) == ("fp8", "mxfp4")
+    weights = own_weight_bytes(llm)
+    assert weights == pytest.approx(671e9 * 17 / 32, rel=0.05)
 
 
 def test_missing_and_broken_figures_are_named() -> None:

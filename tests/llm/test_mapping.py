@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
 from dcsim.llm.mapping import _bottleneck, candidates, fewest_chips, lay, limit_bytes, place
+from dcsim.llm.precision import weight_bytes
 from dcsim.llm.program import Shape, build_program
-from dcsim.llm.shards import block_kv_elements, block_weights
 from dcsim.spec.mapping import MappingSpec
 
 FITTING = [
@@ -26,17 +26,17 @@ FITTING = [
 @pytest.mark.parametrize(("name", "chips"), FITTING)
 def test_stages_cover_each_block_once_and_memory_holds(catalog, name: str, chips: int) -> None:
     llm, chip, spec = catalog.llm(name), catalog.lpu(), MappingSpec()
-    kinds = arch.block_kinds(llm)
+    blocks = arch.sublayers(llm)
     for tp, pp in candidates(llm, chip, spec, chips):
         mapping = lay(llm, chip, spec, tp, pp, catalog.nodes(chips))
-        assert list(itertools.chain(*mapping.stages)) == list(range(len(kinds)))
+        assert list(itertools.chain(*mapping.stages)) == list(range(len(blocks)))
         used = list(itertools.chain(*mapping.stage_chips))
         assert len(set(used)) == len(used) == tp * pp <= chips
         fullest, tokens = 0, mapping.memory.kv_tokens_max
         tight = False
         for stage in mapping.stages:
-            weights = np.sum([block_weights(llm, mapping.shards, kinds[i]) for i in stage], axis=0)
-            kv = 2 * np.sum([block_kv_elements(llm, mapping.shards, kinds[i]) for i in stage], axis=0)
+            weights = np.array([sum(weight_bytes(llm, spec, blocks[i].weights(tp), r) for i in stage) for r in range(tp)])
+            kv = np.array([2 * sum(s.elements[r] for i in stage for s in blocks[i].stored(tp)) for r in range(tp)])
             fullest = max(fullest, int(weights.max()))
             if llm.layers:
                 assert (weights + tokens * kv).max() <= limit_bytes(chip)
@@ -102,7 +102,8 @@ def test_replicas_share_no_chip(catalog) -> None:
 
 
 def test_one_chip(catalog) -> None:
-    llm, chip = catalog.llm("bert-large", encoder_layers=4), catalog.lpu()
+    text = catalog.llm("bert-large").encoders["text"]
+    llm, chip = catalog.llm("bert-large", encoders={"text": text.model_copy(update={"layers": 4})}), catalog.lpu()
     assert candidates(llm, chip, MappingSpec(), 1) == [(1, 1)]
     assert lay(llm, chip, MappingSpec(), 1, 1, [[5]]).stage_chips == ((5,),)
 

@@ -12,7 +12,6 @@ from dcsim.network.wires import Wires
 from dcsim.results import records
 from dcsim.spec.load import load
 from dcsim.study.machine import build
-from dcsim.study.serve import kv_bytes_by_part
 
 POOLS = ["mapping.tp=8", "mapping.pp=32", "mapping.replicas=2", "serving.prefill_replicas=1"]
 LLM = "llama-3-8b"
@@ -25,7 +24,7 @@ def line(piece_fs=1_000_000, hop_ps=0, ends_ps=0, sizes=(100,), vertices=4):
     fabric = from_cables("line", vertices, cables)
     links = fabric.link_count
     wires = Wires(10, np.full(links, piece_fs), np.full(links, hop_ps), ends_ps)
-    return Copies(fabric, wires, [[i] * len(sizes) for i in range(vertices)], np.array(sizes))
+    return Copies(fabric, wires, [[i] * len(sizes) for i in range(vertices)], lambda tokens: tokens * np.array(sizes))
 
 
 def test_a_copy_alone_takes_its_pieces_and_its_hops():
@@ -75,9 +74,9 @@ def test_a_copy_uses_the_fabric_of_the_run(network):
     machine = build(load("8rack", llm=LLM, network=network, settings=POOLS).spec)
     fabric, wires = machine.fabric, machine.network.wires()
     chips = [[chip for stage in replica for chip in stage] for replica in machine.mapping.replica_chips]
-    parts = kv_bytes_by_part(machine.mapping, machine.spec.llm)
+    parts = np.array(machine.mapping.memory.room.chip_bytes(1))
     assert parts.sum() == kv_bytes_per_token(machine.spec.llm, 2)
-    copies = Copies(fabric, wires, chips, parts)
+    copies = Copies(fabric, wires, chips, lambda tokens: tokens * parts)
     first, links = copies._between(0, 1)
     for part, (a, b) in enumerate(zip(*chips, strict=True)):
         way = links[first[part] : first[part + 1]]
@@ -96,7 +95,7 @@ def test_one_vector_takes_as_long_as_its_path():
     spec = load("8rack", llm=LLM, settings=POOLS).spec
     machine = build(spec)
     figures, wires = figures_of(spec.network, spec.chip.clock_hz), machine.network.wires()
-    copies = Copies(machine.fabric, wires, [[0], [511]], np.array([320]))
+    copies = Copies(machine.fabric, wires, [[0], [511]], lambda tokens: np.array([320 * tokens]))
     hops = int(copies._between(0, 1)[0][-1])
     assert hops > 1
     assert copies.send(0, 1, 1, 0) == pytest.approx(figures.path_cycles(hops) * 1e12 / spec.chip.clock_hz, abs=hops * 2)

@@ -1,0 +1,172 @@
+"""What works on each token alone: dense feed-forward blocks, routed experts, and one product in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dcsim.llm.blocks import Step
+from dcsim.llm.plan import Plan
+from dcsim.llm.storage import DENSE, EXPERTS, ROUTER, SHARED, Stored, Weight, by_columns, by_rows, split, whole
+from dcsim.spec.layers import Activation, RoutedFeedForward
+
+GATED = ("swiglu", "geglu")
+
+
+def up_columns(activation: Activation, hidden: tuple[int, ...]) -> tuple[int, ...]:
+    """Output columns of the first product for so many hidden ones: gate and up together."""
+    return tuple(n * (2 if activation in GATED else 1) for n in hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """Up (and gate), activation, down."""
+
+    d_ff: int
+    activation: Activation
+    d_model: int
+    part: str = DENSE
+
+    def hidden(self, tp: int) -> tuple[int, ...]:
+        """Hidden columns of each shard."""
+        return split(self.d_ff, tp)
+
+    def inward(self, tp: int) -> Weight:
+        """The product of the layer's input."""
+        return by_columns(self.part, self.d_model, up_columns(self.activation, self.hidden(tp)))
+
+    def outward(self, tp: int) -> Weight:
+        """The product back to the layer's width."""
+        return by_rows(self.part, self.hidden(tp), self.d_model)
+
+    def weights(self, tp: int) -> list[Weight]:
+        """Both matrices."""
+        return [self.inward(tp), self.outward(tp)]
+
+    def stored(self, tp: int) -> list[Stored]:
+        """Nothing is kept of a token."""
+        return []
+
+    def token_flop(self, context: int) -> int:
+        """Nothing beside its weights."""
+        return 0
+
+    def steps(self, plan: Plan, rows: int) -> list[Step]:
+        """Up, activation, down."""
+        up = up_columns(self.activation, self.hidden(plan.tp))
+        return [
+            plan.products("up", self.inward(plan.tp), rows),
+            plan.vector("activation", rows, up),
+            plan.products("down", self.outward(plan.tp), rows),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Every shard holds its columns of every expert, and of the shared one."""
+
+    spec: RoutedFeedForward
+    d_model: int
+
+    @property
+    def width(self) -> int:
+        """Width that experts take in."""
+        return self.spec.d_latent or self.d_model
+
+    def experts(self, tp: int) -> tuple[Weight, Weight]:
+        """Up and down of all experts."""
+        s, hidden = self.spec, split(self.spec.d_ff, tp)
+        # Choices of the router that do nothing are as likely as others, so that a token meets so many fewer experts.
+        met = round(s.experts_active * s.experts / (s.experts + s.experts_empty))
+        up = by_columns(EXPERTS, self.width, up_columns(s.activation, hidden), s.experts, met)
+        return up, by_rows(EXPERTS, hidden, self.width, s.experts, met)
+
+    def router(self, tp: int) -> Weight:
+        """Scores of all experts, on every shard."""
+        return whole(ROUTER, self.d_model, self.spec.experts + self.spec.experts_empty, tp)
+
+    def latent(self, tp: int) -> list[Weight]:
+        """Into and out of the width that experts work in, on every shard."""
+        narrow = self.spec.d_latent
+        return [whole(SHARED, self.d_model, narrow, tp), whole(SHARED, narrow, self.d_model, tp)] if narrow else []
+
+    @property
+    def shared(self) -> Dense | None:
+        """The expert that every token visits."""
+        s = self.spec
+        return Dense(s.shared_d_ff, s.activation, self.d_model, SHARED) if s.shared_d_ff else None
+
+    def weights(self, tp: int) -> list[Weight]:
+        """All its matrices."""
+        return [self.router(tp), *self.latent(tp), *self.experts(tp), *(self.shared.weights(tp) if self.shared else [])]
+
+    def stored(self, tp: int) -> list[Stored]:
+        """Nothing is kept of a token."""
+        return []
+
+    def token_flop(self, context: int) -> int:
+        """Nothing beside its weights."""
+        return 0
+
+    def steps(self, plan: Plan, rows: int) -> list[Step]:
+        """Router, experts, and the shared expert."""
+        s, tp = self.spec, plan.tp
+        choices = s.experts + s.experts_empty
+        up, down = self.experts(tp)
+        groups = visits(plan, s, up.active, rows)
+        activated = sum(count * met for count, met in groups)
+        into, out = [[plan.products("latent", weight, rows)] for weight in self.latent(tp)] or ([], [])
+        columns = up_columns(s.activation, split(s.d_ff, tp))
+        return [
+            plan.products("router", self.router(tp), rows),
+            plan.vector("choose_experts", rows, (choices,) * tp),
+            *into,
+            plan.routed("up", up, groups, rows),
+            plan.vector("activation", rows, tuple(-(-activated * n // rows) for n in columns)),
+            plan.routed("down", down, groups, rows),
+            *out,
+            *(self.shared.steps(plan, rows) if self.shared else []),
+        ]
+
+
+def visits(plan: Plan, spec: RoutedFeedForward, met: int, rows: int) -> tuple[tuple[int, int], ...]:
+    """How many experts work on how many rows each: (experts, rows) groups.
+
+    Which experts a token visits is known only at run time. A program fixed before that holds min(experts, rows x experts_active)
+    slots, each with room for every row (the worst case, nothing dropped); a slot's weights are addressed by the router's answer.
+    Elsewhere work goes by tokens: with each token's experts drawn evenly and independently, experts x (1 - (1 - active / experts)
+    ^ rows) are visited by any of the rows, and their weights are read once.
+    """
+    if plan.static:
+        return ((min(spec.experts, rows * spec.experts_active), rows),)
+    visited = max(1, round(spec.experts * (1 - (1 - met / spec.experts) ** rows)))
+    each, rest = divmod(rows * met, visited)
+    return tuple((count, share) for count, share in ((visited - rest, each), (rest, each + 1)) if count and share)
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """One product of the layer's width, in attention's or the feed-forward's place."""
+
+    d_model: int
+    part: str = DENSE
+
+    @property
+    def heads(self) -> int:
+        """Columns: no more shards than these."""
+        return self.d_model
+
+    def weights(self, tp: int) -> list[Weight]:
+        """Its matrix, cut by rows, so that shards yield sums as other blocks do."""
+        return [by_rows(self.part, split(self.d_model, tp), self.d_model)]
+
+    def stored(self, tp: int) -> list[Stored]:
+        """Nothing is kept of a token."""
+        return []
+
+    def token_flop(self, context: int) -> int:
+        """Nothing beside its weights."""
+        return 0
+
+    def steps(self, plan: Plan, rows: int) -> list[Step]:
+        """The product."""
+        return [plan.products("linear", self.weights(plan.tp)[0], rows)]
