@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 def llm(
     path: Annotated[str, typer.Argument(metavar="LLM", help="A name, a YAML file, a Hugging Face config.json or its folder.")],
     context: Annotated[int, typer.Option(min=1, help="Tokens of context of the one sequence that is counted.")] = 4096,
-    seed: Seed = 1,
+    seed: NoSeed = None,
     as_json: Json = False,
 ) -> None:
     """Count an LLM's parameters, the bytes of its weights, and what one sequence keeps of its context."""
@@ -42,7 +42,7 @@ def llm(
     from dcsim.study.llm import describe
 
     result = describe(load_entry(path, "workloads/llms", LlmSpec)[0], context)
-    give(result, print_llm, as_json=as_json, seed=seed, draws=False)
+    give(result, print_llm, as_json=as_json, seed=seed, unused=seedless(seed))
 
 
 def topology(
