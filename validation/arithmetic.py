@@ -26,7 +26,7 @@ def memory_bytes(topology: str, *, context: int) -> Answer:
     """Bytes of the weights and one context of `context` tokens; beside it, what the topology's chips hold."""
     machine = build(load(topology).spec)
     spec, mapping = machine.spec, machine.mapping
-    weights = weight_bytes(spec.llm, spec.mapping, arch.weights_of(arch.sublayers(spec.llm)), 0)
+    weights = weight_bytes(spec.llm, spec.mapping, arch.weights_of(arch.sublayers(spec.llm)))
     kv = arch.kv_bytes(spec.llm, context, spec.mapping.kv)
     return Answer(
         float(weights + kv),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from dcsim.llm import architecture as arch
 from dcsim.llm.blocks import Operation, Shape
 from dcsim.llm.kv import NO_LIMIT, KvRoom
 from dcsim.llm.plan import Plan
-from dcsim.llm.precision import told, weight_bytes
+from dcsim.llm.precision import shard_bytes, told, weight_bytes
 from dcsim.llm.storage import Growth
 from dcsim.llm.sublayers import TowerInput, TowerLayer, TowerOutput, build_block
 from dcsim.spec.chip import LpuChip, RooflineChip
@@ -31,6 +32,12 @@ from dcsim.spec.mapping import BYTES, MappingSpec
 
 Chip = LpuChip | RooflineChip
 Bytes = NDArray[np.int64]
+
+# Sums of so many bytes over all blocks are still whole numbers of 64 bit, and no chip holds so many.
+BEYOND_ANY_CHIP = 2.0**48
+
+# Wider groups are not tried when the fewest chips are named that would do; the widest anyone has published is 128.
+SHARDS_MAX = 1024
 
 __all__ = ["NO_LIMIT", "Mapping", "MemoryPlan", "candidates", "fewest_chips", "lay", "limit_bytes", "place"]
 
@@ -97,8 +104,7 @@ def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Se
             needed,
             chip_count,
         )
-    if tp > arch.degree_max(llm):
-        raise SpecError(f"mapping.tp of {tp} exceeds the {arch.degree_max(llm)} query heads: a shard would hold none")
+    _require_heads(llm, tp)
     stages, memory = _cut_stages(llm, chip, spec, tp, pp)
     chips = place(nodes, tp, pp * replicas)
     copies = tuple(tuple(chips[i * pp : (i + 1) * pp]) for i in range(replicas))
@@ -108,14 +114,18 @@ def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Se
 def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, node_chips: int = 8) -> list[tuple[int, int]]:
     """The (tp, pp) that `spec` allows on `chip_count` active chips in nodes of `node_chips` and that fit.
 
-    Raises CapacityError, naming the fewest chips that would do, if none fits.
+    Raises CapacityError, naming the fewest chips that would do, if none fits, and SpecError for more shards than heads.
     """
+    if spec.tp != "auto":
+        _require_heads(llm, spec.tp)
     offered = min(chip_count, spec.chips_max or chip_count)
     if spec.replicas != "auto":
         offered //= spec.replicas
-    inside, across = _degrees(llm, spec, node_chips)
+    if _all_weight_bytes(llm, spec) > offered * limit_bytes(chip):
+        raise _does_not_fit(llm, chip, spec, offered, node_chips)
+    inside, across = _degrees(llm, spec, node_chips, offered)
     found = [pair for tp in inside if (pair := _fit(llm, chip, spec, tp, offered))]
-    found = found or [pair for tp in across if (pair := _fit(llm, chip, spec, tp, offered))][:1]
+    found = found or list(islice((pair for tp in across if (pair := _fit(llm, chip, spec, tp, offered))), 1))
     if not found:
         raise _does_not_fit(llm, chip, spec, offered, node_chips)
     return found
@@ -159,13 +169,18 @@ def fewest_chips(llm: LlmSpec, chip: Chip, spec: MappingSpec, node_chips: int = 
     Looks at the degrees that `candidates` looks at, so that many chips do indeed suffice.
     """
     blocks = len(arch.sublayers(llm))
-    inside, across = _degrees(llm, spec, node_chips)
-    fits = []
+    # However they are cut, the shards of the largest block hold all of it.
+    largest = max(weight_bytes(llm, spec, block.weights(1)) for block in set(arch.sublayers(llm)))
+    least = -(-largest // limit_bytes(chip))
+    inside, across = _degrees(llm, spec, node_chips, SHARDS_MAX)
+    fewest = (0, 0, 0)
     for tp in [*inside, *across]:
+        if not least <= tp <= SHARDS_MAX or 0 < fewest[0] <= tp:
+            continue
         pp = _fewest_stages(llm, chip, spec, tp)
-        if pp <= blocks:
-            fits.append((tp * pp, tp, pp))
-    return min(fits, default=(0, 0, 0))
+        if pp <= blocks and not 0 < fewest[0] <= tp * pp:
+            fewest = (tp * pp, tp, pp)
+    return fewest
 
 
 def limit_bytes(chip: Chip) -> int:
@@ -173,23 +188,35 @@ def limit_bytes(chip: Chip) -> int:
     return int(chip.memory_bytes * (1 - chip.reserve_fraction))
 
 
-def _degrees(llm: LlmSpec, spec: MappingSpec, node_chips: int) -> tuple[list[int], list[int]]:
-    """Tensor-parallel degrees to try inside a node (powers of two and divisors of the heads), and of whole nodes."""
+def _require_heads(llm: LlmSpec, tp: int) -> None:
+    heads = arch.degree_max(llm)
+    if tp > heads:
+        raise SpecError(f"mapping.tp of {tp} exceeds the {heads} query heads: a shard would hold none")
+
+
+def _degrees(llm: LlmSpec, spec: MappingSpec, node_chips: int, chips: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Tensor-parallel degrees to try inside a node (powers of two and divisors of the heads), and of whole nodes; none with more
+    shards than `chips`.
+    """
     if spec.tp != "auto":
         return [spec.tp], []
     heads = arch.degree_max(llm)
     inside = [n for n in range(1, min(node_chips, heads) + 1) if heads % n == 0 or n & (n - 1) == 0]
-    return inside, list(range(2 * node_chips, heads + 1, node_chips))
+    return inside, range(2 * node_chips, min(heads, chips) + 1, node_chips)
+
+
+def _all_weight_bytes(llm: LlmSpec, spec: MappingSpec) -> int:
+    return weight_bytes(llm, spec, arch.weights_of(arch.sublayers(llm)))
 
 
 def _does_not_fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, offered: int, node_chips: int = 8) -> CapacityError:
-    needed = weight_bytes(llm, spec, arch.weights_of(arch.sublayers(llm)), 0)
+    needed = _all_weight_bytes(llm, spec)
     available = offered * limit_bytes(chip)
     chips, tp, pp = fewest_chips(llm, chip, spec, node_chips)
     bare = -(-needed // limit_bytes(chip))
     mend = f"the fewest chips that would do are {chips} (tp {tp}, pp {pp}; {bare} if blocks could be cut freely)"
     if not chips:
-        mend = "no number of chips would do: one block of it exceeds a stage"
+        mend = f"no number of chips would do, in stages of up to {SHARDS_MAX:,}: one block of it exceeds a stage"
     return CapacityError(
         f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {told(llm, spec)} weights and room for KV cache; "
         f"{offered} chips offer {available / 1e9:.2f} GB of {limit_bytes(chip) / 1e6:.1f} MB each; {mend}",
@@ -209,7 +236,7 @@ class _Held:
     def kept(self, context: int) -> Bytes:
         """Bytes one sequence of `context` tokens keeps: [block, shard]."""
         entries = np.array([growth.entries(context) for growth in self.growths], np.float64)
-        return np.ceil(np.tensordot(entries, self.each, 1)).astype(np.int64)
+        return np.minimum(np.ceil(np.tensordot(entries, self.each, 1)), BEYOND_ANY_CHIP).astype(np.int64)
 
 
 def _held(llm: LlmSpec, spec: MappingSpec, tp: int) -> _Held:
@@ -220,8 +247,7 @@ def _held(llm: LlmSpec, spec: MappingSpec, tp: int) -> _Held:
     for block in blocks:
         if id(block) in weights:
             continue
-        own = block.weights(tp)
-        weights[id(block)] = [weight_bytes(llm, spec, own, shard) for shard in range(tp)]
+        weights[id(block)] = shard_bytes(llm, spec, block.weights(tp))
         by_growth = kept.setdefault(id(block), {})
         for stored in block.stored(tp):
             size = np.array(stored.elements, np.float64) * BYTES[stored.precision or spec.kv]

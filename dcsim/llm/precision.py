@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import add
+
 from dcsim.errors import SpecError
 from dcsim.llm.storage import Weight
 from dcsim.spec.chip import LpuChip, RooflineChip
@@ -27,12 +29,19 @@ def own_format(llm: LlmSpec, part: str) -> Precision:
     return RELEASED if stored is None else getattr(stored, part, None) or stored.weights
 
 
-def weight_bytes(llm: LlmSpec, spec: MappingSpec, weights: list[Weight], shard: int) -> int:
-    """Bytes of `weights` on one shard."""
-    elements: dict[str, int] = {}
+def shard_bytes(llm: LlmSpec, spec: MappingSpec, weights: list[Weight]) -> list[int]:
+    """Bytes of `weights` on each shard. All of them are cut into as many."""
+    elements: dict[str, tuple[int, ...]] = {}
     for weight in weights:
-        elements[weight.part] = elements.get(weight.part, 0) + weight.elements[shard]
-    return sum(stored_bytes(count, format_of(llm, spec, part)) for part, count in elements.items())
+        before = elements.get(weight.part)
+        elements[weight.part] = tuple(map(add, before, weight.elements)) if before else weight.elements
+    parts = [[stored_bytes(count, format_of(llm, spec, part)) for count in counts] for part, counts in elements.items()]
+    return [sum(counts) for counts in zip(*parts, strict=True)]
+
+
+def weight_bytes(llm: LlmSpec, spec: MappingSpec, weights: list[Weight]) -> int:
+    """Bytes of uncut `weights`."""
+    return sum(shard_bytes(llm, spec, weights))
 
 
 def active_bytes(llm: LlmSpec, spec: MappingSpec, chip: LpuChip | RooflineChip, part: str) -> int | float:

@@ -13,11 +13,17 @@ from dcsim.spec.section import Count, Positive, Section
 
 Activation = Literal["swiglu", "geglu", "gelu", "relu", "relu2"]
 
+# Heads and layers are handled one by one. More of them than this is a slip of the pen that would fill the memory: Falcon-180B has
+# 232 heads, DeepNet (arXiv:2203.00555) 1,000 layers.
+HEADS_MAX, LAYERS_MAX = 1024, 2000
+
+Heads = Annotated[Positive, Field(le=HEADS_MAX)]
+
 
 class IndexSpec(Section):
     """A small attention that scores all tokens (or compressed entries) and picks those the large one looks at."""
 
-    heads: Positive = Field(description="Query heads of the indexer.")
+    heads: Heads = Field(description="Query heads of the indexer.")
     d_head: Positive = Field(description="Width of one; one key of this width is stored for each token or entry.")
     tokens: Positive = Field(description="Tokens or entries it picks.")
     shared: bool = Field(default=False, description="The picks of an earlier layer are used again: no indexer here.")
@@ -27,8 +33,8 @@ class FullAttention(Section):
     """Softmax attention to all tokens before; grouped-query where there are fewer key/value heads than heads."""
 
     kind: Literal["full"]
-    heads: Positive = Field(description="Query heads.")
-    kv_heads: Positive = Field(description="Key/value heads.")
+    heads: Heads = Field(description="Query heads.")
+    kv_heads: Heads = Field(description="Key/value heads.")
     d_head: Positive = Field(description="Width of a query and of a key.")
     d_value: Count = Field(default=0, description="Width of a value; 0: as of a key.")
     q_rank: Count = Field(default=0, description="Queries pass through this width first; 0: one product.")
@@ -59,8 +65,8 @@ class CrossAttention(Section):
     """Queries of the decoder, keys and values of an encoder's output, made once for a request."""
 
     kind: Literal["cross"]
-    heads: Positive = Field(description="Query heads.")
-    kv_heads: Positive = Field(description="Key/value heads.")
+    heads: Heads = Field(description="Query heads.")
+    kv_heads: Heads = Field(description="Key/value heads.")
     d_head: Positive = Field(description="Width of one head.")
 
 
@@ -71,7 +77,7 @@ class LatentAttention(Section):
     """
 
     kind: Literal["latent"]
-    heads: Positive = Field(description="Query heads.")
+    heads: Heads = Field(description="Query heads.")
     q_rank: Count = Field(default=0, description="Width queries pass through; 0: one product.")
     kv_rank: Positive = Field(description="Width of the stored latent vector.")
     d_nope: Positive = Field(description="Width of a query without position.")
@@ -88,11 +94,11 @@ class CompressedAttention(Section):
     """
 
     kind: Literal["compressed"]
-    heads: Positive = Field(description="Query heads.")
+    heads: Heads = Field(description="Query heads.")
     d_head: Positive = Field(description="Width of a query and of the one key that is its own value.")
     q_rank: Positive = Field(description="Width queries pass through.")
     o_rank: Positive = Field(description="Width each group of heads is brought to on the way out.")
-    o_groups: Positive = Field(description="Groups of heads on the way out.")
+    o_groups: Heads = Field(description="Groups of heads on the way out.")
     window: Positive = Field(description="Last tokens seen uncompressed.")
     ratio: Count = Field(default=0, description="Tokens of one compressed entry; 0: nothing beyond the window.")
     overlap: bool = Field(default=False, description="An entry also mixes the tokens of the one before: twice the products.")
@@ -106,8 +112,8 @@ class DeltaAttention(Section):
     """
 
     kind: Literal["delta"]
-    key_heads: Positive = Field(description="Heads of queries and keys.")
-    value_heads: Positive = Field(description="Heads of values, and states.")
+    key_heads: Heads = Field(description="Heads of queries and keys.")
+    value_heads: Heads = Field(description="Heads of values, and states.")
     d_key: Positive = Field(description="Width of a key.")
     d_value: Positive = Field(description="Width of a value.")
     convolution: Count = Field(default=4, description="Taps of the short convolution over queries, keys and values; 0: none.")
@@ -119,7 +125,7 @@ class LightningAttention(Section):
     """Linear attention with a fixed decay: a state of d_head x d_head a head (MiniMax-01, arXiv:2501.08313)."""
 
     kind: Literal["lightning"]
-    heads: Positive = Field(description="Heads, and states.")
+    heads: Heads = Field(description="Heads, and states.")
     d_head: Positive = Field(description="Width of one head.")
 
 
@@ -137,10 +143,10 @@ class Mamba2(Section):
     """State space with one decay a head (Mamba-2, arXiv:2405.21060): a state of d_head x d_state a head."""
 
     kind: Literal["mamba2"]
-    heads: Positive = Field(description="Heads, and states.")
+    heads: Heads = Field(description="Heads, and states.")
     d_head: Positive = Field(description="Width of one head.")
     d_state: Positive = Field(description="State of one channel.")
-    groups: Positive = Field(description="Groups of heads that share input and output projections of the state.")
+    groups: Heads = Field(description="Groups of heads that share input and output projections of the state.")
     convolution: Positive = Field(default=4, description="Taps of the short convolution.")
 
 

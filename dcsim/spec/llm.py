@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dcsim.spec.layers import Activation, AttentionSpec, FeedForwardSpec
+from dcsim.spec.layers import HEADS_MAX, LAYERS_MAX, Activation, AttentionSpec, FeedForwardSpec, Heads
 from dcsim.spec.mapping import Precision
 from dcsim.spec.section import Count, Named, Positive, Section, some
+
+Layers = Annotated[Positive, Field(le=LAYERS_MAX)]
 
 # The figures of a layer that stand at the top where all layers are alike.
 PLAIN = ("heads", "kv_heads", "d_head", "d_ff")
@@ -21,7 +23,7 @@ PLAIN = ("heads", "kv_heads", "d_head", "d_ff")
 class PatternSpec(Section):
     """Layers that follow one another: which kind mixes their tokens, and which works on each."""
 
-    layers: Positive = Field(default=1, description="How many of them.")
+    layers: Layers = Field(default=1, description="How many of them.")
     attention: str | Annotated[tuple[str, ...], AfterValidator(some)] | None = Field(
         default=None, description="A key of `attention`, several that work side by side on one input, or none."
     )
@@ -31,7 +33,7 @@ class PatternSpec(Section):
 class PredictionSpec(Section):
     """Layers that predict tokens further ahead (multi-token prediction), each with a product of twice the width in front."""
 
-    layers: Positive = Field(description="How many of them.")
+    layers: Layers = Field(description="How many of them.")
     attention: str | None = Field(default=None, description="A key of `attention`, or none.")
     feed_forward: str | None = Field(default=None, description="A key of `feed_forward`, or none.")
 
@@ -44,10 +46,10 @@ class EncoderSpec(Section):
         "(an LLM that only encodes)."
     )
     inputs: Count = Field(default=1, description="Images or clips that come with a request; 0: text alone.")
-    layers: Positive = Field(description="Layers of full attention, all tokens to all.")
+    layers: Layers = Field(description="Layers of full attention, all tokens to all.")
     d_model: Positive = Field(description="Width of its residual stream.")
-    heads: Positive = Field(description="Query heads.")
-    kv_heads: Positive = Field(description="Key/value heads.")
+    heads: Heads = Field(description="Query heads.")
+    kv_heads: Heads = Field(description="Key/value heads.")
     d_head: Positive = Field(description="Width of one head.")
     d_ff: Positive = Field(description="Hidden width of the feed-forward block.")
     activation: Activation = Field(description="Feed-forward activation.")
@@ -81,12 +83,12 @@ class StoredPrecision(Section):
 class LlmSpec(Named):
     """A transformer or a relative of it. Encoder-only when `layers` is 0."""
 
-    layers: Count = Field(description="Decoder layers; 0 for an encoder-only architecture.")
+    layers: Count = Field(le=LAYERS_MAX, description="Decoder layers; 0 for an encoder-only architecture.")
     d_model: Positive = Field(description="Width of the residual stream.")
     vocab: Positive = Field(description="Vocabulary size.")
     context_max: Positive = Field(default=4096, description="Longest context it was built for, in tokens.")
-    heads: Count = Field(default=0, description="Query heads of every layer, where all are alike.")
-    kv_heads: Count = Field(default=0, description="Key/value heads; fewer than heads for grouped-query attention.")
+    heads: Count = Field(default=0, le=HEADS_MAX, description="Query heads of every layer, where all are alike.")
+    kv_heads: Count = Field(default=0, le=HEADS_MAX, description="Key/value heads; fewer than heads for grouped-query attention.")
     d_head: Count = Field(default=0, description="Width of one head.")
     d_ff: Count = Field(default=0, description="Hidden width of the feed-forward block (of one expert, if there are experts).")
     activation: Activation = Field(

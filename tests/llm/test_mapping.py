@@ -1,6 +1,7 @@
 """Stages, memory and placement."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
 from dcsim.llm.mapping import _bottleneck, candidates, fewest_chips, lay, limit_bytes, place
-from dcsim.llm.precision import weight_bytes
+from dcsim.llm.precision import shard_bytes
 from dcsim.llm.program import Shape, build_program
 from dcsim.spec.mapping import MappingSpec
 
@@ -35,7 +36,7 @@ def test_stages_cover_each_block_once_and_memory_holds(catalog, name: str, chips
         fullest, tokens = 0, mapping.memory.kv_tokens_max
         tight = False
         for stage in mapping.stages:
-            weights = np.array([sum(weight_bytes(llm, spec, blocks[i].weights(tp), r) for i in stage) for r in range(tp)])
+            weights = np.sum([shard_bytes(llm, spec, blocks[i].weights(tp)) for i in stage], axis=0)
             kv = np.array([2 * sum(s.elements[r] for i in stage for s in blocks[i].stored(tp)) for r in range(tp)])
             fullest = max(fullest, int(weights.max()))
             if llm.layers:
@@ -57,6 +58,33 @@ def test_fp16_70b_is_refused_with_the_fewest_chips(catalog) -> None:
     with pytest.raises(CapacityError):
         candidates(llm, chip, spec, fewest - 1)
     assert lay(llm, chip, spec, tp, pp, catalog.nodes(fewest)).memory.kv_tokens_max >= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"d_model": 10**12, "d_ff": 10**12},
+        {"heads": 1024, "kv_heads": 1024, "d_head": 10**9},
+        {"layers": 2000},
+        {"context_max": 10**12},
+        {"vocab": 10**14},
+    ],
+)
+def test_an_llm_of_an_absurd_size_is_refused_without_trying_every_mapping(catalog, change: dict) -> None:
+    """In the memory and time that any LLM takes: no list is as long as a figure of the LLM."""
+    llm, chip, spec = catalog.llm("llama-2-70b", **change), catalog.lpu(), MappingSpec()
+    tracemalloc.start()
+    try:
+        with pytest.raises(CapacityError, match=r"fewest chips that would do are \d+|no number of chips would do"):
+            candidates(llm, chip, spec, 64)
+        assert tracemalloc.get_traced_memory()[1] < 300e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_shards_than_heads_are_refused_before_anything_is_cut(catalog) -> None:
+    with pytest.raises(SpecError, match="exceeds the 64 query heads"):
+        candidates(catalog.llm("llama-2-70b"), catalog.lpu(), MappingSpec(tp=10**15), 64)
 
 
 def test_twice_the_memory_needs_half_the_chips(catalog) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dcsim.errors import Problem, SpecError, shown
+from dcsim.spec.layers import LAYERS_MAX
 
 # Ours -> theirs, the first present counts. Dots lead into a section.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -98,7 +99,10 @@ class Config:
         """A figure by our name. Raises SpecError where it is missing without a default, or is no whole number."""
         names = ALIASES.get(ours, (ours,))
         value = self.get(*names, layer=layer)
-        return self.whole(default if value is None else value, names)
+        number = self.whole(default if value is None else value, names)
+        if ours == "layers" and number > LAYERS_MAX:
+            raise self.error(f"{number:,} layers are more than any LLM has; at most {LAYERS_MAX:,} are read")
+        return number
 
     def whole(self, value: Any, names: tuple[str, ...]) -> int:
         """`value` as a whole number of at least 1."""
