@@ -37,6 +37,8 @@ def _value(name, key, value):
         return plain(value)
     if isinstance(value, tuple):
         return [_value(name, key, one) for one in value]
+    if isinstance(value, dict):
+        return {one: _value(name, key, part) for one, part in value.items()}
     if key == "drift":
         return f"{value * 1e6:.12g} ppm"
     if name != key and not isinstance(value, (bool, str)):

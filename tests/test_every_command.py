@@ -33,8 +33,9 @@ SPEC = {
     "traffic": ["{}", "--interconnect", "infiniband-ndr", "--bytes", "1KiB"],
     "workload": ["speech"],
 }
-# Those that look at a saved run or at claims, or copy files.
+# Those that look at an LLM alone, at a saved run or at claims, or copy files.
 OTHERS = {
+    "llm": ["llama-2-70b"],
     "cost": ["there"],
     "export": ["there", "--out", "out.json"],
     "dashboard": ["there"],

@@ -171,6 +171,8 @@ def part_at(part: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         if isinstance(part, Section):
             part = part.__dict__.get(field_name(part, key))
+        elif isinstance(part, dict):
+            part = part.get(key)
         elif isinstance(part, tuple):
             part = part[int(key)] if key.isdigit() and int(key) < len(part) else None
         else:
@@ -179,13 +181,15 @@ def part_at(part: Any, path: tuple[str, ...]) -> Any:
 
 
 def with_value(part: Any, path: tuple[str, ...], value: Any) -> Any:
-    """A copy of a section or list with another value at a dotted path of file keys; checks are not repeated."""
+    """A copy of a section, mapping or list with another value at a dotted path of file keys; checks are not repeated."""
     if not path:
         return value
     inner = with_value(part_at(part, path[:1]), path[1:], value)
     if isinstance(part, tuple):
         place = int(path[0])
         return (*part[:place], inner, *part[place + 1 :])
+    if isinstance(part, dict):
+        return {**part, path[0]: inner}
     return part.model_copy(update={field_name(part, path[0]): inner})
 
 
