@@ -89,6 +89,7 @@ def print_run(run: Run) -> None:
         ("limited by", _limit(s)),
         *_token_way(run),
         *_only_if_there(run),
+        *_chips(meta),
         ("engine", engine_text(meta)),
         ("digest", f"{s['digest']} (seed {s['seed']})"),
     ]
@@ -103,6 +104,19 @@ def print_run(run: Run) -> None:
 def pue_text(result: Mapping[str, Any]) -> str:
     """What site power is of the racks', and who says so."""
     return f"PUE {result['pue']:.3g} by power: {result['power_entry'] or 'its own figures'}"
+
+
+def _chips(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What chip zoom carried out, and what rounds leave out of account."""
+    if meta.get("zoom", "service") != "chips":
+        return []
+    margin, after_s = meta["margin_cycles_min"], meta["after_round_s_max"]
+    early = f", every vector {_number(margin)} cycles early or more" if margin is not None else ""
+    did = f"{counted(meta['iterations_carried_out'], 'iteration')} of {counted(meta['programs_carried_out'], 'program')}"
+    slots = f"{meta['link_slots_wanted_twice']:,} of {meta['link_slots_used']:,} link slots"
+    both = f"wanted by two iterations at once: {slots}, {counted(meta['chips_wanted_twice'], 'chip')}"
+    late = f"; the latest ended {format_time(after_s)} after its round" if after_s else ""
+    return [("chips", f"{did}, each in its cycle{early}"), ("in flight", both + late)]
 
 
 def engine_text(meta: Mapping[str, Any]) -> str:

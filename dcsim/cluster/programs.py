@@ -20,6 +20,20 @@ Times = IterationTime | Sequence[IterationTime]
 
 
 @dataclass(frozen=True, slots=True)
+class MicroBatches:
+    """So many micro-batches of one shape in a round: each enters the pipeline when the one before has held it for `occupancy_ps`.
+
+    Once in, an iteration takes `latency_ps`; `wait_ps` is what passes before the first chip begins (drafts).
+    """
+
+    shape: Shape
+    count: int
+    latency_ps: int
+    occupancy_ps: int
+    wait_ps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """What a replica does while each of its micro-batches passes every stage once.
 
@@ -35,7 +49,13 @@ class Round:
     first: Shape | None = None
     last: Shape | None = None
     switches: int = 0
+    micro_batches: tuple[MicroBatches, ...] = ()  # in the order they enter the pipeline
     draws: tuple[Round, ...] = ()  # successive rounds of a network that is not deterministic
+
+    @property
+    def iterations(self) -> int:
+        """How many micro-batches there are."""
+        return sum(batches.count for batches in self.micro_batches)
 
     def with_(self, other: Round) -> Round:
         """Both in one round, `other` after this."""
@@ -49,6 +69,7 @@ class Round:
             self.first,
             other.last,
             self.switches + (self.last != other.first) + other.switches,
+            self.micro_batches + other.micro_batches,
         )
 
     def at(self, place: float, offset: int) -> Round:
@@ -184,6 +205,8 @@ def _round(
             single[i % len(single)].latency_ps + extra_ps if alone else 0,
             shape,
             shape,
+            0,
+            (MicroBatches(shape, count, time.latency_ps, time.occupancy_ps, extra_ps),),
         )
         for i, time in enumerate(times)
     ]
@@ -201,5 +224,6 @@ def _mean(draws: list[Round]) -> Round:
         one.first,
         one.last,
         one.switches,
+        one.micro_batches,
         tuple(draws),
     )

@@ -69,8 +69,8 @@ def sums_tables(gaps: dict[int, int], limits: dict[str, int]) -> dict[str, Table
 
 
 def round_rows(rows: list[tuple[int, ...]]) -> Table:
-    """The rounds table from (replica, start ps, end ps, rounds, decoding, chunks)."""
-    columns = np.array(rows, np.int64).reshape(-1, 6).T
+    """The rounds table from (replica, start ps, end ps, rounds, decoding, chunks, iterations)."""
+    columns = np.array(rows, np.int64).reshape(-1, 7).T
     return {
         "replica": columns[0],
         "start_s": columns[1] / PS_PER_S,
@@ -78,6 +78,7 @@ def round_rows(rows: list[tuple[int, ...]]) -> Table:
         "rounds": columns[3],
         "decoding": columns[4],
         "chunks": columns[5],
+        "iterations": columns[6],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from dcsim.cluster.fast.knows import unknown
 from dcsim.cluster.placement import Placement
@@ -19,6 +20,9 @@ from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S
 from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
+
+if TYPE_CHECKING:
+    from dcsim.cluster.simpy.chips import Chips
 
 __all__ = ["Engine", "Placement", "ServiceResult", "serve"]
 
@@ -59,17 +63,19 @@ def serve(
     rows: TableWriter | None = None,
     progress: Callable[[int], None] | None = None,
     record_rounds: bool = False,
+    chips: Chips | None = None,
 ) -> ServiceResult:
     """Serve every request, or those that are done `serving.drain` after the last arrival.
 
     `requests` is a table, its blocks, or the users of a closed loop. `rows` takes the rows of the requests table
     (default: in memory). `progress` is called now and then with the number of requests that have reached their end.
     `record_rounds` adds the rounds table, for traces. `skip=False` wakes replicas every round: slower, with the same rows.
+    `chips` carry every round out, in chip zoom, which records rounds too.
     `spec.engine` says who serves; the rows are the same. Raises SpecError where the copy shall serve what it does not know.
     """
     rows = rows or TableWriter("requests")
     traffic, names, priorities = _classes(spec, requests)
-    traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds)
+    traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds, chips is not None)
     if is_compiled and not isinstance(traffic, ClosedLoop):
         return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, progress)
     from dcsim.cluster.simpy.cluster import Cluster
@@ -85,16 +91,19 @@ def serve(
         rows,
         skip=skip,
         seed=seed,
-        record_rounds=record_rounds,
+        record_rounds=record_rounds or chips is not None,
         progress=progress,
+        chips=chips,
     )
     tables, end, concurrency, availability = cluster.run()
+    if chips:
+        chips.finish()
     engine = Engine("simpy", cluster.env.processes, cluster.env.events)
     return ServiceResult(tables, end / PS_PER_S, concurrency, engine, availability)
 
 
 def _choose(
-    spec: Topology, placement: Placement, programs: Programs, traffic: Iterator[Requests] | ClosedLoop, rounds: bool
+    spec: Topology, placement: Placement, programs: Programs, traffic: Iterator[Requests] | ClosedLoop, rounds: bool, chips: bool
 ) -> tuple[Iterator[Requests] | ClosedLoop, bool]:
     """Whether the compiled copy serves, and the traffic, which had to be looked at to count it."""
     is_many = False
@@ -108,6 +117,7 @@ def _choose(
         users=isinstance(traffic, ClosedLoop),
         drawn=programs.drawn,
         rounds=rounds,
+        chips=chips,
     )
     if beyond and spec.engine == "compiled":
         raise SpecError(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.simpy.decoding import Growth
 from dcsim.spec.topology import ServingSpec
+
+if TYPE_CHECKING:
+    from dcsim.cluster.simpy.chips import Chips
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +27,4 @@ class ReplicaSetup:
     skip: bool
     growth: Growth | None  # of speculative decoding
     rounds: list[tuple[int, ...]] | None = None  # takes a row of the rounds table at each wake, if there
+    chips: Chips | None = None  # carry every round out, in chip zoom

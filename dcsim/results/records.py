@@ -95,6 +95,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("rounds", "int64", "rounds in a row that did the same"),
         Column("decoding", "int64", "sequences that got a token in each"),
         Column("chunks", "int64", "prompts read in each"),
+        Column("iterations", "int64", "micro-batches in each"),
     ),
     "kv_links": (
         Column("link", "int64", "directed link of the fabric that carried KV between separate pools"),

@@ -39,30 +39,34 @@ class Scenario:
         save: bool = False,
         progress: Progress | None = None,
         rounds: bool = False,
+        zoom: str = "service",
     ) -> records.Run:
         """Serve the workload; returns the run, saved to `out`, or to `runs/<hash>` if `save` is set.
 
-        `rounds` keeps the rounds table as well, which takes the slower way through the service zoom.
+        `rounds` keeps the rounds table as well, which only SimPy can. `zoom="chips"` has every chip and link carry every round
+        out, with the same times, and leaves `timeline.json.gz` in the run's folder; `progress` then counts iterations.
 
         Raises CapacityError before anything runs if the LLM does not fit, RunStoreError if `out` cannot be written.
         """
         from dcsim.study.serve import serve_scenario
 
         spec = self.resolved.spec.model_dump(mode="json", by_alias=True)
-        folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed)
+        folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed, zoom)
+        ways = {"rounds": rounds, "zoom": zoom}
         if out is None and not save:
             with careful_interrupts():
-                tables, summary, meta = self._serve(serve_scenario, seed, progress, None, rounds)
+                tables, summary, meta = self._serve(serve_scenario, seed, progress, None, **ways)
             return records.Run(folder, summary, spec, meta, tables)
         # Rows go to their file as requests end, so that memory holds only those in flight.
         with careful_interrupts(), records.new_run(folder) as work:
             rows = records.TableWriter("requests", work / "requests.parquet")
-            tables, summary, meta = self._serve(serve_scenario, seed, progress, rows, rounds)
+            ways["timeline"] = work / "timeline.json.gz"
+            tables, summary, meta = self._serve(serve_scenario, seed, progress, rows, **ways)
             records.fill(work, tables, summary, spec, meta)
         return records.Run(folder, summary, spec, meta)
 
-    def _serve(self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None, rounds: bool) -> Any:
-        tables, summary, meta = serve(self.resolved, seed, progress, rows, rounds)
+    def _serve(self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None, **ways: Any) -> Any:
+        tables, summary, meta = serve(self.resolved, seed, progress, rows, **ways)
         summary["digest"] = records.digest(tables, summary)
         return (
             tables,
@@ -130,7 +134,7 @@ COSTED: frozenset[Any] = frozenset(
 )
 
 
-def run_hash(spec: dict[str, Any], seed: int) -> str:
-    """Twelve hex digits that name a run: what it simulates, with which seed, in which version."""
-    text = json.dumps([spec, seed, __version__], sort_keys=True, default=str)
+def run_hash(spec: dict[str, Any], seed: int, zoom: str = "service") -> str:
+    """Twelve hex digits that name a run: what it simulates, with which seed, how closely, in which version."""
+    text = json.dumps([spec, seed, __version__, *([zoom] if zoom != "service" else [])], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

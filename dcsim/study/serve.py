@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from dcsim.workload.closed import ClosedLoop, make_closed_loop
 from dcsim.workload.generate import iterate_requests
 from dcsim.workload.requests import Requests
 
+if TYPE_CHECKING:
+    from dcsim.cluster.simpy.chips import Chips
+
 _BLOCK = 65_536  # requests made, and rows written, at a time
 ENGINE_KEYS = ("engine", "engine_processes", "engine_events")  # of a run's meta: who served it, and what that took
 
@@ -31,19 +35,39 @@ Served = tuple[dict[str, Table], dict[str, Any], dict[str, Any]]  # tables, summ
 
 
 def serve_scenario(
-    resolved: Resolved, seed: int, progress: Any = None, rows: TableWriter | None = None, rounds: bool = False
+    resolved: Resolved,
+    seed: int,
+    progress: Any = None,
+    rows: TableWriter | None = None,
+    rounds: bool = False,
+    zoom: str = "service",
+    timeline: Path | None = None,
 ) -> Served:
-    """Build the machine of a spec and run the service zoom on it.
+    """Build the machine of a spec and serve its workload on it.
 
-    `rows` takes the requests' rows (default: in memory); `rounds` keeps the rounds table as well.
+    `rows` takes the requests' rows (default: in memory); `rounds` keeps the rounds table as well. `zoom: chips` has chips and
+    links carry every round out, and writes what they did to `timeline`; `progress` then counts iterations. How many there will
+    be the service zoom says first.
     """
     spec = resolved.spec
     machine = build(spec, seed)
     parts: dict[str, float] = {}
     programs = Programs(spec.serving, _timing(machine, parts))
     programs.times(programs.lone)
-    tables, summary, meta = serve_on(machine, programs, spec, seed, progress, rows, rounds)
-    return tables, summary, meta | {"token_fractions": parts}
+    if zoom == "service":
+        tables, summary, meta = serve_on(machine, programs, spec, seed, progress, rows, rounds)
+        return tables, summary, meta | {"token_fractions": parts, "zoom": zoom}
+    from dcsim.network.scheduled.replay import collector_paused
+    from dcsim.study import chip_zoom
+
+    chip_zoom.check(machine, _traffic(spec, seed)[0])
+    short, _, _ = serve_on(machine, programs, spec.model_copy(update={"engine": "simpy"}), seed, rounds=True)
+    chips = chip_zoom.chips_of(machine, short["rounds"], seed, progress)
+    with collector_paused():
+        tables, summary, meta = serve_on(machine, programs, spec, seed, None, rows, rounds, chips)
+    if timeline is not None:
+        chip_zoom.write_timeline(timeline, tables, chips, machine.fabric)
+    return tables, summary, meta | {"token_fractions": parts, "zoom": zoom, **chip_zoom.report(chips)}
 
 
 def _timing(machine: Machine, parts: dict[str, float]) -> Callable[[Shape], Times]:
@@ -68,6 +92,7 @@ def serve_on(
     progress: Any = None,
     rows: TableWriter | None = None,
     rounds: bool = False,
+    chips: Chips | None = None,
 ) -> Served:
     """Serve the spec's workload on a machine already built, with the shapes already timed in `programs`."""
     traffic, total = _traffic(spec, seed)
@@ -82,6 +107,7 @@ def serve_on(
         rows=rows,
         progress=report,
         record_rounds=rounds,
+        chips=chips,
     )
     result.tables["classes"] = metrics.class_table(
         result.tables["requests"],

@@ -22,8 +22,16 @@ def test_every_preset_makes_requests(name):
     requests = make_requests(spec, 1)
     assert spec.name == name
     assert spec.description
-    assert len(requests) > 100
+    assert len(requests) > (100 if name != "glimpse" else 11)
     assert requests.arrival_s[-1] < 300
+
+
+def test_glimpse_is_a_dozen_short_questions_that_one_chunk_reads():
+    requests = make_requests(preset("glimpse"), 1)
+    assert len(requests) == 12
+    assert requests.prompt_tokens.max() <= 128
+    assert requests.output_tokens.max() <= 32
+    assert requests.arrival_s[-1] < 0.2
 
 
 def test_million():

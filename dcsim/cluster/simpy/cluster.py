@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
 from dcsim.workload.streams import stream
 
+if TYPE_CHECKING:
+    from dcsim.cluster.simpy.chips import Chips
+
 
 class Cluster:
     """Builds the processes of one run and keeps them together. `run` may be called once."""
@@ -58,22 +62,23 @@ class Cluster:
         seed: int,
         record_rounds: bool,
         progress: Callable[[int], None] | None,
+        chips: Chips | None = None,
     ) -> None:
-        self.env = env = Environment()
+        self.env = env = chips.env if chips else Environment()
         self._spec, self._traffic, self._priorities = spec, traffic, priorities
-        serving, chips = spec.serving, placement.replica_chips
-        if serving.prefill_replicas >= len(chips):
+        serving, replica_chips = spec.serving, placement.replica_chips
+        if serving.prefill_replicas >= len(replica_chips):
             raise CapacityError(
-                f"serving.prefill_replicas of {serving.prefill_replicas} leaves none of {len(chips)} to decode; "
+                f"serving.prefill_replicas of {serving.prefill_replicas} leaves none of {len(replica_chips)} to decode; "
                 "mapping.replicas sets how many",
                 serving.prefill_replicas + 1,
-                len(chips),
+                len(replica_chips),
             )
         self.ledger = Ledger(env, rows, names)
         ahead = serving.speculation.draft_tokens if serving.speculation else 0
         limits = Limits(spec.llm.context_max, placement.kv_tokens, programs.context_max, ahead)
         patience = Patience(serving)
-        self._desk = desk = Dispatcher(env, spec, self.ledger, limits, patience, len(chips), progress)
+        self._desk = desk = Dispatcher(env, spec, self.ledger, limits, patience, len(replica_chips), progress)
         self.hosts = desk.hosts = [
             HostServer(env, i, spec.host, self.ledger, desk.route, desk.recover) for i in range(serving.host_servers)
         ]
@@ -86,9 +91,10 @@ class Cluster:
             to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0,
             self.hosts[0].reply_ps,
             token_pj(spec.host),
-            skip,
+            skip and not chips,
             Drafts(serving.speculation, seed) if serving.speculation else None,
             self._rounds,
+            chips,
         )
         self.replicas = desk.replicas = [
             Replica(
@@ -100,9 +106,9 @@ class Cluster:
                 patience,
                 desk,
             )
-            for i in range(len(chips))
+            for i in range(len(replica_chips))
         ]
-        chips_in = placement.site.chips_in(chips)
+        chips_in = placement.site.chips_in(replica_chips)
         interval_ps = to_ps(spec.power.sample_s)
         self.racks = [
             Rack(env, i, meter, interval_ps, self.replicas, self.hosts)
@@ -113,7 +119,7 @@ class Cluster:
         self._cap(placement.site, chips_in)
         reload_ps = to_ps(placement.weight_bytes / spec.host.bus_bandwidth_bytes_per_s)
         replicas, hosts = ([part.process for part in parts] for parts in (self.replicas, self.hosts))
-        self._faults = Faults(env, spec.faults, fabric, chips, reload_ps, replicas, hosts)
+        self._faults = Faults(env, spec.faults, fabric, replica_chips, reload_ps, replicas, hosts)
         self._faults.start(seed)
 
     def run(self) -> tuple[dict[str, Table], int, float, float]:

@@ -33,6 +33,10 @@ class Steady:
         """Time of the first so many rounds."""
         return self._lead_ps + rounds * self._length_ps
 
+    def first(self) -> tuple[Round, int]:
+        """The first round, and how long the pipeline stands still before it."""
+        return self._round, self._lead_ps
+
     def rounds_within(self, time_ps: int) -> int:
         """Whole rounds that end within `time_ps`."""
         return max(0, (time_ps - self._lead_ps) // self._length_ps)
@@ -65,6 +69,10 @@ class Drawn:
     def span_ps(self, rounds: int) -> int:
         """Time of the first so many rounds."""
         return self._ends_ps[rounds]
+
+    def first(self) -> tuple[Round, int]:
+        """The first round, and how long the pipeline stands still before it."""
+        return self._rounds[0], self._ends_ps[0]
 
     def rounds_within(self, time_ps: int) -> int:
         """Whole rounds that end within `time_ps`."""

@@ -257,6 +257,8 @@ class Replica:
         self._next_rounds.program = None
         self._pace, self._since = None, now
         self._asleep, self._bell = False, None
+        if self._setup.chips:
+            self._setup.chips.stop()
         self.down_until, self._down_since = max(self.down_until, outage.until_ps), now
         if self.caps:
             self.caps.idle(self.index)
@@ -296,6 +298,8 @@ class Replica:
                 self.caps.idle(self.index)
             return False
         self._pace, self._rounds = self._next_rounds.choose(self.caps)
+        if self._setup.chips:
+            self._setup.chips.begin(self._pace)
         if self.caps:
             span = self._pace.span_ps(self._rounds)
             self.caps.work(self.index, self._pace.work_pj(span) / span)
@@ -354,8 +358,8 @@ class Replica:
         self._attribution.rounds(pace, rounds, now, now - since, len(batch.prompts), decoding, batch.decodes)
         self._work(pace, now - since)
         if self._setup.rounds is not None:
-            decoded = decoding if batch.decodes else 0
-            self._setup.rounds.append((self.index, since, now, rounds, decoded, len(batch.chunks)))
+            decoded, iterations = decoding if batch.decodes else 0, pace.first()[0].iterations
+            self._setup.rounds.append((self.index, since, now, rounds, decoded, len(batch.chunks), iterations))
         self._next_rounds.done += rounds
         self._pace, self._since = None, now
         if batch.decodes:

@@ -42,15 +42,6 @@ class ReplayResult:
     margin_cycles_min: float  # least time any vector was there before its reader needed it; inf: none sent
 
 
-class Ticking(simpy.Environment):
-    """SimPy's environment with a clock in ticks (see `clocks`)."""
-
-    @property
-    def ticks(self) -> int:
-        """Ticks since the start."""
-        return int(self.now)
-
-
 class Orders:
     """What every chip and link has to do in one iteration, in ticks since its epoch; for any number of iterations.
 
@@ -78,9 +69,10 @@ class Orders:
             extra[late] = cycles * TICKS
         delay = figures.link_cycles * TICKS + jitter + extra[link]
         self.link, self.start, self.last = link.tolist(), start.tolist(), last.tolist()
-        self.read_first = clocks.ticks(reader, start + figures.hop_cycles).tolist()
-        self.read_last = clocks.ticks(reader, last + figures.hop_cycles).tolist()
-        self.delay, self.leave_last = delay.tolist(), leave_last.tolist()
+        # A vector has to leave by then to be there when its reader reads it.
+        self.due_first = (clocks.ticks(reader, start + figures.hop_cycles) - delay).tolist()
+        self.due_last = (clocks.ticks(reader, last + figures.hop_cycles) - delay).tolist()
+        self.leave_last = leave_last.tolist()
         self.flow, self.flow_task = flow.tolist(), schedule.flow_task.tolist()
         self.first_burst = schedule.burst_offset.tolist()
         self.first_vector, self.step = schedule.first_vector.tolist(), schedule.vector_step.tolist()
@@ -94,16 +86,26 @@ class Orders:
 
 
 class Iteration:
-    """One iteration under way: its chips' and links' processes, from the epoch at tick `epoch` of `env` on."""
+    """One iteration that begins now: its chips' and links' processes. The clock of `env` counts ticks (see `clocks`)."""
 
-    def __init__(self, env: Ticking, orders: Orders, epoch: int = 0) -> None:
-        self._env, self._orders, self._epoch = env, orders, epoch
+    def __init__(self, env: simpy.Environment, orders: Orders) -> None:
+        self._env, self._orders = env, orders
         self._inbox = Inbox(orders.needs)
-        self._sent: dict[int, int] = {}  # burst -> tick at which its first vector left
+        self._sent: dict[int, int] = {}  # burst -> tick, since the iteration began, at which its first vector left
         self._there: dict[int, int] = {}  # burst -> program cycle at which its reader has the first vector
         self.margin_ticks = NO_MARGIN
-        self.processes = [env.process(self._link(burst)) for _, burst in sorted(orders.links.items())]
-        self.processes += [env.process(self._chip(program)) for _, program in sorted(orders.chips.items())]
+        self.done = env.event()  # succeeds when all processes have ended, or it is stopped
+        self.is_stopped = False
+        self.processes = self._running = len(orders.links) + len(orders.chips)
+        for _, arrivals in sorted(orders.links.items()):
+            env.process(self._link(arrivals))
+        for _, program in sorted(orders.chips.items()):
+            env.process(self._chip(program))
+
+    def stop(self) -> None:
+        """A fault ends it now: nothing further is sent or delivered."""
+        self.is_stopped = True
+        self.done.succeed()
 
     def finish_cycles(self) -> int:
         """Program cycle of the last output, once all processes have ended; ScheduleError when a task never did."""
@@ -111,15 +113,20 @@ class Iteration:
 
     def _chip(self, program: list[Instruction]) -> Process:
         """Carry out one chip's own list, each instruction in its cycle."""
-        env, epoch, start, send = self._env, self._epoch, self._inbox.start, self._send
+        env, start, send = self._env, self._inbox.start, self._send
+        now = 0
         for tick, operations, bursts in program:
-            yield simpy.Timeout(env, epoch + tick - env.ticks)
+            yield simpy.Timeout(env, tick - now)
+            if self.is_stopped:
+                return
+            now = tick
             for task, cycle in operations:
                 start(task, cycle)
             for burst, cycle in bursts:
-                send(burst, cycle)
+                send(burst, cycle, now)
+        self._ended()
 
-    def _send(self, burst: int, cycle: int) -> None:
+    def _send(self, burst: int, cycle: int, tick: int) -> None:
         """Hand a burst to its link, if its first vector is at hand."""
         orders = self._orders
         flow = orders.flow[burst]
@@ -132,28 +139,37 @@ class Iteration:
             raise ScheduleError(
                 f"chip forwards over link {link} in cycle {cycle} what it does not have", "early_send", link, cycle
             )
-        self._sent[burst] = self._env.ticks
+        self._sent[burst] = tick
 
     def _link(self, arrivals: list[tuple[int, int]]) -> Process:
         """Deliver what is given, each burst when it is through; at the end of a path that is with its last vector."""
-        env, epoch, orders = self._env, self._epoch, self._orders
+        env, orders, sent = self._env, self._orders, self._sent
+        due_first, due_last, leave_last = orders.due_first, orders.due_last, orders.leave_last
+        now = 0
         for tick, burst in arrivals:
-            yield simpy.Timeout(env, epoch + tick - env.ticks)
-            sent, delay = self._sent.pop(burst) - epoch, orders.delay[burst]
-            self._check_margin(burst, orders.read_first[burst] - sent - delay, orders.start[burst])
-            last = max(sent, orders.leave_last[burst])
-            self._check_margin(burst, orders.read_last[burst] - last - delay, orders.last[burst])
+            yield simpy.Timeout(env, tick - now)
+            if self.is_stopped:
+                return
+            now, left = tick, sent.pop(burst)
+            self._check_margin(burst, due_first[burst] - left, orders.start)
+            self._check_margin(burst, due_last[burst] - max(left, leave_last[burst]), orders.last)
             if orders.ends[burst]:
                 self._deliver(burst)
             else:
                 self._there[burst] = orders.start[burst] + orders.figures.hop_cycles
+        self._ended()
 
-    def _check_margin(self, burst: int, margin_ticks: int, cycle: int) -> None:
-        """Fail loudly when the reader is to have a vector before it will be there."""
+    def _ended(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self.done.succeed()
+
+    def _check_margin(self, burst: int, margin_ticks: int, cycles: list[int]) -> None:
+        """Fail loudly when the reader is to have a vector, the one that leaves in `cycles[burst]`, before it will be there."""
         if margin_ticks < self.margin_ticks:
             self.margin_ticks = margin_ticks
             if margin_ticks < 0:
-                link, read = self._orders.link[burst], cycle + self._orders.figures.hop_cycles
+                link, read = self._orders.link[burst], cycles[burst] + self._orders.figures.hop_cycles
                 raise ScheduleError(
                     f"vector late on link {link}: read in cycle {read}, there {-margin_ticks / TICKS:.3f} cycles later",
                     "slack",
@@ -228,7 +244,7 @@ def replay(
     Raises ScheduleError naming link and cycle when a vector is late, or an input not there.
     """
     clocks = perfect_clocks(fabric.vertex_count) if clocks is None else clocks
-    env = Ticking()
+    env = simpy.Environment()
     iteration = Iteration(env, Orders(schedule, tasks, fabric, figures, clocks, late_links))
     try:
         env.run()
@@ -240,7 +256,7 @@ def replay(
     return ReplayResult(
         cycles=cycles,
         finish_s=root / TICKS / figures.clock_hz,
-        processes=len(iteration.processes),
+        processes=iteration.processes,
         bursts=len(schedule.burst_link),
         margin_cycles_min=iteration.margin_ticks / TICKS if len(schedule.burst_link) else float("inf"),
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import simpy
 from schedule_cases import CLOCK_HZ, FIGURES, all_to_all, direct_all_reduce, island, one_message, ring, ring_all_reduce
 
 from dcsim.errors import ScheduleError
@@ -16,7 +17,7 @@ from dcsim.network.scheduled.clocks import (
     slack_needed_cycles,
     spanning_tree,
 )
-from dcsim.network.scheduled.replay import Iteration, Orders, Ticking, replay
+from dcsim.network.scheduled.replay import Iteration, Orders, replay
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder, Tasks
 from dcsim.spec.network import Clock
@@ -98,13 +99,17 @@ def test_iterations_under_way_at_once_end_each_in_its_own_cycle() -> None:
     tasks, fabric = ring_all_reduce(6, 6 * 320 * 4), ring(6)
     schedule = compile_schedule(tasks, fabric, SLACK)
     orders = Orders(schedule, tasks, fabric, SLACK, drifting_clocks(fabric, clock(), 3, EPOCH_ONLY, schedule))
-    env = Ticking()
+    env = simpy.Environment()
     middle = schedule.makespan_cycles * TICKS // 2
-    iterations = [Iteration(env, orders, epoch) for epoch in (0, middle, 5 * middle + 1)]
+    iterations = []
+    for epoch in (0, middle, 5 * middle + 1):
+        if epoch:
+            env.run(until=epoch)
+        iterations.append(Iteration(env, orders))
     env.run()
     assert [each.finish_cycles() for each in iterations] == [schedule.makespan_cycles] * 3
     assert len({each.margin_ticks for each in iterations}) == 1
-    assert env.ticks > 5 * middle + schedule.makespan_cycles * TICKS * 0.9
+    assert env.now > 5 * middle + schedule.makespan_cycles * TICKS * 0.9
 
 
 def test_forwarding_what_has_not_come_fails() -> None:
