@@ -222,10 +222,16 @@ def _make_folder(path: Path) -> None:
 
 
 def _lock(path: Path, wait: bool = True) -> int:
-    """A file descriptor that holds the lock on `path` until it is closed; -1 where there are no locks, or none is to be had."""
+    """A file descriptor that holds the lock on `path` until it is closed; -1 where there are no locks, or none is to be had.
+
+    Nor is one to be had where somebody else has swept `path` meanwhile.
+    """
     if fcntl is None:
         return -1
-    lock = os.open(path, os.O_RDONLY)
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return -1
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:

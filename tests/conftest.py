@@ -1,10 +1,19 @@
 """Fixtures that several rooms' tests share."""
 
+import os
 from functools import cache
 
 import numpy as np
 import pytest
 from small_cluster import Line
+
+
+@pytest.fixture(autouse=True)
+def _back_where_it_began():
+    """Whatever folder a test goes to, the next one begins where this one did."""
+    folder = os.getcwd()
+    yield
+    os.chdir(folder)
 
 
 @pytest.fixture(scope="session")

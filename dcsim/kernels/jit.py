@@ -126,7 +126,7 @@ class _PartCompiler(CompilerBase):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _PartLowering(NativeLowering):
-    """Translates and optimises a function, and makes no machine code of it."""
+    """Translates a function and makes no machine code of it."""
 
     _name = "part_lowering"
 
@@ -137,6 +137,9 @@ class _PartLowering(NativeLowering):
 
 class _PartCode(JITCodeLibrary):
     """A part's code and that of the parts it calls, for other functions to take in; it is never run by itself."""
+
+    def _optimize_final_module(self) -> None:
+        """A function is optimised by itself when it is added, and with what it calls in the entry that takes all in."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()

@@ -55,7 +55,8 @@ class Network(Protocol):
     def iterations(self, shape: Shape, count: int = 0, *, packets_max: int = 0) -> Iterations:
         """`count` successive iterations (0: as many as the network says) with where their time goes.
 
-        With `packets_max` no more than have so many packets in all, but one at least. One where all are alike.
+        With `packets_max` no more than have so many packets in all, but one at least, and few where nothing disturbs them.
+        One where all are alike.
         """
 
     def spans(self, shape: Shape) -> Spans:

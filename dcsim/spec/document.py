@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from dcsim.reading import read_text, reading
 Path_ = tuple[str, ...]  # a dotted path: ("chip", "power", "idle")
 VALUES_MAX = 100_000  # of one file, anchors written out
 DEPTH_MAX = 60  # keys one in another
+_REMEMBERED = 128  # texts: more than a topology and all that it names
 FIGURE_KINDS = ("spec", "measured", "derived", "calibrated", "assumed")
 _FIGURE_KEYS = {"value", "kind", "source", "range", "note"}
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # halves of characters, and what ends a text in the system's calls
@@ -39,6 +41,10 @@ class Document:
     data: dict[str, Any] = field(default_factory=dict)
     places: dict[Path_, str] = field(default_factory=dict)
     figures: dict[Path_, Figure] = field(default_factory=dict)
+
+    def copy(self) -> Document:
+        """The same, whose data can be changed without changing this one's."""
+        return Document(_copied(self.data), dict(self.places), dict(self.figures))
 
     def place(self, path: Path_) -> str:
         """The nearest known place at or above `path`."""
@@ -72,6 +78,12 @@ class Document:
                 _put(node, key, below)
             node = below
         _put(node, path[-1], value)
+
+
+def _copied(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _copied(value) for key, value in node.items()}
+    return [_copied(value) for value in node] if isinstance(node, list) else node
 
 
 def _put(node: Any, key: str, value: Any) -> None:
@@ -122,6 +134,12 @@ def read_document(path: Path) -> Document:
 
 def parse_document(text: str, name: str) -> Document:
     """As `read_document`, from text; `name` stands for the file in messages."""
+    return _parsed(text, name).copy()
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parsed(text: str, name: str) -> Document:
+    """A text is parsed once in a process; an edited file is another text."""
     raw = _load(text, name)
     if not isinstance(raw, dict):
         raise SpecError(Problem(name, "not a spec: the top level must be a mapping of keys to values"))

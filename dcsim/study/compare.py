@@ -48,7 +48,8 @@ def compare(
 ) -> dict[str, Any]:
     """Time `shape` on each interconnect with the mapping of the first (or each with its own best).
 
-    With `packets_max`, no candidate simulates more packets than that in all its replications, but one iteration at least.
+    With `packets_max`, no candidate simulates more packets than that in all its replications, but one iteration at least, and
+    few iterations where nothing disturbs its network.
     `packet_settings` and those of `settings` that start with `network.` apply to packet networks only. Returns the
     shape, the mapping and `candidates`, one row for each interconnect and library; rows are compared with the first.
     With `serve` (a time with unit) so much of the workload is served on each, and `users` says what users see of it.

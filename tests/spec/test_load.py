@@ -3,6 +3,7 @@
 import pytest
 
 from dcsim.errors import SpecError
+from dcsim.spec import yaml
 from dcsim.spec.document import parse_document
 from dcsim.spec.load import load
 from dcsim.spec.unused import unused
@@ -133,3 +134,17 @@ def test_a_setting_may_start_at_an_inner_section_of_one_name(tmp_path):
 def test_a_section_of_a_base_alone_is_that_entry(tmp_path):
     path = write(tmp_path, GOOD.replace("chip: lpu-v1", "chip: {base: lpu-v1}"))
     assert load(path).spec.chip == load("node").spec.chip
+
+
+def test_a_text_is_parsed_once_in_a_process_and_an_edit_is_seen(tmp_path, monkeypatch):
+    parsed, read = [], yaml.read
+    monkeypatch.setattr(yaml, "read", lambda text: parsed.append(text) or read(text))
+    path = write(tmp_path, GOOD)
+    assert load(path, settings=["chip.clock=1 GHz"]).spec.chip.clock_hz == 1e9
+    first = len(parsed)
+    assert GOOD in parsed
+    assert load(path).spec.chip.clock_hz == 900e6  # what was set above is not in what is remembered
+    assert len(parsed) == first
+    write(tmp_path, GOOD.replace("nodes: 1", "nodes: 2"))
+    assert load(path).spec.fabric.nodes == 2
+    assert len(parsed) == first + 1

@@ -8,7 +8,7 @@ import pytest
 from dcsim.errors import SpecError
 from dcsim.llm.program import Shape
 from dcsim.network.timing import PARTS
-from dcsim.study.compare import compare, correlation, half_width
+from dcsim.study.compare import PACKETS_MAX, compare, correlation, half_width
 from dcsim.study.scale import largest_llm, scale, size_settings
 from dcsim.study.traffic import three_tier_radix, traffic
 
@@ -159,6 +159,18 @@ def test_jitter_and_load_slow_packets_down_and_leave_the_schedule_alone():
     assert busy[1]["iteration_s_mean"] > calm[1]["iteration_s_mean"] + 3 * busy[1]["iteration_s_interval"]
     assert busy[1]["waterfall_s"]["jitter"] > 0
     assert busy[1]["iteration_s_interval"] > 0
+
+
+def test_few_iterations_do_where_nothing_disturbs_them():
+    """A fifth of the iterations, and a mean within a millionth; with traffic beside it, all are simulated."""
+
+    def row_of(packets_max, *settings):
+        return compare("64chip", ["infiniband-ndr"], SHAPE, packets_max=packets_max, packet_settings=settings)["candidates"][0]
+
+    few, many = row_of(PACKETS_MAX), row_of(0)
+    assert (few["replications"], many["replications"]) == (20, 100)
+    assert few["iteration_s_mean"] == pytest.approx(many["iteration_s_mean"], rel=1e-6)
+    assert row_of(PACKETS_MAX, 'network.jitter="host"')["replications"] > 20
 
 
 def test_unknown_networks_are_named():

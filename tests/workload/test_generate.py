@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dcsim.workload.generate import iterate_requests, make_requests
 from dcsim.workload.requests import COLUMNS
 from dcsim.workload.streams import stream
 
+ROOT = Path(__file__).resolve().parents[2]
 SPECS = TypeAdapter(WorkloadSpec)
 CONSTANT = {"kind": "constant", "mean": "20 requests/s"}
 TRACED = {"kind": "trace", "trace": "azure-2023-conv"}
@@ -274,11 +276,11 @@ def test_same_bytes_in_another_process():
         run = subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            cwd=ROOT,
             capture_output=True,
             text=True,
-            check=True,
         )
-        assert run.stdout.strip() == here
+        assert (run.returncode, run.stdout.strip()) == (0, here), run.stderr
 
 
 def test_streams_are_apart_and_fixed():

@@ -27,6 +27,7 @@ from dcsim.spec.network import PacketNetwork
 from dcsim.spec.topology import Topology
 
 PACKETS_MAX = 2_000_000  # packets simulated per shape for the service zoom: a second or two
+QUIET = 20  # iterations where nothing but drawn routes differs: two for each block that an interval is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,10 @@ def disturbed(network: PacketNetwork) -> bool:
 def run_packets(
     place: Attached, mapping: Mapping, shape: Shape, count: int = 0, seed: int = 1, packets_max: int = 0
 ) -> Iterations:
-    """Simulate successive iterations of `shape` on the first replica's chips; count 0: as many as the network says."""
+    """Simulate successive iterations of `shape` on the first replica's chips; count 0: as many as the network says.
+
+    With `packets_max` no more than have so many packets, nor than QUIET where hosts, other traffic and faults disturb nothing.
+    """
     spec, network, fabric, layers = place.spec, place.network, place.fabric, place.layers
     tasks = packet_tasks(place, mapping, shape)
     load = _load(place, mapping, tasks, seed)
@@ -59,7 +63,8 @@ def run_packets(
     first = engine.iteration(0)
     count = count or network.replications
     if packets_max:
-        count = max(1, min(count, packets_max // max(1, first.packets)))
+        enough = count if disturbed(network) else min(count, QUIET)
+        count = max(1, min(enough, packets_max // max(1, first.packets)))
     done = [_kept(first, tasks, fabric.chip_count)]
     done += [_kept(engine.iteration(i), tasks, fabric.chip_count) for i in range(1, count)]
     latency, occupancy, parts, sent_bytes, drops, pauses = [np.array(column) for column in zip(*done, strict=True)]

@@ -81,7 +81,7 @@ class SimulatedNetwork:
         )
 
     def iterations(self, shape: Shape, count: int = 0, *, packets_max: int = 0) -> Iterations:
-        """`count` successive iterations of the first replica; 0: `network.replications`."""
+        """`count` successive iterations of the first replica; 0: `network.replications`. See `run_packets`."""
         return run_packets(self._in_place, self._mapping, shape, count, self.seed, packets_max)
 
     def spans(self, shape: Shape) -> Spans:
