@@ -7,20 +7,24 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.measure import command, row
 from dcsim.cluster.programs import Programs
-from dcsim.cluster.service import Placement, serve
+from dcsim.cluster.service import Placement, ServiceResult, serve
 from dcsim.fabric.build import build_fabric
+from dcsim.llm.program import Shape
+from dcsim.network.network import make_network
 from dcsim.network.timing import IterationTime
+from dcsim.power.site import site_of
 from dcsim.results.records import TableWriter
 from dcsim.spec.load import load
 from dcsim.workload.generate import iterate_requests
 
 
-def iteration(shape):
+def iteration(shape: Shape) -> IterationTime:
     """3 ms, and something for every sequence and token."""
     us = 3000 + 10 * shape.batch + 0.01 * shape.context + 30 * (shape.new_tokens - 1)
     return IterationTime(int(us * 1e6), int(us * 1e6) // 60, 20.0 * shape.batch * shape.new_tokens)
@@ -29,8 +33,16 @@ def iteration(shape):
 MILLION, SESSIONS = ("million", "workload.mean={} requests/s"), ("sessions", "workload.rate_scale={}")
 
 
-def run(requests, rate, replicas=1, folder=None, workload=MILLION, engine="compiled", **options):
-    """CPU seconds, rows and rounds' tokens of one run of Azure's lengths, or of sessions, on 512 chips."""
+def run(
+    requests: int,
+    rate: float,
+    replicas: int = 1,
+    folder: str | None = None,
+    workload: tuple[str, str] = MILLION,
+    engine: str = "compiled",
+    **options: Any,
+) -> tuple[float, ServiceResult]:
+    """CPU seconds and result of one run of Azure's lengths, or of sessions, on 512 chips."""
     name, rate_key = workload
     settings = [f"workload.requests={requests}", "workload.duration=0 s", rate_key.format(rate), f"engine={engine}"]
     spec = load("8rack", workload=name, settings=settings).spec
@@ -38,10 +50,11 @@ def run(requests, rate, replicas=1, folder=None, workload=MILLION, engine="compi
     active = np.flatnonzero(fabric.chip_active).tolist()
     size = len(active) // replicas
     chips = tuple(tuple(active[i * size : (i + 1) * size]) for i in range(replicas))
+    placement = Placement(site_of(make_network(spec, fabric)), chips, 100_000)
     rows = TableWriter("requests", Path(folder) / "requests.parquet") if folder else None
     start = time.process_time()
     blocks = iterate_requests(spec.workload, 1, 65_536)
-    result = serve(spec, fabric, Placement(chips, 100_000), Programs(spec.serving, iteration), blocks, rows=rows, **options)
+    result = serve(spec, fabric, placement, Programs(spec.serving, iteration), blocks, rows=rows, **options)
     return time.process_time() - start, result
 
 

@@ -44,6 +44,7 @@ print(json.dumps([status, wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxr
 def _once(arguments: list[str]) -> list[float]:
     usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     measuring = [sys.executable, "-S", "-c", _MEASURE, *arguments]
+    figures: list[float]
     status, *figures = json.loads(subprocess.run(measuring, env=usual, stdout=subprocess.PIPE, check=True).stdout)
     if status:
         raise RuntimeError(f"{arguments} ended with status {status}")
