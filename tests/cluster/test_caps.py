@@ -51,6 +51,18 @@ def test_a_cap_holds_whatever_the_chips_do(serve_small, replicas):
     assert np.percentile(capped.tables["power"]["power_w"], 50) > 0.98 * 14_000  # and is used
 
 
+def test_halving_what_a_cap_leaves_for_work_doubles_every_round(serve_small):
+    """A lone token's round does 5 J of work: it takes 5 J over the room that is left beside all that waits."""
+    one, settings = make_table([0.0], [1], [101]), [*FLAT_HOSTS, *SHORT_CHUNKS]
+    spec = load("8rack").spec
+    waiting_w = 64 * spec.chip.power.wait_w + 8 * 60 + 9 * (spec.host.idle_w + spec.node.fan_w)  # eight chips are spare
+    for room_w in (400.0, 200.0, 100.0):
+        cap = f"power.rack_cap={(waiting_w + room_w) / spec.node.supply_efficiency} W"
+        work = Line(energy_j=5.0, per_new_token=0.0)
+        done = rows(serve_small(one, work, settings=[*settings, "host.token=0 B", cap], engine="simpy"))
+        assert done["tpot_s"] == pytest.approx([5.0 / room_w], rel=1e-6)
+
+
 def test_one_replica_takes_the_room_that_idle_ones_leave(serve_small):
     """Sixteen chips at work beside 48 that idle may draw what 64 could."""
     one = make_table([0.0], [1], [2000])

@@ -6,8 +6,8 @@ and energies that `cluster/simpy` gives (tests), at a tenth of the time.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S, to_ps
 from dcsim.workload.requests import Requests
 
+_READINGS = 512  # kept as counts before they become watts
 _SAMPLES = 64  # of power, between two returns of the kernel
 _STATUS = np.array([IN_FLIGHT, FINISHED, REJECTED], "U9")  # by the kernel's numbers
 
@@ -61,7 +62,8 @@ class Pool:
         self._s = _new_state(spec, programs, kv_tokens, caps, len(levels), skip)
         self._work_pj = [0] * len(caps.wait_w)  # of each replica, before what the state holds
         self._last_reading = [0] * (1 + 2 * len(self._work_pj) + spec.serving.host_servers)
-        self._lengths_ps: list[int] = []  # of the intervals read so far
+        self._ends_ps, self._lengths_ps = array("q"), array("q")  # of the intervals read so far
+        self._spent = array("d")  # [interval, (time, in programs by replica, work by replica, core time by host)], not yet watts
         self._limits = dict.fromkeys(LIMITS, 0)
         self.ended, self.end_ps = False, 0
         self._area = self._last_arrival = 0
@@ -166,23 +168,33 @@ class Pool:
 
     def _read_meters(self, ends_ps: list[int]) -> None:
         """Have the racks' meters read the intervals that end then, of which the state holds the first so many samples."""
-        s, rows = self._s, [self._last_reading]
+        s = self._s
         for i, end in enumerate(ends_ps):
+            last = self._last_reading
+            if end == last[0]:
+                continue
             program_ps, work_pj = s.samples[i].T.tolist()
             work_pj = [before + work for before, work in zip(self._work_pj, work_pj, strict=True)]
-            rows.append([end, *program_ps, *work_pj, *s.host_samples[i].tolist()])
-        spent = np.array([[new - old for new, old in zip(b, a, strict=True)] for a, b in pairwise(rows) if b[0] > a[0]], float)
-        self._last_reading = rows[-1]
-        if not len(spent):
-            return
-        time, program, work, core = np.split(spent, np.cumsum([1, len(self._work_pj), len(self._work_pj)]), axis=1)
-        self._lengths_ps += time[:, 0].astype(np.int64).tolist()
+            self._last_reading = reading = [end, *program_ps, *work_pj, *s.host_samples[i].tolist()]
+            self._ends_ps.append(end)
+            self._lengths_ps.append(end - last[0])
+            self._spent.extend([new - old for new, old in zip(reading, last, strict=True)])
+        if len(self._spent) >= _READINGS * len(self._last_reading):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Turn the readings so far into watts."""
+        replicas = len(self._work_pj)
+        rows = np.frombuffer(self._spent, np.float64).reshape(-1, len(self._last_reading))
+        time, program, work, core = np.split(rows, np.cumsum([1, replicas, replicas]), axis=1)
         for rack in self._racks:
             rack.add(time[:, 0], program[:, rack.replicas], work[:, rack.replicas], core[:, rack.hosts])
+        self._spent = array("d")
 
     def power_table(self) -> Table:
-        """The racks' readings."""
-        return power_table(self._racks, np.cumsum(self._lengths_ps, dtype=np.int64).tolist(), self._lengths_ps)
+        """The racks' readings, once the run has ended."""
+        self._settle()
+        return power_table(self._racks, self._ends_ps, self._lengths_ps)
 
     def _number(self, round_: Round) -> int:
         """A number for the round's program."""
