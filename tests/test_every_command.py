@@ -131,7 +131,7 @@ def changed(tree, keys):
         for part in above:
             node = node[part]
         node[last] = _another(node[last])
-        if other != tree and _holds(other):
+        if other != tree and holds(other):
             tree = other
     return tree
 
@@ -147,7 +147,7 @@ def _another(value):
     return value
 
 
-def _holds(tree):
+def holds(tree):
     from dcsim.spec.check import check
     from dcsim.spec.document import Document
     from dcsim.spec.topology import Topology
