@@ -25,10 +25,11 @@ def print_explanation(result: Explanation) -> None:
     out = console()
     out.print(f"{result.metric} {answer:.6g}; each figure 10 % lower and higher, the mapping held; % of the answer for 1 %")
     widest = moving[0].swing(result.metric) if moving else 1.0
+    width = max(34, *(len(effect.key) + 2 for effect in moving[:ROWS_SHOWN]), 0)
     for effect in moving[:ROWS_SHOWN]:
         bar = "█" * max(1, round(BAR * effect.swing(result.metric) / widest))
         elasticity = effect.elasticity(result.metric, answer)
-        out.print(f"{effect.key:<34}{effect.value!s:<14}{effect.kind:<11}{elasticity:+.4f} {bar}")
+        out.print(f"{effect.key:<{width}}{effect.value!s:<14}{effect.kind:<11}{elasticity:+.4f} {bar}")
         out.print(f"    {_source(effect)}", style="dim")
     for label, effects in (("also, less", moving[ROWS_SHOWN:]), ("cannot move by a tenth", stuck), ("no effect", still)):
         if effects:
