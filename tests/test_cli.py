@@ -13,6 +13,7 @@ import pytest
 from command import dcsim, everything_in, start
 
 from dcsim.results.records import TABLES
+from dcsim.study.serve import ENGINE_KEYS, WHAT_RAN
 
 # The keys that every summary promises.
 KEYS = [
@@ -112,7 +113,7 @@ def test_the_run_folder_holds_everything_and_stderr_names_it(short_run):
         <= {"spec.json", "meta.json", "summary.json", *(f"{name}.parquet" for name in TABLES)}
     )
     printed, meta = json.loads(out), json.loads((run_folder / "meta.json").read_text())
-    beside = {key: meta[key] for key in ("engine", "engine_processes", "engine_events", "unused_keys", "pue", "power_entry")}
+    beside = {key: meta[key] for key in (*WHAT_RAN, *ENGINE_KEYS, "unused_keys")}
     whole = json.loads((run_folder / "summary.json").read_text()) | beside
     assert whole == {key: value for key, value in printed.items() if key != "version"}
     assert json.loads((run_folder / "spec.json").read_text())["workload"]["duration"] == 60

@@ -57,7 +57,7 @@ SCENARIOS = {
         LPU,
         ("power=hall", "power.rack_cap=90 kW", "power.pdu_cap=900 kW", "power.site_cap=9 MW", *SMALL),
         "steady",
-        [RUN],
+        [RUN, ("power", "{}", *FEW)],
     ),
     "faults": (
         "1rack",
@@ -147,8 +147,11 @@ FABRICS = {
     "island": {"kind": "island", "chips": 8},
     "file": {"kind": "custom", "path": "graph.json"},
 }
-# Read where no topology is asked about: by rows of `dcsim validate`, and by the size of an LLM.
-ELSEWHERE = {"LpuChip.die_mm2", "RooflineChip.die_mm2", "LlmSpec.tied_embeddings"}
+# Read where no topology is asked about: by rows of `dcsim validate`, which price a die or a server alone, and by the size of an LLM.
+ELSEWHERE = {
+    *("LpuChip.die_mm2", "RooflineChip.die_mm2", "LlmSpec.tied_embeddings"),
+    *("TcoPrices.pue", "TcoPrices.average_power_fraction"),
+}
 # Used where another section says nothing: see tests/spec/test_sections.py.
 INHERITED = {"LpuChip.local_ports", "LpuChip.global_ports", "LpuChip.software", "RooflineChip.software"}
 

@@ -8,7 +8,7 @@ from functools import cache
 from dcsim.economics.bill import Basis, parts_of
 from dcsim.llm.program import Shape
 from dcsim.network.network import make_network
-from dcsim.power.site import RACK_UNITS, site_of
+from dcsim.power.site import site_of
 from dcsim.spec.load import Resolved, load
 from dcsim.study.frontier import Load, fleet, loads
 from dcsim.study.machine import Machine, build
@@ -33,8 +33,8 @@ def height_ratio(
     units = [_rack_units(one) / load.tokens_per_s for one, load in ((machine, mine), (other_machine, theirs))]
     result = {
         "ratio": units[0] / units[1],
-        "tokens_per_s_per_rack": RACK_UNITS / units[0],
-        "other_tokens_per_s_per_rack": RACK_UNITS / units[1],
+        "tokens_per_s_per_rack": machine.spec.power.rack_units / units[0],
+        "other_tokens_per_s_per_rack": other_machine.spec.power.rack_units / units[1],
     }
     return answer_of(result, "ratio", "", tuple(result)[1:], resolved, machine)
 

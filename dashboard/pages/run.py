@@ -13,7 +13,7 @@ from dcsim.errors import DcsimError
 from dcsim.results import pictures as figures
 from dcsim.results.metrics import LIMIT_MEANING, METRICS
 from dcsim.results.records import Run
-from dcsim.units import format_time
+from dcsim.units import format_power, format_time
 
 TITLE = "Run"
 
@@ -84,10 +84,12 @@ def _label(run: Run) -> str:
 def _heading(run: Run) -> html.Div:
     meta, summary = run.meta, run.summary
     used = f"{number(meta['chips_used'])} of {number(meta['chips_active'])}"
+    idle = f"{number(meta['idle_chips'])}: {format_power(meta['idle_power_w'], 3)}" if meta.get("idle_chips") else "none"
     served = f"{number(summary['requests_in'])} requests in {format_time(summary['elapsed_s'])}"
     facts = (
         ("LLM", meta["llm"]),
         ("chips", used),
+        ("idle chips", idle),
         ("mapping", f"tp {meta['tp']}, pp {meta['pp']}, replicas {meta['replicas']}"),
         ("interconnect", meta["interconnect"]),
         ("served", served),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.cli.tables import console
+from dcsim.cli.tables import console, idle_row
 from dcsim.units import format_bytes, format_power, format_time
 
 PART_MEANING = {
@@ -40,6 +40,8 @@ def print_compare(result: dict[str, Any]) -> None:
         _print_table(out, table)
     for line in _incidents(rows):
         out.print(line, soft_wrap=True)
+    for label, text in idle_row(result):
+        out.print(f"{label}: {text}", soft_wrap=True)
     out.print("network's: share of p99 beyond an ideal network, which takes no time but for its cables", soft_wrap=True)
     if result["fairness"]:
         out.print(f"fairness {result['fairness']}: {FAIRNESS[result['fairness']]}; prices: {result['prices']}", soft_wrap=True)

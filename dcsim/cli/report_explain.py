@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcsim.cli.tables import console, counted, network_text, pue_text
+from dcsim.cli.tables import console, counted, idle_row, network_text, pue_text
 from dcsim.units import format_power, format_time
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ def print_plan(result: dict[str, Any]) -> None:
         f"{format_power(result['power_w'])} at the site's meter, {result['energy_j_per_token']:.4g} J per token; "
         f"{pue_text(result)}",
     )
+    for row in idle_row(result):
+        grid.add_row(*row)
     for basis, money in result["money"].items():
         grid.add_row(
             f"money ({basis})",
@@ -146,6 +148,8 @@ def print_power(result: dict[str, Any]) -> None:
             f"{format_time(load['period_s'])}, at most {load['rack_rise_w_per_s'] / 1e6:.4g} W per us"
         )
     out.print(f"a rack's chips entering a program at once: +{format_power(loads[-1]['rack_start_w'])}")
+    for label, text in idle_row(result):
+        out.print(f"{label}: {text}")
     out.print(pue_text(result))
 
 

@@ -74,7 +74,7 @@ def run(
     from dcsim.cli.tables import print_run
     from dcsim.spec.unused import unused
     from dcsim.study import scenario
-    from dcsim.study.serve import ENGINE_KEYS
+    from dcsim.study.serve import ENGINE_KEYS, WHAT_RAN
 
     case = scenario.load(
         topology,
@@ -88,7 +88,7 @@ def run(
     with progress_bar("serving", "iterations" if zoom == Zoom.CHIPS else "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress, rounds=rounds, zoom=zoom.value)
     give(
-        result.summary | {key: result.meta[key] for key in (*ENGINE_KEYS, "pue", "power_entry")},
+        result.summary | {key: result.meta[key] for key in (*WHAT_RAN, *ENGINE_KEYS)},
         lambda _: print_run(result),
         as_json=as_json,
         seed=seed,

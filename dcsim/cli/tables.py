@@ -85,6 +85,7 @@ def print_run(run: Run) -> None:
         ("requests at once", f"{_number(s['concurrency_mean'])} (mean)"),
         ("site power", f"{format_power(s['power_w_mean'] or 0)} mean, {format_power(s['power_w_max'] or 0)} max"),
         ("of that, racks", f"{format_power(s['it_power_w_mean'] or 0)} mean; {pue_text(meta)}"),
+        *idle_row(meta),
         ("energy", f"{_number(s['energy_j_per_token'])} J per output token at that concurrency"),
         ("limited by", _limit(s)),
         *_token_way(run),
@@ -119,11 +120,36 @@ def _chips(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("chips", f"{did}, each in its cycle{early}"), ("in flight", both + late)]
 
 
+def idle_row(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A line about chips that no replica uses, if there are any; a run saved by an earlier version says nothing of them."""
+    idle = result.get("idle_chips", 0)
+    if not idle:
+        return []
+    spare = result["idle_spare_chips"]
+    of_them = "" if not spare else f", {'all' if spare == idle else format(spare, ',')} spares"
+    text = (
+        f"{idle:,} of {result['chips_installed']:,} in no replica{of_them}: {format_power(result['idle_power_w'], 3)} of site "
+        f"power, {result['idle_buy_usd'] / 1e6:,.3g} M USD"
+    )
+    return [("idle chips", text)]
+
+
 def engine_text(meta: Mapping[str, Any]) -> str:
     """Who served, and what that took."""
     names = " and ".join({"simpy": "SimPy", "compiled": "compiled copy"}[name] for name in meta["engine"].split(" and "))
     processes = f"{meta['engine_processes']:,} processes, " if meta["engine_processes"] else ""
     return f"{names}: {processes}{meta['engine_events']:,} events"
+
+
+def what_ran(result: Mapping[str, Any]) -> str:
+    """LLM, topology, mapping and network, as they ran."""
+    replicas = f", {result['replicas']:,} replicas" if result["replicas"] > 1 else ""
+    return f"{result['llm']} on {result['topology']} (tp {result['tp']}, pp {result['pp']}{replicas}), {network_text(result)}"
+
+
+def _shape(result: Mapping[str, Any]) -> str:
+    what = f"{result['new_tokens']} prompt tokens" if result["new_tokens"] > 1 else f"batch {result['batch']}"
+    return f"{what} at context {result['context']}"
 
 
 def network_text(result: Mapping[str, Any]) -> str:
@@ -222,10 +248,9 @@ def print_iteration(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = console()
-    what = f"{result['new_tokens']} prompt tokens" if result["new_tokens"] > 1 else f"batch {result['batch']}"
     out.print(
         f"{result['llm']} on {result['chips_used']} chips (tp {result['tp']}, pp {result['pp']}), "
-        f"{network_text(result)}: {what} at context {result['context']}"
+        f"{network_text(result)}: {_shape(result)}"
     )
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_row("one iteration", format_time(result["iteration_s"]))
@@ -242,6 +267,8 @@ def print_iteration(result: dict[str, Any]) -> None:
             f"{result['kv_tokens']:,} tokens of room",
         )
     grid.add_row("energy, alone on its chips", f"{_number(result['energy_j'])} J")
+    for row in idle_row(result):
+        grid.add_row(*row)
     out.print(grid)
     parts = Table(box=None, pad_edge=False)
     parts.add_column("where the time goes")
@@ -297,7 +324,7 @@ def print_topology(result: dict[str, Any]) -> None:
     more = f" and {counted(parts['switch_racks'], 'rack')} of switches" if parts["switch_racks"] else ""
     grid.add_row(
         "network",
-        f"{switched}{parts['cables']:,} cables{more}: {format_power(result['network_w'])}, "
+        f"{result['interconnect']}: {switched}{parts['cables']:,} cables{more}: {format_power(result['network_w'])}, "
         f"{result['network_usd'] / 1000:,.1f} k USD",
     )
     out.print(f"{result['name']}: {result['kind']}")
@@ -345,7 +372,9 @@ def print_schedule(result: dict[str, Any]) -> None:
     grid.add_row(
         "compiled in", f"{format_time(result['compile_s'])}, {result['pieces_compiled']} different of {result['pieces']:,} pieces"
     )
-    console().print(grid)
+    out = console()
+    out.print(f"{what_ran(result)}: {_shape(result)}")
+    out.print(grid)
 
 
 def print_collective(result: dict[str, Any], form: str) -> None:
@@ -379,6 +408,7 @@ def print_capacity(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = console()
+    out.print(what_ran(result))
     table = Table(box=None, pad_edge=False)
     for name in ("x rate", "requests/s", "p99 TTFT", "p99 TPOT", "at once", "power", "SLO"):
         table.add_column(name, justify="right")
@@ -415,6 +445,7 @@ def print_repeat(result: dict[str, Any]) -> None:
     for name, value in result["metrics"].items():
         table.add_row(name, _number(value["mean"]), _number(value["half_width"]), value["unit"])
     out = console()
+    out.print(what_ran(result))
     out.print(table)
     if not result["random"]:
         out.print(f"nothing here is random: all {result['seeds']} seeds gave the same run, and one would have done")

@@ -15,7 +15,6 @@ from dcsim.fabric.graph import Fabric
 from dcsim.spec.network import NetworkSpec
 from dcsim.spec.price import TcoPrices
 
-COPPER_M = 3.0  # passive copper reaches no farther at 100 Gb/s; longer cables are optical (usual practice)
 ISLAND = "island"  # the class of links inside a node's own switches
 
 
@@ -95,9 +94,9 @@ def count_cables(fabric: Fabric) -> int:
     return int(np.sum(outside_islands(fabric) & between_chips)) // 2
 
 
-def optical_ends(fabric: Fabric) -> NDArray[np.float64]:
-    """[chip] ends of optical cables there."""
-    optical = outside_islands(fabric) & (fabric.link_source < fabric.chip_count) & (fabric.link_length_m > COPPER_M)
+def optical_ends(fabric: Fabric, copper_m: float) -> NDArray[np.float64]:
+    """[chip] ends of optical cables there: of those that copper, which reaches `copper_m`, is too short for."""
+    optical = outside_islands(fabric) & (fabric.link_source < fabric.chip_count) & (fabric.link_length_m > copper_m)
     return np.bincount(fabric.link_source[optical], minlength=fabric.chip_count).astype(np.float64)
 
 

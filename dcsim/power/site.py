@@ -21,8 +21,6 @@ from dcsim.power.chain import Level, levels
 from dcsim.spec.host import NodeSpec
 from dcsim.spec.topology import Topology
 
-RACK_UNITS = 42  # height of an ordinary rack
-
 Watts = NDArray[Any]  # float64
 
 
@@ -44,8 +42,9 @@ class Site:
     @property
     def switch_racks(self) -> int:
         """Racks that hold switches alone."""
-        spare_units = self.racks * RACK_UNITS - int(self.nodes.sum()) * self.spec.node.rack_units
-        return ceil(max(0, self.bill.switches * self.bill.units.switch_units - spare_units) / RACK_UNITS)
+        rack_units = self.spec.power.rack_units
+        spare_units = self.racks * rack_units - int(self.nodes.sum()) * self.spec.node.rack_units
+        return ceil(max(0, self.bill.switches * self.bill.units.switch_units - spare_units) / rack_units)
 
     @property
     def network_w(self) -> float:
@@ -149,15 +148,15 @@ class Draw:
 def site_of(network: Network) -> Site:
     """The floor of the cluster that `network` joins."""
     spec, fabric = network.spec, network.fabric
-    rack_of = standing(fabric, spec.node)
+    rack_of = standing(fabric, spec.node, spec.power.rack_units)
     chips = np.bincount(rack_of)
     return Site(spec, network.bill(), rack_of, chips, -(-chips // spec.node.chips))
 
 
-def standing(fabric: Fabric, node: NodeSpec) -> NDArray[np.int64]:
+def standing(fabric: Fabric, node: NodeSpec, rack_units: int) -> NDArray[np.int64]:
     """[chip] rack: the fabric's own, numbered from 0, or further ones where more nodes stand in one than its height holds."""
     named = np.unique(fabric.rack_of[: fabric.chip_count], return_inverse=True)[1]
-    fit = max(1, RACK_UNITS // node.rack_units) * node.chips  # chips of a full rack
+    fit = max(1, rack_units // node.rack_units) * node.chips  # chips of a full rack
     order = np.argsort(named, kind="stable")
     counts = np.bincount(named)
     place = np.arange(len(named)) - np.repeat(np.cumsum(counts) - counts, counts)

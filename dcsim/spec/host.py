@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from dcsim.spec.section import Count, Data, Fraction, Latency, LinkRate, Money, Named, Positive, Power, Rate, Section, Time
+from dcsim.spec.section import (
+    Count,
+    Data,
+    Fraction,
+    Latency,
+    Length,
+    LinkRate,
+    Money,
+    Named,
+    Positive,
+    Power,
+    Rate,
+    Section,
+    Time,
+)
 
 
 class HostSpec(Named):
@@ -45,8 +59,9 @@ class NodeSpec(Named):
 
 
 class PowerSpec(Named):
-    """The path from wall to chip and its limits."""
+    """Racks, and the path from wall to chip with its limits."""
 
+    rack_units: Positive = Field(description="Height of a rack.")
     rack_cap_w: Power = Field(
         default=0.0, description="Most a rack may draw at the wall; 0: no cap. Chips in lock step slow down together to keep it."
     )
@@ -57,8 +72,10 @@ class PowerSpec(Named):
     pdus_per_hall: Positive = Field(default=8, description="PDUs of one hall.")
     pdu_efficiency: Fraction = Field(default=1.0, gt=0, description="Share of a PDU's power that reaches the racks.")
     ups_efficiency: Fraction = Field(default=1.0, gt=0, description="Share of a hall's power that reaches the PDUs.")
-    optic_w: Power = Field(default=0.0, description="Draw of one end of an optical cable, here any longer than 3 m.")
+    copper_m: Length = Field(description="Copper reaches so far; longer cables are optical.")
+    optic_w: Power = Field(default=0.0, description="Draw of one end of an optical cable.")
     pue: float = Field(ge=1.0, description="Site power over rack power: cooling, and the losses of PDUs and UPS.")
+    swing_s: Time = Field(ge=1e-8, le=1, description="Swings shorter than this are fed by a board's own capacitors.")
     sample_s: Time = Field(
         default=1.0, ge=1e-3, le=86_400, description="Interval of the power table's rows: a millisecond to a day."
     )

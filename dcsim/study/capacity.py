@@ -51,6 +51,7 @@ def capacity(
     holds(low * OVERLOAD)
     beyond = tries[-1]["summary"]
     return {
+        **machine.terms,
         "capacity_requests_per_s": best["requests_in"] / best["elapsed_s"],
         "rate_scale": low,
         "at_capacity": best,

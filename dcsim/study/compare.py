@@ -23,6 +23,7 @@ from dcsim.spec.price import TcoPrices
 from dcsim.spec.section import LABELS
 from dcsim.spec.unused import Keys, keys_of, unused_of
 from dcsim.study.candidate import Timed, time_candidate
+from dcsim.study.idle import idle_chips
 from dcsim.study.machine import Machine, build
 from dcsim.study.users import for_packets, ideal_base, ideal_time_s, users, without_network
 
@@ -88,6 +89,7 @@ def compare(
         "pp": first.machine.mapping.pp,
         "chips_used": first.machine.mapping.tp * first.machine.mapping.pp,
         "mapping": "own" if own_mapping else "same",
+        **idle_chips(first.machine),
         "fairness": terms["fairness"],
         "prices": prices.name,
         "jitter": terms["jitter"],

@@ -7,6 +7,7 @@ from typing import Any
 from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
 from dcsim.spec.llm import LlmSpec
+from dcsim.study.idle import idle_chips
 from dcsim.study.machine import Machine
 
 CONTEXT = 2048  # tokens of context where none is asked for
@@ -43,6 +44,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         **in_kv_room(time, shape, kv_tokens),
         "breakdown_s": time.breakdown_s,
         "energy_j": time.work_j + chips * spec.chip.power.wait_w * latency_s,
+        **idle_chips(machine),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from dcsim.errors import CapacityError
 from dcsim.fabric.build import build_fabric
@@ -29,6 +30,13 @@ class Machine:
     def site(self) -> Site:
         """What stands in its racks."""
         return site_of(self.network)
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What ran, by the names that results give it."""
+        spec, mapping = self.spec, self.mapping
+        degrees = {"tp": mapping.tp, "pp": mapping.pp, "replicas": mapping.replicas}
+        return {"topology": spec.name, "llm": spec.llm.name, **spec.network.terms, **degrees}
 
     @property
     def replica_chips(self) -> tuple[tuple[int, ...], ...]:

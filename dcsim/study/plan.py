@@ -11,6 +11,7 @@ from dcsim.power.chain import power_terms
 from dcsim.spec.load import Resolved
 from dcsim.spec.topology import Topology
 from dcsim.study.frontier import Fleet, best_load, fleet, frontier, loads
+from dcsim.study.idle import idle_chips
 from dcsim.study.iteration import context_of
 from dcsim.study.machine import build
 
@@ -59,6 +60,7 @@ def plan(
         "clusters": needed.clusters,
         "chips": needed.chips,
         "racks": needed.racks,
+        **idle_chips(machine, needed.clusters, needed.replicas),
         "parts": {part: needed.clusters * count for part, count in asdict(parts).items()},
         **asdict(needed.meters),
         "network_w": needed.clusters * machine.site.network_w,

@@ -17,9 +17,8 @@ from dcsim.network.tasks import COMPUTE, Tasks
 from dcsim.network.work import above_waiting_w, states_j
 from dcsim.power.chain import power_terms
 from dcsim.power.steady import steady
+from dcsim.study.idle import idle_chips
 from dcsim.study.machine import Machine
-
-SWING_S = 1e-6  # swings shorter than this are fed by a board's own capacitors (assumed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ def power(machine: Machine, shape: Shape) -> dict[str, Any]:
         "micro_batches_full": full,
         "iteration_s": work.latency_s,
         **power_terms(machine.spec),
+        **idle_chips(machine),
         "loads": loads,
     }
 
@@ -95,7 +95,7 @@ def _load(machine: Machine, work: Work, name: str, count: int) -> dict[str, Any]
 def swings(machine: Machine, work: Work, count: int, round_s: float) -> dict[str, float]:
     """How the wall power of the first replica's hungriest rack moves within one period, caps and capacitors apart.
 
-    `rack_rise_w_per_s` is the steepest change over `SWING_S`; `rack_start_w` the step when its chips go from idle into a
+    `rack_rise_w_per_s` is the steepest change over `power.swing`; `rack_start_w` the step when its chips go from idle into a
     program. The energy of links is spread evenly and left out.
     """
     spec, site, tasks = machine.spec, machine.site, work.tasks
@@ -105,7 +105,7 @@ def swings(machine: Machine, work: Work, count: int, round_s: float) -> dict[str
     seconds = tasks.last_cycles[busy] / tasks.clock_hz  # at work; the rest of its span it waits for input
     end = work.last_s[busy]
     racks, period = site.rack_of[tasks.chip[busy]], round_s / count
-    bins = max(1, int(np.ceil(period / SWING_S)))
+    bins = max(1, int(np.ceil(period / spec.power.swing_s)))
     drawn = np.zeros((site.racks, bins))
     _spread(drawn, racks, end - seconds, end, above[tasks.part[busy]], period)
     watts = drawn / spec.node.supply_efficiency

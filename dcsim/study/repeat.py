@@ -34,4 +34,5 @@ def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = 
             mean, half_width = confidence(values)
             means[metric.name] = {"mean": mean, "half_width": half_width, "unit": metric.unit}
     differ = any({**summary, "seed": 0} != {**summaries[0], "seed": 0} for summary in summaries)
-    return {"seeds": seeds, "first_seed": first_seed, "random": differ, **engines_of(metas), "metrics": means}
+    told = {"seeds": seeds, "first_seed": first_seed, "random": differ}
+    return {**machine.terms, **told, **engines_of(metas), "metrics": means}

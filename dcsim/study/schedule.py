@@ -48,6 +48,10 @@ def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None =
         write_timeline(trace, compiled.schedule, compiled.tasks, fabric)
     bound = find_bound(compiled.schedule, compiled.tasks, fabric, figures, compiled.piece_starts)
     return {
+        **machine.terms,
+        "batch": shape.batch,
+        "context": shape.context,
+        "new_tokens": shape.new_tokens,
         **compiled.schedule.report(),
         "bound_cycles": bound.cycles,
         "bound_ratio": compiled.schedule.makespan_cycles / max(1, bound.cycles),

@@ -20,6 +20,7 @@ from dcsim.results import metrics
 from dcsim.results.records import Table, TableWriter
 from dcsim.spec.load import Resolved
 from dcsim.spec.topology import Topology
+from dcsim.study.idle import idle_chips
 from dcsim.study.machine import Machine, build
 from dcsim.workload.closed import ClosedLoop, make_closed_loop
 from dcsim.workload.generate import iterate_requests
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _BLOCK = 65_536  # requests made, and rows written, at a time
 ENGINE_KEYS = ("engine", "engine_processes", "engine_events")  # of a run's meta: who served it, and what that took
+WHAT_RAN = (  # of its meta too: what a run's metrics are of
+    *("llm", "interconnect", "software", "tp", "pp", "replicas", "chips_used"),
+    *("chips_installed", "idle_chips", "idle_spare_chips", "idle_power_w", "idle_buy_usd", "pue", "power_entry"),
+)
 
 Served = tuple[dict[str, Table], dict[str, Any], dict[str, Any]]  # tables, summary without digest, meta
 
@@ -212,6 +217,7 @@ def _meta(machine: Machine, programs: Programs) -> dict[str, Any]:
         "replicas": mapping.replicas,
         "chips_used": mapping.tp * mapping.pp * mapping.replicas,
         "chips_active": int(machine.fabric.chip_active.sum()),
+        **idle_chips(machine),
         "kv_tokens": mapping.memory.kv_tokens,
         "parts": asdict(parts_of(machine.site)),
         **power_terms(spec),

@@ -36,6 +36,7 @@ def topology(spec: Topology, export: Path | None = None) -> dict[str, Any]:
     return {
         "name": spec.name,
         "kind": spec.fabric.kind,
+        "interconnect": spec.network.name,
         **measures,
         "nodes": parts.nodes,
         "racks": parts.racks,

@@ -9,10 +9,10 @@ from dcsim.spec.network import PacketNetwork
 from dcsim.spec.price import TcoPrices
 
 
-def packet_bill(network: PacketNetwork, fabric: Fabric, lanes: float, prices: TcoPrices) -> NetworkBill:
+def packet_bill(network: PacketNetwork, fabric: Fabric, lanes: float, prices: TcoPrices, copper_m: float) -> NetworkBill:
     """The parts of a network in place on `fabric`, each of whose links stands for `lanes` ports of its own.
 
-    Chips whose own ports carry packets have no adapters.
+    Chips whose own ports carry packets have no adapters. Cables beyond `copper_m` are optical.
     """
     links, ports, switches = count_switched(fabric)
     own = network.layout == "own" or not links
@@ -26,7 +26,7 @@ def packet_bill(network: PacketNetwork, fabric: Fabric, lanes: float, prices: Tc
         switches=0 if own else round(max(1.0, lanes) * switches),
         cables=chip_cables + round((adapters + switch_ports) / 2),
         chip_cables=chip_cables,
-        optical_ends=optical_ends(fabric) * lanes,
+        optical_ends=optical_ends(fabric, copper_m) * lanes,
         units=units_of(network, prices),
         ports_per_chip=lanes * ports_a_chip,
         chip_bytes_per_s=ports_a_chip * speed,

@@ -108,7 +108,7 @@ class SimulatedNetwork:
 
     def bill(self, prices: TcoPrices | None = None) -> NetworkBill:
         """Its adapters, switch ports and cables; what one link stands for counts as so many ports."""
-        return packet_bill(self.attached, self.fabric, self.lanes, prices or self.attached.prices)
+        return packet_bill(self.attached, self.fabric, self.lanes, prices or self.attached.prices, self.spec.power.copper_m)
 
     def conditions(self) -> dict[str, str | None]:
         """Under what conditions it is compared."""

@@ -137,7 +137,7 @@ class CompiledNetwork:
             switches=0,
             cables=cables,
             chip_cables=cables,
-            optical_ends=optical_ends(self.fabric),
+            optical_ends=optical_ends(self.fabric, self.spec.power.copper_m),
             units=units_of(self.network, prices or self.network.prices),
             chip_bytes_per_s=most_ports(self.fabric) * self.network.bandwidth_bytes_per_s,
         )
