@@ -147,7 +147,7 @@ FABRICS = {
     "island": {"kind": "island", "chips": 8},
     "file": {"kind": "custom", "path": "graph.json"},
 }
-# Read where no topology is asked about: by rows of `dcsim validate`, which price a die or a server alone, and by the size of an LLM.
+# Read where no topology is asked about: by rows of `dcsim validate`, which price a die or a server alone, and by an LLM's size.
 ELSEWHERE = {
     *("LpuChip.die_mm2", "RooflineChip.die_mm2", "LlmSpec.tied_embeddings"),
     *("TcoPrices.pue", "TcoPrices.average_power_fraction"),

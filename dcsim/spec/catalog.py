@@ -106,6 +106,13 @@ def inherit(document: Document) -> dict[Path_, Path_]:
     return taken
 
 
+def give_name(document: Document, path: Path_, file: Path) -> None:
+    """Results call a section by its name; one written out in `file` without a name is that file's own."""
+    section = part_of(document.data, path)
+    if isinstance(section, dict):
+        section.setdefault("name", f"{file.stem}'s own" if path else file.stem)
+
+
 def base_of(value: Any) -> str | None:
     """The catalog entry a section names, by itself or as its `base`."""
     name = value.get("base") if isinstance(value, dict) else value
@@ -121,6 +128,7 @@ def entry_of(name: str, folder: str, where: str, files: list[str]) -> Document:
     entry = _read_entry(path)
     base = entry.data.get("base")
     if not isinstance(base, str):
+        entry.data.setdefault("name", path.stem)
         return entry
     below = entry_of(base, folder, entry.place(("base",)), files)
     _overlay(below, entry, next(path for path, place in REFERENCES.items() if place == folder))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dcsim import library
 from dcsim.errors import Problem, SpecError
-from dcsim.spec.catalog import DEFAULTS, LIBRARY, REFERENCES, SAID, base_of, entry_of, expand, inherit, put_name
+from dcsim.spec.catalog import DEFAULTS, LIBRARY, REFERENCES, SAID, base_of, entry_of, expand, give_name, inherit, put_name
 from dcsim.spec.check import Entry, check
 from dcsim.spec.document import Document, Figure, Path_, parse_scalar, part_of, read_document
 from dcsim.spec.mapping import BYTES
@@ -49,6 +49,7 @@ def load(
     """
     path = library.find(str(topology), "topologies")
     document = read_document(path)
+    give_name(document, (), path)
     problems: list[Problem] = []
     for key, option, name in (
         ("llm", "--llm", llm),
@@ -67,6 +68,7 @@ def load(
             files += expand(document, reference)
         except SpecError as error:
             problems += error.problems
+        give_name(document, reference, path)
     for reference in assumed:  # no longer so where an entry could not be put in place
         if isinstance(part_of(document.data, reference), dict):
             document.set((*reference, "name"), f"{DEFAULTS[reference]} (assumed)")

@@ -1,5 +1,7 @@
 """Good files resolve; bad ones say where, what and how to mend, all at once."""
 
+from pathlib import Path
+
 import pytest
 
 from dcsim.errors import SpecError
@@ -45,6 +47,19 @@ def test_a_good_file_resolves_with_provenance(tmp_path):
 
 def test_a_bare_name_and_a_path_are_the_same():
     assert load("8rack").spec == load("topologies/8rack.yaml").spec
+
+
+def test_what_has_no_name_is_called_by_its_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    text = Path("topologies/node.yaml").read_text().replace("name: node\n", "") + "power: {pue: 1.1}\n"
+    path.write_text(text.replace("network: scheduled", f"network: {tmp_path}/wires.yaml"))
+    lines = Path("topologies/networks/scheduled.yaml").read_text().splitlines()
+    (tmp_path / "wires.yaml").write_text("\n".join(line for line in lines if not line.startswith("name:")))
+    spec = load(path).spec
+    assert (spec.name, spec.network.name, spec.power.name) == ("mine", "wires", "hall (assumed)")
+    llm = "llm: {d_model: 64, heads: 1, kv_heads: 1, d_head: 64, d_ff: 64, vocab: 9, activation: gelu, layers: 8}"
+    path.write_text(text.replace("llm: bert-large", llm))
+    assert load(path).spec.llm.name == "mine's own"
 
 
 @pytest.mark.parametrize(
