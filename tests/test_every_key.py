@@ -250,3 +250,15 @@ def test_what_is_said_to_have_no_effect_has_none_in_any_scenario(name, ask, tmp_
         assert {k: v for k, v in again.items() if k not in OF_THE_MOMENT} == {
             k: v for k, v in said.items() if k not in OF_THE_MOMENT
         }
+
+
+def test_prices_are_no_use_to_a_command_that_says_no_price_of_them(ask, tmp_path):
+    keys = {"network.prices.cable": ("run", "power"), "node.buy": ("run", "power", "iteration"), "network.port": ("run", "power")}
+    for key, commands in keys.items():
+        for command in commands:
+            topology = json.loads(explicit.text(load("node", network="infiniband-ndr", settings=SMALL).spec))
+            (tmp_path / "w.yaml").write_text(STEADY)
+            tree = {**topology, "workload": str(tmp_path / "w.yaml")}
+            words = RUN if command == "run" else (command, "{}", *FEW)
+            unused = ask(words, tree)["unused_keys"]
+            assert any(key == one or key.startswith(f"{one}.") for one in unused), (command, key)

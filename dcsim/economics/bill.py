@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from dcsim.network.bill import NetworkBill, units_of
+from dcsim.network.bill import NetworkBill, Units
 from dcsim.power.site import Site
 from dcsim.spec.document import Figure, Path_
 from dcsim.spec.topology import Topology
@@ -74,7 +74,7 @@ def site_again(parts: Parts, spec: Topology) -> Site:
         parts.cables,
         parts.chip_cables,
         np.array([float(parts.optical_ends)]),
-        units_of(spec.network, spec.network.prices),
+        Units(spec.network, spec.network.prices),
     )
     return Site(spec, bill, np.zeros(1, np.int64), np.array([parts.chips]), np.array([parts.nodes]))
 
@@ -86,7 +86,7 @@ def bill(parts: Parts, spec: Topology, basis: Basis, figures: Mapping[Path_, Fig
     Parts of which there are none are left out.
     """
     prices, known, small = spec.network.prices, figures or {}, ("network", "prices")
-    units = units_of(spec.network, prices)
+    units = Units(spec.network, prices)
     own_adapter: Path_ = ("network", "adapter_price")
     rows: list[tuple[str, int, float, Path_]] = [
         ("chip card", parts.chips, getattr(spec.chip.price, f"{basis}_usd"), ("chip", "price", basis)),

@@ -20,14 +20,43 @@ ISLAND = "island"  # the class of links inside a node's own switches
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What one of each part draws and costs, as its network's section says; prices of small parts from its price list."""
+    """What one of each part draws and costs: the network's own figures, prices of small parts from `prices`.
 
-    adapter_w: float = 0.0
-    switch_port_w: float = 0.0
-    adapter_usd: float = 0.0
-    switch_port_usd: float = 0.0
-    cable_usd: float = 0.0  # of a cable from chip to chip
-    switch_units: int = 0  # height of one switch
+    A scheduled network's ports are the chips' own. A figure is read when it is asked for, so that what counts parts or watts
+    does not pass for a use of prices.
+    """
+
+    network: NetworkSpec
+    prices: TcoPrices
+
+    @property
+    def adapter_w(self) -> float:
+        return 0.0 if self.network.kind == "scheduled" else self.network.adapter_power_w
+
+    @property
+    def switch_port_w(self) -> float:
+        return 0.0 if self.network.kind == "scheduled" else self.network.switch_power_w
+
+    @property
+    def switch_units(self) -> int:
+        """Height of one switch."""
+        return 0 if self.network.kind == "scheduled" else self.network.switch_units
+
+    @property
+    def adapter_usd(self) -> float:
+        if self.network.kind == "scheduled":
+            return 0.0
+        own = self.network.adapter_price_usd
+        return self.prices.adapter_usd if own is None else own
+
+    @property
+    def switch_port_usd(self) -> float:
+        return 0.0 if self.network.kind == "scheduled" else self.network.port_usd
+
+    @property
+    def cable_usd(self) -> float:
+        """Of a cable from chip to chip."""
+        return self.prices.cable_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +84,6 @@ class NetworkBill:
         units = self.units
         switched_usd = self.adapters * units.adapter_usd + self.switch_ports * units.switch_port_usd
         return switched_usd + self.chip_cables * units.cable_usd
-
-
-def units_of(network: NetworkSpec, prices: TcoPrices) -> Units:
-    """What one of each part draws and costs. A scheduled network's ports are the chips' own."""
-    if network.kind == "scheduled":
-        return Units(cable_usd=prices.cable_usd)
-    return Units(
-        network.adapter_power_w,
-        network.switch_power_w,
-        prices.adapter_usd if network.adapter_price_usd is None else network.adapter_price_usd,
-        network.port_usd,
-        prices.cable_usd,
-        network.switch_units,
-    )
 
 
 def outside_islands(fabric: Fabric) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
-from dcsim.network.bill import NetworkBill, count_cables, count_switched, most_ports, optical_ends, units_of
+from dcsim.network.bill import NetworkBill, Units, count_cables, count_switched, most_ports, optical_ends
 from dcsim.spec.network import PacketNetwork
 from dcsim.spec.price import TcoPrices
 
@@ -27,7 +27,7 @@ def packet_bill(network: PacketNetwork, fabric: Fabric, lanes: float, prices: Tc
         cables=chip_cables + round((adapters + switch_ports) / 2),
         chip_cables=chip_cables,
         optical_ends=optical_ends(fabric, copper_m) * lanes,
-        units=units_of(network, prices),
+        units=Units(network, prices),
         ports_per_chip=lanes * ports_a_chip,
         chip_bytes_per_s=ports_a_chip * speed,
         lanes=lanes,
@@ -40,7 +40,7 @@ def bandwidth_for_cables(network: PacketNetwork, own: Fabric, plane: Fabric) -> 
     `plane` has one of the network's ports a chip; money buys any share of one, or several. Raises FabricError where
     the network has no price.
     """
-    units = units_of(network, network.prices)
+    units = Units(network, network.prices)
     adapters, ports, _ = count_switched(plane)
     plane_usd = adapters * units.adapter_usd + ports * units.switch_port_usd
     if plane_usd <= 0:

@@ -12,7 +12,7 @@ from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
-from dcsim.network.bill import NetworkBill, count_cables, most_ports, optical_ends, units_of
+from dcsim.network.bill import NetworkBill, Units, count_cables, most_ports, optical_ends
 from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
 from dcsim.network.scheduled.breakdown import breakdown_cycles
 from dcsim.network.scheduled.iteration import Compiled, compile_shape, scheduled_time
@@ -138,7 +138,7 @@ class CompiledNetwork:
             cables=cables,
             chip_cables=cables,
             optical_ends=optical_ends(self.fabric, self.spec.power.copper_m),
-            units=units_of(self.network, prices or self.network.prices),
+            units=Units(self.network, prices or self.network.prices),
             chip_bytes_per_s=most_ports(self.fabric) * self.network.bandwidth_bytes_per_s,
         )
 
