@@ -10,7 +10,8 @@ import pytest
 from test_every_command import OF_THE_MOMENT, changed
 
 from dcsim.spec.document import section_types
-from dcsim.spec.load import load
+from dcsim.spec.llm import LlmSpec
+from dcsim.spec.load import load, load_entry
 from dcsim.spec.section import LABELS, Named, Section
 from dcsim.spec.topology import Topology
 
@@ -46,6 +47,57 @@ WORKLOADS = {
     "classes": STEADY + "classes: [{name: a, share: 1, priority: 1, ttft: 1 s, tpot: 1 s}, {name: b, share: 1}]\n",
 }
 LPU, GPU = "node", "dgx-h100"
+# An LLM with a layer of every kind.
+MIXED = """
+layers: 16
+d_model: 256
+vocab: 1000
+d_embedding: 128
+d_layer_input: 32
+vocab_layer_input: 100
+positions: 512
+residual_streams: 2
+norms: 2
+context_max: 4096
+attention:
+  full: {kind: full, heads: 4, kv_heads: 2, d_head: 32, d_value: 32, q_rank: 64, gate: head, keys: own}
+  windowed: {kind: windowed, heads: 4, kv_heads: 2, d_head: 32, d_value: 16, q_rank: 64, gate: channel, keys: own, window: 64}
+  chunked: {kind: chunked, heads: 4, kv_heads: 2, d_head: 32, d_value: 32, q_rank: 64, gate: head, keys: own, chunk: 64}
+  cross: {kind: cross, heads: 4, kv_heads: 2, d_head: 32}
+  latent: {kind: latent, heads: 4, q_rank: 64, kv_rank: 64, d_nope: 32, d_rope: 16, d_value: 32, gate: channel,
+    index: {heads: 2, d_head: 16, tokens: 32}}
+  compressed: {kind: compressed, heads: 4, d_head: 32, q_rank: 64, o_rank: 32, o_groups: 2, window: 32, ratio: 4, overlap: true,
+    index: {heads: 2, d_head: 16, tokens: 8}}
+  delta: {kind: delta, key_heads: 4, value_heads: 4, d_key: 32, d_value: 32, convolution: 4, decay_rank: 16, gate_rank: 16}
+  lightning: {kind: lightning, heads: 4, d_head: 32}
+  mamba: {kind: mamba, d_inner: 512, d_state: 16, dt_rank: 16, convolution: 4}
+  mamba2: {kind: mamba2, heads: 8, d_head: 64, d_state: 32, groups: 2, convolution: 4}
+  short: {kind: convolution, convolution: 3}
+feed_forward:
+  dense: {kind: dense, d_ff: 512, activation: gelu}
+  routed: {kind: routed, experts: 8, experts_active: 2, d_ff: 128, activation: swiglu,
+    shared_d_ff: 128, d_latent: 128, experts_empty: 2}
+pattern:
+  - {attention: full, feed_forward: dense}
+  - {attention: windowed, feed_forward: routed}
+  - {attention: chunked, feed_forward: dense}
+  - {attention: cross, feed_forward: dense}
+  - {attention: latent, feed_forward: dense}
+  - {attention: compressed, feed_forward: dense}
+  - {attention: delta, feed_forward: dense}
+  - {attention: lightning, feed_forward: dense}
+  - {attention: mamba, feed_forward: dense}
+  - {attention: mamba2, feed_forward: dense}
+  - {attention: short, feed_forward: dense, layers: 6}
+prediction: {layers: 1, attention: full, feed_forward: dense}
+encoders:
+  sound: {joins: cross_attention, layers: 2, d_model: 128, heads: 2, kv_heads: 2, d_head: 64, d_ff: 256, activation: gelu,
+    tokens: 64, d_input: 80, tokens_out: 32, projections: [[128, 256]]}
+  sight: {joins: prompt, inputs: 1, layers: 2, d_model: 128, heads: 2, kv_heads: 2, d_head: 64, d_ff: 256,
+    activation: gelu, tokens: 64}
+precision: {weights: bf16, attention: fp8, state: fp8, dense: fp8, experts: fp8, shared: fp8,
+  router: fp32, norm: fp32, embedding: bf16, head: bf16, encoder: bf16, activations: fp8}
+"""
 TWO = ("mapping.replicas=2", "mapping.tp=2", "mapping.pp=2")
 
 # name: (topology, settings, workload, commands)
@@ -87,6 +139,18 @@ SCENARIOS = {
             *(f"mapping.{part}=int8" for part in ("weights", "activations")),
             "chip.compute_efficiency_8bit=0.5",
         ),
+        "steady",
+        [ONE],
+    ),
+    "all kinds of layers": (
+        GPU,
+        ("network.replications=1", "llm={folder}/mixed.yaml", "mapping.tp=1", "mapping.pp=1", "mapping.weights=stored"),
+        "steady",
+        [ONE],
+    ),
+    "four bits": (
+        GPU,
+        ("network.replications=1", "mapping.weights=mxfp4", "mapping.activations=mxfp4", "chip.fp4=4 PFLOP/s"),
         "steady",
         [ONE],
     ),
@@ -161,6 +225,8 @@ def tree_of(name, folder):
     topology, settings, workload, commands = SCENARIOS[name]
     path = folder / "workload.yaml"
     path.write_text(WORKLOADS[workload])
+    (folder / "mixed.yaml").write_text(MIXED)
+    settings = [setting.replace("{folder}", str(folder)) for setting in settings]
     return load(topology, workload=str(path), settings=settings).spec, commands
 
 
@@ -170,11 +236,15 @@ def fields_of(section, path=()):
         value, key = section.__dict__[name], (*path, field.alias or name)
         if isinstance(value, Section):
             yield from fields_of(value, key)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
-            for i, one in enumerate(value):
-                yield from fields_of(one, (*key, str(i)))
+        elif isinstance(value, (dict, tuple)) and value and isinstance(next(iter(_parts(value).values())), Section):
+            for place, one in _parts(value).items():
+                yield from fields_of(one, (*key, place))
         elif value is not None and name != "kind" and not (isinstance(section, Named) and name in LABELS):
             yield ".".join(key), f"{type(section).__name__}.{name}"
+
+
+def _parts(value):
+    return value if isinstance(value, dict) else {str(i): one for i, one in enumerate(value)}
 
 
 def all_fields(section, seen):
@@ -230,6 +300,9 @@ def test_no_key_is_without_effect_everywhere(ask, tmp_path):
         spec, commands = tree_of(name, tmp_path)
         for words in commands:
             alive |= used_by(spec, ask(words, json.loads(explicit.text(spec)))["unused_keys"])
+    for name in (str(tmp_path / "mixed.yaml"), "mixtral-8x7b"):
+        llm = load_entry(name, "workloads/llms", LlmSpec)[0]
+        alive |= used_by(llm, ask(("llm", "{}"), explicit.plain(llm))["unused_keys"])
     plain = json.loads(explicit.text(load("node").spec))
     for fabric in FABRICS.values():
         (tmp_path / "f.yaml").write_text(json.dumps({**plain, "fabric": fabric}))

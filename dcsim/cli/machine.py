@@ -38,11 +38,14 @@ def llm(
     """Count an LLM's parameters, the bytes of its weights, and what one sequence keeps of its context."""
     from dcsim.cli.tables import print_llm
     from dcsim.spec.llm import LlmSpec
-    from dcsim.spec.load import load_entry
+    from dcsim.spec.load import read_entry
+    from dcsim.spec.unused import unused_in_entry
     from dcsim.study.llm import describe
 
-    result = describe(load_entry(path, "workloads/llms", LlmSpec)[0], context)
-    give(result, print_llm, as_json=as_json, seed=seed, unused=seedless(seed))
+    entry, document, files = read_entry(path, "workloads/llms", LlmSpec)
+    result = describe(entry, context)
+    unused = unused_in_entry(entry, document, files)
+    give(result, print_llm, as_json=as_json, seed=seed, unused=unused | seedless(seed))
 
 
 def topology(

@@ -295,7 +295,7 @@ def _as_published(result: dict[str, Any]) -> str:
     """The two other counts of hops in which papers describe this wiring; of another nobody said anything."""
     if result["kind"] != "lpu_dragonfly":
         return ""
-    return f"; {result['diameter_routers']} with nodes as routers, {result['diameter_published']} by the papers' count"
+    return f"; {result['diameter_routers']} with nodes as routers, {result['diameter_published']} as papers count"
 
 
 def print_topology(result: dict[str, Any]) -> None:

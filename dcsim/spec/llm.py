@@ -134,7 +134,8 @@ def _check_layers(llm: dict[str, Any], given: set[str]) -> None:
     """Raise ValueError unless the layers are said in one of the two ways."""
     if llm["pattern"]:
         _check_pattern(llm)
-        twice = [key for key in (*PLAIN, "experts", "experts_active", "activation") if key in given]
+        plain, fields = (*PLAIN, "experts", "experts_active", "activation"), LlmSpec.model_fields
+        twice = [key for key in plain if key in given and llm[key] != fields[key].default]  # a saved spec has every key
         if twice:
             raise ValueError(f"'{twice[0]}' stands at the top and layers have a pattern; give it to the kinds it belongs to")
     elif llm["layers"]:

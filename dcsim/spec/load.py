@@ -88,9 +88,20 @@ def load(
 
 def load_entry(name: str, folder: str, section: type[Entry], where: str = "command line") -> tuple[Entry, dict[Path_, Figure]]:
     """One entry of the catalog by itself, and where its figures come from; SpecError with all problems."""
-    document = entry_of(name, folder, where, [])
+    entry, document, _ = read_entry(name, folder, section, where)
+    return entry, document.figures
+
+
+def read_entry(
+    name: str, folder: str, section: type[Entry], where: str = "command line"
+) -> tuple[Entry, Document, tuple[str, ...]]:
+    """As `load_entry`, with all that is known of its keys, and the files that they stand in."""
+    files: list[str] = []
+    document = entry_of(name, folder, where, files)
     problems: list[Problem] = []
-    return check(document, problems, section), document.figures
+    entry = check(document, problems, section)
+    entry.forget_reads()
+    return entry, document, tuple(files)
 
 
 def _take_as_stored(document: Document) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcsim import library
-from dcsim.spec.document import Path_
+from dcsim.spec.document import Document, Path_
 from dcsim.spec.load import Resolved
-from dcsim.spec.section import was_read
+from dcsim.spec.section import Section, was_read
 
 Unused = dict[str, str]  # dotted key -> where it was given: `file:line:column`, or an option with its value
 
@@ -29,18 +29,27 @@ class Keys:
 def keys_of(resolved: Resolved, *, topology: bool = True) -> Keys:
     """The keys given to `resolved`; `topology=False` leaves out those of the topology file, where nobody named it."""
     files = [file for i, file in enumerate(resolved.files) if (topology if i == 0 else not _shipped(file))]
-    given = {path: where for path, where in resolved.places.items() if path and _is_given(where, files)}
-    read = frozenset(path for path in given if was_read(resolved.spec, resolved.stands_for.get(path, path)))
+    return _keys_of(resolved.spec, resolved.places, files, resolved.stands_for)
+
+
+def unused_in_entry(entry: Section, document: Document, files: Iterable[str]) -> Unused:
+    """Keys of an entry by itself, read from these files, that had no effect on an answer about it."""
+    return unused_of([_keys_of(entry, document.places, [file for file in files if not _shipped(file)], {})])
+
+
+def _keys_of(spec: Section, places: dict[Path_, str], files: list[str], stands_for: dict[Path_, Path_]) -> Keys:
+    given = {path: where for path, where in places.items() if path and _is_given(where, files)}
+    read = frozenset(path for path in given if was_read(spec, stands_for.get(path, path)))
     unread: dict[Path_, str] = {}
     for path, where in given.items():
         if path not in read:
-            unread.setdefault(path if where.startswith("--") else _section_of(resolved, path), where)
+            unread.setdefault(path if where.startswith("--") else _section_of(spec, path), where)
     return Keys(unread, read)
 
 
-def _section_of(resolved: Resolved, path: Path_) -> Path_:
+def _section_of(spec: Section, path: Path_) -> Path_:
     """The outermost section on the way to `path` that nothing read, or `path` itself."""
-    return next(path[:end] for end in range(1, len(path) + 1) if not was_read(resolved.spec, path[:end]))
+    return next(path[:end] for end in range(1, len(path) + 1) if not was_read(spec, path[:end]))
 
 
 def unused_of(found: Iterable[Keys], ranges: Iterable[str] = ()) -> Unused:

@@ -129,3 +129,9 @@ def test_checking_a_spec_is_no_reading_of_it():
     assert unused(resolved)["power.pdu_efficiency"] == "--set power.pdu_efficiency=0.97"
     assert resolved.spec.power.pdu_efficiency == 0.97
     assert "power.pdu_efficiency" not in unused(resolved)
+
+
+@pytest.mark.parametrize("llm", ["mixtral-8x7b", "gpt-oss-20b", "qwen3.5-397b-a17b", "whisper-large-v3"])
+def test_a_spec_is_read_again_as_it_was_saved(llm):
+    spec = load("64chip", llm=llm).spec
+    assert type(spec).from_saved(spec.saved()) == spec

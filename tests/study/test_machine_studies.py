@@ -211,4 +211,4 @@ def test_what_was_counted_for_one_wiring_is_not_said_of_another(capsys):
 
     for name, said in (("8rack", True), ("h100x16", False), ("tpu-v4-64", False)):
         print_topology(topology(load(name).spec))
-        assert ("by the papers' count" in capsys.readouterr().out) == said
+        assert ("as papers count" in capsys.readouterr().out) == said
