@@ -56,6 +56,7 @@ def _small(time, kv_tokens, replicas, settings, place):
     """Spec, fabric, placement and programs."""
     from dcsim.cluster.placement import Placement
     from dcsim.cluster.programs import Programs
+    from dcsim.llm.kv import SequenceRoom, room_of_tokens
     from dcsim.network.network import make_network
     from dcsim.power.site import site_of
     from dcsim.spec.load import load
@@ -63,4 +64,5 @@ def _small(time, kv_tokens, replicas, settings, place):
     spec = load("8rack", settings=["llm.context_max=1000000", *settings]).spec
     chips = tuple(tuple(range(r * (64 // replicas), (r + 1) * (64 // replicas))) for r in range(replicas))
     site = site_of(make_network(spec, _rack()))
-    return spec, _rack(), Placement(site, chips, kv_tokens, **(place or {})), Programs(spec.serving, time or Line())
+    room = kv_tokens if isinstance(kv_tokens, SequenceRoom) else room_of_tokens(kv_tokens)
+    return spec, _rack(), Placement(site, chips, room, **(place or {})), Programs(spec.serving, time or Line())

@@ -6,6 +6,8 @@ import numpy as np
 
 from dcsim.cluster.copies import Copies
 from dcsim.fabric.graph import from_cables
+from dcsim.llm.kv import SequenceRoom
+from dcsim.llm.storage import EACH_TOKEN, Growth
 from dcsim.network.timing import IterationTime
 from dcsim.network.wires import Wires
 from dcsim.workload.closed import ClosedLoop
@@ -49,6 +51,12 @@ def random_requests(count, rate_per_s, seed, prompt=800, output=100):
         1 + random.poisson(prompt, count),
         1 + random.poisson(output, count),
     )
+
+
+def uneven_room(tokens):
+    """Room of two chips: one keeps every token and a state, the other a window, a state and an entry for every 4 tokens."""
+    growths = (EACH_TOKEN, Growth(tokens_max=200), Growth(stride=4), Growth(always=1))
+    return SequenceRoom(growths, ((10, 0, 0, 500.5), (0, 30, 16, 700)), (tokens * 10, tokens * 20), 4096)
 
 
 def slow_copies(token_s, replicas=4):

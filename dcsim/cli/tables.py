@@ -28,7 +28,11 @@ def print_llm(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = console()
-    out.print(f"{result['name']}: {_billions(result['parameters'])} parameters, {_billions(result['parameters_active'])} active")
+    active = f"{_billions(result['parameters_active'])} active"
+    table = _billions(result["parameters_embedding"])
+    out.print(
+        f"{result['name']}: {_billions(result['parameters'])} parameters, {active} (the table of tokens, {table}, among them)"
+    )
     grid = Table(box=None, show_header=False, pad_edge=False)
     parts = (("text", "text"), ("encoders and towers", "encoders"), ("multi-token prediction, apart", "mtp"))
     for label, key in parts:

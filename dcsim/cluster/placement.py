@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dcsim.cluster.copies import Copies
+from dcsim.llm.kv import SequenceRoom
 from dcsim.power.site import Site
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which chips each replica uses, on which floor, and how many tokens of KV cache each replica holds.
+    """Which chips each replica uses, on which floor, and the room each has for what sequences keep.
 
     `weight_bytes` is what the fullest chip stores of the LLM; `copies` gives a run's links for KV on its way from one
     replica to another, where prefill and decode are apart.
@@ -19,6 +20,6 @@ class Placement:
 
     site: Site
     replica_chips: tuple[tuple[int, ...], ...]
-    kv_tokens: int
+    room: SequenceRoom
     weight_bytes: float = 0.0
     copies: Callable[[], Copies] | None = None

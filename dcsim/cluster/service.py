@@ -153,7 +153,7 @@ def _serve_compiled(
 
     chips_in = placement.site.chips_in(placement.replica_chips)
     caps, racks = caps_of(placement.site, chips_in), meters(placement.site, chips_in)
-    pool = Pool(spec, programs, placement.kv_tokens, caps, racks, blocks, names, priorities, rows, skip=skip)
+    pool = Pool(spec, programs, placement.room, caps, racks, blocks, names, priorities, rows, skip=skip)
     while not pool.ended:
         pool.advance()
         if progress:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.simpy.decoding import Growth
+from dcsim.llm.kv import SequenceRoom
 from dcsim.spec.topology import ServingSpec
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class ReplicaSetup:
     """What all replicas of a run share."""
 
     programs: Programs
-    kv_tokens: int
+    room: SequenceRoom
     serving: ServingSpec
     priorities: tuple[int, ...]
     switch_ps: int  # cost of a change of program

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dcsim.llm.storage import EACH_TOKEN, Growth
 
 # Room for this many tokens stands for "no limit" where nothing is kept (encoder only).
@@ -18,7 +21,7 @@ NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True)
-class KvRoom:
+class SequenceRoom:
     """`free_bytes` of each chip beside its weights; `entry_bytes[chip]` what a sequence keeps there for each growth's entries."""
 
     growths: tuple[Growth, ...]
@@ -37,8 +40,8 @@ class KvRoom:
 
     @cached_property
     def by_tokens(self) -> bool:
-        """Whether everything kept grows in proportion to the context."""
-        return all(growth == EACH_TOKEN for growth in self.growths)
+        """Whether everything kept, if anything is, grows in proportion to the context."""
+        return not self._different or all(growth == EACH_TOKEN for growth in self.growths)
 
     @property
     def unit(self) -> str:
@@ -60,18 +63,34 @@ class KvRoom:
         return min(self._different, key=lambda chip: chip[0] / max(1, self._bytes(chip[1], entries)))[0]
 
     def cost(self, context: int) -> int:
-        """What one sequence of `context` tokens takes of `capacity`; sequences fit together if their costs do."""
-        if self.by_tokens:
+        """What one sequence of `context` tokens takes of `capacity` (of none: nothing); sequences fit if their costs do."""
+        if self.by_tokens or not context:
             return context
         known = self._costs.get(context)
         if known is None:
             entries = [growth.entries(context) for growth in self.growths]
-            capacity = self.capacity
-            shares = [
-                -(-self._bytes(each, entries) * capacity // free) if free > 0 else NO_LIMIT for free, each in self._different
-            ]
-            known = self._costs[context] = max(shares)
+            known = self._costs[context] = max(ceil(self._bytes(each, entries) * share) for each, share in self._shares)
         return known
+
+    def costs(self, context_max: int) -> NDArray[np.int64]:
+        """`cost` of each context from none to `context_max`."""
+        contexts = np.arange(context_max + 1)
+        if self.by_tokens:
+            return contexts
+        most = np.zeros(context_max + 1)
+        for each, share in self._shares:
+            size = np.zeros(context_max + 1)
+            for growth, entry in zip(self.growths, each, strict=True):
+                size += entry * growth.all_entries(contexts)
+            np.maximum(most, np.ceil(np.ceil(size) * share), out=most)
+        most[0] = 0
+        return most.astype(np.int64)
+
+    @cached_property
+    def _shares(self) -> tuple[tuple[tuple[int | float, ...], float], ...]:
+        """Bytes of entries of each chip, and what a byte there counts for on the tightest chip, where it counts for one."""
+        capacity = self.capacity
+        return tuple((each, capacity / free) for free, each in self._different)
 
     @cached_property
     def _costs(self) -> dict[int, int]:
@@ -86,3 +105,8 @@ class KvRoom:
         if not self._different:
             return None
         return self.capacity * context // self.cost(context)
+
+
+def room_of_tokens(tokens: int) -> SequenceRoom:
+    """Room for so many tokens, in whatever sequences."""
+    return SequenceRoom((EACH_TOKEN,), ((1,),), (tokens,), max(1, tokens))

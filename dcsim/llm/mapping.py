@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
 from dcsim.llm.blocks import Operation, Shape
-from dcsim.llm.kv import NO_LIMIT, KvRoom
+from dcsim.llm.kv import NO_LIMIT, SequenceRoom
 from dcsim.llm.plan import Plan
 from dcsim.llm.precision import shard_bytes, told, weight_bytes
 from dcsim.llm.storage import Growth
@@ -52,7 +52,7 @@ class MemoryPlan:
     weight_bytes_max: int
     limit_bytes: int
     kv_tokens_max: int
-    room: KvRoom
+    room: SequenceRoom
 
     @property
     def kv_tokens(self) -> int | None:
@@ -320,12 +320,12 @@ def _room(held: _Held, limit: int, context_max: int) -> NDArray[np.float64]:
     return room
 
 
-def _room_of(held: _Held, stages: tuple[tuple[int, ...], ...], limit: int, context_max: int) -> KvRoom:
+def _room_of(held: _Held, stages: tuple[tuple[int, ...], ...], limit: int, context_max: int) -> SequenceRoom:
     """The room of a replica's chips, stage by stage."""
     weights = np.concatenate([held.weights[list(stage)].sum(axis=0) for stage in stages])
     each = np.concatenate([held.each[:, list(stage)].sum(axis=1) for stage in stages], axis=1)
     entry_bytes = tuple(tuple(int(size) if size == int(size) else float(size) for size in chip) for chip in each.T)
-    return KvRoom(held.growths, entry_bytes, tuple(int(limit - size) for size in weights), context_max)
+    return SequenceRoom(held.growths, entry_bytes, tuple(int(limit - size) for size in weights), context_max)
 
 
 def _block_cycles(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int) -> list[int]:

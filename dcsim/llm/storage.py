@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 # The parts of an LLM that a checkpoint may store in precisions of their own, as `spec.llm.StoredPrecision` calls them.
 ATTENTION, STATE, DENSE, EXPERTS, SHARED, ROUTER = "attention", "state", "dense", "experts", "shared", "router"
 NORM, EMBEDDING, HEAD, ENCODER = "norm", "embedding", "head", "encoder"
@@ -72,6 +75,13 @@ class Growth:
         if self.always:
             return self.always
         seen = min(context, self.tokens_max) if self.tokens_max else context
+        return seen // self.stride
+
+    def all_entries(self, contexts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`entries` at each of many contexts."""
+        if self.always:
+            return np.full_like(contexts, self.always)
+        seen = np.minimum(contexts, self.tokens_max) if self.tokens_max else contexts
         return seen // self.stride
 
 

@@ -179,7 +179,7 @@ def _placement(machine: Machine) -> Placement:
             lambda tokens: np.array(mapping.memory.room.chip_bytes(tokens), np.int64),
         )
 
-    return Placement(machine.site, chips, mapping.memory.kv_tokens_max, mapping.memory.weight_bytes_max, copies)
+    return Placement(machine.site, chips, mapping.memory.room, mapping.memory.weight_bytes_max, copies)
 
 
 def _copies_meta(tables: Mapping[str, Table], elapsed_s: float) -> dict[str, Any]:

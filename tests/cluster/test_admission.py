@@ -6,6 +6,7 @@ from small_cluster import make_table
 
 from dcsim.cluster.admission import Limits
 from dcsim.errors import CapacityError
+from dcsim.llm.kv import room_of_tokens
 from dcsim.spec.load import load
 from dcsim.study import scenario
 from dcsim.study.capacity import meets
@@ -65,8 +66,8 @@ def test_the_summary_counts_them(tmp_path):
 
 
 def test_what_a_draft_runs_ahead_needs_room_too():
-    assert Limits(10**6, 100, 10**6, ahead=0).refusal(90, 10) == ""
-    assert "104 tokens" in Limits(10**6, 100, 10**6, ahead=4).refusal(90, 10)
+    assert Limits(10**6, room_of_tokens(100), 10**6, ahead=0).refusal(90, 10) == ""
+    assert "104 tokens" in Limits(10**6, room_of_tokens(100), 10**6, ahead=4).refusal(90, 10)
 
 
 def test_a_shape_longer_than_the_llm_was_built_for_is_refused():

@@ -52,7 +52,7 @@ def test_i5_kv_never_exceeds_memory_and_returns_to_nothing(serve_small, monkeypa
         rooms.add(self)
         most.append((self.used + self.kept_total) / self.capacity)
         assert 0 <= self.used <= self.used + self.kept_total <= self.capacity
-        assert self.kept_total == sum(self.kept.values())
+        assert self.kept_total == sum(map(self._cost, self.kept.values()))
 
     monkeypatch.setattr(KvRoom, "take", watched_take)
     ended = 0

@@ -13,6 +13,7 @@ from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, serve
 from dcsim.errors import CapacityError
 from dcsim.fabric.build import build_fabric
+from dcsim.llm.kv import room_of_tokens
 from dcsim.network.network import make_network
 from dcsim.power.site import site_of
 from dcsim.results import metrics, records
@@ -99,7 +100,7 @@ def test_keys_that_could_not_matter_are_reported(engine):
         resolved = load("8rack", settings=["faults.detect=2 s", "serving.router=round_robin", f"engine={engine}"])
         programs = Programs(resolved.spec.serving, Line())
         chips = tuple(tuple(range(64 * i, 64 * i + 64)) for i in range(replicas))
-        spec, placement = resolved.spec, Placement(site(resolved.spec), chips, 100_000)
+        spec, placement = resolved.spec, Placement(site(resolved.spec), chips, room_of_tokens(100_000))
         serve(spec, build_fabric(spec.fabric), placement, programs, make_table([0.0], [5], [2]))
         found = [key for key in unused(resolved) if "faults" in key or "router" in key]
         assert found == ["faults.detect", "serving.router"][: 3 - replicas]
@@ -109,7 +110,7 @@ def test_prefix_reuse_matters_to_sessions_only():
     for session, found in ((-1, ["serving.prefix_reuse"]), (3, [])):
         resolved = load("8rack", settings=["serving.prefix_reuse=false"])
         table = replace(make_table([0.0], [5], [2]), session=np.array([session], np.int32))
-        placement = Placement(site(resolved.spec), (tuple(range(64)),), 1000)
+        placement = Placement(site(resolved.spec), (tuple(range(64)),), room_of_tokens(1000))
         programs = Programs(resolved.spec.serving, Line())
         serve(resolved.spec, build_fabric(resolved.spec.fabric), placement, programs, table)
         assert [key for key in unused(resolved) if "reuse" in key] == found

@@ -319,7 +319,7 @@ def test_service_keeps_the_correlation_of_successive_iterations(machine):
         programs = Programs(laid.spec.serving, laid.times)
         chips = tuple(chip for stage in laid.mapping.stage_chips for chip in stage)
         request = plain(np.zeros(1), np.ones(1, np.int32), np.full(1, 2000, np.int32))
-        placement = Placement(laid.site, (chips,), laid.mapping.memory.kv_tokens_max)
+        placement = Placement(laid.site, (chips,), laid.mapping.memory.room)
         rounds = serve(laid.spec, laid.fabric, placement, programs, request, skip=False, record_rounds=True).tables["rounds"]
         kept[block] = correlation((rounds["end_s"] - rounds["start_s"])[1:])
     drawn = correlation(np.array([time.latency_ps for time in programs.times(Shape(1, 4096))]))

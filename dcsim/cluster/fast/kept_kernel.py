@@ -14,25 +14,31 @@ from dcsim.kernels.jit import entry, part
 
 
 @part
-def take_kept(rep: Any, places: Any, session: int) -> int:
+def cost(costs: Any, tokens: int) -> int:
+    """KV room that a sequence of so many tokens takes; see `State.costs`."""
+    return int(costs[tokens]) if len(costs) else tokens
+
+
+@part
+def take_kept(rep: Any, places: Any, costs: Any, session: int) -> int:
     """Take out what the session left; returns its tokens, 0 if there are none."""
     size = len(places) // 3
     number = places[_slot(places, size, session), 1]
     if number < rep[c.KEPT_FIRST]:
         return 0
     tokens, places[number % size, 1] = places[number % size, 1], 0
-    rep[c.KEPT_TOTAL] -= tokens
+    rep[c.KEPT_TOTAL] -= cost(costs, tokens)
     return int(tokens)
 
 
 @part
-def keep(now: Any, rep: Any, places: Any, session: int, tokens: int) -> None:
+def keep(now: Any, rep: Any, places: Any, costs: Any, session: int, tokens: int) -> None:
     """Keep an ended turn in place of the session's last one."""
-    take_kept(rep, places, session)
+    take_kept(rep, places, costs, session)
     size, number = len(places) // 3, rep[c.KEPT_NEXT]
     places[number % size, 0], places[number % size, 1] = session, tokens
     rep[c.KEPT_NEXT] += 1
-    rep[c.KEPT_TOTAL] += tokens
+    rep[c.KEPT_TOTAL] += cost(costs, tokens)
     slot = _slot(places, size, session)
     if places[slot, 1] == c.NONE:
         rep[c.KEPT_KNOWN] += 1
@@ -40,23 +46,23 @@ def keep(now: Any, rep: Any, places: Any, session: int, tokens: int) -> None:
     # Before the caller has tidied up, a round may end for every sequence there is room for.
     if 2 * (number - rep[c.KEPT_FIRST]) > size or 2 * rep[c.KEPT_KNOWN] > size:
         now[c.TIGHT] = 1
-    make_room(rep, places)
+    make_room(rep, places, costs)
 
 
 @part
-def make_room(rep: Any, places: Any) -> None:
+def make_room(rep: Any, places: Any, costs: Any) -> None:
     """Drop kept turns, the one that ended longest ago first, until they fit into the free room."""
     size = len(places) // 3
     while rep[c.KEPT_TOTAL] > rep[c.KV_FREE]:
-        rep[c.KEPT_TOTAL] -= places[rep[c.KEPT_FIRST] % size, 1]
+        rep[c.KEPT_TOTAL] -= cost(costs, places[rep[c.KEPT_FIRST] % size, 1])
         rep[c.KEPT_FIRST] += 1
 
 
 @entry
-def refill(now: Any, rep: Any, places: Any, turns: Any) -> None:
+def refill(now: Any, rep: Any, places: Any, costs: Any, turns: Any) -> None:
     """Keep `turns` [place, (session, tokens)] in a replica that keeps none."""
     for place in range(len(turns)):
-        keep(now, rep, places, turns[place, 0], turns[place, 1])
+        keep(now, rep, places, costs, turns[place, 0], turns[place, 1])
 
 
 @part

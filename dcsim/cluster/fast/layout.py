@@ -161,6 +161,7 @@ class State(NamedTuple):
     hosts: Any  # [host, column]
     ready: Any  # [place, 2] heap of (time, request) on their way from hosts to replicas
     contexts: Any  # [compiled context] tokens
+    costs: Any  # [tokens] KV room that a sequence of so many takes (`SequenceRoom.cost`); empty: as many
     decode: Any  # [sequences, compiled context, 4] latency, occupancy, alone, program; latency 0: not yet known
     decode_pj: Any  # [sequences, compiled context] picojoules above waiting
     chunk: Any  # [compiled context, 3] latency, occupancy, program; latency 0: not yet known

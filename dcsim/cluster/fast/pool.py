@@ -20,6 +20,7 @@ from dcsim.cluster.fast.rounds_kernel import count_gap
 from dcsim.cluster.programs import Programs, Round
 from dcsim.cluster.request import UNSET
 from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
+from dcsim.llm.kv import SequenceRoom
 from dcsim.llm.program import Shape
 from dcsim.power.caps_kernel import Caps
 from dcsim.power.hosts import token_pj
@@ -44,7 +45,7 @@ class Pool:
         self,
         spec: Topology,
         programs: Programs,
-        kv_tokens: int,
+        room: SequenceRoom,
         caps: Caps,
         racks: list[RackMeter],
         blocks: Iterator[Requests],
@@ -55,11 +56,12 @@ class Pool:
         skip: bool,
     ) -> None:
         self._spec, self._programs, self._racks, self._blocks, self._rows = spec, programs, racks, blocks, rows
+        self._room = room
         self._class_names = np.array(class_names)
         self._shapes: dict[Shape | None, int] = {}
         levels = sorted(set(priorities), reverse=True)
         self._level_of = np.array([levels.index(priority) for priority in priorities], np.int64)  # by class
-        self._s = _new_state(spec, programs, kv_tokens, caps, len(levels), skip)
+        self._s = _new_state(spec, programs, room, caps, len(levels), skip)
         self._work_pj = [0] * len(caps.wait_w)  # of each replica, before what the state holds
         self._last_reading = [0] * (1 + 2 * len(self._work_pj) + spec.serving.host_servers)
         self._ends_ps, self._lengths_ps = array("q"), array("q")  # of the intervals read so far
@@ -217,7 +219,7 @@ class Pool:
         self._s = s._replace(kept=_no_turns(len(s.replicas), 2 * size if max(map(len, turns)) > size // 4 else size))
         s.replicas[:, [c.KEPT_FIRST, c.KEPT_NEXT, c.KEPT_TOTAL, c.KEPT_KNOWN]] = 0
         for k, left in enumerate(turns):
-            kept_kernel.refill(s.now, s.replicas[k], self._s.kept[k], left)
+            kept_kernel.refill(s.now, s.replicas[k], self._s.kept[k], self._s.costs, left)
         s.now[c.TIGHT] = 0
 
     def _next_block(self) -> None:
@@ -263,7 +265,7 @@ class Pool:
         if reason == c.HOST_FULL:
             return f"host {request[c.HOST]}: queue of {self._spec.host.queue_max} full"
         if reason == c.NEVER_FITS:
-            limits = Limits(self._spec.llm.context_max, int(self._s.fixed[c.KV]), self._programs.context_max)
+            limits = Limits(self._spec.llm.context_max, self._room, self._programs.context_max)
             return limits.refusal(int(request[c.PROMPT]), int(request[c.OUTPUT]))
         return f"replica {request[c.NEXT]}: queue of {self._spec.serving.queue_max} full"
 
@@ -284,16 +286,16 @@ def _columns(block: Requests, level_of: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows
 
 
-def _new_state(spec: Topology, programs: Programs, kv_tokens: int, caps: Caps, levels: int, skip: bool) -> c.State:
+def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Caps, levels: int, skip: bool) -> c.State:
     serving, host, contexts, count = spec.serving, spec.host, len(programs.contexts), len(caps.wait_w)
-    fixed = _fixed(spec, programs, kv_tokens, skip)
+    fixed = _fixed(spec, programs, room, skip)
     if count > 1:  # a choice among one has no effect, and shall say so
         fixed[c.ROUTER] = ROUTERS[serving.router]
     now = np.zeros(c.NOW_ENTRIES, np.int64)
     now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
     replicas = np.zeros((count, c.WAITING_ENDS + 2 * levels), np.int64)
     replicas[:, c.WAITING_ENDS :] = c.NONE
-    replicas[:, c.KV_FREE], replicas[:, c.WHY] = kv_tokens, c.L_KV
+    replicas[:, c.KV_FREE], replicas[:, c.WHY] = room.capacity, c.L_KV
     looked_at = np.zeros((2, count), np.int64)
     looked_at[c.WAKE] = c.NEVER
     replicas[:, [c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
@@ -316,6 +318,7 @@ def _new_state(spec: Topology, programs: Programs, kv_tokens: int, caps: Caps, l
         hosts=zeros(serving.host_servers, 3),
         ready=zeros(0, 2),
         contexts=np.array(programs.contexts, np.int64),
+        costs=zeros(0) if room.by_tokens else room.costs(min(spec.llm.context_max + 1, programs.contexts[-1])),
         decode=zeros(serving.sequences_max + 1, contexts, 4),
         decode_pj=zeros(serving.sequences_max + 1, contexts),
         chunk=zeros(contexts, 3),
@@ -336,11 +339,11 @@ def _no_turns(replicas: int, size: int) -> NDArray[np.int64]:
     return kept
 
 
-def _fixed(spec: Topology, programs: Programs, kv_tokens: int, skip: bool) -> NDArray[np.int64]:
+def _fixed(spec: Topology, programs: Programs, room: SequenceRoom, skip: bool) -> NDArray[np.int64]:
     serving, host = spec.serving, spec.host
     bus_ps, detokenise_ps = to_ps(host.bus_s), to_ps(host.detokenise_token_s)
     fixed = np.zeros(c.FIXED_ENTRIES, np.int64)
-    fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = kv_tokens, serving.sequences_max, serving.queue_max
+    fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = room.capacity, serving.sequences_max, serving.queue_max
     fixed[c.CHUNK] = programs.chunk_tokens
     fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
     fixed[c.BATCHING] = BATCHING[serving.batching]

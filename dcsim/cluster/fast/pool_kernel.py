@@ -11,7 +11,7 @@ from typing import Any
 
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import pop, push
-from dcsim.cluster.fast.kept_kernel import make_room, take_kept
+from dcsim.cluster.fast.kept_kernel import cost, make_room, take_kept
 from dcsim.cluster.fast.layout import State
 from dcsim.cluster.fast.rounds_kernel import (
     backlog,
@@ -152,7 +152,7 @@ def _accept(s: State, index: int) -> None:
     time, h = now[c.NOW], now[c.NEXT_HOST]
     change_in_system(s, time, 1)
     tokens = request[c.PROMPT] + request[c.OUTPUT]
-    if tokens - 1 > fixed[c.LLM_CONTEXT] or tokens > fixed[c.KV] or tokens > s.contexts[-1]:
+    if tokens - 1 > fixed[c.LLM_CONTEXT] or tokens > s.contexts[-1] or cost(s.costs, tokens) > fixed[c.KV]:
         close(s, request, time, c.REJECTED_STATUS, c.NEVER_FITS)
         return
     now[c.NEXT_HOST] = (h + 1) % len(s.hosts)
@@ -236,17 +236,19 @@ def _admit(s: State, k: int, now: int) -> None:
             head += 2
         index = rep[head]
         request = s.requests[index - s.now[c.BASE]]
-        tokens = request[c.PROMPT] + request[c.OUTPUT]
-        if tokens > rep[c.KV_FREE]:
+        room = cost(s.costs, request[c.PROMPT] + request[c.OUTPUT])
+        if room > rep[c.KV_FREE]:
             return
         rep[head] = request[c.NEXT]
         rep[c.WAITING] -= 1
         if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
-            kept = take_kept(rep, s.kept[k], request[c.SESSION])
-            request[c.READ] = request[c.REUSED] = min(kept, request[c.PREFIX], request[c.PROMPT] - 1)
-        rep[c.KV_FREE] -= tokens
+            kept = take_kept(rep, s.kept[k], s.costs, request[c.SESSION])
+            shared = min(request[c.PREFIX], request[c.PROMPT] - 1)
+            if kept <= shared or not len(s.costs):
+                request[c.READ] = request[c.REUSED] = min(kept, shared)
+        rep[c.KV_FREE] -= room
         if rep[c.KEPT_TOTAL] > rep[c.KV_FREE]:
-            make_room(rep, s.kept[k])
+            make_room(rep, s.kept[k], s.costs)
         request[c.ADMITTED] = now
         _append(s, rep, c.PROMPT_HEAD, c.PROMPT_TAIL, index)
         rep[c.PROMPTS] += 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import pop, push
-from dcsim.cluster.fast.kept_kernel import keep
+from dcsim.cluster.fast.kept_kernel import cost, keep
 from dcsim.cluster.fast.layout import State
 from dcsim.kernels.jit import entry, part
 from dcsim.power.caps_kernel import crowded, length_ps, set_draw
@@ -240,10 +240,10 @@ def _end_prompts(s: State, k: int, now: int) -> None:
 def _finish(s: State, k: int, request: Any, now: int) -> None:
     """See `replica.Replica._finish` and `kv.KvRoom.give_back`."""
     rep, tokens = s.replicas[k], request[c.PROMPT] + request[c.OUTPUT]
-    rep[c.KV_FREE] += tokens
+    rep[c.KV_FREE] += cost(s.costs, tokens)
     s.looked_at[c.LOAD, k] -= 1
     if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
-        keep(s.now, rep, s.kept[k], request[c.SESSION], tokens - 1)
+        keep(s.now, rep, s.kept[k], s.costs, request[c.SESSION], tokens - 1)
     request[c.FINISHED] = now + s.fixed[c.REPLY]
     s.limits[c.L_HOST] += s.fixed[c.REPLY]
     s.now[c.AREA] += s.fixed[c.REPLY]

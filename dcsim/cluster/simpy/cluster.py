@@ -76,7 +76,7 @@ class Cluster:
             )
         self.ledger = Ledger(env, rows, names)
         ahead = serving.speculation.draft_tokens if serving.speculation else 0
-        limits = Limits(spec.llm.context_max, placement.kv_tokens, programs.context_max, ahead)
+        limits = Limits(spec.llm.context_max, placement.room, programs.context_max, ahead)
         patience = Patience(serving)
         self._desk = desk = Dispatcher(env, spec, self.ledger, limits, patience, len(replica_chips), progress)
         self.hosts = desk.hosts = [
@@ -85,7 +85,7 @@ class Cluster:
         self._rounds: list[tuple[int, ...]] | None = [] if record_rounds else None
         setup = ReplicaSetup(
             programs,
-            placement.kv_tokens,
+            placement.room,
             serving,
             priorities,
             to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0,

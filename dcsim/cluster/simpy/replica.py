@@ -75,7 +75,7 @@ class Replica:
         self.forget: Callable[[Request], None] | None = None
         self.caps: CappedMeters | None = None
         self._ahead = serving.speculation.draft_tokens if serving.speculation else 0
-        self.kv = KvRoom(setup.kv_tokens, lambda: serving.prefix_reuse and not serving.prefill_replicas)
+        self.kv = KvRoom(setup.room, lambda: serving.prefix_reuse and not serving.prefill_replicas)
         self._waiting: Waiting[Request] = Waiting(setup.priorities)
         self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead)
         self._batch = Batch(setup.programs, self._policy, serving.prefill_tokens_max, self._decoding)
@@ -337,7 +337,7 @@ class Replica:
         return self.kv.fits(self._room(request))
 
     def _room(self, request: Request) -> int:
-        """KV tokens the request holds here from admission to its end."""
+        """Tokens of whose KV the request holds here from admission to its end."""
         if self.pass_on:
             return request.to_read + 1
         return request.prompt + request.output + self._ahead
