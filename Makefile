@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint bench docs validate dashboard clean
+.PHONY: help setup run test test-all lint lowest bench docs validate dashboard clean
 
 help:      ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ lint: setup  ## style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+lowest:  ## run with the lowest versions of libraries that pyproject.toml allows
+	rm -rf .lowest
+	python3.11 -m venv .lowest
+	.lowest/bin/pip install --quiet --constraint tests/lowest.txt .
+	cd .lowest && bin/dcsim --help && bin/dcsim run 64chip --duration '20 s' --engine compiled && bin/dcsim collective h100x16
+
 bench: setup  ## measure speed (never a test)
 	$(PY) -m benchmarks
 
@@ -45,4 +51,4 @@ dashboard: setup  ## open the last run in a browser page
 clean:  ## remove the virtual environment, runs and caches, compiled kernels included
 	python3 -B -c "from dcsim.kernels import kept; kept.clear()"
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .lowest runs .pytest_cache .mypy_cache .ruff_cache

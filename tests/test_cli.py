@@ -433,3 +433,23 @@ def test_an_edited_copy_is_what_runs_in_its_folder(main, tmp_path):
     assert load("topologies/8rack.yaml").spec.chip.clock_hz == 450e6
     os.chdir("/")
     assert load("8rack").spec.chip.clock_hz == 900e6
+
+
+def test_a_shell_can_complete_commands(tmp_path):
+    words = {"_DCSIM_COMPLETE": "complete_bash", "COMP_WORDS": "dcsim comp", "COMP_CWORD": "1"}
+    code, out, err = dcsim(cwd=tmp_path, environment=words)
+    assert (code, out.split()) == (0, ["compare"]), err
+
+
+def test_help_takes_the_width_of_the_terminal(tmp_path):
+    widths = {
+        columns: max(map(len, dcsim("run", "--help", cwd=tmp_path, environment={"COLUMNS": str(columns)})[1].splitlines()))
+        for columns in (60, 120)
+    }
+    assert 50 < widths[60] <= 60 < 100 < widths[120] <= 120
+
+
+def test_schedule_says_how_far_it_is(tmp_path):
+    code, _, err = dcsim("schedule", "node", cwd=tmp_path)
+    begun = [line.split()[0] for line in err.splitlines() if not line.startswith("compiling dcsim")]
+    assert (code, begun[:5]) == (0, ["compiling", "proving", "replaying", "replaying", "finding"])

@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tomllib
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,15 +16,26 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+NOTICES = ("LICENSE", "THIRD_PARTY_NOTICES.md")
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def built(tmp_path_factory):
+    """A folder with the sdist and the wheel that is built from it, as publishers do."""
+    folder = tmp_path_factory.mktemp("built")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(build, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
     """The `dcsim` command of a fresh environment that holds the wheel and borrows only its dependencies."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True, timeout=120)
     venv.create(folder / "env", with_pip=False)
     python = folder / "env" / "bin" / "python"
-    (wheel,) = folder.glob("*.whl")
+    (wheel,) = built.glob("*.whl")
     packages = folder / "env" / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=120)
@@ -33,6 +47,35 @@ def run(command, *arguments, cwd):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run([command, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout, done.stderr
+
+
+def test_the_notices_are_in_the_sdist_and_in_the_wheel(built):
+    """And every file of others that is passed on is named in them."""
+    notices = (ROOT / "THIRD_PARTY_NOTICES.md").read_text()
+    assert all(path.name in notices for path in (ROOT / "workloads/traces").iterdir() if path.suffix != ".md")
+    (wheel,) = built.glob("*.whl")
+    (sdist,) = built.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as packed:
+        of_wheel = {Path(name).name: packed.read(name) for name in packed.namelist() if "/licenses/" in name}
+        assert "dcsim/py.typed" in packed.namelist()
+    with tarfile.open(sdist) as packed:
+        top = packed.getnames()[0].partition("/")[0]
+        of_sdist = {name: packed.extractfile(f"{top}/{name}").read() for name in NOTICES}
+        names = {name.removeprefix(f"{top}/") for name in packed.getnames()}
+    assert of_wheel == of_sdist == {name: (ROOT / name).read_bytes() for name in NOTICES}
+    assert {"CONTRIBUTING.md", "Makefile", ".ci/run", "tests/test_wheel.py", "validation/claims.py", "docs/MODEL.md"} <= names
+
+
+def test_the_lowest_versions_are_those_of_pyproject():
+    """`make lowest` installs and runs them."""
+    bounds = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert (ROOT / "tests/lowest.txt").read_text().splitlines()[1:] == [bound.replace(">=", "==") for bound in bounds]
+
+
+def test_claims_are_tested_from_the_wheel(installed, tmp_path):
+    exit_code, out, err = run(installed, "validate", "--only", "E1", "--json", cwd=tmp_path)
+    assert exit_code == 0, err
+    assert [row["id"] for row in json.loads(out)["rows"]] == ["E1"]
 
 
 def test_the_code_and_the_library_are_the_wheels_own(installed, tmp_path):

@@ -18,8 +18,10 @@ from dcsim.errors import DcsimError
 from dcsim.interrupt import INTERRUPTED
 from dcsim.kernels.progress import watched
 
+_HELP_COLUMNS_MAX = 130  # of a terminal's; longer lines are hard to read
+
 app = typer.Typer(
-    add_completion=False,
+    context_settings={"max_content_width": _HELP_COLUMNS_MAX},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="What do I build to serve this LLM to this traffic at this speed per user?",
@@ -55,7 +57,7 @@ def run() -> None:
     atexit.register(gc.freeze)  # memory goes back when the process ends; looking for cycles in it first takes another 0.15 s
     try:
         with watched(CompilingLine()):
-            code = app(standalone_mode=False)
+            code = app(prog_name="dcsim", standalone_mode=False)
         sys.stdout.flush()
     except Exception as error:
         if "--debug" in sys.argv:

@@ -146,7 +146,7 @@ def schedule(
     machine = build(resolved.spec, seed)
     shape = shape_of(batch, context, prefill, machine.spec.llm)
     machine.require_room(shape)
-    result = study.schedule(machine, shape, seed, trace)
+    result = study.schedule(machine, shape, seed, trace, say)
     give(result, print_schedule, as_json=as_json, seed=seed, unused=unused(resolved), settings=settings)
     if trace:
         say(f"written: {trace}")

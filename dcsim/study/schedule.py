@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -23,29 +24,38 @@ from dcsim.spec.network import Clock
 from dcsim.study.machine import Machine
 
 
-def schedule(machine: Machine, shape: Shape, seed: int = 1, trace: Path | None = None) -> dict[str, Any]:
+def schedule(
+    machine: Machine, shape: Shape, seed: int = 1, trace: Path | None = None, progress: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     """Compile, prove and replay one iteration of `shape`; one flat object of what was found.
 
     The replay runs twice: with perfect clocks, where it must end in the cycle the compiler said, and with drawn
-    clocks and jitter. Raises ScheduleError where a rule is broken or a vector comes too late for the slack.
+    clocks and jitter. `progress` hears what is begun. Raises ScheduleError where a rule is broken or a vector comes too late
+    for the slack.
     """
+    begin = progress or (lambda _: None)
     machine.require_context(shape)
     spec, fabric, network = machine.spec, machine.fabric, scheduled_network(machine.spec)
     figures = figures_of(network, spec.chip.clock_hz)
+    begin("compiling")
     began = perf_counter()
     compiled = machine.network.schedule(shape)
     compile_s, began = perf_counter() - began, perf_counter()
+    begin(f"proving {len(compiled.piece_starts):,} pieces, {len(compiled.tasks.kind):,} tasks")
     proof = prove(compiled.schedule, compiled.tasks, fabric, figures)
     prove_s, began = perf_counter() - began, perf_counter()
+    begin("replaying on perfect clocks")
     perfect = replay(compiled.schedule, compiled.tasks, fabric, figures)
     replay_s = perf_counter() - began
     points = deskew_points(compiled, network.clock)
     clocks = drifting_clocks(fabric, network.clock, seed, points, compiled.schedule)
+    begin("replaying on drifting clocks")
     drifting = replay(compiled.schedule, compiled.tasks, fabric, figures, clocks)
     if trace is not None:
         from dcsim.network.scheduled.timeline import write_timeline
 
         write_timeline(trace, compiled.schedule, compiled.tasks, fabric)
+    begin("finding the bound")
     bound = find_bound(compiled.schedule, compiled.tasks, fabric, figures, compiled.piece_starts)
     return {
         **machine.terms,
