@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
-from dcsim.network.packet.engine.rules import Dcqcn, Fault, Figures, LinkFigures, Software
+from dcsim.network.packet.engine.rate_kernel import KINDS
+from dcsim.network.packet.engine.rules import Fault, Figures, LinkFigures, RateControl, Software
 from dcsim.network.packet.switches import on_island
 from dcsim.network.tasks import MESSAGE, NO_CALL, SEND, Tasks
 from dcsim.spec.host import IslandSpec
@@ -69,10 +70,15 @@ def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None
     )
 
 
-def rate_control_of(transport: TransportSpec) -> Dcqcn | None:
-    """How senders heed marks, if they do."""
-    control = transport.dcqcn
-    return Dcqcn(**{field.name: getattr(control, field.name) for field in fields(Dcqcn)}) if control else None
+def rate_control_of(transport: TransportSpec) -> RateControl | None:
+    """How senders heed marks, if they do: by the rule whose section the transport has."""
+    for kind in KINDS:
+        section = getattr(transport, kind)
+        if section is not None:
+            names = [name for name in type(section).model_fields if name != "notice_gap_s"]
+            figures = tuple(float(getattr(section, name)) * (1e12 if name.endswith("_s") else 1) for name in names)
+            return RateControl(kind, section.notice_gap_s, figures)
+    return None
 
 
 def _link_figures(network: PacketNetwork, island: IslandSpec | None, link_class: str) -> LinkFigures:

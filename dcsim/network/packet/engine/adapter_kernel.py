@@ -6,6 +6,7 @@ from typing import Any
 
 from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import mix
+from dcsim.network.packet.engine.rate_kernel import cut_rate, pace
 from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link, queue_grains
 from dcsim.network.packet.engine.state import (
     ADAPTIVE,
@@ -268,52 +269,6 @@ def evict(s: State, now: int, port: int) -> None:
         s.tasks[message].port = -1
         s.tasks[message].state = ADMITTED
         push(s.wheel, now, len(s.links) + START_PLACE, message)
-
-
-@part
-def _recover(rules: Any, pairs: Any, pair: int, now: int) -> None:
-    """Raise a cut rate by the timer and byte-counter steps since (DCQCN, Zhu et al., SIGCOMM 2015)."""
-    rule, state = rules[0], pairs[pair]
-    while state.alpha_at + rule.rate_timer <= now:
-        state.alpha_at += rule.rate_timer
-        state.alpha *= 1.0 - rule.rate_gain
-    while state.now_rate < 1.0:
-        by_time = state.cut_at + (state.timer_steps + 1) * rule.rate_timer <= now
-        by_bytes = state.bytes_sent >= (state.byte_steps + 1) * rule.rate_bytes
-        if not by_time and not by_bytes:
-            return
-        if by_time:
-            state.timer_steps += 1
-        else:
-            state.byte_steps += 1
-        most, least = max(state.timer_steps, state.byte_steps), min(state.timer_steps, state.byte_steps)
-        if most >= rule.rate_fast:
-            state.target_rate += rule.rate_leap if least >= rule.rate_fast else rule.rate_step
-        state.target_rate = min(1.0, state.target_rate)
-        state.now_rate = 0.5 * (state.now_rate + state.target_rate)
-        if state.now_rate > 0.9999:
-            state.now_rate = 1.0
-
-
-@part
-def pace(rules: Any, pairs: Any, pair: int, now: int, size: int, serial_ps: int) -> None:
-    """Note a packet of `size` bytes sent now by a queue pair and when it may send the next."""
-    state = pairs[pair]
-    _recover(rules, pairs, pair, now)
-    state.bytes_sent += size
-    state.next_send = now + int(serial_ps / state.now_rate)
-
-
-@part
-def cut_rate(rules: Any, pairs: Any, pair: int, now: int) -> None:
-    """A congestion notice (or a loss) reaches the sender: cut its rate by alpha / 2, raise alpha."""
-    rule, state = rules[0], pairs[pair]
-    _recover(rules, pairs, pair, now)
-    state.target_rate = state.now_rate
-    state.now_rate = max(rule.rate_least, state.now_rate * (1.0 - 0.5 * state.alpha))
-    state.alpha = (1.0 - rule.rate_gain) * state.alpha + rule.rate_gain
-    state.cut_at, state.alpha_at = now, now
-    state.bytes_sent, state.timer_steps, state.byte_steps = 0, 0, 0
 
 
 @part

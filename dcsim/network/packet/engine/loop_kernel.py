@@ -12,7 +12,6 @@ from dcsim.kernels.jit import entry, leaf, part
 from dcsim.network.packet.engine.adapter_kernel import (
     NO_PORT,
     call_adapter,
-    cut_rate,
     drop_from_list,
     resend,
     serve,
@@ -21,6 +20,7 @@ from dcsim.network.packet.engine.adapter_kernel import (
 from dcsim.network.packet.engine.fault_kernel import apply_fault, next_change
 from dcsim.network.packet.engine.link_kernel import DROPPED, GRANTED, give_back, grant, lose, next_held, offer
 from dcsim.network.packet.engine.progress_kernel import arrive, begin_root, spread
+from dcsim.network.packet.engine.rate_kernel import cut_rate
 from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link
 from dcsim.network.packet.engine.state import (
     ADAPTIVE,

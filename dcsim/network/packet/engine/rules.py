@@ -21,17 +21,12 @@ class LinkFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Dcqcn:
-    """Rate control of RoCE (Zhu et al., SIGCOMM 2015); rates are shares of the line rate, so they scale with it."""
+class RateControl:
+    """How senders heed marks: a rule of `rate_kernel.KINDS` and its figures in the order that it names, times in ps."""
 
-    gain: float
-    notice_gap_s: float
-    timer_s: float
-    byte_counter_bytes: float
-    additive_fraction: float
-    hyper_fraction: float
-    least_fraction: float
-    fast_steps: int
+    kind: str
+    notice_gap_s: float  # a receiver tells a sender of marks at most this often
+    figures: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class Figures:
     mark_low_bytes: float | None = None
     mark_high_bytes: float = 0.0
     mark_fraction: float = 0.01
-    rate_control: Dcqcn | None = None
+    rate_control: RateControl | None = None
     retransmit_timeout_s: float = 1e-3
     go_back: bool = False
     ack_bytes: int = 0  # 0: acknowledgements take no bandwidth

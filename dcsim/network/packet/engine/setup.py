@@ -10,20 +10,12 @@ import numpy as np
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.packet.engine import routing, state
+from dcsim.network.packet.engine.rate_kernel import KINDS as RATE_CONTROLS
 from dcsim.network.packet.engine.rules import Fault, Figures
 from dcsim.network.packet.engine.state import State
 from dcsim.network.packet.engine.wheel_kernel import Wheel, make_wheel
 from dcsim.network.tasks import MESSAGE, Tasks
 
-ROUTING = {
-    "minimal": state.MINIMAL,
-    "ecmp": state.MINIMAL,
-    "spray": state.SPRAY,
-    "adaptive": state.ADAPTIVE,
-    "valiant": state.VALIANT,
-    "ugal": state.UGAL,
-    "ugal_l": state.UGAL_L,
-}
 FLOW_CONTROL = ("none", "credits", "pause", "drop")
 PS = 1e12
 PACKETS_MAX = 1 << 28
@@ -160,8 +152,7 @@ def make_rules(figures: Figures, lanes: routing.Lanes, slots: int, resume: int) 
         "ack_bytes": figures.ack_bytes,
         "ack_packets": figures.ack_packets,
         "input_fifo": figures.input_fifo,
-        "rate_control": figures.rate_control is not None,
-        "routing": ROUTING[figures.routing],
+        "routing": state.ROUTING[figures.routing],
         "bias": figures.ugal_bias_packets,
         "message_gap": round(PS / starts) if starts else 0,
         "timeout": ps(figures.retransmit_timeout_s),
@@ -175,16 +166,8 @@ def make_rules(figures: Figures, lanes: routing.Lanes, slots: int, resume: int) 
     }
     control = figures.rate_control
     if control is not None:
-        values |= {
-            "rate_gain": control.gain,
-            "notice_gap": ps(control.notice_gap_s),
-            "rate_timer": ps(control.timer_s),
-            "rate_bytes": int(control.byte_counter_bytes),
-            "rate_step": control.additive_fraction,
-            "rate_leap": control.hyper_fraction,
-            "rate_least": control.least_fraction,
-            "rate_fast": control.fast_steps,
-        }
+        values |= {"rate_control": RATE_CONTROLS[control.kind], "notice_gap": ps(control.notice_gap_s)}
+        rules["rate"][0, : len(control.figures)] = control.figures
     for name, value in values.items():
         rules[name] = value
     return rules
@@ -294,9 +277,9 @@ def build_state(
     fabric: Fabric, figures: Figures, tasks: Tasks, release_s: Any, faults: tuple[Fault, ...], cross_load: Any = None
 ) -> State:
     """An idle network at time 0. Raises FabricError for figures that are missing or unknown."""
-    if figures.routing not in ROUTING or figures.flow_control not in FLOW_CONTROL:
+    if figures.routing not in state.ROUTING or figures.flow_control not in FLOW_CONTROL:
         raise FabricError(f"unknown routing '{figures.routing}' or flow control '{figures.flow_control}'")
-    rule = ROUTING[figures.routing]
+    rule = state.ROUTING[figures.routing]
     links = make_links(fabric, figures, cross_load)
     fault_table, downs = make_faults(fabric, faults, links["fs_per_byte"])
     mark_first_faults(links, fault_table)

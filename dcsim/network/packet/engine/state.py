@@ -21,6 +21,15 @@ RELEASE_PLACE, FAULT_PLACE, START_PLACE, NOTICE_PLACE, NACK_PLACE, TIMEOUT_PLACE
 
 # Routing rules. From ADAPTIVE on a packet takes the shortest of several queues; from VALIANT on it may make a detour.
 MINIMAL, SPRAY, ADAPTIVE, VALIANT, UGAL, UGAL_L = range(6)
+ROUTING = {
+    "minimal": MINIMAL,
+    "ecmp": MINIMAL,
+    "spray": SPRAY,
+    "adaptive": ADAPTIVE,
+    "valiant": VALIANT,
+    "ugal": UGAL,
+    "ugal_l": UGAL_L,
+}
 
 FOREVER = 1 << 62  # ps
 NOT_YET = -1  # in place of a time
@@ -190,6 +199,8 @@ PAIR = np.dtype(
     ]
 )
 
+RATE_FIGURES_MAX = 8
+
 # Figures of the whole network (one record).
 RULES = np.dtype(
     [
@@ -197,7 +208,6 @@ RULES = np.dtype(
         ("header", "i8"),
         ("store_forward", "b1"),
         ("input_fifo", "b1"),
-        ("rate_control", "b1"),
         ("go_back", "b1"),
         ("relay", "b1"),  # chips pass packets on beside switches
         ("ack_bytes", "i8"),
@@ -215,14 +225,9 @@ RULES = np.dtype(
         ("cross_bytes", "i8"),
         ("burst_ps", "i8"),
         ("mark_fraction", "f8"),
-        ("rate_gain", "f8"),
+        ("rate_control", "i8"),  # of rate_kernel.KINDS; 0: none
         ("notice_gap", "i8"),
-        ("rate_timer", "i8"),
-        ("rate_bytes", "i8"),
-        ("rate_step", "f8"),
-        ("rate_leap", "f8"),
-        ("rate_least", "f8"),
-        ("rate_fast", "i8"),
+        ("rate", "f8", (RATE_FIGURES_MAX,)),  # figures of the rate control
     ]
 )
 
