@@ -15,6 +15,7 @@ from benchmarks.measure import command, row
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.service import Placement, ServiceResult, serve
 from dcsim.fabric.build import build_fabric
+from dcsim.llm.kv import room_of_tokens
 from dcsim.llm.program import Shape
 from dcsim.network.network import make_network
 from dcsim.network.timing import IterationTime
@@ -50,7 +51,7 @@ def run(
     active = np.flatnonzero(fabric.chip_active).tolist()
     size = len(active) // replicas
     chips = tuple(tuple(active[i * size : (i + 1) * size]) for i in range(replicas))
-    placement = Placement(site_of(make_network(spec, fabric)), chips, 100_000)
+    placement = Placement(site_of(make_network(spec, fabric)), chips, room_of_tokens(100_000))
     rows = TableWriter("requests", Path(folder) / "requests.parquet") if folder else None
     start = time.process_time()
     blocks = iterate_requests(spec.workload, 1, 65_536)
