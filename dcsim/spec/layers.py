@@ -11,7 +11,7 @@ from pydantic import Field
 
 from dcsim.spec.section import Count, Positive, Section
 
-Activation = Literal["swiglu", "geglu", "gelu", "relu", "relu2"]
+Activation = Literal["swiglu", "geglu", "reglu", "gelu", "relu", "relu2"]
 
 # Heads and layers are handled one by one. More of them than this is a slip of the pen that would fill the memory: Falcon-180B has
 # 232 heads, DeepNet (arXiv:2203.00555) 1,000 layers.
@@ -85,6 +85,7 @@ class LatentAttention(Section):
     d_value: Positive = Field(description="Width of a value.")
     gate: Literal["none", "channel"] = Field(default="none", description="Results are gated from the layer's input.")
     index: IndexSpec | None = Field(default=None, description="Picks the tokens that are attended to.")
+    window: Count = Field(default=0, description="Last tokens seen, the own one included; 0: all.")
 
 
 class CompressedAttention(Section):
@@ -176,6 +177,8 @@ class RoutedFeedForward(Section):
     shared_d_ff: Count = Field(default=0, description="Hidden width of what every token visits, all shared experts together.")
     d_latent: Count = Field(default=0, description="Experts work in this width, to which tokens are brought first; 0: d_model.")
     experts_empty: Count = Field(default=0, description="Further choices of the router that do nothing (LongCat's zero experts).")
+    experts_aside: Count = Field(default=0, description="Experts that only tokens of images visit; text never meets them.")
+    d_ff_aside: Count = Field(default=0, description="Hidden width of one of these.")
 
 
 class SquareProduct(Section):

@@ -1165,6 +1165,41 @@ _CLIP = {
     "patch_size": 14,
 }
 WITH_TOWERS: dict[str, Known] = {
+    "ERNIE-4.5-VL-28B-A3B": Known(  # experts of text and of images apart
+        _llama(
+            2560,
+            12288,
+            28,
+            20,
+            103424,
+            4,
+            model_type="ernie4_5_moe_vl",
+            tie_word_embeddings=True,
+            moe_num_experts=[64, 64],
+            moe_k=6,
+            moe_intermediate_size=[1536, 512],
+            moe_layer_start_index=[1, 1],
+            moe_layer_end_index=[29, 28],
+            moe_layer_interval=1,
+            moe_num_shared_experts=2,
+            spatial_conv_size=2,
+            vision_config={
+                "depth": 32,
+                "embed_dim": 1280,
+                "hidden_act": "quick_gelu",
+                "hidden_size": 1280,
+                "in_channels": 3,
+                "mlp_ratio": 4,
+                "num_heads": 16,
+                "patch_size": 14,
+                "spatial_merge_size": 2,
+            },
+        ),
+        29.4,
+        0.01,
+        3.0,
+        {"full + dense": 1, "full + routed and shared": 27},
+    ),
     "LLaVA-1.5-7B": Known(
         {
             "model_type": "llava",

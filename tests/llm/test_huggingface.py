@@ -214,6 +214,9 @@ def test_a_family_nobody_has_listed_is_read_by_its_shape_and_that_is_said() -> N
         ({**LLAMA, "model_type": "new", "lru_width": 2560}, "RG-LRU recurrence"),
         ({**LLAMA, "model_type": "new", "layer_types": ["full_attention", "mystery"] * 40}, "'mystery'"),
         ({**LLAMA, "model_type": "t5"}, "an encoder-decoder"),
+        ({**LLAMA, "model_type": "jetmoe"}, "experts of attention heads"),
+        ({**LLAMA, "model_type": "new", "cca_time0": 2}, "compressed convolutional attention"),
+        ({**LLAMA, "model_type": "new", "n_recurrent_loops": 2}, "layers that are gone through several times"),
     ],
 )
 def test_kinds_of_layers_that_are_not_known_are_refused_by_name(config: dict, kind: str) -> None:
@@ -243,6 +246,51 @@ DEEPSEEK = {
     "max_position_embeddings": 163840,
     "tie_word_embeddings": False,
 }
+
+
+def _kinds(config: dict) -> tuple[dict[str, int], int, int]:
+    """Layers by kind, parameters, and bytes that a sequence of 100,000 tokens keeps."""
+    llm = LlmSpec.model_validate(llm_from_config(config))
+    return layer_kinds(llm), parameters(llm).total, kv_bytes(llm, 100_000, "fp16")
+
+
+def test_what_newer_files_say_in_other_words_is_read_alike() -> None:
+    """Layers by name, layers of their own under padded numbers, blocks counted by their list, sides of a patch."""
+    sparse = {**DEEPSEEK, "model_type": "deepseek_v32", "index_n_heads": 64, "index_head_dim": 128, "index_topk": 2048}
+    names = {"layer_types": ["indexed_attention"] * 61, "mlp_layer_types": ["dense"] * 3 + ["sparse"] * 58}
+    assert _kinds({**sparse, **names, "first_k_dense_replace": 0}) == _kinds(sparse)
+
+    gemma = {**GEMMA, "model_type": "gemma4", "sliding_window": 1024, "layer_types": ["sliding_attention", "full_attention"] * 14}
+    padded = {f"{i:02}": {"head_dim": 512} for i in range(1, 28, 2)}
+    assert _kinds({**gemma, "per_layer_config": padded}) == _kinds({**gemma, "global_head_dim": 512})
+
+    hybrid = {**LLAMA, "model_type": "nemotron_h", "mamba_num_heads": 128, "mamba_head_dim": 64, "n_groups": 8}
+    hybrid |= {"ssm_state_size": 128, "mlp_hidden_act": "relu2", "num_hidden_layers": 8}
+    listed = {key: value for key, value in hybrid.items() if key != "num_hidden_layers"}
+    names = {"layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"] * 2}
+    assert _kinds({**listed, **names}) == _kinds({**hybrid, "hybrid_override_pattern": "M-*-M-*-"})
+
+    vision = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    square, sides = ({**vision, "patch_size": patch, "image_size": size} for patch, size in ((14, 448), ([14, 14], [448, 448])))
+    assert _kinds({**LLAMA, "vision_config": sides}) == _kinds({**LLAMA, "vision_config": square})
+
+
+def test_a_window_caps_latent_vectors_too() -> None:
+    """Latent attention in windows keeps latent vectors of the last tokens only, with figures of its own."""
+    own = {str(i): {"kv_lora_rank": 1024, "num_attention_heads": 64} for i in range(1, 61, 2)}
+    config = {**DEEPSEEK, "num_nextn_predict_layers": 0, "sliding_window": 512, "per_layer_config": own}
+    config["layer_types"] = ["full_attention", *["sliding_attention", "full_attention"] * 30]
+    llm = LlmSpec.model_validate(llm_from_config(config))
+    assert kv_bytes(llm, 100_000, "fp16") == 2 * (31 * 100_000 * (512 + 64) + 30 * 512 * (1024 + 64))
+    assert {llm.attention[name].heads for name in llm.attention} == {64, 128}
+
+
+def test_experts_of_images_are_stored_and_not_met_by_text() -> None:
+    moe = {**MIXTRAL, "moe_intermediate_size": 14336}
+    pair = {**moe, "num_local_experts": [8, 8], "moe_intermediate_size": [14336, 7168]}
+    alone, both = (parameters(LlmSpec.model_validate(llm_from_config(config))) for config in (moe, pair))
+    assert both.active == alone.active
+    assert both.text - alone.text == 32 * 8 * 3 * 4096 * 7168
 
 
 def test_prediction_layers_are_counted_apart() -> None:

@@ -9,7 +9,7 @@ from dcsim.llm.plan import Plan
 from dcsim.llm.storage import DENSE, EXPERTS, ROUTER, SHARED, Stored, Weight, by_columns, by_rows, split, whole
 from dcsim.spec.layers import Activation, RoutedFeedForward
 
-GATED = ("swiglu", "geglu")
+GATED = ("swiglu", "geglu", "reglu")
 
 
 def up_columns(activation: Activation, hidden: tuple[int, ...]) -> tuple[int, ...]:
@@ -97,7 +97,16 @@ class Routed:
 
     def weights(self, tp: int) -> list[Weight]:
         """All its matrices."""
-        return [self.router(tp), *self.latent(tp), *self.experts(tp), *(self.shared.weights(tp) if self.shared else [])]
+        shared = self.shared.weights(tp) if self.shared else []
+        return [self.router(tp), *self.latent(tp), *self.experts(tp), *self.aside(tp), *shared]
+
+    def aside(self, tp: int) -> list[Weight]:
+        """Experts that text never meets."""
+        s, hidden = self.spec, split(self.spec.d_ff_aside, tp)
+        if not s.experts_aside:
+            return []
+        up = by_columns(EXPERTS, self.width, up_columns(s.activation, hidden), s.experts_aside, active=0)
+        return [up, by_rows(EXPERTS, hidden, self.width, s.experts_aside, active=0)]
 
     def stored(self, tp: int) -> list[Stored]:
         """Nothing is kept of a token."""

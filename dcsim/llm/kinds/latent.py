@@ -1,4 +1,4 @@
-"""Multi-head latent attention, whole or over the tokens an indexer picks."""
+"""Multi-head latent attention: to all tokens, to the last ones, or to those an indexer picks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dcsim.llm.blocks import Step
 from dcsim.llm.kinds.index import Index
 from dcsim.llm.plan import Plan, View
-from dcsim.llm.storage import ATTENTION, EACH_TOKEN, Stored, Weight, by_columns, by_rows, split, whole
+from dcsim.llm.storage import ATTENTION, EACH_TOKEN, Growth, Stored, Weight, by_columns, by_rows, split, whole
 from dcsim.spec.layers import LatentAttention
 
 
@@ -68,11 +68,14 @@ class Latent:
         return own + (self.index.weights(tp) if self.index else [])
 
     def stored(self, tp: int) -> list[Stored]:
-        """A latent vector and a rotary key a token, and the indexer's key."""
-        return [Stored(EACH_TOKEN, (self.stored_width,) * tp), *(self.index.stored(tp, EACH_TOKEN) if self.index else [])]
+        """A latent vector and a rotary key a token seen, and the indexer's key."""
+        growth = Growth(self.spec.window) if self.spec.window else EACH_TOKEN
+        return [Stored(growth, (self.stored_width,) * tp), *(self.index.stored(tp, EACH_TOKEN) if self.index else [])]
 
     def seen(self, context: int) -> int:
         """Tokens attended to."""
+        if self.spec.window:
+            return min(context, self.spec.window)
         return self.index.seen(context) if self.index else context
 
     def token_flop(self, context: int) -> int:
@@ -96,7 +99,8 @@ class Latent:
         s = self.spec
         made = tuple(self.stored_width + s.q_rank + n for n in self.columns(tp, s.d_nope + s.d_rope))
         picks = self.index is not None and context > self.index.spec.tokens
-        looked = self._spread(plan, rows) if not picks and self.spread(tokens, context) else self._direct(plan, rows, picks)
+        whole_context = not picks and not s.window
+        looked = self._spread(plan, rows) if whole_context and self.spread(tokens, context) else self._direct(plan, rows, picks)
         return [
             plan.products("latent_down", self.down(tp), rows),
             plan.products("query", self.query(tp), rows),
@@ -109,13 +113,14 @@ class Latent:
 
     def _direct(self, plan: Plan, rows: int, picks: bool) -> list[Step]:
         """Queries brought to the latent vectors' width look at these; the sums are brought to the values' width."""
-        tokens = rows // plan.shape.batch
+        tokens, context, window = rows // plan.shape.batch, plan.shape.context, self.spec.window
+        together = min(tokens, window) if window else tokens
         view = View(
             tuple((heads,) if heads else () for heads in split(self.spec.heads, plan.tp)),
             self.stored_width,
             self.spec.kv_rank,
-            self.seen(plan.shape.context),
-            tokens,
+            min(context, window + together - 1) if window else self.seen(context),
+            together,
             alone=picks,
             values_are_keys=True,
         )

@@ -14,7 +14,7 @@ from dcsim.reading import read_json, reading
 from dcsim.spec.huggingface.attention import attention_section, attention_types
 from dcsim.spec.huggingface.families import NESTED_DEFAULTS, Family, family_of
 from dcsim.spec.huggingface.feed_forward import activation_of, feed_forward_section
-from dcsim.spec.huggingface.keys import ALIASES, Config
+from dcsim.spec.huggingface.keys import ALIASES, BLOCKS, Config
 from dcsim.spec.huggingface.stored import precision_of
 from dcsim.spec.huggingface.towers import towers_of
 
@@ -41,7 +41,8 @@ def llm_from_config(config: Section, where: str = "config.json", quantisation: S
         return _whisper(reader)
     if family.reads == "encoder":
         return _encoder(reader, family)
-    layers = reader.number("layers")
+    blocks = reader.get(*BLOCKS)
+    layers = reader.number("layers", len(blocks) if isinstance(blocks, (list, str)) else None)
     own = _layers(reader, family, layers)
     section = _section(reader, outer, family, own)
     precision = precision_of(reader, outer, quantisation, own)

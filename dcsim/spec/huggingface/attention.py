@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.spec.huggingface.families import Family
-from dcsim.spec.huggingface.keys import Config
+from dcsim.spec.huggingface.keys import BLOCKS, Config
 
 Section = dict[str, Any]
 
@@ -18,7 +18,7 @@ _TYPES = {
     **dict.fromkeys(("mamba", "mamba2", "M"), "mamba"),
     **dict.fromkeys(("conv", "short_conv"), "convolution"),
     **dict.fromkeys(("compressed_sparse_attention", "heavily_compressed_attention"), "compressed"),
-    **dict.fromkeys(("deepseek_sparse_attention", "sparse_attention"), "full"),
+    **dict.fromkeys(("deepseek_sparse_attention", "sparse_attention", "indexed_attention"), "full"),
     "hybrid": "beside",
     **dict.fromkeys(("moe", "mlp", "E", "-"), ""),
 }
@@ -54,7 +54,7 @@ def _from_lists(config: Config, layers: int) -> list[str] | None:
     ratios = config.get("compress_ratios")
     if isinstance(ratios, list):
         return ["compressed"] * layers
-    names = config.get("hybrid_override_pattern", "layers_block_type", "layer_types", "block_types", "attention_pattern")
+    names = config.get(*BLOCKS, "layer_types", "block_types", "attention_pattern")
     if isinstance(names, (list, str)) and names:
         return _repeated(config, [_type(config, str(name)) for name in names], layers)
     hybrid = config.get("hybrid_layer_pattern")
@@ -104,6 +104,8 @@ def _from_periods(config: Config, layers: int) -> list[str] | None:
         return ["state" if (i + 1) % every else "full" for i in range(layers)]
     if config.family == "falconh1":
         return ["beside"] * layers
+    if config.family == "bamba":  # no list of attention layers: there are none
+        return ["mamba"] * layers
     if config.get("heads", "num_attention_heads", "n_head", "n_heads") is None and config.get("state_size", "ssm_state_size"):
         return ["mamba"] * layers
     if config.get("attention_chunk_size"):
@@ -160,8 +162,8 @@ def attention_section(config: Config, family: Family, kind: str, layer: int, lay
             "kv_heads": config.number("kv_heads", heads),
             "d_head": _d_head(config, heads, layer),
         }
-    if kind == "full" and config.get("kv_lora_rank"):
-        return _latent(config, layer)
+    if kind in ("full", "windowed") and config.get("kv_lora_rank"):
+        return _latent(config, kind, layer)
     return _softmax(config, family, kind, layer, layers)
 
 
@@ -218,19 +220,23 @@ def _block(config: Config, layer: int) -> Section:
 
 def _limited(config: Config, section: Section, kind: str, block: Section) -> Section:
     """With its window or chunk, unless that is as long as the longest context."""
-    longest = config.number("context_max", 2048)
     if kind == "windowed":
-        window = block.get("window_length") or config.get(
-            "sliding_window", "sliding_window_size", "window_size", "attention_window_size"
-        )
-        if window is None:
-            raise config.error("some layers see a window and 'sliding_window' is not there")
-        window = config.whole(window, ("sliding_window",))
-        return section if window >= longest else {**section, "kind": "windowed", "window": window}
+        window = _window(config, block)
+        return {**section, "kind": "windowed", **window} if window else section
     if kind == "chunked":
         chunk = config.number("attention_chunk_size")
-        return section if chunk >= longest else {**section, "kind": "chunked", "chunk": chunk}
+        return section if chunk >= config.number("context_max", 2048) else {**section, "kind": "chunked", "chunk": chunk}
     return section
+
+
+def _window(config: Config, block: Section) -> Section:
+    """The window that windowed layers see; nothing if it is as long as the longest context."""
+    names = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
+    told = block.get("window_length") or config.get(*names)
+    if told is None:
+        raise config.error("some layers see a window and 'sliding_window' is not there")
+    window = config.whole(told, ("sliding_window",))
+    return {} if window >= config.number("context_max", 2048) else {"window": window}
 
 
 def _kv_heads(config: Config, heads: int, layer: int) -> int:
@@ -262,21 +268,25 @@ def _keys(config: Config, kind: str, layer: int, layers: int) -> str:
     return "also_values" if config.get("attention_k_eq_v") and kind == "full" else "own"
 
 
-def _latent(config: Config, layer: int) -> Section:
-    d_rope = config.count("qk_rope_head_dim")
-    d_nope = config.count("qk_nope_head_dim") or config.count("qk_head_dim") - d_rope
+def _latent(config: Config, kind: str, layer: int) -> Section:
+    d_rope = config.count("qk_rope_head_dim", layer=layer)
+    d_nope = config.count("qk_nope_head_dim", layer=layer) or config.count("qk_head_dim", layer=layer) - d_rope
     section: Section = {
         "kind": "latent",
-        "heads": config.number("heads"),
-        "q_rank": config.count("q_lora_rank"),
-        "kv_rank": config.number("kv_lora_rank"),
+        "heads": config.number("heads", layer=layer),
+        "q_rank": config.count("q_lora_rank", layer=layer),
+        "kv_rank": config.number("kv_lora_rank", layer=layer),
         "d_nope": config.whole(d_nope, ("qk_nope_head_dim",)),
         "d_rope": d_rope,
-        "d_value": config.number("v_head_dim"),
+        "d_value": config.number("v_head_dim", layer=layer),
     }
     if config.get("mla_use_output_gate"):
         section["gate"] = "channel"
+    if kind == "windowed":
+        return {**section, **_window(config, {})}
     if config.get("index_topk"):
+        if config.count("index_kpool"):
+            config.assume("the indexer's keys are counted for every token: the file pools some of them")
         types = config.get("indexer_types")
         shared = isinstance(types, list) and layer < len(types) and types[layer] == "shared"
         section["index"] = {**_index(config), **({"shared": True} if shared else {})}
@@ -336,6 +346,12 @@ def _state(config: Config) -> Section:
             "d_value": config.number("linear_value_head_dim"),
             "convolution": config.count("linear_conv_kernel_dim") or 4,
         }
+    if config.get("linear_num_heads") and config.get("linear_head_dim"):  # as Kimi's, its figures at the top
+        heads, d_head = config.number("linear_num_heads"), config.number("linear_head_dim")
+        section = {"kind": "delta", "key_heads": heads, "value_heads": heads, "d_key": d_head, "d_value": d_head}
+        return {**section, "convolution": config.count("linear_conv_kernel_dim") or 4, "decay_rank": d_head, "gate_rank": d_head}
+    if config.get("mamba_num_heads", "mamba_n_heads", "ssm_state_size", "mamba_d_state"):
+        return _mamba(config)
     heads = config.number("heads")
     if not config.family.startswith(("minimax", "bailing")):
         config.assume("linear attention without figures of its own is read as lightning attention with the heads of the others")

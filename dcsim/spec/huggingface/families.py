@@ -39,6 +39,7 @@ _FAMILIES: dict[str, Family] = {
                 "mistral",
                 "mistral3",
                 "mistral4",
+                "mistrallarge4",
                 "ministral",
                 "ministral3",
                 "mixtral",
@@ -47,7 +48,18 @@ _FAMILIES: dict[str, Family] = {
                 "xverse",
             ),
             *("internlm", "internlm2", "internlm3", "baichuan", "olmo", "olmoe", "phi3", "phimoe", "phi4mm"),
-            *("granite", "granitemoe", "granitemoeshared", "granitemoehybrid", "stablelm", "exaone", "gptoss", "dbrx", "jamba"),
+            *(
+                "granite",
+                "granitemoe",
+                "granitemoeshared",
+                "granitemoehybrid",
+                "stablelm",
+                "exaone",
+                "gptoss",
+                "dbrx",
+                "jamba",
+                "bitnet",
+            ),
             *(
                 "deepseek",
                 "deepseekv2",
@@ -70,6 +82,7 @@ _FAMILIES: dict[str, Family] = {
                 "glm4moelite",
                 "glmmoedsa",
                 "glm4vmoe",
+                "glm5next",
             ),
             *(
                 "seedoss",
@@ -89,11 +102,26 @@ _FAMILIES: dict[str, Family] = {
         _PLAIN,
     ),
     **dict.fromkeys(
-        ("qwen2", "qwen2moe", "qwen2vl", "qwen25vl", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe", "mimo", "qwen3omnimoe"), _FLAG
+        (
+            "qwen2",
+            "qwen2moe",
+            "qwen2vl",
+            "qwen25vl",
+            "qwen3",
+            "qwen3moe",
+            "qwen3vl",
+            "qwen3vlmoe",
+            "mimo",
+            "qwen3omnimoe",
+            "qwen25omni",
+        ),
+        _FLAG,
     ),
     **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe"), Family(windows="flag", gate="channel")),
     **dict.fromkeys(("gemma", "ernie45", "ernie45moe", "smollm3", "hunyuan", "minicpm", "minicpm3", "lfm2", "lfm2moe"), _TIED),
-    **dict.fromkeys(("gemma3", "gemma3n", "gemma4"), Family(tied=True, norms=2)),
+    **dict.fromkeys(("gemma3", "gemma3n", "gemma4", "gemma4unified"), Family(tied=True, norms=2)),
+    **dict.fromkeys(("vaultgemma", "modernbertdecoder"), _TIED),
+    **dict.fromkeys(("musespark", "museglimmer"), Family(norms=2, gate="channel")),
     "gemma2": Family(tied=True, norms=2, windows="second"),
     **dict.fromkeys(("glm4", "glm4v", "grok1", "grok2"), _TWO_NORMS),
     **dict.fromkeys(("olmo2", "olmo3", "exaone4"), _PLAIN),  # one norm a block, after it
@@ -101,8 +129,8 @@ _FAMILIES: dict[str, Family] = {
     "afmoe": Family(norms=2, gate="channel"),
     **dict.fromkeys(("nemotron", "nemotronh", "arcee", "apertus", "persimmon"), Family(gated=False)),
     **dict.fromkeys(("mamba", "mamba2", "falconmamba"), Family(tied=True)),
-    **dict.fromkeys(("gpt2", "gptbigcode", "gptneo", "opt"), Family(gated=False, tied=True, positions=True)),
-    **dict.fromkeys(("starcoder2", "bloom", "mpt"), Family(gated=False, tied=True)),
+    **dict.fromkeys(("gpt2", "openaigpt", "gptbigcode", "gptneo", "opt"), Family(gated=False, tied=True, positions=True)),
+    **dict.fromkeys(("starcoder2", "bloom", "mpt", "xglm"), Family(gated=False, tied=True)),
     **dict.fromkeys(("gptj", "codegen", "phi"), Family(gated=False, parallel=True)),
     "gptneox": Family(gated=False, parallel=True),
     "falcon": Family(gated=False, tied=True, parallel=True),
@@ -144,6 +172,9 @@ _REFUSED_FAMILIES = {
     "titans": "neural memory",
     "ttt": "test-time training layers",
     "brumby": "power retention",
+    "jetmoe": "experts of attention heads",
+    "doge": "attention under a learned mask",
+    "blt": "bytes in patches of their own",
 }
 _REFUSED_KEYS = {
     "lru_width": "RG-LRU recurrence",
@@ -152,6 +183,10 @@ _REFUSED_KEYS = {
     "attention_hidden_size": "RWKV time mixing",
     "dense_attention_every_n_layers": "block-sparse attention",
     "decoder_attention_heads": "an encoder-decoder of text",
+    "cca_time0": "compressed convolutional attention",
+    "n_recurrent_loops": "layers that are gone through several times",
+    "H_cycles": "layers that are gone through several times",
+    "cross_layer_interval": "gated cross-attention layers between the others",
 }
 
 

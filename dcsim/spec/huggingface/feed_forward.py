@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.spec.huggingface.families import Family
-from dcsim.spec.huggingface.keys import ALIASES, Config
+from dcsim.spec.huggingface.keys import ALIASES, BLOCKS, Config
 
 Section = dict[str, Any]
 
@@ -15,7 +15,7 @@ _ALONE = {"moe": "routed", "E": "routed", "mlp": "dense", "-": "dense"}
 
 def feed_forward_section(config: Config, family: Family, layer: int, layers: int) -> Section | None:
     """The section of one layer's feed-forward block: one of `spec.layers`, or none."""
-    alone = config.get("hybrid_override_pattern", "layers_block_type")
+    alone = config.get(*BLOCKS)
     if isinstance(alone, (list, str)) and set(map(str, alone)) & set(_ALONE):  # a layer is one block
         kind = _ALONE.get(str(alone[layer % len(alone)]))
         return (
@@ -39,16 +39,27 @@ def activation_of(config: Config, family: Family) -> str:
     """The activation in our words: gated or not by the family, the rest by the config."""
     name = config.get(*ALIASES["activation"])
     name = str(name or ("silu" if family.gated else "gelu")).lower()
+    if family.gated:
+        return "geglu" if "gelu" in name else "reglu" if "relu" in name else "swiglu"
     if "relu2" in name or "squared" in name:
         return "relu2"
-    if family.gated:
-        return "geglu" if "gelu" in name else "swiglu"
     return "relu" if name == "relu" else "gelu"
 
 
 def _experts(config: Config, layer: int) -> int:
-    value = config.get(*ALIASES["experts"], layer=layer)
+    value = _of_text(config.get(*ALIASES["experts"], layer=None if _apart(config) else layer))
     return config.whole(value, ALIASES["experts"]) if value else 1
+
+
+def _apart(config: Config) -> bool:
+    """Whether text and images have experts of their own, in pairs of figures (Ernie 4.5 VL)."""
+    widths = config.get("moe_intermediate_size")
+    return isinstance(widths, list) and len(widths) == 2 and config.number("layers") > 2
+
+
+def _of_text(value: Any) -> Any:
+    """The first of a pair."""
+    return value[0] if isinstance(value, list) and value else value
 
 
 def _has_experts(config: Config, layer: int) -> bool:
@@ -92,8 +103,9 @@ def _in_step(config: Config, layer: int) -> bool:
 
 def _routed(config: Config, family: Family, layer: int) -> Section:
     experts = _experts(config, layer)
-    width = config.get(*ALIASES["d_expert"], layer=layer) or config.get(*ALIASES["d_ff"], layer=layer)
-    d_ff = config.whole(width, ("moe_intermediate_size", "intermediate_size"))
+    own = None if _apart(config) else layer
+    width = config.get(*ALIASES["d_expert"], layer=own) or config.get(*ALIASES["d_ff"], layer=layer)
+    d_ff = config.whole(_of_text(width), ("moe_intermediate_size", "intermediate_size"))
     active = config.get(*ALIASES["experts_active"], layer=layer)
     if active is None:
         config.assume("tokens visit two experts: the file does not say how many")
@@ -107,9 +119,11 @@ def _routed(config: Config, family: Family, layer: int) -> Section:
     shared = _shared(config, layer, d_ff)
     if shared:
         section["shared_d_ff"] = shared
-    latent = config.count("moe_latent_size", "routed_expert_hidden_size")
+    latent = config.count("moe_latent_size", "routed_expert_hidden_size", "moe_hidden_size")
     if latent:
         section["d_latent"] = latent
+    if _apart(config):
+        section |= {"experts_aside": experts, "d_ff_aside": config.whole(width[1], ("moe_intermediate_size",))}
     if config.get("zero_expert_num"):
         section["experts_empty"] = config.number("zero_expert_num")
     return section
@@ -156,8 +170,8 @@ def _dense_width(config: Config, family: Family, layer: int) -> int | None:
         return config.number("intermediate_size_mlp")
     if config.family == "qwen":  # the first of the name counts gate and up together
         return config.number("d_ff") // 2
-    if config.get("block_ff_dim") and config.family.startswith("lfm2"):
-        width = config.number("block_ff_dim")
+    if config.family == "lfm2":
+        width = config.count("block_ff_dim") or config.number("d_ff")
         if config.get("block_auto_adjust_ff_dim") is not False:
             width = int(2 * width / 3 * (config.get("block_ffn_dim_multiplier") or 1))
             multiple = config.count("block_multiple_of") or 256

@@ -12,7 +12,7 @@ from dcsim.spec.layers import LAYERS_MAX
 ALIASES: dict[str, tuple[str, ...]] = {
     "layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_transformer_layers"),
     "d_model": ("hidden_size", "n_embd", "n_embed", "d_model", "dim", "model_dim"),
-    "heads": ("num_attention_heads", "n_head", "num_heads", "n_heads", "num_query_heads"),
+    "heads": ("num_attention_heads", "n_head", "num_heads", "n_heads", "num_query_heads", "attention_heads"),
     "kv_heads": (
         "num_key_value_heads",
         "num_kv_heads",
@@ -55,8 +55,20 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "max_position_embedding",
         "model_max_length",
     ),
-    "activation": ("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", "activation", "ffn_act_fn.name"),
+    "activation": (
+        "hidden_act",
+        "hidden_activation",
+        "activation_function",
+        "mlp_hidden_act",
+        "activation",
+        "ffn_act_fn.name",
+        "afn",
+    ),
 }
+
+
+# Lists of blocks where a layer is one block: attention, state, experts or a dense block.
+BLOCKS = ("hybrid_override_pattern", "layers_block_type")
 
 
 @dataclass(slots=True)
@@ -92,7 +104,7 @@ class Config:
         own = self.data.get("per_layer_config")
         if layer is None or not isinstance(own, dict):
             return None
-        section = own.get(str(layer), own.get(layer))
+        section = next((own[key] for key in own if str(key).isdigit() and int(key) == layer), None)
         return section.get(name) if isinstance(section, dict) else None
 
     def number(self, ours: str, default: int | None = None, layer: int | None = None) -> int:

@@ -59,7 +59,7 @@ def _tower(tower: Config, outer: dict[str, Any], name: str, d_model: int) -> Sec
     if not heads:
         heads = max(1, d // 64)
         tower.assume(f"the {name} tower has {heads} heads of 64: the file does not say")
-    patch = tower.count(*_PATCH) or 14
+    patch = _patch(tower)
     tokens, tokens_out = _tokens(tower, outer, name, patch)
     return {
         "joins": "prompt" if not outer.get("text_config", {}).get("cross_attention_layers") else "cross_attention",
@@ -76,6 +76,12 @@ def _tower(tower: Config, outer: dict[str, Any], name: str, d_model: int) -> Sec
         "tokens_out": tokens_out,
         "projections": _projections(tower, outer, d, d * max(1, tokens // tokens_out), d_model),
     }
+
+
+def _patch(tower: Config) -> int:
+    """Pixels of a patch's side, where both sides are given the first."""
+    told = tower.get(*_PATCH)
+    return tower.whole(told[0] if isinstance(told, list) and told else told or 14, _PATCH)
 
 
 def _projections(tower: Config, outer: dict[str, Any], d: int, merged: int, d_model: int) -> list[list[int]]:
