@@ -112,7 +112,7 @@ def shape(topology: str, asked: Shape) -> dict[str, float]:
     """One iteration of a shipped topology: timed alone as a run does, then spelled out whole, proved and replayed."""
     machine = build(load(topology).spec)
     spec, fabric = machine.spec, machine.fabric
-    figures = figures_of(scheduled_network(spec), spec.chip.clock_hz)
+    figures = figures_of(scheduled_network(spec), spec.chip.clock_hz, 24)
     for _ in range(2):
         begun = time.perf_counter()
         machine.time(asked)

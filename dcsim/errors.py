@@ -2,6 +2,7 @@
 
     DcsimError
     ├── SpecError       a file or an option is wrong (holds every problem found, with place and mend)
+    │   └── SlackError      the slack given for the links is less than a program needs
     ├── FabricError     the topology cannot be built: ports exceeded, vertices cut off
     ├── CapacityError   the LLM, or a request, does not fit: says what is needed and what there is
     ├── ScheduleError   a vector is late, or two share a slot: names link and cycle
@@ -81,6 +82,10 @@ class SpecError(DcsimError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problems,)  # as it was when it comes from a worker
+
+
+class SlackError(SpecError):
+    """The slack given is less than a program needs."""
 
 
 class FabricError(DcsimError):

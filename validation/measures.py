@@ -218,9 +218,7 @@ def path(topology: str, *, hops: int, size_bytes: int = 320, set: Sequence[str] 
     """Seconds of one message between two active chips that are `hops` links apart, alone on the fabric."""
     from dcsim.fabric.build import build_fabric
     from dcsim.fabric.routes import distances_to
-    from dcsim.network.scheduled.iteration import scheduled_network
-    from dcsim.network.scheduled.rules import figures_of
-    from dcsim.network.scheduled.schedule import compile_schedule
+    from dcsim.network.scheduled.network import CompiledNetwork
     from dcsim.network.tasks import TaskBuilder
 
     resolved = load(topology, settings=[*set, *extra])
@@ -231,7 +229,7 @@ def path(topology: str, *, hops: int, size_bytes: int = 320, set: Sequence[str] 
         raise FabricError(f"no active chip is {hops} hops from chip 0")
     builder = TaskBuilder(spec.chip.clock_hz)
     builder.message(away[0], 0, size_bytes, [])
-    compiled = compile_schedule(builder.build(), fabric, figures_of(scheduled_network(spec), spec.chip.clock_hz))
+    compiled, _ = CompiledNetwork.make(spec, fabric).alone(builder.build())
     result = {"time_s": compiled.makespan_cycles / spec.chip.clock_hz}
     return answer_of(result, "time_s", "", (), resolved)
 

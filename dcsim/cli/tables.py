@@ -367,7 +367,8 @@ def print_schedule(result: dict[str, Any]) -> None:
         f"{result['replay_cycles']:,} cycles on perfect clocks, {result['replay_drifting_cycles']:,} on "
         f"drifting ones ({result['processes']:,} processes, {result['deskew_points']} deskew points)",
     )
-    grid.add_row("slack", f"{result['slack_cycles']} cycles a link, {result['slack_cycles_min']} needed by these clocks")
+    used, needed, drawn = (result[f"slack_cycles{end}"] for end in ("", "_needed", "_min"))
+    grid.add_row("slack", f"{used} cycles a link, {needed} safe however clocks are drawn; these took {drawn}")
     grid.add_row(
         "bit errors",
         f"{_number(result['error_replays_per_day'])} iterations replayed a day, "

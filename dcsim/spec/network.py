@@ -35,7 +35,12 @@ class Clock(Section):
     exchange_cycles: Positive = Field(description="Cycles between counter exchanges down the spanning tree.")
     jitter_cycles: Count = Field(description="Standard deviation of a link's latency.")
     jitter_max_cycles: Count = Field(description="Largest deviation of a link's latency from its mean.")
-    slack_cycles: Count = Field(description="Cycles a receiver waits beyond the nominal arrival.")
+    slack_cycles: Count | Literal["auto"] = Field(
+        default="auto", description="Cycles a receiver waits beyond the nominal arrival; `auto`: the least that is safe."
+    )
+    late_rate: float = Field(
+        gt=0, lt=1, description="Chance, at a deskew point, that two linked counters differ by more than the slack allows for."
+    )
     deskew: Literal["layer", "stage", "iteration"] = Field(description="Program points at which drift is absorbed.")
     deskew_cycles: Positive = Field(description="By layer, a longer layer absorbs drift this often within, in cycles.")
 

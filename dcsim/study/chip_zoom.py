@@ -17,11 +17,9 @@ from dcsim.network.scheduled.clocks import TICKS, drifting_clocks
 from dcsim.network.scheduled.iteration import Compiled, scheduled_network
 from dcsim.network.scheduled.overlap import Usage, shared_chips, shared_slots
 from dcsim.network.scheduled.replay import NO_MARGIN, Orders
-from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.scheduled.timeline import LINKS, bar, bars, group, outline, track, tracks, write_events
 from dcsim.results.records import Table
 from dcsim.study.machine import Machine
-from dcsim.study.schedule import deskew_points
 from dcsim.units import PS_PER_S, format_time
 from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
@@ -102,9 +100,8 @@ def _check_time(iterations: int, iteration_s: float, more: str = "") -> None:
 
 def _program(machine: Machine, compiled: Compiled, seed: int) -> ChipProgram:
     network, fabric = scheduled_network(machine.spec), machine.fabric
-    clocks = drifting_clocks(fabric, network.clock, seed, deskew_points(compiled, network.clock), compiled.schedule)
-    figures = figures_of(network, machine.spec.chip.clock_hz)
-    orders = Orders(compiled.schedule, compiled.tasks, fabric, figures, clocks)
+    clocks = drifting_clocks(fabric, network.clock, seed, compiled.deskew, compiled.schedule)
+    orders = Orders(compiled.schedule, compiled.tasks, fabric, compiled.figures, clocks)
     return ChipProgram(orders, compiled.schedule, compiled.tasks)
 
 

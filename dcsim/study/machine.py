@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dcsim.errors import CapacityError
+from dcsim.errors import CapacityError, SlackError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping, candidates, lay
@@ -97,7 +98,15 @@ def build(spec: Topology, seed: int = 1) -> Machine:
         return machines[0]
     probe = Shape(1, max(1, spec.llm.context_max // 2))
     roomy = [machine for machine in machines if machine.mapping.memory.kv_tokens_max >= spec.llm.context_max]
-    return min(roomy or machines, key=lambda machine: machine.time(probe).latency_ps)
+    return min(roomy or machines, key=lambda machine: _latency_ps(machine, probe))
+
+
+def _latency_ps(machine: Machine, shape: Shape) -> float:
+    """Time of one iteration; without end for a mapping whose program needs more slack than is given."""
+    try:
+        return machine.time(shape).latency_ps
+    except SlackError:
+        return math.inf
 
 
 def active_nodes(fabric: Fabric) -> list[list[int]]:

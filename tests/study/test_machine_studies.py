@@ -4,19 +4,24 @@ import gzip
 import json
 import math
 
+import numpy as np
 import pytest
 
 from dcsim.errors import FabricError, ScheduleError, SpecError
+from dcsim.fabric.build import build_fabric
+from dcsim.fabric.routes import distances_to
 from dcsim.llm.program import Shape
+from dcsim.network.network import make_network
 from dcsim.network.scheduled.bound import find_bound
-from dcsim.network.scheduled.iteration import scheduled_network
-from dcsim.network.scheduled.rules import figures_of
+from dcsim.network.scheduled.clocks import drifting_clocks
+from dcsim.network.scheduled.replay import replay
+from dcsim.network.tasks import TaskBuilder
 from dcsim.spec.load import load
 from dcsim.study.collective import collective
 from dcsim.study.frontier import loads
 from dcsim.study.iteration import iteration, shape_of
 from dcsim.study.machine import build
-from dcsim.study.schedule import schedule, smallest_safe_slack
+from dcsim.study.schedule import schedule
 from dcsim.study.topology import topology
 
 DECODE = Shape(1, 1024)
@@ -34,22 +39,30 @@ def test_calibrated_small_all_reduce_in_a_node_takes_2_1_us():
     assert collective(load("node").spec, "all_reduce", 8 * 320, 8)["time_s"] == pytest.approx(2.1e-6, rel=1e-3)
 
 
+def path_s(name, hops):
+    """Seconds of one vector between two active chips that are so many links apart, as compiled with the slack it needs."""
+    spec = load(name).spec
+    network = make_network(spec, build_fabric(spec.fabric))
+    away = [c for c in np.flatnonzero(distances_to(network.fabric, 0) == hops) if network.fabric.chip_active[c]]
+    builder = TaskBuilder(spec.chip.clock_hz)
+    builder.message(int(away[0]), 0, 320, [])
+    schedule, _ = network.alone(builder.build())
+    return schedule.makespan_cycles / spec.chip.clock_hz
+
+
 def test_calibrated_end_to_end_in_a_rack_takes_1_6_us():
-    spec = load("1rack").spec
-    hops = topology(spec)["diameter_hops"]
-    figures = spec.network
-    slack = figures.clock.slack_cycles
-    total = figures.end_cycles + hops * (figures.link_cycles + slack) + (hops - 1) * figures.forward_cycles
-    assert hops == 3
-    assert total / spec.chip.clock_hz == pytest.approx(1.6e-6, rel=1e-3)
+    assert topology(load("1rack").spec)["diameter_hops"] == 3
+    assert path_s("1rack", 3) == pytest.approx(1.6e-6, rel=1e-3)
 
 
-def test_ten_thousand_chips_stay_under_3_us_end_to_end():
-    """ISCA 2022, abstract: prediction from the calibration over 3 hops."""
-    spec = load("145rack").spec
-    figures, hops = spec.network, 7
-    total = figures.end_cycles + hops * (figures.link_cycles + figures.clock.slack_cycles) + (hops - 1) * figures.forward_cycles
-    assert total / spec.chip.clock_hz < 3e-6
+def test_ten_thousand_chips_take_about_3_us_end_to_end():
+    """ISCA 2022, abstract, says under 3 us: a prediction from the calibration over 3 hops.
+
+    Over 7 links, every transit of a node counted, it is 2 % more, with the slack that counters in so deep a tree need;
+    over the 5 hops that are published it is less.
+    """
+    assert path_s("145rack", 7) == pytest.approx(3.06e-6, rel=2e-3)
+    assert path_s("145rack", 5) < 2.5e-6
 
 
 @pytest.mark.parametrize(
@@ -106,7 +119,7 @@ def test_a_direct_all_reduce_moves_each_byte_twice_over_seven_links():
 def test_a_ring_all_reduce_takes_its_closed_form():
     """2 (n - 1) steps of a hop each, one vector a step: n - 1 of them sum."""
     spec = load("node", settings=["network.detours_max=0"]).spec
-    hop, reduce = 597 + 217 + 24, 214
+    hop, reduce = 561 + 217 + 31, 278  # 13,000 cycles need three more cycles of slack than the all-reduce of the calibration
     assert cycles(spec, 8 * 320, algorithm="ring") == 14 * hop + 7 * reduce
 
 
@@ -157,19 +170,11 @@ def test_compile_prove_replay_agree_to_the_cycle():
     assert result["bound_ratio"] <= 1.15
 
 
-def test_the_smallest_safe_slack_is_safe_and_smallest():
-    slack = smallest_safe_slack(machine(), DECODE)
-    schedule(machine("64chip", f"clock.slack_cycles={slack}"), DECODE)
-    with pytest.raises(ScheduleError, match=r"late on link \d+: read in cycle \d+"):
-        schedule(machine("64chip", f"clock.slack_cycles={slack - 1}"), DECODE)
-
-
 @pytest.mark.parametrize("name", ["64chip", "8rack"])
 def test_a_prompt_keeps_to_its_bound(name):
     big = machine(name)
     compiled = big.network.schedule(Shape(1, 512, 512))
-    figures = figures_of(scheduled_network(big.spec), big.spec.chip.clock_hz)
-    bound = find_bound(compiled.schedule, compiled.tasks, big.fabric, figures, compiled.piece_starts)
+    bound = find_bound(compiled.schedule, compiled.tasks, big.fabric, compiled.figures, compiled.piece_starts)
     assert bound.cycles <= compiled.schedule.makespan_cycles <= 1.15 * bound.cycles
 
 
@@ -177,13 +182,17 @@ def test_long_layers_of_a_prompt_absorb_drift_within_them():
     prompt = Shape(1, 512, 512)
     result = schedule(machine(), prompt)
     assert result["replay_drifting_cycles"] == result["makespan_cycles"]
-    with pytest.raises(ScheduleError, match="vector late"):
-        schedule(machine("64chip", "clock.deskew_cycles=10_000_000"), prompt)
+    longer = schedule(machine("64chip", "clock.deskew_cycles=10_000_000"), prompt)
+    assert longer["slack_cycles"] > result["slack_cycles"]
 
 
 def test_drift_that_is_not_absorbed_fails_loudly():
-    with pytest.raises(ScheduleError, match="vector late"):
-        schedule(machine("64chip", "clock.deskew=iteration", "clock.drift=100 ppm"), DECODE)
+    """The same schedule on chips that pass over their deskew points."""
+    big = machine()
+    compiled, clock = big.network.schedule(DECODE), big.spec.network.clock
+    clocks = drifting_clocks(big.fabric, clock, 1, np.zeros(0, np.int64), compiled.schedule)
+    with pytest.raises(ScheduleError, match=r"vector late on link \d+: read in cycle \d+"):
+        replay(compiled.schedule, compiled.tasks, big.fabric, compiled.figures, clocks)
 
 
 def test_bit_errors_cost_replays_in_proportion():

@@ -111,11 +111,16 @@ def _counter_errors(fabric: Fabric, clock: Clock, seed: int, period: Int64, poin
         gap = since if k == 0 else int(points[k] - points[k - 1])
         for _ in range(min(SETTLE_EXCHANGES, gap // clock.exchange_cycles)):
             noise = random.normal(0.0, clock.jitter_cycles, len(parent)).clip(-clock.jitter_max_cycles, clock.jitter_max_cycles)
-            seen = error + drift - error[parent] + np.rint(noise * TICKS).astype(np.int64)
-            nudge = np.clip(np.rint(seen / TICKS), -1, 1).astype(np.int64) * TICKS
-            error = np.where(moving, error + drift - nudge, 0)
+            error = np.where(moving, exchanged(error, error[parent], drift, noise), 0)
         at_points[k] = error
     return at_points
+
+
+def exchanged(error: Int64, parent_error: Int64, drift: Int64 | int, noise_cycles: NDArray[np.float64]) -> Int64:
+    """Ticks by which counters are behind after one more exchange with their parents, which `noise_cycles` disturb."""
+    seen = error + drift - parent_error + np.rint(noise_cycles * TICKS).astype(np.int64)
+    nudge: Int64 = np.clip(np.rint(seen / TICKS), -1, 1).astype(np.int64) * TICKS
+    return error + drift - nudge
 
 
 def _burst_jitter(schedule: Schedule, clock: Clock, seed: int) -> Int64:

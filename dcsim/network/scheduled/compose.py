@@ -100,6 +100,11 @@ class Composition:
         slot = self.placed[0].compiled.schedule.slot_cycles
         return max(int((end - begin).max(initial=0)), int(vectors.max(initial=0)) * slot)
 
+    def piece_begins(self) -> Int64:
+        """[piece] cycle in which its first task starts; pieces without tasks are left out."""
+        starts = [p.begin + int(p.compiled.schedule.start[0]) for p in self.placed if len(p.compiled.schedule.start)]
+        return np.array(starts, np.int64)
+
     def task_starts(self) -> Int64:
         """[piece] index of its first task in the whole."""
         counts = [len(p.compiled.schedule.start) for p in self.placed]

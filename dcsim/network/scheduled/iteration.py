@@ -15,13 +15,16 @@ from dcsim.network.lower import Piece, join, pieces_of
 from dcsim.network.scheduled.compose import Composition, compose
 from dcsim.network.scheduled.exchange import exchange_for
 from dcsim.network.scheduled.places import Places
-from dcsim.network.scheduled.rules import figures_of
+from dcsim.network.scheduled.rules import Figures, figures_of
 from dcsim.network.scheduled.schedule import Schedule
+from dcsim.network.scheduled.slack import deskew_points, least_slack, longest_stretch, require_slack
 from dcsim.network.tasks import Tasks
 from dcsim.network.timing import IterationTime
 from dcsim.network.work import work_j
 from dcsim.spec.network import ScheduledNetwork
 from dcsim.spec.topology import Topology
+
+PROBED = 4  # blocks compiled first to see about how far apart deskew points are
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +34,78 @@ class Compiled:
     program: Program
     tasks: Tasks
     schedule: Schedule
+    figures: Figures  # it was compiled with, the slack found for it among them
+    slack_needed: int  # cycles that are safe for it
+    deskew: NDArray[np.int64]  # cycles at which all chips absorb drift
     time: IterationTime
     piece_starts: NDArray[np.int64]  # first task of each block
     pieces_compiled: int  # how many of these differ
 
 
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A program's pieces in their places."""
+
+    program: Program
+    pieces: list[Piece]
+    figures: Figures
+    composition: Composition
+
+
 def compile_shape(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> Compiled:
     """Compile one iteration of `shape` on the first replica's chips for the scheduled network, spelled out whole."""
-    program, pieces, composition = _compose(spec, places, mapping, shape)
-    tasks, schedule, starts = join(pieces, program.clock_hz), composition.flatten(), composition.task_starts()
-    return Compiled(program, tasks, schedule, _time(spec, pieces, composition), starts, composition.kinds)
+    laid = _compose(spec, places, mapping, shape)
+    program, composition, clock = laid.program, laid.composition, scheduled_network(spec).clock
+    deskew = _deskew(scheduled_network(spec), program, composition)
+    return Compiled(
+        program,
+        join(laid.pieces, program.clock_hz),
+        composition.flatten(),
+        laid.figures,
+        places.margins(clock).slack_cycles(longest_stretch(deskew, composition.makespan_cycles)),
+        deskew,
+        _time(spec, laid),
+        composition.task_starts(),
+        composition.kinds,
+    )
 
 
-def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> tuple[Program, list[Piece], Composition]:
+def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> _Laid:
+    """Compile a shape's pieces with the least slack that is safe, or with the slack given, if it is enough."""
     network = scheduled_network(spec)
     program = build_program(spec.llm, mapping, spec.chip, shape)
     unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
     pieces = pieces_of(program, exchange_for(mapping, places.fabric, unit))
-    return program, pieces, compose(pieces, places, figures_of(network, spec.chip.clock_hz))
+    margins, given = places.margins(network.clock), network.clock.slack_cycles
+
+    def figures(slack: int) -> Figures:
+        return figures_of(network, spec.chip.clock_hz, slack)
+
+    def composed(slack: int) -> Composition:
+        return compose(pieces, places, figures(slack))
+
+    def stretch(composition: Composition) -> int:
+        return longest_stretch(_deskew(network, program, composition), composition.makespan_cycles)
+
+    if given != "auto":
+        composition = composed(given)
+        if margins.slack_cycles(stretch(composition)) <= given:
+            return _Laid(program, pieces, figures(given), composition)
+    # Begun with what the first blocks need, the whole is nearly always compiled once.
+    first = compose(pieces[: PROBED + 1], places, figures(margins.slack_cycles(0)))
+    begins = first.piece_begins()[-1]
+    guess = margins.slack_cycles(longest_stretch(_deskew(network, program, first, begins), begins))
+    slack, composition = least_slack(margins, guess, composed, stretch)
+    if given != "auto":
+        require_slack(given, slack, margins.shown(stretch(composition)))
+    return _Laid(program, pieces, figures(slack), composition)
+
+
+def _deskew(network: ScheduledNetwork, program: Program, composition: Composition, end: int | None = None) -> NDArray[np.int64]:
+    """The deskew points of a composition, up to `end`."""
+    counts = [len(stage.blocks) for stage in program.stages]
+    end = composition.makespan_cycles if end is None else end
+    return deskew_points(network.clock, composition.piece_begins(), counts, end)
 
 
 def scheduled_network(spec: Topology) -> ScheduledNetwork:
@@ -60,12 +117,11 @@ def scheduled_network(spec: Topology) -> ScheduledNetwork:
 
 def scheduled_time(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> IterationTime:
     """Time of one iteration on the scheduled network: a function of its shape, known before it runs."""
-    _, pieces, composition = _compose(spec, places, mapping, shape)
-    return _time(spec, pieces, composition)
+    return _time(spec, _compose(spec, places, mapping, shape))
 
 
-def _time(spec: Topology, pieces: list[Piece], composition: Composition) -> IterationTime:
-    clock_hz = spec.chip.clock_hz
+def _time(spec: Topology, laid: _Laid) -> IterationTime:
+    clock_hz, pieces, composition = spec.chip.clock_hz, laid.pieces, laid.composition
     templates = {id(piece.template): piece.template for piece in pieces}
     joules = {key: work_j(template.tasks, spec.chip.power) for key, template in templates.items()}
     return IterationTime(

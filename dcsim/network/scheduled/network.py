@@ -19,8 +19,9 @@ from dcsim.network.scheduled.iteration import Compiled, compile_shape, scheduled
 from dcsim.network.scheduled.places import Places
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.rules import Figures, figures_of, require_alike
-from dcsim.network.scheduled.schedule import compile_schedule
-from dcsim.network.tasks import TaskBuilder
+from dcsim.network.scheduled.schedule import Schedule, compile_schedule
+from dcsim.network.scheduled.slack import least_slack, require_slack
+from dcsim.network.tasks import TaskBuilder, Tasks
 from dcsim.network.timing import BREAKDOWN, Exchanged, Iterations, IterationTime, Spans
 from dcsim.network.wires import Wires
 from dcsim.spec.network import ScheduledNetwork
@@ -40,10 +41,15 @@ class CompiledNetwork:
 
     @classmethod
     def make(cls, spec: Topology, bare: Fabric, mapping: Mapping | None = None) -> CompiledNetwork:
-        """The network of `spec`, whose links are the chips' own cables. Raises FabricError where they differ."""
+        """The network of `spec`, whose links are the chips' own cables. Raises FabricError where they differ, SpecError
+        where its clocks' slack is less than any program needs."""
         require_alike(bare)
         assert isinstance(spec.network, ScheduledNetwork)
-        return cls(spec, bare, spec.network, Places(bare), mapping)
+        places, clock = Places(bare), spec.network.clock
+        if clock.slack_cycles != "auto":  # no program needs less than one without any length
+            margins = places.margins(clock)
+            require_slack(clock.slack_cycles, margins.slack_cycles(0), f"at the least, {margins.shown(0)}")
+        return cls(spec, bare, spec.network, places, mapping)
 
     @property
     def bare(self) -> Fabric:
@@ -67,18 +73,18 @@ class CompiledNetwork:
     def iterations(self, shape: Shape, count: int = 0, *, packets_max: int = 0) -> Iterations:
         """One iteration, which all others are like, with where its time goes."""
         compiled = self.schedule(shape)
-        cycles = breakdown_cycles(compiled.tasks, compiled.schedule, self.figures)
+        cycles = breakdown_cycles(compiled.tasks, compiled.schedule, compiled.figures)
         time = compiled.time
         return Iterations(
             np.array([time.latency_ps]),
             np.array([time.occupancy_ps]),
             np.array([time.work_j]),
-            np.array([[cycles[part] * 1e12 / self.figures.clock_hz for part in BREAKDOWN]]),
+            np.array([[cycles[part] * 1e12 / compiled.figures.clock_hz for part in BREAKDOWN]]),
         )
 
     def spans(self, shape: Shape) -> Spans:
         """The tasks of one iteration and when each begins and ends."""
-        compiled, hz = self.schedule(shape), self.figures.clock_hz
+        compiled, hz = self.schedule(shape), self.spec.chip.clock_hz
         return Spans(compiled.tasks, compiled.schedule.start / hz, compiled.schedule.last_out / hz)
 
     def schedule(self, shape: Shape) -> Compiled:
@@ -87,7 +93,7 @@ class CompiledNetwork:
 
     def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
         """One collective, compiled and proved."""
-        fabric, levels, clock_hz = self.fabric, levels_of(self.fabric, chips), self.figures.clock_hz
+        levels, clock_hz = levels_of(self.fabric, chips), self.spec.chip.clock_hz
         builder = TaskBuilder(clock_hz)
         unit = VectorUnit(round(self.network.vector_bytes), self.network.reduce_cycles)
         if op == "send":
@@ -98,14 +104,28 @@ class CompiledNetwork:
         else:
             add_collective(builder, op, chips, size_bytes, [[] for _ in chips], unit, levels, algorithm)
         tasks = builder.build()
-        schedule = compile_schedule(tasks, fabric, self.figures)
-        prove(schedule, tasks, fabric, self.figures)
+        schedule, figures = self.alone(tasks)
+        prove(schedule, tasks, self.fabric, figures)
         return Exchanged(
             choose(op, len(chips), levels) if algorithm == "auto" else algorithm,
             (schedule.makespan_cycles / clock_hz,),
             int((tasks.size_bytes > 0).sum()),
             {"cycles": schedule.makespan_cycles, "vector_hops": schedule.vector_hops},
         )
+
+    def alone(self, tasks: Tasks) -> tuple[Schedule, Figures]:
+        """A program of one piece, alone on the network, and the figures it was compiled with: drift is absorbed at its epoch."""
+        margins, given = self.places.margins(self.network.clock), self.network.clock.slack_cycles
+        slack, schedule = least_slack(
+            margins,
+            margins.slack_cycles(0),
+            lambda slack: compile_schedule(tasks, self.fabric, self._figures(slack)),
+            lambda schedule: schedule.makespan_cycles,
+        )
+        if given == "auto":
+            return schedule, self._figures(slack)
+        require_slack(given, slack, margins.shown(schedule.makespan_cycles))
+        return compile_schedule(tasks, self.fabric, self._figures(given)), self._figures(given)
 
     def wires(self) -> Wires:
         """What each link takes to carry vectors."""
@@ -148,8 +168,14 @@ class CompiledNetwork:
 
     @property
     def figures(self) -> Figures:
-        """Its figures in cycles of the chip clock."""
-        return figures_of(self.network, self.spec.chip.clock_hz)
+        """Its figures in cycles of the chip clock, for vectors of no program: with the slack of points `deskew_cycles` apart."""
+        clock = self.network.clock
+        if clock.slack_cycles != "auto":
+            return self._figures(clock.slack_cycles)
+        return self._figures(self.places.margins(clock).slack_cycles(clock.deskew_cycles))
+
+    def _figures(self, slack_cycles: int) -> Figures:
+        return figures_of(self.network, self.spec.chip.clock_hz, slack_cycles)
 
     @property
     def _mapping(self) -> Mapping:

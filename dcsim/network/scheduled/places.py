@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from dcsim.fabric.graph import Fabric, subgraph
 from dcsim.network.lower import Piece
 from dcsim.network.scheduled.schedule import check_reached
+from dcsim.network.scheduled.slack import Margins, margins_of
 from dcsim.network.tasks import MESSAGE, Tasks
+from dcsim.spec.network import Clock
 
 Int32 = NDArray[np.int32]
 
@@ -78,6 +80,7 @@ class Places:
         self._places: dict[tuple[tuple[int, ...], tuple[int, ...], bytes], Place] = {}
         self._shared: dict[tuple[int, int], Int32] = {}
         self._wirings: dict[tuple[bytes, ...], int] = {}
+        self._margins: dict[str, Margins] = {}
         self.kept = Kept()
 
     def of(self, piece: Piece, pairs: Int32) -> Place:
@@ -86,6 +89,13 @@ class Places:
         if key not in self._places:
             self._places[key] = self._make(piece, pairs)
         return self._places[key]
+
+    def margins(self, clock: Clock) -> Margins:
+        """How far its chips' clocks can be out of step."""
+        key = clock.model_dump_json()
+        if key not in self._margins:
+            self._margins[key] = margins_of(self.fabric, clock)
+        return self._margins[key]
 
     def shared_links(self, place: Place, other: Place) -> Int32:
         """[link of `place`] the number of the same link in `other`, -1 if it is not there."""

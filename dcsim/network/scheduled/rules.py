@@ -49,8 +49,8 @@ class Figures:
         return max(1, -(-size_bytes // self.vector_bytes))
 
 
-def figures_of(network: ScheduledNetwork, clock_hz: float) -> Figures:
-    """Figures of a network whose chips run at `clock_hz`.
+def figures_of(network: ScheduledNetwork, clock_hz: float, slack_cycles: int) -> Figures:
+    """Figures of a network whose chips run at `clock_hz` and whose receivers wait `slack_cycles` (see `slack`).
 
     slot = ceil(vector_wire_bytes / bandwidth * clock), exact. The published end-to-end figures fix only the
     sum of the two ends, so it is halved between them; the halves move no arrival.
@@ -62,7 +62,7 @@ def figures_of(network: ScheduledNetwork, clock_hz: float) -> Figures:
         vector_bytes=round(network.vector_bytes),
         slot_cycles=max(1, ceil(slot)),
         link_cycles=network.link_cycles,
-        slack_cycles=network.clock.slack_cycles,
+        slack_cycles=slack_cycles,
         send_cycles=send_cycles,
         receive_cycles=network.end_cycles - send_cycles,
         forward_cycles=network.forward_cycles,

@@ -18,12 +18,10 @@ from dcsim.network.collectives import VectorUnit, add_collective
 from dcsim.network.lower import Piece, join, pieces_of
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.compose import Composition, compose
-from dcsim.network.scheduled.iteration import scheduled_network
 from dcsim.network.scheduled.links_kernel import earliest, make_links, occupy
 from dcsim.network.scheduled.places import Kept, Places, message_pairs
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
-from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import TaskBuilder, Tasks
 from dcsim.spec.load import load
@@ -137,11 +135,9 @@ def test_a_prompt_chunk_keeps_to_its_bound(cycles: int) -> None:
 def test_shipped_mappings_keep_to_their_bound(topology: str, shape: Shape) -> None:
     """Also where a stage spans two nodes, so that all its exchanges share the few cables between them."""
     machine = build(load(topology).spec)
-    spec = machine.spec
-    figures = figures_of(scheduled_network(spec), spec.chip.clock_hz)
     whole = machine.network.schedule(shape)
-    prove(whole.schedule, whole.tasks, machine.fabric, figures)
-    bound = find_bound(whole.schedule, whole.tasks, machine.fabric, figures, whole.piece_starts)
+    prove(whole.schedule, whole.tasks, machine.fabric, whole.figures)
+    bound = find_bound(whole.schedule, whole.tasks, machine.fabric, whole.figures, whole.piece_starts)
     assert bound.cycles <= whole.schedule.makespan_cycles <= 1.15 * bound.cycles
 
 

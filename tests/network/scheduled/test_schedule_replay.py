@@ -33,6 +33,7 @@ def clock(drift: str = "100 ppm", jitter: int = 3, jitter_max: int = 11) -> Cloc
         jitter_cycles=jitter,
         jitter_max_cycles=jitter_max,
         slack_cycles=24,
+        late_rate=1e-15,
         deskew="layer",
         deskew_cycles=20_000,
     )

@@ -39,6 +39,7 @@ CLOCK = Clock(
     jitter_cycles=3,
     jitter_max_cycles=11,
     slack_cycles=24,
+    late_rate=1e-15,
     deskew_cycles=20_000,
     deskew="layer",
 )
@@ -65,10 +66,10 @@ def network(bandwidth: str = "12.5 GB/s") -> ScheduledNetwork:
 
 def test_slot_is_the_wire_time_in_whole_cycles() -> None:
     """328 B at 12.5 GB/s and 900 MHz are 23.6 cycles: 24; twice the bandwidth 11.8: 12; at 328 B a cycle exactly 1."""
-    assert figures_of(network(), CLOCK_HZ).slot_cycles == 24
-    assert figures_of(network("25 GB/s"), CLOCK_HZ).slot_cycles == 12
-    assert figures_of(network("295.2 GB/s"), CLOCK_HZ).slot_cycles == 1
-    ends = figures_of(network(), CLOCK_HZ)
+    assert figures_of(network(), CLOCK_HZ, 24).slot_cycles == 24
+    assert figures_of(network("25 GB/s"), CLOCK_HZ, 24).slot_cycles == 12
+    assert figures_of(network("295.2 GB/s"), CLOCK_HZ, 24).slot_cycles == 1
+    ends = figures_of(network(), CLOCK_HZ, 24)
     assert ends.send_cycles + ends.receive_cycles == 669
 
 
@@ -126,8 +127,8 @@ def test_all_to_all_through_a_cut_respects_the_bisection() -> None:
 
 def test_twice_the_bandwidth_halves_the_serialisation() -> None:
     tasks, fabric = direct_all_reduce(8, 8 * 320 * 100), island(8)
-    slow = compile_schedule(tasks, fabric, figures_of(network(), CLOCK_HZ)).makespan_cycles
-    fast = compile_schedule(tasks, fabric, figures_of(network("25 GB/s"), CLOCK_HZ)).makespan_cycles
+    slow = compile_schedule(tasks, fabric, figures_of(network(), CLOCK_HZ, 24)).makespan_cycles
+    fast = compile_schedule(tasks, fabric, figures_of(network("25 GB/s"), CLOCK_HZ, 24)).makespan_cycles
     still = 2 * (END + HOP + 24) + REDUCE
     assert slow - still == 2 * (fast - still) == 2 * 99 * 24
 
