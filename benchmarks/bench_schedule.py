@@ -14,10 +14,9 @@ from dcsim.fabric.dragonfly import lpu_dragonfly
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.bound import find_bound
-from dcsim.network.scheduled.iteration import scheduled_network
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
-from dcsim.network.scheduled.rules import Figures, figures_of
+from dcsim.network.scheduled.rules import Figures
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import LINK, MATRIX, MESSAGE, VECTOR, TaskBuilder, Tasks
 from dcsim.spec.load import load
@@ -111,19 +110,18 @@ def measure(tasks: Tasks, fabric: Fabric, replayed: bool) -> dict[str, float]:
 def shape(topology: str, asked: Shape) -> dict[str, float]:
     """One iteration of a shipped topology: timed alone as a run does, then spelled out whole, proved and replayed."""
     machine = build(load(topology).spec)
-    spec, fabric = machine.spec, machine.fabric
-    figures = figures_of(scheduled_network(spec), spec.chip.clock_hz, 24)
+    fabric = machine.fabric
     for _ in range(2):
         begun = time.perf_counter()
         machine.time(asked)
         timed = time.perf_counter()
         compiled = machine.network.schedule(asked)
         spelled = time.perf_counter()
-        proof = prove(compiled.schedule, compiled.tasks, fabric, figures)
+        proof = prove(compiled.schedule, compiled.tasks, fabric, compiled.figures)
         proved = time.perf_counter()
-        replay(compiled.schedule, compiled.tasks, fabric, figures)
+        replay(compiled.schedule, compiled.tasks, fabric, compiled.figures)
         ended = time.perf_counter()
-    bound = find_bound(compiled.schedule, compiled.tasks, fabric, figures, compiled.piece_starts).cycles
+    bound = find_bound(compiled.schedule, compiled.tasks, fabric, compiled.figures, compiled.piece_starts).cycles
     return {
         "pieces": len(compiled.piece_starts),
         "pieces_compiled": compiled.pieces_compiled,

@@ -7,7 +7,6 @@ from command import dcsim
 from dcsim.cluster.copies import Copies
 from dcsim.fabric.graph import from_cables
 from dcsim.llm.architecture import kv_bytes_per_token
-from dcsim.network.scheduled.rules import figures_of
 from dcsim.network.wires import Wires
 from dcsim.results import records
 from dcsim.spec.load import load
@@ -94,7 +93,7 @@ def test_a_copy_uses_the_fabric_of_the_run(network):
 def test_one_vector_takes_as_long_as_its_path():
     spec = load("8rack", llm=LLM, settings=POOLS).spec
     machine = build(spec)
-    figures, wires = figures_of(spec.network, spec.chip.clock_hz), machine.network.wires()
+    figures, wires = machine.network.figures, machine.network.wires()
     copies = Copies(machine.fabric, wires, [[0], [511]], lambda tokens: np.array([320 * tokens]))
     hops = int(copies._between(0, 1)[0][-1])
     assert hops > 1
