@@ -5,10 +5,12 @@ One function for each kind of chip. The operations are the same for every LLM; n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
-from dcsim.spec.chip import LpuChip, RooflineChip
+from dcsim.spec.chip import Chip, LpuChip, RooflineChip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,9 @@ class Cost:
     lead_rows: int
 
 
-def operation_cost(chip: LpuChip | RooflineChip, work: Work) -> Cost:
+def operation_cost(chip: Chip, work: Work) -> Cost:
     """Cost of `work` on `chip`."""
-    return _lpu(chip, work) if isinstance(chip, LpuChip) else _roofline(chip, work)
+    return COSTS[chip.kind](chip, work)
 
 
 def _lpu(chip: LpuChip, work: Work) -> Cost:
@@ -153,6 +155,9 @@ def _roofline(chip: RooflineChip, work: Work) -> Cost:
     return Cost(cycles, cycles, work.rows)
 
 
+COSTS: dict[str, Callable[[Any, Work], Cost]] = {"lpu": _lpu, "roofline": _roofline}
+
+
 def _product_rate(chip: RooflineChip, active_bytes: int | float) -> float:
     """FLOP/s of large products of elements of so many bytes."""
     if active_bytes < 1 and chip.fp4_flop_per_s is not None:
@@ -162,7 +167,7 @@ def _product_rate(chip: RooflineChip, active_bytes: int | float) -> float:
     return chip.fp16_flop_per_s * chip.compute_efficiency
 
 
-def summed_bytes_per_cycle(chip: LpuChip | RooflineChip) -> float:
+def summed_bytes_per_cycle(chip: Chip) -> float:
     """Bytes of sums a chip makes of two vectors each cycle: a vector (LPU), or what memory takes to read two and write one."""
     if isinstance(chip, LpuChip):
         return chip.vector_bytes

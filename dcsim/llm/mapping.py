@@ -26,11 +26,10 @@ from dcsim.llm.plan import Plan
 from dcsim.llm.precision import shard_bytes, told, weight_bytes
 from dcsim.llm.storage import Growth
 from dcsim.llm.sublayers import TowerInput, TowerLayer, TowerOutput, build_block
-from dcsim.spec.chip import LpuChip, RooflineChip
+from dcsim.spec.chip import Chip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec
 
-Chip = LpuChip | RooflineChip
 Bytes = NDArray[np.int64]
 
 # Sums of so many bytes over all blocks are still whole numbers of 64 bit, and no chip holds so many.

@@ -9,7 +9,7 @@ from dcsim.llm.blocks import Collective, Operation, Shape, Step
 from dcsim.llm.cost import Work, operation_cost
 from dcsim.llm.precision import active_bytes, format_of
 from dcsim.llm.storage import Weight
-from dcsim.spec.chip import LpuChip, RooflineChip
+from dcsim.spec.chip import Chip, LpuChip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec
 
@@ -28,7 +28,7 @@ class Plan:
     """The LLM, the chip, the mapping and the shape: `tp` shards work on `shape`."""
 
     llm: LlmSpec
-    chip: LpuChip | RooflineChip
+    chip: Chip
     spec: MappingSpec
     tp: int
     shape: Shape

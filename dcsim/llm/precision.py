@@ -6,7 +6,7 @@ from operator import add
 
 from dcsim.errors import SpecError
 from dcsim.llm.storage import Weight
-from dcsim.spec.chip import LpuChip, RooflineChip
+from dcsim.spec.chip import Chip, LpuChip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec, Precision, stored_bytes
 
@@ -44,7 +44,7 @@ def weight_bytes(llm: LlmSpec, spec: MappingSpec, weights: list[Weight]) -> int:
     return sum(shard_bytes(llm, spec, weights))
 
 
-def active_bytes(llm: LlmSpec, spec: MappingSpec, chip: LpuChip | RooflineChip, part: str) -> int | float:
+def active_bytes(llm: LlmSpec, spec: MappingSpec, chip: Chip, part: str) -> int | float:
     """Bytes of one element that enters the products of `part`; never narrower than what is stored there, up to 16 bit."""
     stored = BYTES[format_of(llm, spec, part)]
     if spec.activations != "stored":
@@ -54,7 +54,7 @@ def active_bytes(llm: LlmSpec, spec: MappingSpec, chip: LpuChip | RooflineChip, 
     return max(BYTES[own], stored) if narrow and own else 2
 
 
-def multiplies(chip: LpuChip | RooflineChip, precision: Precision) -> bool:
+def multiplies(chip: Chip, precision: Precision) -> bool:
     """Whether the chip's matrix unit takes both sides of a product in `precision` (8 bits or fewer)."""
     if isinstance(chip, LpuChip):
         return precision == "int8"

@@ -11,9 +11,10 @@ from math import ceil
 
 from dcsim.llm import architecture as arch
 from dcsim.llm.blocks import Block, Collective, Operation, Shape, Step
-from dcsim.llm.mapping import Chip, Mapping
+from dcsim.llm.mapping import Mapping
 from dcsim.llm.plan import Plan
 from dcsim.llm.sublayers import TOKEN_BYTES, Embedding, Sublayer, TowerInput, TowerLayer, TowerOutput, build_block, gather_block
+from dcsim.spec.chip import Chip
 from dcsim.spec.llm import LlmSpec
 
 __all__ = ["Block", "Collective", "Operation", "Program", "Shape", "Stage", "Step", "build_program"]

@@ -87,4 +87,5 @@ class RooflineChip(_Chip):
     small_kernel_s: Time = Field(description="Cost of one norm, activation or other small kernel.")
 
 
-ChipSpec = Annotated[LpuChip | RooflineChip, Field(discriminator="kind")]
+Chip = LpuChip | RooflineChip
+ChipSpec = Annotated[Chip, Field(discriminator="kind")]

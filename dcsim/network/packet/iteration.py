@@ -22,7 +22,7 @@ from dcsim.network.tasks import COMPUTE, Tasks
 from dcsim.network.tasks import PARTS as TASK_PARTS
 from dcsim.network.timing import BREAKDOWN, Iterations, Spans
 from dcsim.network.work import work_j
-from dcsim.spec.chip import LpuChip, RooflineChip
+from dcsim.spec.chip import Chip
 from dcsim.spec.network import PacketNetwork
 from dcsim.spec.topology import Topology
 
@@ -128,7 +128,7 @@ def packet_tasks(place: Attached, mapping: Mapping, shape: Shape) -> Tasks:
     return place_calls(lower(program, exchange), fabric)
 
 
-def vector_unit(chip: LpuChip | RooflineChip, network: PacketNetwork) -> VectorUnit:
+def vector_unit(chip: Chip, network: PacketNetwork) -> VectorUnit:
     """What sums cost on a chip whose messages come over `network`."""
     rate = summed_bytes_per_cycle(chip) / network.vector_bytes
     return VectorUnit(round(network.vector_bytes), round(network.reduce_s * chip.clock_hz), rate)
