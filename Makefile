@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint lowest bench docs validate dashboard clean
+.PHONY: help setup run test test-all lint lowest changes bench docs validate dashboard clean
 
 help:      ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ lowest:  ## run with the lowest versions of libraries that pyproject.toml allows
 	python3.11 -m venv .lowest
 	.lowest/bin/pip install --quiet --constraint tests/lowest.txt .
 	cd .lowest && bin/dcsim --help && bin/dcsim run 64chip --duration '20 s' --engine compiled && bin/dcsim collective h100x16
+
+changes: setup  ## apply each of the ten changes of tests/changes to a copy and run its test
+	$(PY) -m pytest -m "slow or not slow" tests/test_changes.py
 
 bench: setup  ## measure speed (never a test)
 	$(PY) -m benchmarks

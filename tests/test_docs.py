@@ -17,7 +17,7 @@ from dcsim import library
 from validation.docs_pages import PAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = {"git", "cd", "python3", "pip", "make"}  # what sets up, which .ci/run does
 SERVERS = {"dashboard"}  # run until stopped
 BLOCK = re.compile(r"(?:<!-- tested with: (?P<options>.*?) -->\s*)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
