@@ -116,3 +116,13 @@ def test_links_within_the_generated_pages_lead_to_headings():
     for name, page in PAGES.items():
         headings = {line[3:].lower() for line in page().splitlines() if line.startswith("## ")}
         assert set(re.findall(r"\(#([^)]+)\)", page())) <= headings, name
+
+
+def test_design_lists_its_rooms_and_every_decision_stands_in_one():
+    text = (ROOT / "docs/DESIGN.md").read_text(encoding="utf-8")
+    contents, *rooms = text.split("\n## ")
+    headings = [room.partition("\n")[0] for room in rooms]
+    listed = re.findall(r"^- \[(.+)\]\(#(.+)\):", contents, re.MULTILINE)
+    assert listed == [(heading, heading.lower().replace(" ", "-")) for heading in headings]
+    assert "\n**" not in contents
+    assert all(room.partition("\n")[2].lstrip().startswith("**") for room in rooms)
