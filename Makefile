@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint lowest changes bench docs validate dashboard clean
+.PHONY: help setup run test test-all mutants lint lowest changes bench docs validate dashboard clean
 
 help:      ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: setup  ## set up and run the tests
 
 test-all: setup  ## the tests, slow ones included
 	$(PY) -m pytest -m "slow or not slow"
+
+mutants: setup  ## plant 100 small faults, one at a time, and name those that no test notices (SEED=7 others)
+	$(PY) tests/mutants.py --seed $(or $(SEED),1)
 
 lint: setup  ## style and types
 	$(VENV)/bin/ruff check .

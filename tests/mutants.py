@@ -1,0 +1,295 @@
+"""Do the tests bite? Small faults are planted one at a time, the nearest tests run, and what survives is named.
+
+    python tests/mutants.py --seed 7 --count 20
+
+Sites are all comparisons, sums and products, numbers, boolean operators, indices and statements with an effect in the modules of
+NEAREST. Each is changed in a copy of the checkout, never in the checkout itself. Kernels are compiled anew for each of their
+faults, except where NEAREST has them run as plain Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Modules (a pattern below dcsim/) and the tests that stand nearest to them; `plain` kernels run as Python.
+CLUSTER = ("cluster/simpy", *(f"cluster/test_{name}.py" for name in ("policies", "theory", "service", "duration", "ways_agree")))
+NEAREST: dict[str, tuple[str, ...]] = {
+    "results/metrics.py": ("test_metrics.py",),
+    "llm/cost.py": ("llm/test_program.py", "llm/test_cost.py"),
+    "llm/mapping.py": ("llm/test_mapping.py", "llm/test_program.py"),
+    "network/collectives.py": ("network/test_collectives.py", "network/test_lower.py"),
+    "workload/rates.py": ("workload/test_rates.py", "workload/test_generate.py"),
+    "cluster/simpy/replica.py": CLUSTER,
+    "economics/tco.py": ("test_economics.py",),
+    "power/*.py": ("power", "cluster/test_caps.py", "test_economics.py"),
+    "network/scheduled/proof.py": ("network/scheduled/test_schedule_proof.py", "network/scheduled/test_schedule_theory.py"),
+    "network/scheduled/proof_kernel.py": ("network/scheduled/test_schedule_proof.py",),
+    "network/packet/engine/*_kernel.py": (
+        "network/packet/test_packet_theory.py",
+        "network/packet/test_packet_engine.py",
+        "network/packet/test_packet_routing.py",
+        "network/packet/test_packet_fault_laws.py",
+    ),
+}
+MEMORY_KB = 8_000_000
+PLAIN = {"network/scheduled/proof_kernel.py"}
+
+# Survivors that change nothing anybody could see: (module, line of source, what it became) -> why.
+EQUIVALENT: dict[tuple[str, str, str], str] = {}
+
+_SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.Pow: ast.Mult,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One fault: characters `start` to `end` of a module's text become `text`."""
+
+    module: str  # below dcsim/
+    kind: str
+    line: int
+    start: int
+    end: int
+    text: str
+
+    def applied(self, source: str) -> str:
+        """The module with the fault."""
+        return source[: self.start] + self.text + source[self.end :]
+
+    def shown(self, source: str) -> tuple[str, str]:
+        """The faulty part before and after, each on one line."""
+        return " ".join(source[self.start : self.end].split()), self.text
+
+
+def mutants_of(module: str, source: str) -> list[Mutant]:
+    """Every fault that can be planted in a module, in the order of its text."""
+    starts = [0]
+    for line in source.encode().splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    text = source.encode()
+
+    def at(line: int, column: int) -> int:
+        return len(text[: starts[line - 1] + column].decode())
+
+    found = []
+    for node, kind, changed in _changes(ast.parse(source)):
+        start, end = at(node.lineno, node.col_offset), at(node.end_lineno, node.end_col_offset)
+        found.append(Mutant(module, kind, node.lineno, start, end, changed))
+    return sorted(set(found), key=lambda m: (m.start, m.end, m.kind, m.text))
+
+
+def _changes(tree: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
+    """(node, kind of fault, its new text) for all that counts when the module runs: no types, no docstrings, no f-strings."""
+    for name, value in ast.iter_fields(tree):
+        if name in ("annotation", "returns", "type_params", "decorator_list") or isinstance(tree, ast.JoinedStr):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not _is_for_types(child):
+                yield from _changed(child)
+                yield from _changes(child)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    """Assignments of types alone, and what only a type checker reads."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _changed(node: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
+    def swapped(**fields: object) -> str:
+        return f"({ast.unparse(type(node)(**{**dict(ast.iter_fields(node)), **fields}))})"
+
+    match node:
+        case ast.Compare(ops=[first, *rest]) if type(first) in _SWAPS:
+            yield node, "comparison", swapped(ops=[_SWAPS[type(first)](), *rest])
+        case ast.BinOp(op=op) if type(op) in _SWAPS:
+            yield node, "arithmetic", swapped(op=_SWAPS[type(op)]())
+        case ast.AugAssign(op=op) if type(op) in _SWAPS:
+            yield node, "arithmetic", swapped(op=_SWAPS[type(op)]())[1:-1]
+        case ast.BoolOp(op=op):
+            yield node, "boolean", swapped(op=_SWAPS[type(op)]())
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield node, "boolean", f"bool({ast.unparse(operand)})"
+        case ast.UnaryOp(op=ast.USub(), operand=operand) if not isinstance(operand, ast.Constant):
+            yield node, "arithmetic", f"({ast.unparse(operand)})"
+        case ast.Constant(value=bool(value)):
+            yield node, "constant", str(not value)
+        case ast.Constant(value=int() | float() as value):
+            yield node, "constant", repr(value + 1 if abs(value) < 10**6 else 2 * value)
+        case ast.Subscript(slice=ast.Name() | ast.BinOp() as index, ctx=ast.Load()):
+            yield index, "index", f"({ast.unparse(index)}) - 1"
+        case ast.Expr(value=ast.Call()) | ast.Continue() | ast.Break() | ast.Raise() | ast.AugAssign():
+            yield node, "deletion", "pass"
+        case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
+            yield node, "deletion", "pass"
+    if isinstance(node, ast.AugAssign):
+        yield node, "deletion", "pass"
+
+
+def modules() -> dict[str, tuple[str, ...]]:
+    """Each module below dcsim/ and its nearest tests, those that there are."""
+    found = {}
+    for pattern, tests in NEAREST.items():
+        for path in sorted((ROOT / "dcsim").glob(pattern)):
+            found[path.relative_to(ROOT / "dcsim").as_posix()] = tuple(t for t in tests if (ROOT / "tests" / t).exists())
+    return found
+
+
+def draw(seed: int, count: int, of: Sequence[str]) -> list[Mutant]:
+    """`count` faults among all of these modules, each as likely as any other."""
+    every = [mutant for module in of for mutant in mutants_of(module, (ROOT / "dcsim" / module).read_text())]
+    return random.Random(seed).sample(every, min(count, len(every)))
+
+
+class Copy:
+    """A copy of the checkout to plant faults in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        command = ["git", "ls-files", "-co", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+
+    def passes(self, module: str, tests: Sequence[str], timeout_s: float | None) -> bool:
+        """Whether the tests pass; those that take too long do not."""
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"}
+        if module in PLAIN:
+            environment["NUMBA_DISABLE_JIT"] = "1"
+        # A fault may make a loop that never ends and fills memory.
+        limited = ["sh", "-c", f'ulimit -v {MEMORY_KB}; exec "$@"', "sh"]
+        command = [
+            *limited,
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            *(f"tests/{test}" for test in tests),
+        ]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+        process = subprocess.Popen(command, cwd=self.folder, env=environment, **quiet)
+        try:
+            return process.wait(timeout_s) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+            return False
+
+    def kills(self, mutant: Mutant, tests: Sequence[str], timeout_s: float) -> bool:
+        """Whether the tests notice the fault."""
+        path = self.folder / "dcsim" / mutant.module
+        source = path.read_text()
+        try:
+            path.write_text(mutant.applied(source))
+            return not self.passes(mutant.module, tests, timeout_s)
+        finally:
+            path.write_text(source)
+
+
+def survivors(mutants: Sequence[Mutant], jobs: int) -> list[Mutant]:
+    """Plant each in turn, `jobs` at once; raises RuntimeError where tests fail without any fault."""
+    nearest = modules()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        copies: queue.Queue[Copy] = queue.Queue()
+        for number in range(jobs):
+            copies.put(Copy(Path(folder) / str(number)))
+        took_s: dict[str, float] = {}
+        used = sorted({mutant.module for mutant in mutants})
+
+        def check(module: str) -> None:
+            copy, begin = copies.get(), time.perf_counter()
+            if not copy.passes(module, nearest[module], None):
+                raise RuntimeError(f"{module}: its tests fail as it is: {' '.join(nearest[module])}")
+            took_s[module] = time.perf_counter() - begin
+            copies.put(copy)
+
+        def plant(mutant: Mutant) -> bool:
+            copy = copies.get()
+            killed = copy.kills(mutant, nearest[mutant.module], 60 + 5 * took_s[mutant.module])
+            copies.put(copy)
+            return killed
+
+        for number, _ in enumerate(pool.map(check, used), 1):
+            say(f"tests that pass without a fault: {number} of {len(used)} modules")
+        left = []
+        for number, (mutant, killed) in enumerate(zip(mutants, pool.map(plant, mutants), strict=True), 1):
+            left += [] if killed else [mutant]
+            say(f"{number} of {len(mutants)} faults planted, {len(left)} survived; the last in {mutant.module}:{mutant.line}")
+    return left
+
+
+def say(text: str) -> None:
+    """Progress, on stderr; one line that is written over where that is a terminal."""
+    over = sys.stderr.isatty()
+    print(f"\r\033[K{text}" if over else text, end="" if over else "\n", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the survivors; 1 if more than a tenth of the faults, or more than 5 in 100 held equivalent, survived."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1, help="which faults are drawn")
+    parser.add_argument("--count", type=int, default=100, help="how many")
+    parser.add_argument("--only", nargs="*", default=[""], help="only in modules whose path holds one of these, e.g. results/")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
+    options = parser.parse_args(arguments)
+    of = [module for module in modules() if any(part in module for part in options.only)]
+    left = survivors(draw(options.seed, options.count, of), options.jobs)
+    sources = {module: (ROOT / "dcsim" / module).read_text() for module in of}
+    alike = 0
+    print()
+    for mutant in sorted(left, key=lambda m: (m.module, m.line)):
+        line = sources[mutant.module].splitlines()[mutant.line - 1].strip()
+        reason = EQUIVALENT.get((mutant.module, line, mutant.text), "")
+        alike += bool(reason)
+        before, after = mutant.shown(sources[mutant.module])
+        why = f"  (equivalent: {reason})" if reason else ""
+        print(f"dcsim/{mutant.module}:{mutant.line}: {mutant.kind}: {before}  ->  {after}{why}")
+    missed = len(left) - alike
+    print(f"{options.count} faults of seed {options.seed}: {missed} missed, {alike} held equivalent")
+    return int(missed > options.count / 10 or alike > options.count / 20)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
