@@ -182,6 +182,9 @@ def test_the_collected_configs_are_read_right() -> None:
         assert count / 1e9 == pytest.approx(float(row["parameters_b"]), rel=0.045 if "rounded" in row["note"] else 0.03), (
             path.name
         )
+        if row["active_b"]:  # published with both tables, one or none of them, and rounded to a whole number
+            low, high = (found.active - 2 * found.embedding) / 1e9, found.active / 1e9
+            assert low * 0.97 - 0.5 <= float(row["active_b"]) <= high * 1.03 + 0.5, path.name
         if row["kv_fp16_bytes_per_token"]:
             assert kv_bytes(llm, 100, "fp16") == 100 * int(row["kv_fp16_bytes_per_token"]), path.name
 
