@@ -25,7 +25,6 @@ VALUE_MAX = 300  # characters of any value that a message repeats
 _LINE_MAX = 1500
 _PROBLEMS_MAX = 50
 _LONG = re.compile(rf"\S{{{VALUE_MAX + 1},}}")
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def shown(value: Any) -> str:
@@ -45,7 +44,8 @@ def _cut(text: str, most: int) -> str:
 
 def _tidy(line: str) -> str:
     """A line that shows on any terminal: no control characters, no endless words, no endless line."""
-    line = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), line)
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     return _cut(_LONG.sub(lambda match: _cut(match[0], VALUE_MAX), line), _LINE_MAX)
 
 

@@ -65,8 +65,12 @@ def reason_of(error: Exception) -> str:
         return "a number in it has more than 4300 digits"
     if isinstance(error, OSError):
         return (os.strerror(error.errno) if error.errno else str(error)) or type(error).__name__
+    if isinstance(error, KeyError):
+        return f"it has no {shown(error.args[0] if error.args else '')}"
     text = str(error)
-    return text if type(error) is ValueError and text else f"{type(error).__name__}: {shown(text)}"
+    if isinstance(error, (SyntaxError, ValueError)) and text:  # of XML; of anything
+        return text.splitlines()[0]
+    return f"{type(error).__name__}: {shown(text)}"
 
 
 def read_text(path: str | Path, most: int = TEXT_MAX) -> str:

@@ -77,6 +77,8 @@ def _tell(error: Exception) -> int:
             say(f"error: {line}")
     elif isinstance(error, MemoryError):
         say(f"error: more memory needed than this machine has: {error or 'no details'}; make the run smaller")
+    elif isinstance(error, OverflowError):  # each figure may be fine, and what follows from them not
+        say(f"error: a figure of the spec is beyond what can be counted ({error}); --debug shows where")
     elif isinstance(error, OSError) and error.filename is None:  # all that is written but files has no name
         _leave_stdout()
         if isinstance(error, BrokenPipeError):

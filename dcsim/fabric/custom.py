@@ -155,7 +155,7 @@ def _read_graphml(path: Path) -> Drawing:
         graph = networkx.read_graphml(path, force_multigraph=True)
         vertices, ends = _graphml_names(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, NetworkXException) as error:
-        raise FabricError(f"{path}: not a graph: {error or type(error).__name__}") from error
+        raise FabricError(f"{path}: not a graph: {reason_of(error)}") from error
     data = dict(graph.nodes(data=True))
     edges = [(a, b, attributes) for a, b, attributes in graph.edges(data=True)]
     if len(edges) != len(ends):

@@ -6,6 +6,8 @@ one kind of integer. Entries are kept on disk (`kept`).
 
 Compiled code counts the uses of every array that it is handed, two atomic operations an array and call, which takes half to
 two thirds of the time of loops that call small functions. Only functions that make arrays need it, and say so.
+
+Entries let go of the interpreter's lock while they run, so that Ctrl-C is heeded meanwhile (`interrupt`).
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def entry(function: Function) -> Function: ...
 def entry(*, makes_arrays: bool) -> Callable[[Function], Function]: ...
 def entry(function: Any = None, *, makes_arrays: bool = False) -> Any:
     """A function that Python calls, compiled at its first call with arguments of such types; kernels may call it too."""
-    return _decorated(_Entry, {}, function, makes_arrays)
+    return _decorated(_Entry, {"nogil": True}, function, makes_arrays)
 
 
 @overload

@@ -39,10 +39,15 @@ class ChipPrice(Section):
     build_usd: Money = Field(description="What it costs its maker to build.")
 
 
+CYCLES_MOST = 1_000_000  # of one operation's fixed costs: a millisecond
+
+
 class _Chip(Named):
     clock_hz: Frequency = Field(description="Chip clock; all chip work is counted in its cycles.")
-    memory_bytes: Data = Field(gt=0, description="Memory that holds weights and KV cache.")
-    reserve_fraction: Fraction = Field(description="Share of memory kept for program text, activations and buffers.")
+    memory_bytes: Data = Field(ge=1e6, le=1e15, description="Memory that holds weights and KV cache.")
+    reserve_fraction: Annotated[float, Field(ge=0, le=0.99)] = Field(
+        description="Share of memory kept for program text, activations and buffers."
+    )
     power: ChipPower
     price: ChipPrice
     die_mm2: Area = Field(default=0.0, description="Die area, for silicon cost.")
@@ -56,13 +61,13 @@ class LpuChip(_Chip):
 
     kind: Literal["lpu"]
     vector_bytes: Data = Field(gt=0, description="One vector: the unit of every stream and link.")
-    matrix_planes: Positive = Field(description="Matrix planes working side by side on 8-bit weights.")
-    tile: Positive = Field(description="Rows and columns of one plane's weight tile, 8-bit.")
-    install_cycles: Positive = Field(description="Cycles to load all planes with 8-bit weights.")
+    matrix_planes: Positive = Field(le=10_000, description="Matrix planes working side by side on 8-bit weights.")
+    tile: Positive = Field(le=100_000, description="Rows and columns of one plane's weight tile, 8-bit.")
+    install_cycles: Positive = Field(le=CYCLES_MOST, description="Cycles to load all planes with 8-bit weights.")
     widen_weights_per_cycle: Positive = Field(description="8-bit weights widened to 16 bit per cycle by the vector unit.")
     stream_bytes_per_cycle: Positive = Field(description="Bytes per cycle from SRAM to the units on one direction of streams.")
     vector_lanes: Positive = Field(description="32-bit vector ALUs.")
-    fixed_cycles: Count = Field(description="Cost of each dependent operation besides its streaming.")
+    fixed_cycles: Count = Field(le=CYCLES_MOST, description="Cost of each dependent operation besides its streaming.")
     local_ports: Count = Field(description="Links to chips of the same node, where its fabric says no other number.")
     global_ports: Count = Field(description="Links that leave the node, where its fabric says no other number.")
     program_switch_s: Time = Field(default=0.0, description="Cost of switching to another compiled program.")

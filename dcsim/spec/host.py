@@ -28,7 +28,7 @@ class HostSpec(Named):
     request_s: Time = Field(le=60, description="Core time to accept one request, besides tokenising.")
     tokenise_token_s: Time = Field(le=0.1, description="Core time to tokenise one prompt token.")
     detokenise_token_s: Time = Field(le=0.1, description="Core time to detokenise and send one output token.")
-    token_bytes: Data = Field(description="Bytes of one token id on the bus.")
+    token_bytes: Data = Field(le=1e9, description="Bytes of one token id on the bus.")
     bus_bandwidth_bytes_per_s: Rate = Field(description="Payload bytes per second of the bus to one chip.")
     bus_s: Time = Field(le=60, description="Latency of one transfer over the bus.")
     queue_max: Count = Field(le=1_000_000, description="Requests that may wait for a core of one server; more are rejected.")

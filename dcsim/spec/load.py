@@ -111,7 +111,8 @@ def _take_as_stored(document: Document) -> None:
     """
     llm, mapping = document.data.get("llm"), document.data.get("mapping", {})
     stored = llm.get("precision") if isinstance(llm, dict) else None
-    formats = [BYTES[name] for name in stored.values() if name in BYTES] if isinstance(stored, dict) else []
+    names = [name for name in stored.values() if isinstance(name, str)] if isinstance(stored, dict) else []
+    formats = [BYTES[name] for name in names if name in BYTES]
     if not isinstance(mapping, dict) or min(formats, default=2) > 1:
         return
     for key in ("weights", "activations"):

@@ -35,7 +35,13 @@ class _Composer(Composer):
 
 
 class _Constructor(RoundTripConstructor):
-    """Says where a value stands that cannot be made of its text, such as `!!int many`."""
+    """Says where a value stands that cannot be made of its text, such as `!!int many`, and a key that cannot be one."""
+
+    def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
+        try:
+            return bool(super().check_mapping_key(node, key_node, mapping, key, value))
+        except TypeError as error:
+            raise ConstructorError(None, None, "a key is a text", key_node.start_mark) from error
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:

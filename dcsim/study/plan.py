@@ -7,6 +7,7 @@ from typing import Any
 
 from dcsim.economics.bill import Basis, Parts, bill, parts_of, total_usd
 from dcsim.economics.cost import BASES, life_usd_per_h, usd_per_mtoken
+from dcsim.errors import Problem, SpecError
 from dcsim.power.chain import power_terms
 from dcsim.spec.load import Resolved
 from dcsim.spec.topology import Topology
@@ -15,6 +16,7 @@ from dcsim.study.idle import idle_chips
 from dcsim.study.iteration import context_of
 from dcsim.study.machine import build
 
+RATE_MAX = 1e15  # tokens per second: a hundred thousand for everybody on earth
 ASSUMES = (
     "decoding only: reading prompts takes further chips or time",
     "every replica is always full: no spare for peaks, uneven load or faults",
@@ -34,8 +36,11 @@ def plan(
     """The fewest clusters like this topology that give the rate at the speed, what they draw and cost.
 
     Money is the TCO at `network.prices` for chips bought and for chips at what they cost their maker. Raises CapacityError if
-    the speed is out of reach.
+    the speed is out of reach, SpecError for rates that are none.
     """
+    for name, rate in (("--tokens-per-s", tokens_per_s), ("--tokens-per-s-per-user", tokens_per_s_per_user)):
+        if not 0 < rate <= RATE_MAX:
+            raise SpecError(Problem(name, f"{rate:g} is no rate a fleet can give", f"more than 0, at most {RATE_MAX:g}"))
     context = context_of(context, resolved.spec.llm)
     spec = resolved.spec
     machine = build(spec, seed)

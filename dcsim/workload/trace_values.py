@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dcsim.spec.workload import TraceColumns
 ROWS_NAMED = 10
 _TOKENS_MAX = 2**31 - 1
 _NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
+_DATE = re.compile(r"[+-]?\d{4,6}-\d\d?-\d\d?[T ]\d\d?:\d\d(:\d\d(\.\d*)?)?")  # without an offset
 _SECONDS_MAX = 9_223_372_036  # whose nanoseconds fit 64 bits
 _PLAIN = {int, float, str, type(None)}  # what a list of may become an array of numbers at once
 _EMPTY_NS = np.iinfo(np.int64).min  # numpy's "not a time"
@@ -104,7 +106,7 @@ def _naive(cells: list[Any]) -> NDArray[np.int64]:
     """All cells at once, if all are UTC's; else ValueError."""
     if isinstance(cells[0], str) and cells[0].endswith("+00:00"):
         cells = [cell.removesuffix("+00:00") for cell in cells]
-    if any(":" not in cell or cell[-1] == "Z" or cell[-6] in "+-" for cell in cells):
+    if not all(map(_DATE.fullmatch, cells)):
         raise ValueError("a cell needs a closer look")
     return _ns(np.array(cells, "datetime64[s]"), np.array(cells, "datetime64[ns]"))
 
@@ -122,7 +124,7 @@ def _date(cell: Any) -> int:
         if len(text) > 6 and text[-6] in "+-" and text[-3] == ":":
             sign = -1 if text[-6] == "-" else 1
             offset_min, text = sign * (60 * int(text[-5:-3]) + int(text[-2:])), text[:-6]
-        if ":" not in text:
+        if not _DATE.fullmatch(text.strip()):
             return int(_EMPTY_NS)
         ns = int(_ns(np.datetime64(text.strip(), "s"), np.datetime64(text.strip(), "ns")))
         return ns if ns == _EMPTY_NS else ns - offset_min * 60 * 10**9
