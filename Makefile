@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all mutants lint lowest changes bench docs validate dashboard clean
+.PHONY: help setup run test test-all mutants fuzz lint lowest changes bench docs validate dashboard clean
 
 help:      ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test-all: setup  ## the tests, slow ones included
 
 mutants: setup  ## plant 100 small faults, one at a time, and name those that no test notices (SEED=7 others)
 	$(PY) tests/mutants.py --seed $(or $(SEED),1)
+
+fuzz: setup  ## 20,000 changed inputs for every reader (an hour; COUNT=2000 SEED=2 for other ones)
+	cd tests && ../$(PY) -m fuzzing --count $(or $(COUNT),20000) --seed $(or $(SEED),1)
 
 lint: setup  ## style and types
 	$(VENV)/bin/ruff check .

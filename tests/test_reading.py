@@ -203,6 +203,32 @@ def test_any_value_in_a_configuration(tmp_path, key, value):
         one_clear_error(lambda: load("64chip", llm=str(path)), SpecError)
 
 
+LAYERED = {
+    **{
+        "layers": 2,
+        "d_model": 64,
+        "vocab": 100,
+        "precision": {"weights": "bf16", "experts": "fp8"},
+        "pattern": [{"attention": "a"}],
+    },
+    **{"attention": {"a": {"kind": "full", "heads": 2, "kv_heads": 2, "d_head": 32}}, "feed_forward": {}, "encoders": {}},
+    "prediction": {"layers": 1, "attention": "a"},
+}
+
+
+@pytest.mark.parametrize("key", [*LAYERED, "precision.weights", "precision.experts", "prediction.attention", "attention.a"])
+@pytest.mark.parametrize("value", [[[1], [2]], {"a": {}}, [{"kind": []}], -1, 1e308, "x", True, [None]], ids=lambda v: str(v)[:9])
+def test_any_value_in_a_file_of_layers(tmp_path, key, value):
+    """The same of an LLM whose layers differ."""
+    path = tmp_path / "llm.yaml"
+    section, _, inner = key.partition(".")
+    path.write_text(json.dumps({**LAYERED, section: {**LAYERED[section], inner: value} if inner else value}))
+    try:
+        load("64chip", llm=str(path))
+    except DcsimError:
+        one_clear_error(lambda: load("64chip", llm=str(path)), SpecError)
+
+
 VIDUR = "arrived_at,num_prefill_tokens,num_decode_tokens\n7.0,374,44\n7.25,396,109\n8.5,12,1\n"
 
 

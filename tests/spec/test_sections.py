@@ -1,12 +1,19 @@
 """Sections: a name stands for an entry, keys go over it, and what is read of a section is known and compared with nothing."""
 
-import pytest
+import importlib
+import math
+import pkgutil
+from typing import Annotated
 
+import pytest
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+import dcsim.spec
 from dcsim.errors import SpecError
 from dcsim.spec.catalog import REFERENCES
 from dcsim.spec.faults import FaultsSpec
 from dcsim.spec.load import load
-from dcsim.spec.section import part_at, was_read
+from dcsim.spec.section import Section, part_at, was_read
 from dcsim.spec.unused import unused
 
 NDR = {"network": "infiniband-ndr"}
@@ -135,3 +142,34 @@ def test_checking_a_spec_is_no_reading_of_it():
 def test_a_spec_is_read_again_as_it_was_saved(llm):
     spec = load("64chip", llm=llm).spec
     assert type(spec).from_saved(spec.saved()) == spec
+
+
+def every_section(base=Section):
+    for module in pkgutil.iter_modules(dcsim.spec.__path__):
+        importlib.import_module(f"dcsim.spec.{module.name}")
+    for section in base.__subclasses__():
+        yield section
+        yield from every_section(section)
+
+
+def test_every_bound_that_a_key_states_is_kept():
+    """A field's own bound goes unheeded where its type has one of that kind already."""
+    tried, broken = 0, []
+    for section in set(every_section()):
+        for name, field in section.model_fields.items():
+            if any(isinstance(rule, BeforeValidator) for rule in field.metadata):
+                continue  # a quantity, which wants its unit
+            for rule in field.metadata:
+                key, way = {"Le": ("le", 1), "Lt": ("lt", 0), "Ge": ("ge", -1), "Gt": ("gt", 0)}.get(type(rule).__name__, ("", 0))
+                if not key:
+                    continue
+                bound = getattr(rule, key)
+                beyond = bound + way if field.annotation is int else math.nextafter(bound, bound + way)
+                tried += 1
+                try:
+                    TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(beyond)
+                    broken.append(f"{section.__name__}.{name}: {rule}")
+                except ValidationError:
+                    pass
+    assert tried > 100
+    assert not broken

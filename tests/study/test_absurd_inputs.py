@@ -10,6 +10,7 @@ from dcsim.errors import CapacityError, SpecError, WorkloadError
 from dcsim.results.records import TABLES, TableWriter
 from dcsim.spec.load import load
 from dcsim.study import scenario
+from dcsim.study.plan import plan
 from dcsim.workload.generate import make_requests
 
 LENGTHS = "lengths: {kind: lognormal, prompt_tokens: {median: 100}, output_tokens: {median: 10}}\n"
@@ -29,6 +30,12 @@ TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
         "host.queue_max=1000000000",
         "host.request=1e9 s",
         "host.tokenise_token=1000 s",
+        "host.token=1e20 B",
+        "chip.memory=1e20 B",
+        "chip.memory=1 B",
+        "chip.reserve_fraction=1",
+        "chip.tile=1000000000",
+        "chip.fixed_cycles=1000000000",
         "power.sample=1 ps",
         "power.sample=1e9 s",
         "power.sample=0 s",
@@ -109,6 +116,14 @@ def test_a_fault_of_a_part_that_is_not_there(serve_small):
         serve_small(table, settings=[f"faults.events=[{{at: 1 s, part: {part}, index: {count - 1}}}]"])
         with pytest.raises(CapacityError, match=f"no {part} {count}, there are {count}"):
             serve_small(table, settings=[f"faults.events=[{{at: 1 s, part: {part}, index: {count}}}]"])
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan"), 1e300])
+def test_a_fleet_for_no_rate_or_an_endless_one_is_refused(rate):
+    resolved = load("64chip", settings=["mapping.tp=8", "mapping.pp=8"])
+    for rates in ({"tokens_per_s": rate, "tokens_per_s_per_user": 100.0}, {"tokens_per_s": 1e6, "tokens_per_s_per_user": rate}):
+        with pytest.raises(SpecError, match="is no rate a fleet can give"):
+            plan(resolved, **rates)
 
 
 def test_nothing_arrives_within_a_duration_of_nothing():
