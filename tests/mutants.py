@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Modules (a pattern below dcsim/) and the tests that stand nearest to them; `plain` kernels run as Python.
 CLUSTER = ("cluster/simpy", *(f"cluster/test_{name}.py" for name in ("policies", "theory", "service", "duration", "ways_agree")))
 NEAREST: dict[str, tuple[str, ...]] = {
-    "results/metrics.py": ("test_metrics.py",),
-    "llm/cost.py": ("llm/test_program.py", "llm/test_cost.py"),
+    "results/metrics.py": ("test_metrics.py", "test_metrics_laws.py"),
+    "llm/cost.py": ("llm/test_cost.py", "llm/test_program.py"),
     "llm/mapping.py": ("llm/test_mapping.py", "llm/test_program.py"),
     "network/collectives.py": ("network/test_collectives.py", "network/test_lower.py"),
     "workload/rates.py": ("workload/test_rates.py", "workload/test_generate.py"),
