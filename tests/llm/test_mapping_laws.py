@@ -1,0 +1,132 @@
+"""Where shards and stages go, counted by hand, and cuts against trying all."""
+
+from itertools import combinations, pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dcsim.errors import CapacityError
+from dcsim.llm import mapping
+from dcsim.llm.mapping import candidates, fewest_chips, lay, limit_bytes, place
+from dcsim.spec.mapping import MappingSpec
+
+PAIR = [[*range(8)], [*range(8, 16)]]
+
+
+@pytest.mark.parametrize(
+    ("tp", "stages", "expected"),
+    [
+        (3, 4, [(0, 1, 2), (3, 4, 5), (8, 9, 10), (11, 12, 13)]),  # none across nodes
+        (3, 5, [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11), (12, 13, 14)]),  # unless they would not suffice
+        (8, 2, [tuple(range(8)), tuple(range(8, 16))]),
+        (4, 3, [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)]),
+        (12, 1, [tuple(range(12))]),
+        (16, 1, [tuple(range(16))]),
+    ],
+)
+def test_a_stage_stays_within_a_node_where_it_can(tp: int, stages: int, expected: list) -> None:
+    assert place(PAIR, tp, stages) == expected
+
+
+def test_a_wide_stage_starts_at_a_nodes_first_chip() -> None:
+    nodes = [[*range(i, i + 8)] for i in range(0, 48, 8)]
+    assert place(nodes, 12, 3) == [tuple(range(0, 12)), tuple(range(16, 28)), tuple(range(32, 44))]
+    assert place(nodes, 12, 4) == [tuple(range(12 * i, 12 * i + 12)) for i in range(4)]
+
+
+def test_nodes_of_different_sizes() -> None:
+    nodes = [[0, 1], [2, 3, 4, 5], [6, 7, 8]]
+    assert place(nodes, 4, 1) == [(2, 3, 4, 5)]
+    assert place(nodes, 2, 4) == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert place(nodes, 3, 3) == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("heads", "node", "chips", "inside", "across"),
+    [
+        (64, 8, 512, [1, 2, 4, 8], [16, 24, 32, 40, 48, 56, 64]),
+        (12, 8, 512, [1, 2, 3, 4, 6, 8], []),  # 8 is a power of two
+        (12, 16, 512, [1, 2, 3, 4, 6, 8, 12], []),
+        (40, 8, 24, [1, 2, 4, 5, 8], [16, 24]),
+        (40, 4, 512, [1, 2, 4], [8, 12, 16, 20, 24, 28, 32, 36, 40]),
+        (3, 8, 8, [1, 2, 3], []),
+    ],
+)
+def test_degrees_are_divisors_of_the_heads_and_powers_of_two_or_whole_nodes(
+    monkeypatch: pytest.MonkeyPatch, heads: int, node: int, chips: int, inside: list[int], across: list[int]
+) -> None:
+    monkeypatch.setattr(mapping.arch, "degree_max", lambda _: heads)
+    found = mapping._degrees(None, MappingSpec(), node, chips)  # type: ignore[arg-type]
+    assert (list(found[0]), list(found[1])) == (inside, across)
+    assert mapping._degrees(None, MappingSpec(tp=5), node, chips) == ([5], [])  # type: ignore[arg-type]
+
+
+def fewest_by_trying(need: np.ndarray, limit: int) -> int:
+    """Stages of the best cut among all."""
+    count = len(need)
+    for stages in range(1, count + 1):
+        for cuts in combinations(range(1, count), stages - 1):
+            ends = [0, *cuts, count]
+            if all(need[a:b].sum(axis=0).max() <= limit for a, b in pairwise(ends)):
+                return stages
+    return count + 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_stages_filled_in_turn_are_the_fewest(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    need = random.integers(1, 6, (7, 2))
+    limit = int(random.integers(5, 12))
+    monkeypatch.setattr(
+        mapping, "_held", lambda *_: SimpleNamespace(weights=need - 1, kept=lambda tokens: np.full((7, 2), tokens))
+    )
+    monkeypatch.setattr(mapping, "limit_bytes", lambda _: limit)
+    assert mapping._fewest_stages(None, None, None, 2) == fewest_by_trying(need, limit)  # type: ignore[arg-type]
+
+
+def test_a_block_that_no_stage_holds_needs_more_stages_than_there_are_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = SimpleNamespace(weights=np.array([[1], [9], [1]]), kept=lambda tokens: np.zeros((3, 1), int))
+    monkeypatch.setattr(mapping, "_held", lambda *_: held)
+    for limit, stages in ((8, 4), (9, 3), (10, 2), (11, 1)):
+        monkeypatch.setattr(mapping, "limit_bytes", lambda _, limit=limit: limit)
+        assert mapping._fewest_stages(None, None, None, 1) == stages  # type: ignore[arg-type]
+
+
+def test_a_chip_holds_its_memory_less_the_reserve(catalog) -> None:
+    chip = catalog.lpu(memory_bytes=1000, reserve_fraction=0.25)
+    assert limit_bytes(chip) == 750
+
+
+def test_replicas_are_as_many_as_asked_or_as_there_is_room_for(catalog) -> None:
+    llm, chip = catalog.llm("bert-large"), catalog.lpu()
+    for replicas, made in ((1, 1), (3, 3), ("auto", 3)):
+        found = lay(llm, chip, MappingSpec(replicas=replicas), 1, 4, catalog.nodes(15))
+        assert found.replicas == made
+        assert found.replica_chips[0] == found.stage_chips == ((0,), (1,), (2,), (3,))
+        flat = [chip for replica in found.replica_chips for stage in replica for chip in stage]
+        assert flat == list(range(4 * made))
+    with pytest.raises(CapacityError, match=r"mapping needs 16 chips \(4 x 4 stages x 1\), 15 are active") as refused:
+        lay(llm, chip, MappingSpec(replicas=4), 1, 4, catalog.nodes(15))
+    assert (refused.value.needed, refused.value.available) == (16, 15)
+
+
+def test_candidates_use_all_chips_offered_to_a_replica(catalog) -> None:
+    llm, chip = catalog.llm("bert-large"), catalog.lpu()
+    blocks = 49
+    found = dict(candidates(llm, chip, MappingSpec(), 64))
+    assert found == {tp: min(64 // tp, blocks) for tp in (1, 2, 4, 8)}
+    assert dict(candidates(llm, chip, MappingSpec(replicas=2), 64)) == {tp: min(32 // tp, blocks) for tp in (1, 2, 4, 8)}
+    assert dict(candidates(llm, chip, MappingSpec(chips_max=20), 64)) == {tp: 20 // tp for tp in (1, 2, 4, 8)}
+    assert candidates(llm, chip, MappingSpec(tp=2, pp=7), 64) == [(2, 7)]
+
+
+def test_the_fewest_chips_do_and_one_less_does_not(catalog) -> None:
+    llm, chip = catalog.llm("bert-large"), catalog.lpu()
+    fewest, tp, pp = fewest_chips(llm, chip, MappingSpec(weights="fp16"))
+    assert fewest == tp * pp
+    assert (tp, pp) in candidates(llm, chip, MappingSpec(weights="fp16"), fewest)
+    with pytest.raises(CapacityError) as refused:
+        candidates(llm, chip, MappingSpec(weights="fp16"), fewest - 1)
+    assert refused.value.available == (fewest - 1) * limit_bytes(chip)
+    assert f"the fewest chips that would do are {fewest} (tp {tp}, pp {pp};" in str(refused.value)
