@@ -24,7 +24,7 @@ Section = dict[str, Any]
 _NESTED = ("thinker_config", "text_config", "llm_config", "language_config", "language_model_config", "text_model_config")
 
 # Tables stand under this name or that.
-_TIED = ("tie_word_embeddings", "tie_embedding", "tie_embeddings", "use_shared_embeddings")
+_TIED = ("tie_word_embeddings", "tie_embedding", "tie_embeddings", "use_shared_embeddings", "share_input_output_layers")
 
 
 def llm_from_config(config: Section, where: str = "config.json", quantisation: Section | None = None) -> Section:

@@ -54,6 +54,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "max_seq_len",
         "max_position_embedding",
         "model_max_length",
+        "max_context_length",
     ),
     "activation": (
         "hidden_act",
