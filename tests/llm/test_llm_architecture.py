@@ -48,6 +48,10 @@ PUBLISHED = {
     "glm-5": (743.5, 744.5),
     "minimax-m2.5": (228.5, 229.5),
     "gemma-3-27b": (27.4, 27.45),
+    "gemma-4-26b-a4b": (25.2, 26.8),
+    "qwen3-coder-480b-a35b": (480.15, 480.25),
+    "deepseek-v4-flash": (284, 284.6),
+    "nemotron-3-nano-30b-a3b": (31.55, 31.65),
     "llava-1.5-7b": (7.055, 7.065),
 }
 
@@ -91,8 +95,8 @@ def test_shards_hold_all_of_a_block(name: str, tp: int) -> None:
     """Without copies (norms, router, shared key/value heads) the shards add up to the block; nothing is lost."""
     for sublayer in {id(block): block for block in arch.sublayers(load(name))}.values():
         for whole, cut in zip(sublayer.weights(1), sublayer.weights(tp), strict=True):
-            if cut.shapes == whole.shapes * tp:  # latent vectors and what routes and picks are made on every shard
-                assert cut.part in ("norm", "router", "attention")
+            if cut.shapes == whole.shapes * tp:  # latent vectors, what routes, picks and mixes streams are made on every shard
+                assert cut.part in ("norm", "router", "attention", "shared")
             elif cut.part in ("attention", "state", "norm"):  # a key/value head, and its convolution, may be wanted on two shards
                 assert sum(cut.elements) >= whole.elements[0]
             else:
