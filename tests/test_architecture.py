@@ -1,6 +1,7 @@
 """Imports point one way; the offender is named."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,3 +202,18 @@ def test_the_guards_find_what_they_look_for():
         assert list(_adds_watts(ast.parse(text))), text
     for text in ("busy_w - idle_w", "power_w / 2", "a_w * b_w", "energy_j + fan_w"):
         assert not list(_adds_watts(ast.parse(text))), text
+
+
+# Names that two classes still have; no more are to be added.
+TWO_CLASSES = {"Compiled", "Engine", "Figures", "Iteration", "Places", "Problem", "State"}
+
+
+def test_one_name_one_class():
+    names = Counter(
+        node.name
+        for folder in ("dcsim", "dashboard", "validation")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in names.items() if count > 1} == TWO_CLASSES

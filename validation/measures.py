@@ -61,7 +61,7 @@ def iteration(
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedRow:
     """What `dcsim iteration` prints and four figures derived from it; see Answer for the rest."""
 
     result: Mapping[str, Any]
@@ -79,7 +79,7 @@ def timed_iteration(
     context: int | None = None,
     prefill: int = 0,
     seed: int = 1,
-) -> Timed:
+) -> TimedRow:
     """One iteration, at which several rows may look."""
     from dcsim.study import iteration as study
 
@@ -92,7 +92,7 @@ def timed_iteration(
     result["power_w_per_chip"] = result["energy_j"] / result["iteration_s"] / result["chips_used"]
     result["time_between_uses_cycles"] = result["iteration_s"] * resolved.spec.chip.clock_hz
     held = f"mapping.tp={machine.mapping.tp}", f"mapping.pp={machine.mapping.pp}"
-    return Timed(result, ranged_figures(resolved), held)
+    return TimedRow(result, ranged_figures(resolved), held)
 
 
 def utilisation(machine: Machine, shape: Shape, interval_s: float) -> float:

@@ -30,7 +30,7 @@ Figures = Mapping[Path_, Figure]
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class TokenCost:
     """Cost of a run's output tokens on one basis: `buy`, `build` or `rent`.
 
     `terms` splits `usd_per_mtoken`; both are as at the run's load (`tokens_per_s`, `concurrency_mean`): a machine
@@ -92,7 +92,9 @@ def priced(spec: Topology, prices: str) -> tuple[Topology, dict[Path_, Figure]]:
     return spec.model_copy(update={"network": network}), {(*PRICES, *path[1:]): figure for path, figure in stated.items()}
 
 
-def owned_cost(summary: Mapping[str, Any], parts: Parts, spec: Topology, basis: Basis, figures: Figures | None = None) -> Cost:
+def owned_cost(
+    summary: Mapping[str, Any], parts: Parts, spec: Topology, basis: Basis, figures: Figures | None = None
+) -> TokenCost:
     """Cost of a run on parts that are owned: bill and power into the TCO model, over the tokens of a life like the run.
 
     Mean power and PUE are the run's own, so electricity is the run's `energy_j_per_token` at the price of a kWh.
@@ -102,7 +104,7 @@ def owned_cost(summary: Mapping[str, Any], parts: Parts, spec: Topology, basis: 
     usd_per_h, life = life_usd_per_h(parts, spec, capital_usd, summary["power_w_mean"] or 0.0)
     terms = {name: usd_per_mtoken(usd, rate) for name, usd in life.items()} if rate else {}
     speed = summary["tokens_per_s_per_user_p50"]
-    return Cost(
+    return TokenCost(
         basis,
         usd_per_h,
         sum(terms.values()) if rate else None,
@@ -125,12 +127,12 @@ def life_usd_per_h(parts: Parts, spec: Topology, capital_usd: float, power_w: fl
     return life.total_usd / hours, {name: usd / hours for name, usd in life.terms().items()}
 
 
-def rented_cost(summary: Mapping[str, Any], chips: int, rent: RentPrices) -> Cost:
+def rented_cost(summary: Mapping[str, Any], chips: int, rent: RentPrices) -> TokenCost:
     """Cost of a run on `chips` chips rented by the hour; the rent includes power and everything around the chips."""
     usd_per_h, rate = chips * rent.chip_hour_usd, summary["output_tokens_per_s"]
     usd = usd_per_mtoken(usd_per_h, rate) if rate else None
     terms = {"rent": usd} if usd is not None else {}
-    return Cost("rent", usd_per_h, usd, terms, None, None, None, rate, summary["concurrency_mean"])
+    return TokenCost("rent", usd_per_h, usd, terms, None, None, None, rate, summary["concurrency_mean"])
 
 
 def usd_per_mtoken(usd_per_h: float, tokens_per_s: float) -> float:
@@ -167,7 +169,7 @@ def _parts(run: Run) -> Parts:
         raise RunStoreError(f"{run.folder}: meta.json lists no parts, so that it cannot be costed; run it again") from error
 
 
-def _as_json(cost: Cost) -> dict[str, Any]:
+def _as_json(cost: TokenCost) -> dict[str, Any]:
     lines = [{**asdict(line), "usd": line.usd} for line in cost.lines]
     return {**{key: value for key, value in asdict(cost).items() if key != "lines"}, "lines": lines}
 

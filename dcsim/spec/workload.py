@@ -78,7 +78,7 @@ class Constant(Section):
     mean_per_s: Events = Field(gt=0, description="Arrivals per second.")
 
 
-class Piece(Section):
+class RatePiece(Section):
     """A stretch of time with one rate."""
 
     duration_s: Stretch = Field(description="Length of the stretch.")
@@ -89,7 +89,7 @@ class Pieces(Section):
     """Rates in turn, over and over."""
 
     kind: Literal["pieces"]
-    pieces: Annotated[tuple[Piece, ...], AfterValidator(some)]
+    pieces: Annotated[tuple[RatePiece, ...], AfterValidator(some)]
 
     @model_validator(mode="after")
     def _some_arrivals(self) -> Pieces:

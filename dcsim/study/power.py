@@ -22,7 +22,7 @@ from dcsim.study.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class SteadyIteration:
     """One iteration of the first replica: what each chip does when, and how long all of it takes."""
 
     tasks: Tasks
@@ -57,15 +57,15 @@ def power(machine: Machine, shape: Shape) -> dict[str, Any]:
     }
 
 
-def _work(machine: Machine, shape: Shape) -> Work:
+def _work(machine: Machine, shape: Shape) -> SteadyIteration:
     time, spans = machine.time(shape), machine.network.spans(shape)
     states = states_j(spans.tasks, machine.spec.chip.power)
     states["link"] = max(0.0, time.work_j - sum(states.values()))
     latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
-    return Work(spans.tasks, spans.start_s, spans.last_s, latency_s, occupancy_s, states, shape.batch)
+    return SteadyIteration(spans.tasks, spans.start_s, spans.last_s, latency_s, occupancy_s, states, shape.batch)
 
 
-def _load(machine: Machine, work: Work, name: str, count: int) -> dict[str, Any]:
+def _load(machine: Machine, work: SteadyIteration, name: str, count: int) -> dict[str, Any]:
     """The site under `count` micro-batches in flight in every replica."""
     site = machine.site
     round_s = max(work.latency_s, count * work.occupancy_s)
@@ -92,7 +92,7 @@ def _load(machine: Machine, work: Work, name: str, count: int) -> dict[str, Any]
     }
 
 
-def swings(machine: Machine, work: Work, count: int, round_s: float) -> dict[str, float]:
+def swings(machine: Machine, work: SteadyIteration, count: int, round_s: float) -> dict[str, float]:
     """How the wall power of the first replica's hungriest rack moves within one period, caps and capacitors apart.
 
     `rack_rise_w_per_s` is the steepest change over `power.swing`; `rack_start_w` the step when its chips go from idle into a

@@ -174,7 +174,7 @@ def make_rules(figures: Figures, lanes: routing.Lanes, slots: int, resume: int) 
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class TaskTables:
     """The tasks as TASK and SPAN records, their lists, and how many packets and queue pairs they need."""
 
     tasks: Any
@@ -186,7 +186,7 @@ class Work:
     pairs: int
 
 
-def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> Work:
+def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> TaskTables:
     """Tasks with their successors and packet numbers; messages of one source and target share a queue pair."""
     count, cycle_ps = len(tasks), PS / tasks.clock_hz
     is_message = tasks.kind == MESSAGE
@@ -216,7 +216,7 @@ def make_work(tasks: Tasks, release_s: Any, mtu_bytes: int) -> Work:
     body["pair"] = pair
     roots = np.flatnonzero(np.diff(tasks.before_start) == 0)
     roots = roots[np.argsort(spans["release"][roots], kind="stable")].astype(np.int32)
-    return Work(table, spans, tasks.before, owner[order], roots, int(packets.sum()), int(pair.max(initial=-1)) + 1)
+    return TaskTables(table, spans, tasks.before, owner[order], roots, int(packets.sum()), int(pair.max(initial=-1)) + 1)
 
 
 def make_pairs(count: int) -> Any:
@@ -258,7 +258,7 @@ def mark_first_faults(links: Any, faults: Any) -> None:
         links["next_fault"][fault["link"]], links["next_down"][fault["link"]] = fault["at_ps"], fault["fs_per_byte"] == 0
 
 
-def fit_wheel(work: Work, rules: Any, links: Any, faults: int) -> Wheel:
+def fit_wheel(work: TaskTables, rules: Any, links: Any, faults: int) -> Wheel:
     """A wheel with room for every event that can be pending, its buckets at most EVENTS_A_BUCKET events wide.
 
     Wide buckets let the loop see far ahead; beyond a sixteenth of a packet's time their events need more sorting.
