@@ -195,21 +195,46 @@ def test_host_in_the_loop(catalog) -> None:
 
 def test_resnet_has_its_published_size(catalog) -> None:
     """25.5 M weights, 4.1 G multiplications (He et al. 2015: 3.8 G with the stride in the first convolution)."""
-    layers = resnet.layers()
-    assert len(layers) == 54
-    assert sum(k * n for _, k, n in layers) == 25_502_912
-    assert sum(r * k * n for r, k, n in layers) == pytest.approx(4.09e9, rel=0.001)
+    products = [layer.product for layer in resnet.layers()]
+    assert len(products) == 54
+    assert sum(k * n for _, k, n in products) == 25_502_912
+    assert sum(r * k * n for r, k, n in products) == pytest.approx(4.09e9, rel=0.001)
 
 
-def test_resnet_bounds_the_cost_of_an_operation(catalog) -> None:
-    """With the lower bound the padded program takes 49 us; the upper bound leaves only arithmetic at peak rate."""
+def test_a_packed_convolution_is_the_same_convolution() -> None:
+    """Pixel for pixel: a patch's matrix holds the kernel once for each of its pixels, over the inputs that they share."""
+    import numpy as np
+
+    draw = np.random.default_rng(5)
+    for kernel, stride in ((1, 1), (3, 1), (3, 2)):
+        layer, down, across = resnet.Layer(4, kernel, stride, 2, 3), 2, 4
+        rows, k, n = layer.patched(down, across)
+        image = draw.integers(-9, 9, (16, 16, 2))
+        weights = draw.integers(-9, 9, (kernel, kernel, 2, 3))
+        high, wide = kernel + (down - 1) * stride, kernel + (across - 1) * stride
+        matrix = np.zeros((high, wide, 2, down, across, 3), int)
+        for i, j in np.ndindex(down, across):
+            matrix[i * stride : i * stride + kernel, j * stride : j * stride + kernel, :, i, j] = weights
+        assert matrix.shape[3:] == (down, across, n // (down * across))
+        assert matrix.reshape(-1, n).shape[0] == k or stride > kernel
+        assert rows == (4 // down) * (4 // across)
+        made = np.tensordot(image[:high, :wide], matrix, 3)
+        for i, j in np.ndindex(down, across):
+            pixel = np.tensordot(image[i * stride : i * stride + kernel, j * stride : j * stride + kernel], weights, 3)
+            assert (made[i, j] == pixel).all()
+
+
+def test_the_packed_program_takes_the_measured_time(catalog) -> None:
+    """The chip's fixed cost is the one with which the packed program takes 49 us, between the two ends of its range."""
     chip = catalog.lpu()
-    padded, packed = resnet.fixed_cycles_for(chip, 49e-6)
-    fitted = chip.model_copy(update={"fixed_cycles": round(padded)})
-    assert resnet.cycles(fitted) / chip.clock_hz == pytest.approx(49e-6, rel=0.001)
-    peak_s = 2 * 4.089e9 / 737e12
-    assert packed == pytest.approx((49e-6 - peak_s) * 900e6 / 54, rel=0.001)
+    padded, packed, peak = resnet.fixed_cycles_for(chip, 49e-6)
     assert chip.fixed_cycles == round(packed)
+    assert resnet.cycles(chip) / chip.clock_hz == pytest.approx(49e-6, rel=0.001)
+    assert padded < packed < peak
+    unpacked = chip.model_copy(update={"fixed_cycles": round(padded)})
+    assert resnet.padded_cycles(unpacked) / chip.clock_hz == pytest.approx(49e-6, rel=0.001)
+    peak_s = 2 * 4.089e9 / 737e12
+    assert peak == pytest.approx((49e-6 - peak_s) * 900e6 / 54, rel=0.001)
 
 
 def test_the_cost_of_an_operation_grows_with_the_measured_time(catalog) -> None:
