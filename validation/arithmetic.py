@@ -33,7 +33,7 @@ def memory_bytes(topology: str, *, context: int) -> Answer:
         {
             "weights_bytes": weights,
             "context_bytes": kv,
-            "chips_used": mapping.tp * mapping.pp,
+            "chips_used": mapping.chips_used,
             "contexts_beside_the_weights": mapping.memory.room.sequences_max(context),
         },
     )

@@ -75,7 +75,7 @@ def _watts(machine: Machine, context: int) -> tuple[float, float]:
     from dcsim.study.power import power
 
     full = power(machine, Shape(1, context))["loads"][-1]
-    used = machine.mapping.tp * machine.mapping.pp * machine.mapping.replicas
+    used = machine.mapping.chips_used * machine.mapping.replicas
     working_w = sum(watts for part, watts in full["parts_w"].items() if part.startswith("chips ") and part != "chips idle")
     return full["it_power_w"] / machine.fabric.chip_count, working_w / used
 

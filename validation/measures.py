@@ -143,7 +143,7 @@ def batch_job(
     front = load(topology, llm=llm, settings=settings)
     host_s = _host_s(front.spec.host, batch, prompt) if host else 0.0
     job_s = host_s + prefill_s + (output - 1) * token_s
-    chips = machine.mapping.tp * machine.mapping.pp
+    chips = machine.mapping.chips_used
     result = {
         "job_s": job_s,
         "prefill_s": prefill_s,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import accumulate, cycle, islice
 
 from dcsim.llm.kinds import ATTENTIONS, FEED_FORWARDS, Attention, Kind
 from dcsim.llm.kinds.feed_forward import Dense
@@ -60,6 +60,17 @@ def sublayers(llm: LlmSpec) -> tuple[Sublayer, ...]:
         return (start, *towers)
     layers = [block for names in layer_names(llm) for block in makers.layer(names)]
     return (*towers, start, *layers, makers.head())
+
+
+def layer_blocks(llm: LlmSpec) -> tuple[tuple[int, ...], ...]:
+    """Indexes, in `sublayers`, of the blocks of each layer: those of towers in front, then the decoder's."""
+    makers = _Makers(llm)
+    towers = [len(_tower(encoder)) for encoder in llm.encoders.values()]
+    if not llm.layers:
+        return tuple((i,) for i in range(1, 1 + sum(towers)))
+    sizes = [1] * sum(towers) + [0] + [len(makers.layer(names)) for names in layer_names(llm)]
+    starts = list(accumulate([0, *(size or 1 for size in sizes)]))
+    return tuple(tuple(range(start, start + size)) for start, size in zip(starts, sizes, strict=False) if size)
 
 
 def prediction_sublayers(llm: LlmSpec) -> tuple[tuple[Sublayer, ...], list[Weight]]:

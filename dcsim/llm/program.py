@@ -15,7 +15,9 @@ from dcsim.llm.mapping import Mapping
 from dcsim.llm.plan import Plan
 from dcsim.llm.sublayers import TOKEN_BYTES, Embedding, Sublayer, TowerInput, TowerLayer, TowerOutput, build_block, gather_block
 from dcsim.spec.chip import Chip
+from dcsim.spec.host import HostSpec
 from dcsim.spec.llm import LlmSpec
+from dcsim.spec.mapping import BYTES
 
 __all__ = ["Block", "Collective", "Operation", "Program", "Shape", "Stage", "Step", "build_program"]
 
@@ -25,7 +27,8 @@ class Stage:
     """The chips of one stage, its blocks, and `send_bytes`: what it hands to the next stage, all shards
     together.
 
-    Shard r sends its 1/tp slice to shard r of the next stage, which gathers the slices.
+    Shard r sends its 1/tp slice to shard r of the next stage, which gathers the slices; a stage of other width gets slices
+    of its own width.
     """
 
     chips: tuple[int, ...]
@@ -51,30 +54,38 @@ def build_program(llm: LlmSpec, mapping: Mapping, chip: Chip, shape: Shape, host
     chips.
 
     Tokens are sampled on the chips; `host_s` puts a round trip to the host between sampling and the next
-    iteration.
+    iteration, as where hosts look the embedding up (`lookup_s`).
     """
-    plan = Plan(llm, chip, mapping.spec, mapping.tp, shape)
+    plans = {len(chips): Plan(llm, chip, mapping.spec, len(chips), shape) for chips in mapping.stage_chips}
+    plan = plans[mapping.tp]
     blocks = arch.sublayers(llm)
     busy = [[i for i in stage if blocks[i].rows(plan)] for stage in mapping.stages]
     working = [(chips, stage) for chips, stage in zip(mapping.stage_chips, busy, strict=True) if stage]
-    made: dict[tuple[int, bool], Block] = {}
-    gathered: dict[int, Block] = {}
+    made: dict[tuple[int, int, bool], Block] = {}
+    gathered: dict[tuple[int, int], Block] = {}
     stages: list[Stage] = []
     for chips, stage in working:
         last = len(stages) == len(working) - 1
-        steps = []
-        if stages and mapping.tp > 1:
+        width = len(chips)
+        plan, steps = plans[width], []
+        if stages and width > 1:
             size = stages[-1].send_bytes
-            steps.append(gathered.setdefault(size, gather_block(plan, size)))
+            steps.append(gathered.setdefault((width, size), gather_block(plan, size)))
         for i in stage:
-            key = id(blocks[i]), not last and i == stage[-1]
+            key = width, id(blocks[i]), not last and i == stage[-1]
             if key not in made:
-                made[key] = build_block(plan, blocks[i], key[1])
+                made[key] = build_block(plan, blocks[i], key[2])
             steps.append(made[key])
         if last and host_s:
             steps.append(Block("host", (plan.host(ceil(host_s * chip.clock_hz)),)))
         stages.append(Stage(chips, tuple(steps), 0 if last else _send_bytes(plan, blocks[: stage[-1] + 1])))
     return Program(chip.clock_hz, tuple(stages), shape.batch * TOKEN_BYTES if llm.layers else 0)
+
+
+def lookup_s(host: HostSpec, llm: LlmSpec, mapping: Mapping, shape: Shape) -> float:
+    """What a look-up of the embedding by hosts takes: the bus to and fro, and the rows. 0 where chips hold it."""
+    rows_bytes = shape.rows * llm.d_model * max(2, BYTES.get(mapping.spec.activations, 2))
+    return host.bus_s + rows_bytes / host.bus_bandwidth_bytes_per_s if mapping.host_embedding else 0.0
 
 
 def _send_bytes(plan: Plan, done: Sequence[Sublayer]) -> int:

@@ -41,6 +41,14 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
+class Hop:
+    """What a stage hands on: `sent` are (rank, rank of the next stage, bytes); 0 bytes stay on a chip that is in both."""
+
+    ranks: int  # of the next stage
+    sent: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A template at its place: rank r is chips[r], and a message to rank r goes to targets[r].
 
@@ -54,20 +62,40 @@ class Piece:
 
 def pieces_of(program: Program, exchange: Exchange) -> list[Piece]:
     """The blocks of all stages in order, a stage's last with the hop to the next; equal pieces share their template."""
-    known: dict[tuple[int, int, int], Template] = {}
+    known: dict[tuple[int, int, Hop | None], Template] = {}
     pieces: list[Piece] = []
     for stage, after in zip(program.stages, [*program.stages[1:], None], strict=True):
-        target, size_bytes = after, -(-stage.send_bytes // len(stage.chips))
+        onward = _slices(stage.chips, after.chips, stage.send_bytes) if after else None
+        target = after
         if after is None and program.loop_back_bytes and stage is not program.stages[0]:
-            target, size_bytes = program.stages[0], program.loop_back_bytes
-        onward = target.chips if target else ()
+            target = program.stages[0]
+            onward = _whole(stage.chips, target.chips, program.loop_back_bytes)
         for i, block in enumerate(stage.blocks, 1):
-            hop, hop_bytes = (onward, size_bytes) if i == len(stage.blocks) else ((), 0)
-            key = id(block), len(hop), hop_bytes
+            hop = onward if i == len(stage.blocks) else None
+            key = id(block), len(stage.chips), hop
             if key not in known:
-                known[key] = make_template(block, len(stage.chips), program.clock_hz, exchange, len(hop), hop_bytes)
-            pieces.append(Piece(known[key], stage.chips, stage.chips + hop))
+                known[key] = make_template(block, len(stage.chips), program.clock_hz, exchange, hop)
+            pieces.append(Piece(known[key], stage.chips, stage.chips + (target.chips if hop and target else ())))
     return pieces
+
+
+def _slices(chips: tuple[int, ...], after: tuple[int, ...], size_bytes: int) -> Hop:
+    """Each chip has its equal slice of `size_bytes`, and each of the next stage is to get its own: what overlaps is sent."""
+    n, m = len(chips), len(after)
+    sent = []
+    for q in range(m):
+        for r in range(n):
+            share = min((r + 1) * m, (q + 1) * n) - max(r * m, q * n)  # of n x m
+            if share > 0:
+                sent.append((r, q, 0 if chips[r] == after[q] else -(-size_bytes * share // (n * m))))
+    return Hop(m, tuple(sent))
+
+
+def _whole(chips: tuple[int, ...], after: tuple[int, ...], size_bytes: int) -> Hop:
+    """Every chip has all `size_bytes`, and every chip of the next stage gets them from one."""
+    n = len(chips)
+    sent = tuple((q % n, q, 0 if chips[q % n] == chip else size_bytes) for q, chip in enumerate(after))
+    return Hop(len(after), sent)
 
 
 def lower(program: Program, exchange: Exchange) -> Tasks:
@@ -75,12 +103,10 @@ def lower(program: Program, exchange: Exchange) -> Tasks:
     return join(pieces_of(program, exchange), program.clock_hz)
 
 
-def make_template(
-    block: Block, ranks: int, clock_hz: float, exchange: Exchange, ranks_after: int = 0, hop_bytes: int = 0
-) -> Template:
-    """Spell out `block` on ranks 0..ranks-1, and the hop to `ranks_after` ranks of the next stage if there is one.
+def make_template(block: Block, ranks: int, clock_hz: float, exchange: Exchange, hop: Hop | None = None) -> Template:
+    """Spell out `block` on ranks 0..ranks-1, and the hop to the next stage if there is one.
 
-    Shard r sends to shard r of the next stage, where nothing has used the matrix units yet. Slices to twins and a
+    Shard r sends to shard r of a next stage of as many, where nothing has used the matrix units yet. Slices to twins and a
     gathering there, not whole rows to twins: the links between two nodes are shared by all shards of a stage, so sending
     every byte once is faster than sending it tp times, as soon as rows exceed what the links carry during one hop's latency.
     """
@@ -93,9 +119,11 @@ def make_template(
         else:
             for r in range(ranks):
                 outputs[r] = [_operation(builder, step, r, outputs[r], units)]
-    if ranks_after:
-        outputs = [[builder.message(r, ranks + r, hop_bytes, outputs[r], HOP, SEND)] for r in range(ranks)]
-        units = [[] for _ in range(ranks_after)]
+    if hop:
+        made, outputs = outputs, [[] for _ in range(hop.ranks)]
+        for r, q, size_bytes in hop.sent:
+            outputs[q] += [builder.message(r, ranks + q, size_bytes, made[r], HOP, SEND)] if size_bytes else made[r]
+        units = [[] for _ in range(hop.ranks)]
     tasks = builder.build()
     digest = blake2b(repr((tasks.clock_hz, outputs, units)).encode(), digest_size=16)
     for name in TASK_COLUMNS:

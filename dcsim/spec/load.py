@@ -77,6 +77,7 @@ def load(
         problems += _apply(document, setting)
     taken = inherit(document)
     _take_as_stored(document)
+    _take_as_built(document)
     spec = check(document, problems, Topology)
     for note in spec.llm.assumed:
         _say_once(f"{spec.llm.source or 'llm'}: {note}")
@@ -124,6 +125,15 @@ def _take_as_stored(document: Document) -> None:
             _say_once(
                 f"{where}: mapping.{key}: the LLM's own file says how it is stored; {told} only with --set mapping.{key}={told}"
             )
+
+
+def _take_as_built(document: Document) -> None:
+    """What the mapping rule `layer_per_stage` brings with it, unless it is given."""
+    if part_of(document.data, ("mapping", "rule")) != "layer_per_stage":
+        return
+    for path, value in ((("mapping", "experts"), "all"), (("serving", "chunk_tokens"), 1)):
+        if part_of(document.data, path) is None:
+            document.set(path, value)
 
 
 @cache

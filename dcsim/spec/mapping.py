@@ -35,6 +35,17 @@ def stored_bytes(elements: int, precision: str) -> int:
 class MappingSpec(Section):
     """Degrees may be `auto`: the lowest decode iteration time at batch 1 that fits."""
 
+    rule: Literal["auto", "layer_per_stage"] = Field(
+        default="auto",
+        description="How degrees that are `auto` are found. `layer_per_stage`: as a static pipeline is built, a stage for each "
+        "layer on the smallest power of two of chips that hold one; it also takes `experts: all` and `serving.chunk_tokens: 1` "
+        "unless these are given.",
+    )
+    experts: Literal["auto", "all", "routed", "own_chips"] = Field(
+        default="auto",
+        description="Experts a program works through. `routed`: those that tokens may visit (auto); `all`: every one, whoever is "
+        "visited; `own_chips`: each whole on chips of its own, which work if it is visited.",
+    )
     tp: Positive | Literal["auto"] = Field(default="auto", description="Chips that share each layer (tensor parallel).")
     pp: Positive | Literal["auto"] = Field(default="auto", description="Stages the layers are cut into (pipeline parallel).")
     replicas: Positive | Literal["auto"] = Field(default=1, description="Copies of the LLM, each on its own chips.")

@@ -72,7 +72,7 @@ def answers(machine: Machine, shape: Shape) -> dict[str, float]:
     """All metrics of one iteration."""
     time = machine.time(shape)
     latency_s = time.latency_ps * 1e-12
-    chips = machine.mapping.tp * machine.mapping.pp
+    chips = machine.mapping.chips_used
     return {
         "iteration_s": latency_s,
         "tokens_per_s": shape.rows / (time.occupancy_ps * 1e-12),

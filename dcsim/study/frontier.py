@@ -64,7 +64,7 @@ def _load(machine: Machine, batch: int, count: int, interval_s: float, work_j: f
     concurrency = batch * count
     rate = concurrency / interval_s
     drawn = drawn_by(machine, work_j, count / interval_s, rate)
-    chips, replicas = machine.mapping.tp * machine.mapping.pp, machine.mapping.replicas
+    chips, replicas = machine.mapping.chips_used, machine.mapping.replicas
     watts, racks_w = drawn.power_w / replicas, drawn.it_power_w / replicas
     return Load(batch, count, interval_s, 1 / interval_s, rate, rate / chips, concurrency, watts, racks_w, watts / rate, work_j)
 

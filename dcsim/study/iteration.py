@@ -24,7 +24,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     spec, mapping = machine.spec, machine.mapping
     time = machine.network.time(shape, parts=True)
     latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
-    chips = mapping.tp * mapping.pp
+    chips = mapping.chips_used
     kv_tokens = mapping.memory.room.tokens(shape.context)
     return {
         "llm": spec.llm.name,

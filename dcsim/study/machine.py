@@ -10,6 +10,7 @@ from typing import Any
 from dcsim.errors import CapacityError, SlackError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
+from dcsim.llm.layer_per_stage import lay_by_layer
 from dcsim.llm.mapping import Mapping, candidates, lay
 from dcsim.llm.program import Shape
 from dcsim.network.network import Network, make_network
@@ -42,7 +43,7 @@ class Machine:
     @property
     def replica_chips(self) -> tuple[tuple[int, ...], ...]:
         """The chips of each replica."""
-        return tuple(tuple(chip for stage in replica for chip in stage) for replica in self.mapping.replica_chips)
+        return self.mapping.chips
 
     @property
     def fabric(self) -> Fabric:
@@ -83,12 +84,15 @@ class Machine:
 def build(spec: Topology, seed: int = 1) -> Machine:
     """Build the fabric, put the network in place and lay the LLM over the active chips.
 
-    Where degrees are `auto`, the candidate with the shortest decode iteration at batch 1 and half the LLM's context
-    is taken among those with KV room for one sequence of full context (among all, if none has it); ties go to the
-    fewest shards. Raises CapacityError if nothing fits.
+    With `mapping.rule: layer_per_stage` that rule lays it. Else, where degrees are `auto`, the candidate with the shortest
+    decode iteration at batch 1 and half the LLM's context is taken among those with KV room for one sequence of full context
+    (among all, if none has it); ties go to the fewest shards. Raises CapacityError if nothing fits.
     """
     network = make_network(spec, build_fabric(spec.fabric), seed=seed)
     nodes = active_nodes(network.fabric)
+    if spec.mapping.rule == "layer_per_stage":
+        mapping = lay_by_layer(spec.llm, spec.chip, spec.mapping, nodes)
+        return Machine(spec, network.laid(mapping), mapping, seed)
     chips, node_chips = sum(len(node) for node in nodes), max(len(node) for node in nodes)
     machines = []
     for tp, pp in candidates(spec.llm, spec.chip, spec.mapping, chips, node_chips):

@@ -83,7 +83,7 @@ def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str,
     """What uncorrectable bit errors cost this replica in a day of back-to-back iterations."""
     spec, mapping, network = machine.spec, machine.mapping, scheduled_network(machine.spec)
     seconds = compiled.schedule.makespan_cycles / figures.clock_hz
-    waiting_j = mapping.tp * mapping.pp * spec.chip.power.wait_w * seconds
+    waiting_j = mapping.chips_used * spec.chip.power.wait_w * seconds
     energy = work_j(compiled.tasks, spec.chip.power) + link_energy_j(compiled.schedule.vector_hops, spec) + waiting_j
     cost = error_cost(network.error_rate, compiled.schedule.vector_hops, network.vector_wire_bytes, seconds, energy)
     return {f"error_{name}": value for name, value in asdict(cost).items()}

@@ -215,7 +215,7 @@ def _meta(machine: Machine, programs: Programs) -> dict[str, Any]:
         "tp": mapping.tp,
         "pp": mapping.pp,
         "replicas": mapping.replicas,
-        "chips_used": mapping.tp * mapping.pp * mapping.replicas,
+        "chips_used": mapping.chips_used * mapping.replicas,
         "chips_active": int(machine.fabric.chip_active.sum()),
         **idle_chips(machine),
         "kv_tokens": mapping.memory.kv_tokens,

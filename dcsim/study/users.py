@@ -102,7 +102,7 @@ def holding(machine: Machine) -> dict[str, Any]:
     spec = machine.spec
     inside = [load for load in loads(machine, context=timed_context(spec)) if load.interval_s <= spec.slo.tpot_s]
     best = max(inside, key=lambda load: load.tokens_per_s, default=None)
-    chips = machine.mapping.tp * machine.mapping.pp
+    chips = machine.mapping.chips_used
     return {
         "tokens_per_s_per_chip_in_slo": best.tokens_per_s_per_chip if best else 0.0,
         "cables_per_chip": machine.site.bill.cables / machine.fabric.chip_count,

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
-from dcsim.llm.mapping import _bottleneck, candidates, fewest_chips, lay, limit_bytes, place
+from dcsim.llm.mapping import candidates, fewest_chips, lay, place
 from dcsim.llm.precision import shard_bytes
 from dcsim.llm.program import Shape, build_program
+from dcsim.llm.stages import _bottleneck, limit_bytes
 from dcsim.spec.mapping import MappingSpec
 
 FITTING = [

@@ -148,3 +148,29 @@ def test_loading_the_catalog_entry_whole() -> None:
     tasks = lower(build_program(spec.llm, mapping, spec.chip, Shape(1, 384, 384)), direct)
     assert set(tasks.chip.tolist()) == set(range(8))
     assert tasks.rows.max() == 384
+
+
+def test_a_stage_of_another_width_gets_every_byte_once():
+    """Slices of 1/n go on as slices of 1/m; what stays on a chip of both stages is no message, and nothing else is missing."""
+    size = 24_000
+    for chips, after in (((0, 1), tuple(range(10, 18))), (tuple(range(8)), (20, 21, 22)), ((0, 1), (0, 1, 2, 3)), ((4,), (4,))):
+        n, m = len(chips), len(after)
+        block = Block("b", (operation("a", 7, n),))
+        onward = Block("c", (operation("a", 7, m),))
+        program = Program(1e9, (Stage(chips, (block,), size), Stage(after, (onward,), 0)), 4)
+        tasks = lower(program, direct)
+        hops = np.flatnonzero((tasks.kind == MESSAGE) & (tasks.part == HOP))
+        forward = [t for t in hops if tasks.size_bytes[t] > 4]
+        byte_of = np.zeros(size, int)  # how often each byte gets where it belongs
+        for q, chip in enumerate(after):
+            sources = {int(tasks.chip[t]): int(tasks.size_bytes[t]) for t in forward if tasks.target[t] == chip}
+            for r, source in enumerate(chips):
+                low, high = max(r * size // n, q * size // m), min((r + 1) * size // n, (q + 1) * size // m)
+                if high > low:
+                    assert sources.get(source, 0) == (0 if source == chip else high - low)
+                    byte_of[low:high] += 1
+        assert (byte_of == 1).all()
+        assert not (tasks.chip[hops] == tasks.target[hops]).any()
+        back = [t for t in hops if tasks.size_bytes[t] == 4]
+        assert {int(tasks.target[t]) for t in back} == set(chips) - {after[r % m] for r in range(n) if after[r % m] == chips[r]}
+        assert finish(tasks) >= finish(lower(Program(1e9, (Stage(chips, (block,), 0),), 0), direct)) + 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dcsim.errors import SpecError
 from dcsim.llm.blocks import Step
 from dcsim.llm.plan import Plan
 from dcsim.llm.storage import DENSE, EXPERTS, ROUTER, SHARED, Stored, Weight, by_columns, by_rows, split, whole
@@ -72,13 +73,22 @@ class Routed:
         """Width that experts take in."""
         return self.spec.d_latent or self.d_model
 
-    def experts(self, tp: int) -> tuple[Weight, Weight]:
-        """Up and down of all experts."""
-        s, hidden = self.spec, split(self.spec.d_ff, tp)
+    def experts(self, tp: int, whole_on_chips: bool = False) -> tuple[Weight, Weight]:
+        """Up and down of all experts: every shard its columns of each, or `whole_on_chips` its own experts or its part of one.
+
+        Either way every shard holds as much. Raises SpecError where experts do not come out even over the chips.
+        """
+        s, count = self.spec, self.spec.experts
+        hidden = split(s.d_ff, tp)
+        if whole_on_chips:
+            if count % tp and tp % count:
+                raise SpecError(f"mapping.experts of own_chips: {count} experts do not come out even over {tp} chips")
+            hidden = split(s.d_ff, max(1, tp // count)) * min(tp, count)
+            count = max(1, count // tp)
         # Choices of the router that do nothing are as likely as others, so that a token meets so many fewer experts.
         met = round(s.experts_active * s.experts / (s.experts + s.experts_empty))
-        up = by_columns(EXPERTS, self.width, up_columns(s.activation, hidden), s.experts, met)
-        return up, by_rows(EXPERTS, hidden, self.width, s.experts, met)
+        up = by_columns(EXPERTS, self.width, up_columns(s.activation, hidden), count, min(met, count))
+        return up, by_rows(EXPERTS, hidden, self.width, count, min(met, count))
 
     def router(self, tp: int) -> Weight:
         """Scores of all experts, on every shard."""
@@ -120,11 +130,11 @@ class Routed:
         """Router, experts, and the shared expert."""
         s, tp = self.spec, plan.tp
         choices = s.experts + s.experts_empty
-        up, down = self.experts(tp)
-        groups = visits(plan, s, up.active, rows)
+        up, down = self.experts(tp, plan.spec.experts == "own_chips")
+        groups = visits(plan, s, self.experts(1)[0].active, up.count, rows)
         activated = sum(count * met for count, met in groups)
         into, out = [[plan.products("latent", weight, rows)] for weight in self.latent(tp)] or ([], [])
-        columns = up_columns(s.activation, split(s.d_ff, tp))
+        columns = tuple(n for _, n in up.shapes)
         return [
             plan.products("router", self.router(tp), rows),
             plan.vector("choose_experts", rows, (choices,) * tp),
@@ -137,18 +147,21 @@ class Routed:
         ]
 
 
-def visits(plan: Plan, spec: RoutedFeedForward, met: int, rows: int) -> tuple[tuple[int, int], ...]:
-    """How many experts work on how many rows each: (experts, rows) groups.
+def visits(plan: Plan, spec: RoutedFeedForward, met: int, held: int, rows: int) -> tuple[tuple[int, int], ...]:
+    """How many of the `held` experts that a shard has a part of work on how many rows each: (experts, rows) groups.
 
-    Which experts a token visits is known only at run time. A program fixed before that holds min(experts, rows x experts_active)
-    slots, each with room for every row (the worst case, nothing dropped); a slot's weights are addressed by the router's answer.
-    Elsewhere work goes by tokens: with each token's experts drawn evenly and independently, experts x (1 - (1 - active / experts)
-    ^ rows) are visited by any of the rows, and their weights are read once.
+    `met` are those that a token visits. Which ones is known only at run time. A program fixed before that works through all of
+    them (`mapping.experts: all`) or holds min(held, rows x experts_active) slots, each with room for every row (the worst case,
+    nothing dropped); a slot's weights are addressed by the router's answer. Elsewhere
+    work goes by tokens: with each token's experts drawn evenly and independently, held x (1 - (1 - met / experts) ^ rows) are
+    visited by any of the rows, and their weights are read once.
     """
+    if plan.spec.experts == "all":
+        return ((held, rows),)
     if plan.static:
-        return ((min(spec.experts, rows * spec.experts_active), rows),)
-    visited = max(1, round(spec.experts * (1 - (1 - met / spec.experts) ** rows)))
-    each, rest = divmod(rows * met, visited)
+        return ((min(held, rows * spec.experts_active), rows),)
+    visited = max(1, round(held * (1 - (1 - met / spec.experts) ** rows)))
+    each, rest = divmod(-(-rows * met * held // spec.experts), visited)
     return tuple((count, share) for count, share in ((visited - rest, each), (rest, each + 1)) if count and share)
 
 

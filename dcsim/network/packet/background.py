@@ -181,7 +181,7 @@ def _evenly(chips: NDArray[np.int64], bytes_per_s: float) -> Demand:
 
 def _replica_chips(mapping: Mapping) -> NDArray[np.int64]:
     """[replica, place] chips."""
-    return np.array([[chip for stage in replica for chip in stage] for replica in mapping.replica_chips], np.int64)
+    return np.array(mapping.chips, np.int64)
 
 
 def _pattern(name: str, fabric: Fabric, seed: int) -> Demand:

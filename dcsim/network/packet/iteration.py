@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.cost import summed_bytes_per_cycle
 from dcsim.llm.mapping import Mapping
-from dcsim.llm.program import Shape, build_program
+from dcsim.llm.program import Shape, build_program, lookup_s
 from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import lower
 from dcsim.network.packet.background import background_load
@@ -18,7 +18,7 @@ from dcsim.network.packet.engine.breakdown import PARTS
 from dcsim.network.packet.engine.engine import Engine, Iteration
 from dcsim.network.packet.library import packet_exchange
 from dcsim.network.packet.rules_of import Layers, faults_of, place_calls, software_of
-from dcsim.network.tasks import COMPUTE, Tasks
+from dcsim.network.tasks import COMPUTE, HOP, MESSAGE, Tasks
 from dcsim.network.tasks import PARTS as TASK_PARTS
 from dcsim.network.timing import BREAKDOWN, Iterations, Spans
 from dcsim.network.work import work_j
@@ -65,8 +65,9 @@ def run_packets(
     if packets_max:
         enough = count if disturbed(network) else min(count, QUIET)
         count = max(1, min(enough, packets_max // max(1, first.packets)))
-    done = [_kept(first, tasks, fabric.chip_count)]
-    done += [_kept(engine.iteration(i), tasks, fabric.chip_count) for i in range(1, count)]
+    apart = mapping.head_apart
+    done = [_kept(first, tasks, fabric.chip_count, apart)]
+    done += [_kept(engine.iteration(i), tasks, fabric.chip_count, apart) for i in range(1, count)]
     latency, occupancy, parts, sent_bytes, drops, pauses = [np.array(column) for column in zip(*done, strict=True)]
     return Iterations(
         latency,
@@ -96,10 +97,12 @@ def packet_spans(place: Attached, mapping: Mapping, shape: Shape, seed: int = 1)
     return Spans(tasks, done.start_ps * 1e-12, done.last_ps * 1e-12)
 
 
-def _kept(iteration: Iteration, tasks: Tasks, chip_count: int) -> tuple[int, int, NDArray[np.float64], int, int, int]:
+def _kept(
+    iteration: Iteration, tasks: Tasks, chip_count: int, head_apart: bool
+) -> tuple[int, int, NDArray[np.float64], int, int, int]:
     """What is kept of one iteration: the rest is too much for many."""
     links = iteration.links
-    occupancy = occupancy_ps(tasks, iteration.start_ps, iteration.last_ps, chip_count)
+    occupancy = occupancy_ps(tasks, iteration.start_ps, iteration.last_ps, chip_count, head_apart=head_apart)
     return (
         iteration.finish_ps,
         occupancy,
@@ -123,7 +126,7 @@ def breakdown_ps(iteration: Iteration, tasks: Tasks) -> NDArray[np.float64]:
 def packet_tasks(place: Attached, mapping: Mapping, shape: Shape) -> Tasks:
     """The program's tasks, collectives spelled out as the network's library does, calls told apart by place."""
     spec, fabric = place.spec, place.fabric
-    program = build_program(spec.llm, mapping, spec.chip, shape)
+    program = build_program(spec.llm, mapping, spec.chip, shape, lookup_s(spec.host, spec.llm, mapping, shape))
     exchange = packet_exchange(mapping, fabric, place.layers, vector_unit(spec.chip, place.network))
     return place_calls(lower(program, exchange), fabric)
 
@@ -134,13 +137,21 @@ def vector_unit(chip: Chip, network: PacketNetwork) -> VectorUnit:
     return VectorUnit(round(network.vector_bytes), round(network.reduce_s * chip.clock_hz), rate)
 
 
-def occupancy_ps(tasks: Tasks, start_ps: NDArray[np.int64], last_ps: NDArray[np.int64], chip_count: int) -> int:
-    """Time between the first start and the last output of the chip that is busy longest."""
-    compute = (tasks.kind == COMPUTE) & (tasks.last_cycles > 0)  # a task without length only joins others
-    chips = tasks.chip[compute]
-    begin = np.full(chip_count, np.iinfo(np.int64).max)
-    end = np.zeros(chip_count, np.int64)
-    np.minimum.at(begin, chips, start_ps[compute])
-    np.maximum.at(end, chips, last_ps[compute])
-    used = end > 0
-    return int((end - begin)[used].max(initial=0))
+def occupancy_ps(
+    tasks: Tasks, start_ps: NDArray[np.int64], last_ps: NDArray[np.int64], chip_count: int, *, head_apart: bool = False
+) -> int:
+    """Time between the first start and the last output of the chip that is busy longest.
+
+    With the head apart a chip may be of two stages: it is held in each, and free between.
+    """
+    compute = np.flatnonzero((tasks.kind == COMPUTE) & (tasks.last_cycles > 0))  # a task without length only joins others
+    hops = np.flatnonzero((tasks.kind == MESSAGE) & (tasks.part == HOP))
+    stage = np.searchsorted(hops, compute) if head_apart else np.zeros(len(compute), np.int64)  # numbered by hops before it
+    visits, which = np.unique(tasks.chip[compute] * np.int64(len(hops) + 1) + stage, return_inverse=True)
+    begin = np.full(len(visits), np.iinfo(np.int64).max)
+    end = np.zeros(len(visits), np.int64)
+    np.minimum.at(begin, which, start_ps[compute])
+    np.maximum.at(end, which, last_ps[compute])
+    held = np.zeros(chip_count, np.int64)
+    np.add.at(held, visits // (len(hops) + 1), end - begin)
+    return int(held.max(initial=0))

@@ -41,8 +41,14 @@ class CallBuilder(TaskBuilder):
 
 
 def packet_exchange(mapping: Mapping, fabric: Fabric, layers: Layers, unit: VectorUnit) -> Exchange:
-    """The Exchange of a library among the chips of a mapping's first stage; `mapping.all_reduce` overrules it."""
-    return exchange_among(mapping.stage_chips[0], mapping.spec.all_reduce, fabric, layers, unit)
+    """The Exchange of a library among the chips of a mapping's first stage of each width; `mapping.all_reduce` overrules it."""
+    asked = mapping.spec.all_reduce
+    among = {width: exchange_among(chips, asked, fabric, layers, unit) for width, chips in mapping.stage_of_width.items()}
+
+    def exchange(builder: TaskBuilder, step: Collective, ranks: Sequence[int], before: Handles) -> Handles:
+        return among[len(ranks)](builder, step, ranks, before)
+
+    return exchange
 
 
 def exchange_among(chips: Sequence[int], asked: str, fabric: Fabric, layers: Layers, unit: VectorUnit) -> Exchange:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,13 +85,17 @@ class Composition:
     def occupancy_cycles(self) -> int:
         """Cycles after which the next micro-batch may follow: no chip, nor any link, has more to do for one.
 
-        A chip is held from its first start to its last output; a link only while vectors leave on it, as what a stage hands on
-        travels over links that other stages use at other times.
+        A chip is held from its first start to its last output in each stage that it is of; a link only while vectors leave
+        on it, as what a stage hands on travels over links that other stages use at other times.
         """
         if not self.placed:
             return 0
-        chips, which = np.unique(np.concatenate([p.place.vertices[p.compiled.chips] for p in self.placed]), return_inverse=True)
-        begin, end = np.full(len(chips), FAR), np.zeros(len(chips), np.int64)
+        ranks = [p.place.vertices[p.place.chips].tobytes() for p in self.placed]
+        stages = np.cumsum([0, *(a != b for a, b in pairwise(ranks))])
+        chip = np.concatenate([p.place.vertices[p.compiled.chips] for p in self.placed]).astype(np.int64)
+        stage = np.repeat(stages, [len(p.compiled.chips) for p in self.placed])
+        visits, which = np.unique(chip * (stages[-1] + 1) + stage, return_inverse=True)
+        begin, end = np.full(len(visits), FAR), np.zeros(len(visits), np.int64)
         np.minimum.at(begin, which, np.concatenate([p.compiled.chips_begin + p.begin for p in self.placed]))
         np.maximum.at(end, which, np.concatenate([p.compiled.chips_end + p.begin for p in self.placed]))
         vectors = np.bincount(
@@ -98,7 +103,9 @@ class Composition:
             np.concatenate([p.compiled.runs[:, 2] for p in self.placed]),
         )
         slot = self.placed[0].compiled.schedule.slot_cycles
-        return max(int((end - begin).max(initial=0)), int(vectors.max(initial=0)) * slot)
+        held = np.zeros(int(chip.max(initial=0)) + 1, np.int64)
+        np.add.at(held, visits // (stages[-1] + 1), end - begin)
+        return max(int(held.max(initial=0)), int(vectors.max(initial=0)) * slot)
 
     def piece_begins(self) -> Int64:
         """[piece] cycle in which its first task starts; pieces without tasks are left out."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dcsim.errors import SpecError
 from dcsim.llm.mapping import Mapping
-from dcsim.llm.program import Program, Shape, build_program
+from dcsim.llm.program import Program, Shape, build_program, lookup_s
 from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import Piece, join, pieces_of
 from dcsim.network.scheduled.compose import Composition, compose
@@ -73,7 +73,7 @@ def compile_shape(spec: Topology, places: Places, mapping: Mapping, shape: Shape
 def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> _Laid:
     """Compile a shape's pieces with the least slack that is safe, or with the slack given, if it is enough."""
     network = scheduled_network(spec)
-    program = build_program(spec.llm, mapping, spec.chip, shape)
+    program = build_program(spec.llm, mapping, spec.chip, shape, lookup_s(spec.host, spec.llm, mapping, shape))
     unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
     pieces = pieces_of(program, exchange_for(mapping, places.fabric, unit))
     margins, given = places.margins(network.clock), network.clock.slack_cycles
