@@ -15,9 +15,13 @@ from typing import Any
 
 from dcsim.errors import Problem, SpecError
 from dcsim.spec.document import read_document
+from validation.judge import FACTOR, MEASURED_FACTOR
 
+# Groups of rows that were measured, and described to be compared.
+MEASURED = "CLPR"
 FOLDER = Path(__file__).resolve().parent / "rows"
-KINDS = ("prediction", "calibration", "structure", "arithmetic")
+# An explained row led to a choice of the model without a figure being fitted to it; it is no prediction and no calibration.
+KINDS = ("prediction", "calibration", "explained", "structure", "arithmetic")
 _KEYS = {"id", "claim", "source", "kind", "published", "unit", "run", "arguments", "ranges", "missing", "same_as", "unstated"}
 
 # Functions that a command of their own computes: its name, and which arguments it takes as options.
@@ -57,6 +61,11 @@ class Claim:
     def is_point(self) -> bool:
         """Whether one value is published, not a range."""
         return self.published[0] == self.published[1]
+
+    @property
+    def factor(self) -> float:
+        """Within which of the published value it is reproduced."""
+        return MEASURED_FACTOR if self.id[0] in MEASURED and self.kind != "arithmetic" else FACTOR
 
     @property
     def command(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -155,6 +156,53 @@ def batch_job(
     }
     answer = answer_of(result, metric, "", also, resolved, machine)
     return Answer(answer.value, answer.also, {**answer.ends, **ranged_figures(front)}, answer.held)
+
+
+AS_BUILT = "mapping.rule=layer_per_stage"
+
+
+def as_built(
+    topology: str,
+    *,
+    llm: str | None = None,
+    context: int = 0,
+    prompt: int = 0,
+    set: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> Answer:
+    """Tokens/s of one user at `context`, or at which a lone prompt of `prompt` tokens is read, with a stage for each layer.
+
+    Beside it the same with the mapping that dcsim takes today, and the chips of either; left out where the LLM does not fit.
+    """
+    settings = (AS_BUILT, *set, *extra)
+    value, machine, resolved = _speed(topology, llm, settings, context, prompt)
+    also = {"chips_used": float(machine.mapping.chips_used), "tp": float(machine.mapping.tp), "pp": float(machine.mapping.pp)}
+    try:
+        today, other, _ = _speed(topology, llm, ("mapping.rule=auto", *set), context, prompt)
+    except CapacityError:
+        pass
+    else:
+        also |= {"today": today, "today_tp": float(other.mapping.tp), "today_pp": float(other.mapping.pp)}
+    held = () if any(text.startswith("mapping.rule") for text in set) else (f"mapping.tp={machine.mapping.tp}",)
+    return Answer(value, also, ranged_figures(resolved), held)
+
+
+def _speed(
+    topology: str, llm: str | None, settings: tuple[str, ...], context: int, prompt: int
+) -> tuple[float, Machine, Resolved]:
+    of = topology, llm, settings
+    resolved, machine = _machine(*of)
+    seconds = _reading_s(of, prompt) / prompt if prompt else _time(*of, Shape(1, context)).latency_ps * 1e-12
+    return 1 / seconds, machine, resolved
+
+
+def _reading_s(of: tuple[str, str | None, tuple[str, ...]], prompt: int) -> float:
+    """Seconds to read a lone prompt with the programs of serving: every chunk's occupancy, and the last one's latency."""
+    serving = _machine(*of)[1].spec.serving
+    ends = [*range(serving.chunk_tokens, prompt, serving.chunk_tokens), prompt]
+    buckets = sorted(serving.context_buckets)
+    times = [_time(*of, Shape(1, buckets[bisect_left(buckets, end)], serving.chunk_tokens)) for end in ends]
+    return (sum(time.occupancy_ps for time in times[:-1]) + times[-1].latency_ps) * 1e-12
 
 
 @lru_cache(maxsize=64)

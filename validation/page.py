@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from validation.claims import FOLDER, read_absent, read_changes
-from validation.judge import FACTOR, holds
+from validation.judge import FACTOR, MEASURED_FACTOR, holds
 
 GROUPS = {
     "E": "Essay on the economics of an SRAM cluster, early 2024",
@@ -17,6 +17,7 @@ GROUPS = {
     "V": "Vendor talk, 30 May 2024",
     "L": "Measured and published figures of the LPU",
     "P": "Measured figures of GPUs and packet networks",
+    "R": "Served LPU systems, as built, with the mapping of today beside",
 }
 
 
@@ -119,11 +120,11 @@ def _turning(row: dict[str, Any]) -> str:
 
 def _beyond(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The predictions that miss, and what each lacks."""
-    missed = [row for row in rows if row["kind"] == "prediction" and not holds("prediction", row["ratio"])]
+    missed = [row for row in rows if row["kind"] == "prediction" and not holds("prediction", row["ratio"], factor=row["factor"])]
     if not missed:
         return []
     return [
-        f"**Beyond a factor {FACTOR}.** What each of these predictions lacks:",
+        f"**Beyond a factor {FACTOR}, of a measurement {MEASURED_FACTOR}.** What each of these predictions lacks:",
         "",
         *(
             f"- {row['id']} ({row['ratio']:.2f}), {row['claim']}. "
@@ -138,10 +139,12 @@ def _beyond(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _rules() -> list[str]:
     return [
         "**Kinds.** A *prediction* is compared with a measurement or a demonstrated speed to which nothing was fitted. A "
-        "*calibration* is a figure's own target and proves nothing. A *structure* must agree exactly. An *arithmetic* row "
+        "*calibration* is a figure's own target and proves nothing. An *explained* row led to a choice of the model without any "
+        "figure being fitted to it, and proves little more. A *structure* must agree exactly. An *arithmetic* row "
         "recomputes what somebody reckoned or argued; a contradicted one tells of the claim, not of the simulator.",
         "",
-        f"**Verdicts.** Reproduced: within a factor {FACTOR} of the published value, or of the nearest end of its range; "
+        f"**Verdicts.** Reproduced: within a factor {FACTOR} ({MEASURED_FACTOR} where it was measured) of the published value, or of "
+        "the nearest end of its range; "
         "what somebody argued to be more or less than a bound must be so. Contradicted: beyond. Depends on: a figure that is not "
         "known well enough turns the verdict when it moves, alone, over the range its source allows; the mapping is held where "
         "it still fits. Energy, money and host figures are moved as all others are, unless the row names fewer.",
@@ -216,7 +219,7 @@ def picture(result: dict[str, Any]) -> str:
         parts.append(f'<text x="8" y="{y + 4}">{row["id"]}</text>')
         parts.append(f'<text x="52" y="{y + 4}" font-size="10">{escape(_shortened(row["claim"], 62))}</text>')
         if row["ln_error"] is not None:
-            inside = abs(row["ln_error"]) <= math.log(FACTOR)
+            inside = abs(row["ln_error"]) <= math.log(row["factor"])
             parts.append(f'<circle cx="{x(row["ratio"]):.1f}" cy="{y}" r="5" fill="{"#0072B2" if inside else "#D55E00"}"/>')
     for ratio in (0.1, 0.2, 0.5, 1 / FACTOR, 1, FACTOR, 2, 5, 10):
         if abs(math.log(ratio)) <= span:

@@ -18,7 +18,7 @@ from validation.measures import Answer
 FEW = 12  # rows that one process computes as fast as several, which have to start first
 
 # A demonstration is what somebody saw or said of a deployment; a measurement was made and described to be compared.
-SOURCES = {"demonstrations": "ESV", "measurements": "CLP"}
+SOURCES = {"demonstrations": "ESV", "measurements": "CLP", "served LPU systems": "R"}
 
 Progress = Callable[[str], None]  # told what is being done
 
@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[..., Answer]] = {
     for function in (
         measures.iteration,
         measures.batch_job,
+        measures.as_built,
         measures.collective,
         measures.path,
         measures.topology,
@@ -150,6 +151,7 @@ def described(claim: Claim) -> dict[str, Any]:
         "is_point": claim.is_point,
         "command": claim.command,
         "same_as": claim.same_as,
+        "factor": claim.factor,
         "missing": claim.missing,
         "moved": None if claim.ranges is None else list(claim.ranges),
     }
@@ -167,7 +169,7 @@ def compute(claim: Claim) -> dict[str, Any]:
     }
     values |= {name: tuple(_otherwise(function, claim, name, value) for value in pair) for name, pair in claim.unstated.items()}
     ratios = {name: (ratio_of(pair[0], claim.published), ratio_of(pair[1], claim.published)) for name, pair in values.items()}
-    words, turning = verdict(claim.kind, ratio, ratios, claim.is_point)
+    words, turning = verdict(claim.kind, ratio, ratios, claim.is_point, claim.factor)
     return {
         "simulated": answer.value,
         "ratio": ratio,

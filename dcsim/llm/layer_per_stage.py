@@ -1,10 +1,11 @@
 """The mapping rule `layer_per_stage`: an LLM laid out as a static pipeline of SRAM chips is built, one layer after another.
 
-- A stage is a layer; tp is the smallest power of two whose chips hold the largest one and a token of its KV cache.
+- A stage is a layer; tp is the smallest power of two whose chips hold the largest one with the KV cache of one sequence of the
+  longest context that is served.
 - Where layers x tp exceed the chips, consecutive blocks are packed into as many stages of tp chips as there are chips for.
 - The embedding stays on the host, which looks rows up as it gets tokens.
 - The head is cut over chips of its own where chips are left: over one node of them or, if that is too small, over as many as hold
-  it. Else it goes beside the layers of the last nodes, the fewest whose free memory holds it with one sequence of full context.
+  it. Else it goes beside the layers of the last nodes, the fewest whose free memory holds it with such a sequence.
 
 Nothing here depends on a measured speed. Degrees given by hand stay.
 """
@@ -26,15 +27,16 @@ from dcsim.spec.mapping import MappingSpec
 Nodes = Sequence[Sequence[int]]
 
 
-def lay_by_layer(llm: LlmSpec, chip: Chip, spec: MappingSpec, nodes: Nodes) -> Mapping:
-    """Map `llm` by the rule over the active chips of `nodes`.
+def lay_by_layer(llm: LlmSpec, chip: Chip, spec: MappingSpec, nodes: Nodes, context: int = 0) -> Mapping:
+    """Map `llm` by the rule over the active chips of `nodes`, for sequences of up to `context` tokens (0: of its full context).
 
     Raises CapacityError if chips or memory do not suffice, and SpecError if a degree given by hand cannot be had.
     """
     layers = arch.layer_blocks(llm)
     if not layers:
         raise SpecError(f"mapping.rule of layer_per_stage: {llm.name or 'the LLM'} has no layers to lay out")
-    tp = _degree(llm, chip, spec, layers) if spec.tp == "auto" else spec.tp
+    context = min(context or llm.context_max, llm.context_max)
+    tp = _degree(llm, chip, spec, layers, context) if spec.tp == "auto" else spec.tp
     offered = sum(len(node) for node in nodes)
     wanted = tp * (len(layers) if spec.pp == "auto" else spec.pp)
     replicas = max(1, offered // wanted) if spec.replicas == "auto" else spec.replicas
@@ -46,7 +48,9 @@ def lay_by_layer(llm: LlmSpec, chip: Chip, spec: MappingSpec, nodes: Nodes) -> M
         memory = _memory(llm, chip, spec, tp, stages, copies[0], (), ())
         return Mapping(spec, tp, stages, tuple(tuple(copy) for copy in copies), memory, host_embedding=True)
     head = (len(arch.sublayers(llm)) - 1,)
-    heads = [_head_chips(llm, chip, spec, tp, stages, copy, of_replica) for copy, of_replica in zip(copies, own, strict=True)]
+    heads = [
+        _head_chips(llm, chip, spec, tp, stages, copy, of_replica, context) for copy, of_replica in zip(copies, own, strict=True)
+    ]
     memory = _memory(llm, chip, spec, tp, stages, copies[0], head, heads[0])
     return Mapping(
         spec,
@@ -59,12 +63,12 @@ def lay_by_layer(llm: LlmSpec, chip: Chip, spec: MappingSpec, nodes: Nodes) -> M
     )
 
 
-def _degree(llm: LlmSpec, chip: Chip, spec: MappingSpec, layers: Stages) -> int:
-    """The smallest power of two whose chips hold the largest layer and a token of its KV cache."""
+def _degree(llm: LlmSpec, chip: Chip, spec: MappingSpec, layers: Stages, context: int) -> int:
+    """The smallest power of two whose chips hold the largest layer and one sequence of `context` tokens."""
     tp, most = 1, arch.degree_max(llm)
     while tp <= most:
         held = held_by(llm, spec, tp)
-        need = held.weights + held.kept(1)
+        need = held.weights + held.kept(context)
         if max(int(need[list(layer)].sum(axis=0).max()) for layer in layers) <= limit_bytes(chip):
             return tp
         tp *= 2
@@ -105,7 +109,14 @@ def _of_replica(nodes: Nodes, start: int, count: int) -> list[list[int]]:
 
 
 def _head_chips(
-    llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, stages: Stages, chips: Sequence[tuple[int, ...]], nodes: Nodes
+    llm: LlmSpec,
+    chip: Chip,
+    spec: MappingSpec,
+    tp: int,
+    stages: Stages,
+    chips: Sequence[tuple[int, ...]],
+    nodes: Nodes,
+    context: int,
 ) -> tuple[int, ...]:
     """The chips that the head is cut over."""
     used = {c for stage in chips for c in stage}
@@ -117,7 +128,7 @@ def _head_chips(
         if head_bytes(llm, spec, count) <= limit:
             return tuple(spare[:count])
         count += widest
-    for sequence in (llm.context_max, 1):
+    for sequence in (context, 1):
         free = _free(llm, spec, tp, stages, chips, limit, sequence)
         last: list[int] = []
         for node in reversed(nodes):

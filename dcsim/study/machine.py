@@ -91,7 +91,7 @@ def build(spec: Topology, seed: int = 1) -> Machine:
     network = make_network(spec, build_fabric(spec.fabric), seed=seed)
     nodes = active_nodes(network.fabric)
     if spec.mapping.rule == "layer_per_stage":
-        mapping = lay_by_layer(spec.llm, spec.chip, spec.mapping, nodes)
+        mapping = lay_by_layer(spec.llm, spec.chip, spec.mapping, nodes, max(spec.serving.context_buckets))
         return Machine(spec, network.laid(mapping), mapping, seed)
     chips, node_chips = sum(len(node) for node in nodes), max(len(node) for node in nodes)
     machines = []

@@ -15,7 +15,7 @@ from dcsim.spec.ranges import ranged_figures
 from dcsim.study.machine import build
 from validation import arithmetic, measures, page, table
 from validation.claims import COMMANDS, Claim, read_changes, read_claims
-from validation.judge import holds, ln_error, ratio_of, verdict
+from validation.judge import MEASURED_FACTOR, holds, ln_error, ratio_of, verdict
 
 CLAIMS = {claim.id: claim for claim in read_claims()}
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +87,8 @@ def test_a_value_holds_within_a_factor_and_a_structure_only_exactly():
     assert holds("prediction", 1 / 1.5)
     assert not holds("prediction", 1.51)
     assert not holds("arithmetic", 0.66)
+    assert holds("prediction", 1.2, factor=MEASURED_FACTOR)
+    assert not holds("prediction", 1.26, factor=MEASURED_FACTOR)
     assert holds("structure", 1.0)
     assert not holds("structure", 1.001)
 
