@@ -143,8 +143,8 @@ def _rules() -> list[str]:
         "figure being fitted to it, and proves little more. A *structure* must agree exactly. An *arithmetic* row "
         "recomputes what somebody reckoned or argued; a contradicted one tells of the claim, not of the simulator.",
         "",
-        f"**Verdicts.** Reproduced: within a factor {FACTOR} ({MEASURED_FACTOR} where it was measured) of the published value, or of "
-        "the nearest end of its range; "
+        f"**Verdicts.** Reproduced: within a factor {FACTOR} ({MEASURED_FACTOR} where it was measured) of the published value, "
+        "or of the nearest end of its range; "
         "what somebody argued to be more or less than a bound must be so. Contradicted: beyond. Depends on: a figure that is not "
         "known well enough turns the verdict when it moves, alone, over the range its source allows; the mapping is held where "
         "it still fits. Energy, money and host figures are moved as all others are, unless the row names fewer.",
