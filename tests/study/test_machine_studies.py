@@ -158,7 +158,7 @@ def test_a_faster_clock_speeds_up_all_but_the_wires():
 
 def test_without_fixed_costs_only_streaming_is_left():
     free = iteration(machine("64chip", "chip.fixed_cycles=0"), DECODE)["breakdown_s"]
-    costly = iteration(machine("64chip", "chip.fixed_cycles=1264"), DECODE)["breakdown_s"]
+    costly = iteration(machine("64chip", "chip.fixed_cycles=840"), DECODE)["breakdown_s"]
     usual = iteration(machine("64chip"), DECODE)["breakdown_s"]
     assert costly["matrix"] - usual["matrix"] == pytest.approx(usual["matrix"] - free["matrix"], rel=0.01)
 
