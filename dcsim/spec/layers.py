@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dcsim.spec.section import Count, Positive, Section
 
@@ -179,6 +179,13 @@ class RoutedFeedForward(Section):
     experts_empty: Count = Field(default=0, description="Further choices of the router that do nothing (LongCat's zero experts).")
     experts_aside: Count = Field(default=0, description="Experts that only tokens of images visit; text never meets them.")
     d_ff_aside: Count = Field(default=0, description="Hidden width of one of these.")
+
+    @model_validator(mode="after")
+    def _no_more_are_visited_than_there_are(self) -> RoutedFeedForward:
+        experts, active = (self.__dict__[key] for key in ("experts", "experts_active"))  # not self: looking here is no use of it
+        if active > experts:
+            raise ValueError(f"experts_active of {active} is more than the {experts} experts there are")
+        return self
 
 
 class SquareProduct(Section):

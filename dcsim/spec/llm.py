@@ -132,6 +132,8 @@ class LlmSpec(Named):
 
 def _check_layers(llm: dict[str, Any], given: set[str]) -> None:
     """Raise ValueError unless the layers are said in one of the two ways."""
+    if llm["experts_active"] > llm["experts"]:
+        raise ValueError(f"experts_active of {llm['experts_active']} is more than the {llm['experts']} experts there are")
     if llm["pattern"]:
         _check_pattern(llm)
         plain, fields = (*PLAIN, "experts", "experts_active", "activation"), LlmSpec.model_fields

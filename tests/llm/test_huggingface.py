@@ -383,6 +383,33 @@ def test_experts_may_have_a_format_of_their_own() -> None:
     assert weights == pytest.approx(671e9 * 17 / 32, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "falcon_h1", "mamba_d_state": 16, "mamba_expand": "two"}, "needs a number for mamba_expand"),
+        ({"block_configs": [1, 2]}, "needs a section for each layer in 'block_configs'"),
+        ({"num_experts": 4, "moe_layers_enum": "1,b"}, "needs numbers of layers in moe_layers_enum"),
+        ({"sliding_window": -3, "model_type": "mistral"}, "needs a whole number for sliding_window"),
+        ({"num_hidden_layers": True}, "needs a whole number for one of num_hidden_layers"),
+    ],
+)
+def test_a_figure_of_another_kind_is_named(changes: dict, message: str) -> None:
+    with pytest.raises(SpecError, match=f"cfg.json: {message}"):
+        llm_from_config({**LLAMA, **changes}, "cfg.json")
+
+
+def test_no_more_experts_are_visited_than_there_are() -> None:
+    for config in ({**MIXTRAL, "num_experts_per_tok": 9}, {**DEEPSEEK, "num_experts_per_tok": 257}):
+        with pytest.raises(ValueError, match="is more than the"):
+            LlmSpec.model_validate(llm_from_config(config))
+
+
+def test_a_width_that_heads_do_not_divide_is_said() -> None:
+    """As the families' own code divides; none says how wide a head is."""
+    (said,) = llm_from_config({**LLAMA, "num_attention_heads": 60, "num_key_value_heads": 4})["assumed"]
+    assert said == "a head is 136 wide: the file does not say, and 8192 is no multiple of 60 heads"
+
+
 def test_missing_and_broken_figures_are_named() -> None:
     with pytest.raises(SpecError, match="num_hidden_layers"):
         llm_from_config({k: v for k, v in LLAMA.items() if k != "num_hidden_layers"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.spec.huggingface.families import Family
-from dcsim.spec.huggingface.keys import BLOCKS, Config
+from dcsim.spec.huggingface.keys import ALIASES, BLOCKS, Config
 
 Section = dict[str, Any]
 
@@ -35,8 +35,8 @@ def attention_types(config: Config, family: Family, layers: int) -> list[str]:
 
 def _from_blocks(config: Config, layers: int) -> list[str] | None:
     """Layers thinned by a search: each with a section of its own."""
-    blocks = config.get("block_configs")
-    if not isinstance(blocks, list):
+    blocks = config.sections("block_configs")
+    if blocks is None:
         return None
     return [_block_type(block.get("attention") or {}) for block in blocks[:layers]]
 
@@ -168,7 +168,10 @@ def attention_section(config: Config, family: Family, kind: str, layer: int, lay
 
 
 def _d_head(config: Config, heads: int, layer: int | None) -> int:
-    return config.number("d_head", config.number("d_model") // heads, layer)
+    d_model = config.number("d_model")
+    if config.get(*ALIASES["d_head"], layer=layer) is None and d_model % heads:
+        config.assume(f"a head is {d_model // heads} wide: the file does not say, and {d_model} is no multiple of {heads} heads")
+    return config.number("d_head", d_model // heads, layer)
 
 
 def _softmax(config: Config, family: Family, kind: str, layer: int, layers: int) -> Section:
@@ -366,7 +369,7 @@ def _mamba(config: Config) -> Section:
         config.get("mamba_d_state", "ssm_state_size", "state_size", "d_state"), ("mamba_d_state", "ssm_state_size")
     )
     heads = config.count("mamba_num_heads", "mamba_n_heads") or (config.count("num_heads") if config.family == "mamba2" else 0)
-    expand = config.get("mamba_expand", "expand") or 2
+    expand = config.factor("mamba_expand", "expand", default=2)
     inner = config.count("mamba_d_ssm", "mamba_intermediate_size") or int(expand * d_model)
     if heads:
         d_head = config.get("mamba_head_dim", "mamba_d_head") or (config.get("head_dim") if config.family == "mamba2" else None)

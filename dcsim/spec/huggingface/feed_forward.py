@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dcsim.errors import shown
 from dcsim.spec.huggingface.families import Family
 from dcsim.spec.huggingface.keys import ALIASES, BLOCKS, Config
 
@@ -27,8 +28,8 @@ def feed_forward_section(config: Config, family: Family, layer: int, layers: int
         )
     if config.family in ("mamba", "mamba2", "falconmamba"):
         return None
-    blocks = config.get("block_configs")
-    if isinstance(blocks, list):
+    blocks = config.sections("block_configs")
+    if blocks is not None:
         return _thinned(config, family, blocks[layer].get("ffn") or {}, layer, layers)
     if _experts(config, layer) > 1 and _has_experts(config, layer):
         return _routed(config, family, layer)
@@ -69,8 +70,11 @@ def _has_experts(config: Config, layer: int) -> bool:
         return str(types[layer]) != "dense"
     places = config.get("moe_layers_enum", "moe_layers")
     if isinstance(places, str):
-        places = [int(text) for text in places.split(",") if text.strip()]
-    if isinstance(places, (list, tuple)):
+        places = [text.strip() for text in places.split(",") if text.strip()]
+        if not all(text.isdigit() for text in places):
+            raise config.error(f"needs numbers of layers in moe_layers_enum, got {shown(','.join(places))}")
+        return str(layer) in places
+    if isinstance(places, list):
         return layer in places
     period = config.count("expert_layer_period")
     if period:

@@ -131,6 +131,21 @@ class Config:
         value = self.get(*names, layer=layer)
         return self.whole(value, names) if value else 0
 
+    def factor(self, *names: str, default: float = 1) -> float:
+        """A ratio, which need not be whole."""
+        value = self.get(*names)
+        value = default if value is None else value
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e6:
+            raise self.error(f"needs a number for {', '.join(names)}, got {shown(value)}")
+        return value
+
+    def sections(self, name: str) -> list[dict[str, Any]] | None:
+        """A list of sections, one a layer; None where there is none."""
+        value = self.get(name)
+        if isinstance(value, list) and not all(isinstance(section, dict) for section in value):
+            raise self.error(f"needs a section for each layer in '{name}', got {shown(value)}")
+        return value if isinstance(value, list) else None
+
     def error(self, what: str, mend: str = "") -> SpecError:
         """An error of this file."""
         return SpecError(Problem(self.where, what, mend))

@@ -87,7 +87,8 @@ def _plain(config: Config, outer: dict[str, Any]) -> str | None:
 def _format(config: Config, quantised: Section) -> tuple[str, str | None] | None:
     """(weights, activations) of a scheme; None, noted, for one that is not known."""
     method = str(quantised.get("quant_method") or quantised.get("quant_algo") or "").lower()
-    groups = [group for group in (quantised.get("config_groups") or {}).values() if isinstance(group, dict)]
+    told = quantised.get("config_groups")
+    groups = [group for group in told.values() if isinstance(group, dict)] if isinstance(told, dict) else []
     if groups:
         formats = {_numbers(group.get("weights") or {}) for group in groups}
         if len(formats) > 1:
