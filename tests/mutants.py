@@ -38,7 +38,10 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "economics/tco.py": ("test_economics.py",),
     "power/*.py": ("power", "cluster/test_caps.py", "test_economics.py"),
     "network/scheduled/proof.py": ("network/scheduled/test_schedule_proof.py", "network/scheduled/test_schedule_theory.py"),
-    "network/scheduled/proof_kernel.py": ("network/scheduled/test_schedule_proof.py",),
+    "network/scheduled/proof_kernel.py": (
+        "network/scheduled/test_schedule_oracle.py",
+        "network/scheduled/test_schedule_proof.py",
+    ),
     "network/packet/engine/*_kernel.py": (
         "network/packet/test_packet_theory.py",
         "network/packet/test_packet_engine.py",
