@@ -157,3 +157,28 @@ def test_the_interval_holds_95_percent_of_students_t(count):
     assert mean == pytest.approx((count - 1) / 2)
     error = math.sqrt(count * (count + 1) / 12 / count)  # the variance of 0, 1, ... n-1 is n (n + 1) / 12
     assert below(half / error, count - 1) == pytest.approx(0.975, abs=2e-5 if count <= 31 else 6e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 11, 100, 101])
+def test_percentiles_of_few_numbers_a_row_a_block_are_numpys(count):
+    values = np.random.default_rng(count).permutation(np.arange(count) * 1.1 + 0.3)
+    cut = [{"x": values[i : i + 1]} for i in range(count)] + [{"x": np.array([np.nan])}] * 2
+    found = metrics.percentiles(lambda: cut, ["x"])
+    assert found == {f"x_p{q}": float(np.percentile(values, q)) for q in (50, 90, 99)}
+
+
+def test_who_arrives_as_the_warmup_ends_counts():
+    rows = random_rows(20, 7)
+    rows["arrival_s"][:] = np.arange(20)
+    assert len(metrics.measured(rows, 5.0)["status"]) == 15
+    assert metrics.measured(rows, 0.0) is rows
+
+
+def test_what_limits_may_be_the_first_and_nothing_fails_unless_told():
+    limits = {"resource": np.array(["host", "batch"]), "request_s": np.array([3.0, 1.0])}
+    tables = {"requests": random_rows(5, 1), **other_tables(), "limits": limits}
+    options = {"slo_ttft_s": 1.0, "slo_tpot_s": 1.0, "pue": 1.0, "elapsed_s": 10.0, "concurrency_mean": 1.0, "seed": 1}
+    summary = metrics.summarise(tables, **options)
+    assert (summary["limited_by"], summary["limited_by_fraction"], summary["availability_fraction"]) == ("host", 0.75, 1.0)
+    nothing = metrics.summarise({**tables, "limits": {**limits, "request_s": np.zeros(2)}}, **options)
+    assert (nothing["limited_by"], nothing["limited_by_fraction"]) == (None, None)
