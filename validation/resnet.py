@@ -25,7 +25,7 @@ PATCH_MAX = 8, 16  # pixels down and across; beyond them a patch holds more zero
 
 
 @dataclass(frozen=True, slots=True)
-class Convolution:
+class ImageLayer:
     """A convolution of `kernel` x `kernel` pixels, `stride` apart, to an image of `side` x `side`."""
 
     side: int
@@ -49,10 +49,10 @@ class Convolution:
         return self.kernel + (pixels - 1) * min(self.stride, self.kernel)
 
 
-def layers() -> list[Convolution]:
+def layers() -> list[ImageLayer]:
     """The 53 convolutions and the final classifier, in order, for one image."""
     side = IMAGE // 2
-    found = [Convolution(side, 7, 2, 3, CHANNELS)]
+    found = [ImageLayer(side, 7, 2, 3, CHANNELS)]
     side, width = side // 2, CHANNELS
     for group, blocks in enumerate(GROUPS):
         inner = CHANNELS << group
@@ -61,23 +61,23 @@ def layers() -> list[Convolution]:
             if block == 0 and group > 0:
                 side, stride = side // 2, 2
             found += [
-                Convolution(wide, 1, 1, width, inner),
-                Convolution(side, 3, stride, inner, inner),
-                Convolution(side, 1, 1, inner, EXPANSION * inner),
+                ImageLayer(wide, 1, 1, width, inner),
+                ImageLayer(side, 3, stride, inner, inner),
+                ImageLayer(side, 1, 1, inner, EXPANSION * inner),
             ]
             if block == 0:
-                found.append(Convolution(side, 1, stride, width, EXPANSION * inner))
+                found.append(ImageLayer(side, 1, stride, width, EXPANSION * inner))
             width = EXPANSION * inner
-    return [*found, Convolution(1, 1, 1, width, 1000)]
+    return [*found, ImageLayer(1, 1, 1, width, 1000)]
 
 
-def packed(chip: LpuChip, layer: Convolution) -> tuple[int, int, int]:
+def packed(chip: LpuChip, layer: ImageLayer) -> tuple[int, int, int]:
     """(rows, k, n) of the layer with the patch that takes the fewest passes of tiles; the smallest such patch."""
     return _packed(chip.tile, layer)
 
 
 @cache
-def _packed(tile: int, layer: Convolution) -> tuple[int, int, int]:
+def _packed(tile: int, layer: ImageLayer) -> tuple[int, int, int]:
     down_max, across_max = PATCH_MAX
     patches = [
         layer.patched(down, across)
@@ -114,6 +114,6 @@ def fixed_cycles_for(chip: LpuChip, time_s: float) -> tuple[float, float, float]
     return padded, middle, peak
 
 
-def _cycles(chip: LpuChip, product: Callable[[Convolution], tuple[int, int, int]]) -> int:
+def _cycles(chip: LpuChip, product: Callable[[ImageLayer], tuple[int, int, int]]) -> int:
     works = [Work("matrix", rows, rows, ((1, rows, k, n),), 1, 1) for rows, k, n in map(product, layers())]
     return sum(operation_cost(chip, work).last_cycles for work in works)
