@@ -207,7 +207,7 @@ def test_a_packed_convolution_is_the_same_convolution() -> None:
 
     draw = np.random.default_rng(5)
     for kernel, stride in ((1, 1), (3, 1), (3, 2)):
-        layer, down, across = resnet.Layer(4, kernel, stride, 2, 3), 2, 4
+        layer, down, across = resnet.ImageLayer(4, kernel, stride, 2, 3), 2, 4
         rows, k, n = layer.patched(down, across)
         image = draw.integers(-9, 9, (16, 16, 2))
         weights = draw.integers(-9, 9, (kernel, kernel, 2, 3))
