@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dcsim.errors import CapacityError
-from dcsim.llm import mapping
+from dcsim.llm import mapping, stages
 from dcsim.llm.mapping import candidates, fewest_chips, lay, limit_bytes, place
 from dcsim.spec.mapping import MappingSpec
 
@@ -65,11 +65,11 @@ def test_degrees_are_divisors_of_the_heads_and_powers_of_two_or_whole_nodes(
 def fewest_by_trying(need: np.ndarray, limit: int) -> int:
     """Stages of the best cut among all."""
     count = len(need)
-    for stages in range(1, count + 1):
-        for cuts in combinations(range(1, count), stages - 1):
+    for fewest in range(1, count + 1):
+        for cuts in combinations(range(1, count), fewest - 1):
             ends = [0, *cuts, count]
             if all(need[a:b].sum(axis=0).max() <= limit for a, b in pairwise(ends)):
-                return stages
+                return fewest
     return count + 1
 
 
@@ -78,19 +78,18 @@ def test_stages_filled_in_turn_are_the_fewest(monkeypatch: pytest.MonkeyPatch, s
     random = np.random.default_rng(seed)
     need = random.integers(1, 6, (7, 2))
     limit = int(random.integers(5, 12))
-    monkeypatch.setattr(
-        mapping, "_held", lambda *_: SimpleNamespace(weights=need - 1, kept=lambda tokens: np.full((7, 2), tokens))
-    )
-    monkeypatch.setattr(mapping, "limit_bytes", lambda _: limit)
-    assert mapping._fewest_stages(None, None, None, 2) == fewest_by_trying(need, limit)  # type: ignore[arg-type]
+    held = SimpleNamespace(weights=need - 1, kept=lambda tokens: np.full((7, 2), tokens))
+    monkeypatch.setattr(stages, "held_by", lambda *_: held)
+    monkeypatch.setattr(stages, "limit_bytes", lambda _: limit)
+    assert stages.fewest_stages(None, None, None, 2) == fewest_by_trying(need, limit)  # type: ignore[arg-type]
 
 
 def test_a_block_that_no_stage_holds_needs_more_stages_than_there_are_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     held = SimpleNamespace(weights=np.array([[1], [9], [1]]), kept=lambda tokens: np.zeros((3, 1), int))
-    monkeypatch.setattr(mapping, "_held", lambda *_: held)
-    for limit, stages in ((8, 4), (9, 3), (10, 2), (11, 1)):
-        monkeypatch.setattr(mapping, "limit_bytes", lambda _, limit=limit: limit)
-        assert mapping._fewest_stages(None, None, None, 1) == stages  # type: ignore[arg-type]
+    monkeypatch.setattr(stages, "held_by", lambda *_: held)
+    for limit, fewest in ((8, 4), (9, 3), (10, 2), (11, 1)):
+        monkeypatch.setattr(stages, "limit_bytes", lambda _, limit=limit: limit)
+        assert stages.fewest_stages(None, None, None, 1) == fewest  # type: ignore[arg-type]
 
 
 def test_a_chip_holds_its_memory_less_the_reserve(catalog) -> None:
