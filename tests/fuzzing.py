@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
@@ -546,6 +547,7 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=1)
     words.add_argument("--number", type=int, help="this input alone, shown and with its traceback")
     asked = words.parse_args()
+    warnings.simplefilter("error")  # a library's doubt about our numbers is a failure, as in the tests
     names = asked.readers or list(READERS)
     if asked.number is not None:
         return _replay(names[0], asked.seed, asked.number)

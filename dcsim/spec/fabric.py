@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from dcsim.spec.section import Count, Length, Positive, Section
+from dcsim.spec.section import Count, Length, Positive, Section, some
 
-Dimensions = Annotated[tuple[Positive, ...], Field(min_length=1)]
+Dimensions = Annotated[tuple[Positive, ...], AfterValidator(some)]
 
 
 class FloorSpec(Section):

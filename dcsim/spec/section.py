@@ -92,6 +92,18 @@ def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def entries(least: int, most: int | None = None) -> AfterValidator:
+    """A list has so many entries; as `some`, this speaks only of a list without other errors."""
+
+    def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(values) < least or (most is not None and len(values) > most):
+            wanted = str(least) if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+            raise ValueError(f"needs {wanted} entries, has {len(values)}")
+        return values
+
+    return AfterValidator(check)
+
+
 class Section(BaseModel):
     """A frozen part of a spec. Remembers which of its fields were read, so a run can name keys without effect."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from dcsim.spec.section import Fraction, Named, Section, Time
+from dcsim.spec.section import Fraction, Named, Section, Time, entries, some
 
 
 class PatternCost(Section):
@@ -21,7 +21,9 @@ class PatternCost(Section):
 class PlaceCosts(Section):
     """Costs of calls between chips of one place: across the network, or inside a node's island."""
 
-    patterns: tuple[PatternCost, ...] = Field(min_length=1, description="Patterns the library has, the usual one first.")
+    patterns: Annotated[tuple[PatternCost, ...], AfterValidator(some)] = Field(
+        description="Patterns the library has, the usual one first."
+    )
     send_s: Time = Field(description="Before a message from one chip to another outside collectives.")
 
 
@@ -35,8 +37,10 @@ class SoftwareSpec(Named):
 class JitterSpec(Named):
     """A distribution by its quantiles: delays are spread evenly between neighbouring points."""
 
-    shares: tuple[Fraction, ...] = Field(min_length=2, description="Ascending shares of all messages, from 0 to 1.")
-    delays_s: tuple[Time, ...] = Field(min_length=2, description="The delay that each share of messages does not exceed.")
+    shares: Annotated[tuple[Fraction, ...], entries(2)] = Field(description="Ascending shares of all messages, from 0 to 1.")
+    delays_s: Annotated[tuple[Time, ...], entries(2)] = Field(
+        description="The delay that each share of messages does not exceed."
+    )
 
     @model_validator(mode="after")
     def _is_a_distribution(self) -> JitterSpec:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from dcsim.spec.section import Count, Events, Fraction, Named, Positive, Section, Time, some
+from dcsim.spec.section import Count, Events, Fraction, Named, Positive, Section, Time, entries, some
 
 LATEST_S = 9e6  # the cluster counts picoseconds in 64 bits, which end after 106 days
 Factor = Annotated[float, Field(gt=0, le=1e15)]
@@ -103,7 +103,7 @@ class DayCurve(Section):
 
     kind: Literal["day"]
     mean_per_s: Events = Field(gt=0, description="Arrivals per second, averaged over the day.")
-    hours: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=24, max_length=24)] = Field(
+    hours: Annotated[tuple[Annotated[float, Field(ge=0, le=1e6)], ...], entries(24, 24)] = Field(
         description="24 relative rates from midnight on."
     )
 

@@ -163,3 +163,14 @@ def test_a_text_is_parsed_once_in_a_process_and_an_edit_is_seen(tmp_path, monkey
     write(tmp_path, GOOD.replace("nodes: 1", "nodes: 2"))
     assert load(path).spec.fabric.nodes == 2
     assert len(parsed) == first + 1
+
+
+def test_a_list_with_a_wrong_entry_is_not_called_too_short(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text(Path("workloads/day.yaml").read_text().replace("[0.55, 0.45", "[-1, 0.45"))
+    with pytest.raises(SpecError) as caught:
+        load("64chip", workload=str(path))
+    assert [problem.what.split(":")[0] for problem in caught.value.problems] == ["workload.arrivals.rate.hours.0"]
+    path.write_text(Path("workloads/day.yaml").read_text().replace("[0.55, 0.45", "[1, 1, 0.45"))
+    with pytest.raises(SpecError, match="needs 24 entries, has 25"):
+        load("64chip", workload=str(path))
