@@ -154,9 +154,9 @@ def test_cut_of_the_small_machines():
 
 def test_three_ways_of_counting_at_full_scale_and_how_long_it_takes():
     measure(lpu_dragonfly(1), ONE)  # compile
-    start = time.perf_counter()
+    start = time.process_time()
     figures = measure(lpu_dragonfly(145, spare_nodes_per_rack=0), ONE)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert (figures.chips, figures.nodes, figures.racks, figures.links) == (10_440, 1305, 145, 114_840)
     assert figures.diameter_hops == 7
     assert figures.diameter_routers == 3
