@@ -54,12 +54,19 @@ PLAIN = {"network/scheduled/proof_kernel.py"}
 
 _SPANS = "SPANS_MAX = 16  # spans of a slot for each vector of a link, up to which spans are looked at rather than sorted starts"
 _DEEPEST = "deepest = max((_divide(k, tile_k) for *_, k, _ in work.products), default=0)"
+_FIRST = "what leaves first stands at its span's beginning, a whole slot before the next span"
+_SIDE_BY_SIDE = "if within[span] >= 0 and within[span - 1] >= 0 and within[span] - within[span - 1] < slot:"
 _INSIDE = "inside = held_edges[(held_edges > edges[0]) & (held_edges < edges[-1])]"
 # Survivors that change nothing anybody could see: (module, line of source, what it became) -> why.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("results/metrics.py", "_BIN_SHIFT = 44", "45"): "bins of another width lead to the same numbers",
     ("results/metrics.py", "_BINS = 1 << 63 - _BIN_SHIFT", "64"): "more bins stay empty",
     ("network/scheduled/proof_kernel.py", _SPANS, "17"): "either way of looking finds the same",
+    ("network/scheduled/proof_kernel.py", "return -1", "2"): "who asks looks only whether it is negative",
+    ("network/scheduled/proof_kernel.py", "offset = np.full(len(size), -1, np.int64)", "2"): "the same",
+    ("network/scheduled/proof_kernel.py", "for span in range(1, len(within)):", "2"): _FIRST,
+    ("network/scheduled/proof_kernel.py", _SIDE_BY_SIDE, "(within[span - 1] > 0)"): _FIRST,
+    ("network/scheduled/proof_kernel.py", _SIDE_BY_SIDE, "1"): _FIRST,
     ("llm/cost.py", _DEEPEST, "1"): "a matrix operation without products takes no time, so its first output does not either",
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",
 }

@@ -24,7 +24,7 @@ from dcsim.network.scheduled.rules import Figures
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import MESSAGE, Tasks
 
-Found = tuple[set[str], int]  # faults of the first step that has any, and the least margin
+Fault = tuple[str, int, int]  # its name, the link and the cycle
 
 
 def size_of(tasks: Tasks, task: int) -> int:
@@ -50,37 +50,39 @@ def last_ready(s: Schedule, tasks: Tasks, task: int) -> tuple[int, int]:
     return soonest, latest
 
 
-def wrong_tasks(s: Schedule, tasks: Tasks) -> set[str]:
+def wrong_tasks(s: Schedule, tasks: Tasks) -> set[Fault]:
+    faults = set()
     for task in range(len(tasks)):
         soonest, latest = last_ready(s, tasks, task)
         start, first, last = int(s.start[task]), int(s.first_out[task]), int(s.last_out[task])
         takes_first, takes_last = int(tasks.first_cycles[task]), int(tasks.last_cycles[task])
         early = not travels(tasks, task) and (first < start + takes_first or last < max(start + takes_last, latest + takes_first))
         if start < soonest or last < first or early:
-            return {"dependency"}
-    return set()
+            faults.add(("dependency", -1, start))
+    return faults
 
 
-def wrong_paths(s: Schedule, tasks: Tasks, fabric: Fabric) -> set[str]:
+def wrong_paths(s: Schedule, tasks: Tasks, fabric: Fabric) -> set[Fault]:
     faults = set()
     for flow, task in enumerate(s.flow_task.tolist()):
         if not 0 <= task < len(tasks) or not travels(tasks, task):
-            faults.add("duplicated")
+            faults.add(("duplicated", -1, -1))
             continue
         if s.vectors[flow] < 1 or not len(bursts(s, flow)):
-            faults.add("dropped")
+            faults.add(("dropped", -1, -1))
             continue
         at = int(tasks.chip[task])
-        for link in s.burst_link[bursts(s, flow)].tolist():
+        links = s.burst_link[bursts(s, flow)].tolist()
+        for link in links:
             if not 0 <= link < fabric.link_count or fabric.link_source[link] != at:
-                faults.add("wrong_link")
+                faults.add(("wrong_link", link, -1))
                 break
             at = int(fabric.link_target[link])
         else:
             if at != tasks.target[task]:
-                faults.add("wrong_last_hop")
+                faults.add(("wrong_last_hop", links[-1], -1))
             elif s.vectors[flow] > 1 and s.stride[flow] < 24:
-                faults.add("overlap")
+                faults.add(("overlap", links[0], -1))
     return faults
 
 
@@ -88,7 +90,7 @@ def vectors_of(s: Schedule, flow: int) -> list[int]:
     return [int(s.first_vector[flow]) + j * int(s.vector_step[flow]) for j in range(int(s.vectors[flow]))]
 
 
-def wrong_delivery(s: Schedule, tasks: Tasks) -> set[str]:
+def wrong_delivery(s: Schedule, tasks: Tasks) -> set[Fault]:
     got = defaultdict(Counter)
     for flow, task in enumerate(s.flow_task.tolist()):
         got[task].update(vectors_of(s, flow))
@@ -99,20 +101,21 @@ def wrong_delivery(s: Schedule, tasks: Tasks) -> set[str]:
         count = sum(got[task].values())
         wanted = Counter(range(size_of(tasks, task)))
         if count < size_of(tasks, task):
-            faults.add("dropped")
+            faults.add(("dropped", -1, -1))
         elif got[task] != wanted:
-            faults.add("duplicated")
+            faults.add(("duplicated", -1, -1))
     return faults
 
 
-def wrong_times(s: Schedule, tasks: Tasks, figures: Figures) -> Found:
+def wrong_times(s: Schedule, tasks: Tasks, figures: Figures) -> tuple[set[Fault], int]:
+    """Vectors too early or too late, and the least margin of any."""
     faults, least = set(), 1 << 62
 
-    def look(margin: int) -> None:
+    def look(margin: int, link: int, cycle: int) -> None:
         nonlocal least
         least = min(least, margin)
         if margin < figures.slack_cycles:
-            faults.add("slack" if margin >= 0 else "early_send")
+            faults.add(("slack" if margin >= 0 else "early_send", link, cycle))
 
     for flow, task in enumerate(s.flow_task.tolist()):
         size, path = size_of(tasks, task), bursts(s, flow)
@@ -124,11 +127,12 @@ def wrong_times(s: Schedule, tasks: Tasks, figures: Figures) -> Found:
                 ready = start + -((start - ready_last) * k // (size - 1))
                 due = first_out + (last_out - first_out) * k // (size - 1)
             times = [int(s.burst_start[burst]) + j * int(s.stride[flow]) for burst in path]
+            links = s.burst_link[path].tolist()
             if times[0] < ready + figures.send_cycles:
-                faults.add("early_send")
-            look(due - (times[-1] + figures.link_cycles + figures.receive_cycles))
-            for before, after in pairwise(times):
-                look(after - before - figures.link_cycles - figures.forward_cycles)
+                faults.add(("early_send", links[0], times[0]))
+            look(due - (times[-1] + figures.link_cycles + figures.receive_cycles), links[-1], due)
+            for (before, after), link in zip(pairwise(times), links[1:], strict=True):
+                look(after - before - figures.link_cycles - figures.forward_cycles, link, after)
     return faults, least if len(s.flow_task) else -1
 
 
@@ -183,7 +187,8 @@ def compare(s: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures) -> str:
     )
     for step in steps:
         if faults := step():
-            assert fault in faults
+            assert raised is not None
+            assert (fault, raised.link, raised.cycle) in faults
             return fault
     close = {link: close_ones(cycles, figures.slot_cycles) for link, cycles in leaving(s).items()}
     if any(close.values()):
