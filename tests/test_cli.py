@@ -452,4 +452,4 @@ def test_help_takes_the_width_of_the_terminal(tmp_path):
 def test_schedule_says_how_far_it_is(tmp_path):
     code, _, err = dcsim("schedule", "node", cwd=tmp_path)
     begun = [line.split()[0] for line in err.splitlines() if not line.startswith("compiling dcsim")]
-    assert (code, begun[:5]) == (0, ["compiling", "proving", "replaying", "replaying", "finding"])
+    assert (code, begun[:6]) == (0, ["compiling", "proving", "replaying", "replaying", "compiling", "finding"])

@@ -19,7 +19,7 @@ from dcsim.spec.price import TcoPrices
 from dcsim.spec.topology import Topology
 
 if TYPE_CHECKING:
-    from dcsim.network.scheduled.iteration import Compiled
+    from dcsim.network.scheduled.iteration import Compiled, InFlight
 
 
 class Network(Protocol):
@@ -64,6 +64,9 @@ class Network(Protocol):
 
     def schedule(self, shape: Shape) -> Compiled:
         """The compiled schedule of one iteration. Raises SpecError where there is none."""
+
+    def in_flight(self, shape: Shape) -> InFlight | None:
+        """Micro-batches of `shape` at an interval, compiled so that none meet. Raises SpecError where there is no schedule."""
 
     def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
         """One collective among `chips`, or one message (`send`) from the first to the last, alone on the network.

@@ -13,7 +13,7 @@ from dcsim.network.scheduled.bit_errors import error_cost
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
 from dcsim.network.scheduled.iteration import Compiled, link_energy_j, scheduled_network
-from dcsim.network.scheduled.proof import prove
+from dcsim.network.scheduled.proof import prove, prove_repeated
 from dcsim.network.scheduled.replay import replay
 from dcsim.network.scheduled.rules import Figures
 from dcsim.network.work import work_j
@@ -50,6 +50,8 @@ def schedule(
         from dcsim.network.scheduled.timeline import write_timeline
 
         write_timeline(trace, compiled.schedule, compiled.tasks, fabric)
+    begin("compiling micro-batches in flight")
+    in_flight = _in_flight(machine, shape)
     begin("finding the bound")
     bound = find_bound(compiled.schedule, compiled.tasks, fabric, figures, compiled.piece_starts)
     return {
@@ -70,6 +72,7 @@ def schedule(
         "slack_cycles": figures.slack_cycles,
         "slack_cycles_needed": compiled.slack_needed,
         "slack_cycles_min": slack_needed_cycles(compiled.schedule, fabric, clocks, figures.link_cycles),
+        **in_flight,
         "deskew_points": len(compiled.deskew),
         "processes": perfect.processes,
         "compile_s": compile_s,
@@ -77,6 +80,21 @@ def schedule(
         "replay_s": replay_s,
         **_errors(machine, compiled, figures),
     }
+
+
+def _in_flight(machine: Machine, shape: Shape) -> dict[str, float | None]:
+    """The interval of micro-batches in flight, proved by laying the schedule over itself; None where none was found.
+
+    The bound is the longest that a chip or a link is held for one alone; the makespan is that of one among the others.
+    """
+    found = machine.network.in_flight(shape)
+    keys = ("interval_cycles", "interval_bound_cycles", "interval_ratio", "in_flight_makespan_cycles")
+    if found is None:
+        return dict.fromkeys(keys)
+    prove(found.schedule, found.tasks, machine.fabric, found.figures)
+    prove_repeated(found.schedule, found.tasks, machine.fabric, found.interval_cycles)
+    ratio = found.interval_cycles / max(1, found.bound_cycles)
+    return dict(zip(keys, (found.interval_cycles, found.bound_cycles, ratio, found.schedule.makespan_cycles), strict=True))
 
 
 def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str, float]:

@@ -92,6 +92,10 @@ class SimulatedNetwork:
         """There is none."""
         raise SpecError(f"network '{self.spec.network.name}' moves packets: there is no schedule to compile")
 
+    def in_flight(self, shape: Shape) -> NoReturn:
+        """There is no schedule."""
+        self.schedule(shape)
+
     def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
         """One collective, `network.replications` times on an otherwise idle network."""
         return packet_collective(self._in_place, op, size_bytes, chips, algorithm, self.seed)

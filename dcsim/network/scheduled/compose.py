@@ -169,7 +169,7 @@ def compose(pieces: Sequence[Piece], places: Places, figures: Figures, reuse: bo
         kinds.add(key)
         compiled = kept.get(key)
         if compiled is None:
-            compiled = _compile(piece.template, _problem(piece, place, figures, kept), before, runs)
+            compiled = compile_piece(piece.template, problem_of(piece, place, figures, kept), before, runs)
             kept.put(key, compiled, compiled.size_bytes)
         placed.append(Placed(compiled, place, begin))
         live.append(placed[-1])
@@ -177,7 +177,7 @@ def compose(pieces: Sequence[Piece], places: Places, figures: Figures, reuse: bo
     return Composition(tuple(placed), len(kinds))
 
 
-def _problem(piece: Piece, place: Place, figures: Figures, kept: Kept) -> Problem:
+def problem_of(piece: Piece, place: Place, figures: Figures, kept: Kept) -> Problem:
     """A template at places of one wiring, made ready once."""
     key = piece.template.digest, place.wiring, figures
     problem: Problem | None = kept.get(key)
@@ -205,7 +205,7 @@ def _runs_left(live: list[Placed], places: Places, place: Place, begin: int) -> 
     return np.ascontiguousarray(runs[np.lexsort((runs[:, 1], runs[:, 0]))])
 
 
-def _compile(template: Template, problem: Problem, before: tuple[Outputs, ...], runs: Int64) -> Compiled:
+def compile_piece(template: Template, problem: Problem, before: tuple[Outputs, ...], runs: Int64) -> Compiled:
     """Compile a template at a place, after these outputs and beside these runs."""
     given_start = np.cumsum([0, *map(len, before)], dtype=np.int64)
     given = np.array([pair for outputs in before for pair in outputs], np.int64).reshape(-1, 2)

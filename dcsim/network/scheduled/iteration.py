@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from dcsim.network.scheduled.places import Places
 from dcsim.network.scheduled.rules import Figures, figures_of
 from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.scheduled.slack import deskew_points, least_slack, longest_stretch, require_slack
+from dcsim.network.scheduled.steady import steady
 from dcsim.network.tasks import Tasks
 from dcsim.network.timing import IterationTime
 from dcsim.network.work import work_j
@@ -68,6 +69,40 @@ def compile_shape(spec: Topology, places: Places, mapping: Mapping, shape: Shape
         composition.task_starts(),
         composition.kinds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One shape's micro-batches, one every interval, as compiled for that: `schedule` of one of them.
+
+    The bound is the longest that a chip or a link is held for one alone.
+    """
+
+    tasks: Tasks
+    schedule: Schedule
+    figures: Figures
+    interval_cycles: int
+    bound_cycles: int
+
+
+def compile_in_flight(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> InFlight | None:
+    """The steady state of `shape` with as many micro-batches in flight as can be; None where none was found.
+
+    Its slack is what it needs itself: stages that begin later are further apart.
+    """
+    network, laid = scheduled_network(spec), _compose(spec, places, mapping, shape)
+    figures = laid.figures
+    while True:
+        found = steady(laid.pieces, places, figures)
+        if found is None:
+            return None
+        stretch = longest_stretch(_deskew(network, laid.program, found.composition), found.composition.makespan_cycles)
+        needed = places.margins(network.clock).slack_cycles(stretch)
+        if needed <= figures.slack_cycles:
+            break
+        figures = replace(figures, slack_cycles=needed)
+    tasks = join(laid.pieces, laid.program.clock_hz)
+    return InFlight(tasks, found.composition.flatten(), figures, found.interval_cycles, found.bound_cycles)
 
 
 def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> _Laid:

@@ -15,7 +15,7 @@ from dcsim.llm.program import Shape
 from dcsim.network.bill import NetworkBill, Units, count_cables, most_ports, optical_ends
 from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
 from dcsim.network.scheduled.breakdown import breakdown_cycles
-from dcsim.network.scheduled.iteration import Compiled, compile_shape, scheduled_time
+from dcsim.network.scheduled.iteration import Compiled, InFlight, compile_in_flight, compile_shape, scheduled_time
 from dcsim.network.scheduled.places import Places
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.rules import Figures, figures_of, require_alike
@@ -90,6 +90,10 @@ class CompiledNetwork:
     def schedule(self, shape: Shape) -> Compiled:
         """The compiled schedule of one iteration."""
         return compile_shape(self.spec, self.places, self._mapping, shape)
+
+    def in_flight(self, shape: Shape) -> InFlight | None:
+        """The steady state of `shape`: micro-batches at the least interval found; None where none was found."""
+        return compile_in_flight(self.spec, self.places, self._mapping, shape)
 
     def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
         """One collective, compiled and proved."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric, subgraph
 from dcsim.network.lower import Piece
 from dcsim.network.scheduled.schedule import check_reached
@@ -77,11 +78,24 @@ class Places:
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
+        self._turn: Int32 | None = None  # [vertex] of the stage it belongs to; a message passes no later one
+        self._in_order: dict[tuple[tuple[int, ...], ...], Places] = {}
         self._places: dict[tuple[tuple[int, ...], tuple[int, ...], bytes], Place] = {}
         self._shared: dict[tuple[int, int], Int32] = {}
         self._wirings: dict[tuple[bytes, ...], int] = {}
         self._margins: dict[str, Margins] = {}
         self.kept = Kept()
+
+    def in_order(self, chips: Sequence[tuple[int, ...]]) -> Places:
+        """Places whose messages pass over chips of earlier pieces and idle ones alone, where there is such a way."""
+        key = tuple(dict.fromkeys(chips))
+        if key not in self._in_order:
+            places = Places(self.fabric)
+            places._turn = np.full(self.fabric.vertex_count, -1, np.int32)
+            for turn, own in enumerate(key):
+                places._turn[list(own)] = turn
+            self._in_order[key] = places
+        return self._in_order[key]
 
     def of(self, piece: Piece, pairs: Int32) -> Place:
         """Where `piece`, with messages between these ranks, runs. Raises FabricError when one cannot reach its target."""
@@ -107,13 +121,28 @@ class Places:
     def _make(self, piece: Piece, pairs: Int32) -> Place:
         ends = np.array(list(dict.fromkeys(piece.chips + piece.targets)), np.int32)
         chips, targets = np.array(piece.chips, np.int32), np.array(piece.targets, np.int32)
-        vertices = vertices_between(self.fabric, chips[pairs[:, 0]], targets[pairs[:, 1]], ends)
+        vertices = self._between(chips[pairs[:, 0]], targets[pairs[:, 1]], ends)
         number = np.full(self.fabric.vertex_count, -1, np.int32)
         number[vertices] = np.arange(len(vertices), dtype=np.int32)
         part, links = subgraph(self.fabric, vertices)
         wiring = part.first_link.tobytes(), part.link_target.tobytes(), number[chips].tobytes(), number[targets].tobytes()
         number_of_wiring = self._wirings.setdefault(wiring, len(self._wirings))
         return Place(number_of_wiring, part, vertices, links, number[chips], number[targets])
+
+    def _between(self, sources: Int32, targets: Int32, ends: Int32) -> Int32:
+        """The vertices on shortest ways, of those that may be passed."""
+        if self._turn is not None:
+            passed = self._turn <= self._turn[ends[0]]
+            passed[ends] = True
+            open_ = np.concatenate([ends, np.setdiff1d(np.flatnonzero(passed), ends)]).astype(np.int32)
+            number = np.full(self.fabric.vertex_count, -1, np.int32)
+            number[open_] = np.arange(len(open_), dtype=np.int32)
+            part, _ = subgraph(self.fabric, open_)
+            try:
+                return np.asarray(open_[vertices_between(part, number[sources], number[targets], number[ends])])
+            except FabricError:
+                pass  # only over later ones
+        return vertices_between(self.fabric, sources, targets, ends)
 
 
 def message_pairs(tasks: Tasks) -> Int32:

@@ -26,6 +26,8 @@ FAULTS = {
     "buffer_overrun": "more vectors wait for a link than its buffer holds",
     "slack": "the receiver waits less than the slack beyond the nominal arrival",
     "dependency": "a task starts, or claims its outputs, before its inputs allow",
+    "meeting": "a vector shares a slot with one of another micro-batch in flight",
+    "held": "a chip works for two micro-batches at once",
 }
 
 
@@ -122,6 +124,29 @@ def prove(schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures) ->
     _raise(kernel.check_slots(*by_link, s.vectors, s.stride, figures.slot_cycles))
     _raise(kernel.check_buffers(fabric.link_count, s.burst_offset, s.burst_link, s.burst_start, s.vectors, s.stride, numbers))
     return Proof(0, len(tasks), len(s.burst_link), s.vector_hops, int(least[0]) if len(s.flow_task) else -1)
+
+
+def prove_repeated(schedule: Schedule, tasks: Tasks, fabric: Fabric, interval_cycles: int) -> None:
+    """Show that a program that is sound by itself (`prove`) can be begun again every `interval_cycles`, for ever: no two
+    vectors of any two micro-batches share a link slot, and no chip works for two at once.
+
+    All else of a micro-batch is as in `prove`, an interval later. Raises ScheduleError as `prove` does.
+    """
+    from dcsim.network.scheduled import proof_kernel as kernel
+
+    work = np.flatnonzero((tasks.kind != MESSAGE) & (tasks.last_cycles > 0))
+    count = fabric.vertex_count
+    first, last = np.full(count, np.iinfo(np.int64).max), np.full(count, -1)
+    np.minimum.at(first, tasks.chip[work], schedule.start[work])
+    np.maximum.at(last, tasks.chip[work], schedule.last_out[work])
+    long = np.flatnonzero((last >= 0) & (last - first > interval_cycles))
+    if len(long):
+        chip = int(long[0])
+        text = f"held on chip {chip}: {FAULTS['held']}: {last[chip] - first[chip]} cycles of every {interval_cycles}"
+        raise ScheduleError(text, "held", -1, int(last[chip]))
+    s = schedule
+    offset, starts, flow_of, _ = kernel.bursts_by_link(fabric.link_count, s.burst_offset, s.burst_link, s.burst_start, s.vectors)
+    _raise(kernel.check_repeated(offset, starts, flow_of, s.vectors, s.stride, s.slot_cycles, interval_cycles))
 
 
 def _same_lengths(schedule: Schedule, tasks: Tasks) -> None:

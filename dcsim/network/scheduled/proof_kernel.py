@@ -15,7 +15,8 @@ from dcsim.kernels.jit import entry, part
 Array = NDArray[Any]
 Found = tuple[Any, Any, Any, Any]
 
-(NONE, OVERLAP, EARLY_SEND, DROPPED, DUPLICATED, WRONG_LINK, WRONG_LAST_HOP, BUFFER_OVERRUN, SLACK, DEPENDENCY) = range(10)
+NONE, OVERLAP, EARLY_SEND, DROPPED, DUPLICATED, WRONG_LINK, WRONG_LAST_HOP, BUFFER_OVERRUN, SLACK, DEPENDENCY = range(10)
+MEETING = 10
 # Columns of the figures handed in.
 SLOT, LINK, SLACK_CYCLES, SEND, RECEIVE, FORWARD, BUFFER = range(7)
 
@@ -245,6 +246,32 @@ def check_slots(
             cycle = _first_overlap(order, starts, flow_of, vectors, stride, slot)
             if cycle >= 0:
                 return OVERLAP, -1, link, cycle
+    return NONE, -1, -1, -1
+
+
+@entry(makes_arrays=True)
+def check_repeated(
+    offset: Array, starts: Array, flow_of: Array, vectors: Array, stride: Array, slot: int, interval: int
+) -> tuple[int, int, int, int]:
+    """No two vectors share a slot of a link when all is repeated every `interval` cycles."""
+    for link in range(len(offset) - 1):
+        count = 0
+        for burst in range(offset[link], offset[link + 1]):
+            count += vectors[flow_of[burst]]
+        if count * slot > interval:
+            return MEETING, -1, link, interval
+        leaves, k = np.empty(count, np.int64), 0
+        for burst in range(offset[link], offset[link + 1]):
+            flow = flow_of[burst]
+            for j in range(vectors[flow]):
+                leaves[k] = (starts[burst] + j * stride[flow]) % interval
+                k += 1
+        if count > 0:
+            cycle = _first_too_close(leaves, slot) if count > 1 else -1
+            if cycle < 0 and leaves.min() + interval - leaves.max() < slot:
+                cycle = leaves.min()
+            if cycle >= 0:
+                return MEETING, -1, link, cycle
     return NONE, -1, -1, -1
 
 
