@@ -49,6 +49,11 @@ def limit_bytes(chip: Chip) -> int:
     return int(chip.memory_bytes * (1 - chip.reserve_fraction))
 
 
+def left_bytes(chip: Chip, weights: Bytes) -> Bytes:
+    """What chips that hold so many bytes of weights have left for what sequences keep; below 0: the weights do not fit."""
+    return limit_bytes(chip) - weights
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What blocks hold: `weights` [block, shard] bytes, and [growth, block, shard] bytes that a sequence keeps for each entry."""
@@ -90,14 +95,14 @@ def fewest_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int) -> int:
     are blocks if one block does not fit.
     """
     held = held_by(llm, spec, tp)
-    need, limit = held.weights + held.kept(1), limit_bytes(chip)
-    if need.max() > limit:
-        return len(need) + 1
-    count, filled = 1, np.zeros(tp, np.int64)
-    for block in need:
-        filled = filled + block
-        if filled.max() > limit:
-            count, filled = count + 1, block
+    kept = held.kept(1)
+    if (left_bytes(chip, held.weights) < kept).any():
+        return len(kept) + 1
+    count, filled, used = 1, np.zeros(tp, np.int64), np.zeros(tp, np.int64)
+    for weights, own in zip(held.weights, kept, strict=True):
+        filled, used = filled + weights, used + own
+        if (left_bytes(chip, filled) < used).any():
+            count, filled, used = count + 1, weights, own
     return count
 
 
@@ -106,7 +111,7 @@ def cut_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, bl
     most room for KV cache; None if none fit.
     """
     held, every = held_by(llm, spec, tp, blocks), _block_cycles(llm, chip, spec, tp)
-    tokens = _room(held, limit_bytes(chip), llm.context_max)
+    tokens = _room(held, chip, llm.context_max)
     cycles = np.concatenate([[0], np.cumsum([every[block] for block in blocks])])
     time = (cycles[None, 1:] - cycles[:-1, None]).astype(np.float64)  # [first block, last block]
     time[tokens < 1] = np.inf
@@ -118,7 +123,7 @@ def cut_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, bl
     return tuple(tuple(blocks[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True))
 
 
-def _room(held: Held, limit: int, context_max: int) -> NDArray[np.float64]:
+def _room(held: Held, chip: Chip, context_max: int) -> NDArray[np.float64]:
     """Tokens, in sequences of full context, that the tightest shard holds if a stage is blocks i..j: [i, j]; -1 if the weights
     and a sequence of one token do not fit.
     """
@@ -130,7 +135,7 @@ def _room(held: Held, limit: int, context_max: int) -> NDArray[np.float64]:
     weights, first, full = sums(held.weights), sums(held.kept(1)), sums(held.kept(context_max))
     room = np.full((count, count), -1.0)
     for i in range(count):
-        free = limit - (weights[i + 1 :] - weights[i])
+        free = left_bytes(chip, weights[i + 1 :] - weights[i])
         kept = full[i + 1 :] - full[i]
         tokens = np.where(kept > 0, np.floor(free / np.maximum(kept, 1) * context_max), NO_LIMIT).min(axis=1)
         fits = (free - (first[i + 1 :] - first[i])).min(axis=1) >= 0
@@ -150,7 +155,7 @@ def plan_memory(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, stages: St
         weights = np.pad(weights, (0, len(besides) - len(weights))) + besides
         each = np.pad(each, ((0, 0), (0, len(besides) - each.shape[1])))
     entry_bytes = tuple(tuple(int(size) if size == int(size) else float(size) for size in one) for one in each.T)
-    room = SequenceRoom(held.growths, entry_bytes, tuple(int(limit - size) for size in weights), llm.context_max)
+    room = SequenceRoom(held.growths, entry_bytes, tuple(left_bytes(chip, weights).tolist()), llm.context_max)
     tokens = room.tokens(llm.context_max)
     return MemoryPlan(int(weights.max()), limit, NO_LIMIT if tokens is None else tokens, room)
 
