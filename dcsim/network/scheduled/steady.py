@@ -24,8 +24,8 @@ from dcsim.network.scheduled.rules import Figures
 Int64 = NDArray[np.int64]
 
 # Intervals tried, as parts of the bound beyond it.
-LONGER = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.09, 0.12, 0.16, 0.25, 0.5, 1.0)
-DELAYS = 10  # how often a stage may begin later
+LONGER = (0.0, 0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.15, 0.25, 0.5, 1.0)
+DELAYS = 14  # how often a stage may begin later
 AHEAD = 4  # intervals that a piece's links are looked at ahead
 
 
@@ -165,14 +165,14 @@ def _begun(
     begin: int,
     spans: list[int],
 ) -> _Stage | None:
-    """A stage that begins at `begin`; None where a piece finds no room for several intervals."""
+    """A stage that begins at `begin`; None where a piece finds no room for several intervals, or takes longer than one."""
     own, placed = _Taken(taken.interval), []
     held_from = np.full(places.fabric.vertex_count, FAR)
     held_to = np.zeros(places.fabric.vertex_count, np.int64)
     for piece, span in zip(pieces, spans, strict=True):
         place = places.of(piece, message_pairs(piece.template.tasks))
         compiled = _beside(piece, place, places, figures, (taken, own), before, begin, span)
-        if compiled is None:
+        if compiled is None or _longest_use(compiled) > taken.interval:  # it would meet its own copy
             return None
         placed.append(Placed(compiled, place, begin))
         own.add(placed[-1])
@@ -181,6 +181,17 @@ def _begun(
         np.maximum.at(held_to, chips, begin + compiled.chips_end)
         before, begin = compiled.after, begin + compiled.after_begin
     return _Stage(int((held_to - held_from).max()), placed, own, before, begin)
+
+
+def _longest_use(compiled: Compiled) -> int:
+    """Cycles from the first vector of a piece on a link to the last, on the link where that is longest."""
+    if not len(compiled.runs):
+        return 0
+    link = compiled.runs[:, 0]
+    first, last = np.full(int(link.max()) + 1, FAR), np.zeros(int(link.max()) + 1, np.int64)
+    np.minimum.at(first, link, compiled.runs[:, 1])
+    np.maximum.at(last, link, compiled.runs_end)
+    return int((last - first).max())
 
 
 def _beside(

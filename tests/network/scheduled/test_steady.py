@@ -23,8 +23,7 @@ LONG = [
     ("8rack", MANY),
     ("8rack", CHUNK),
     ("1500chip", DECODE),
-    # Its stages span two nodes, whose few cables all exchanges share.
-    pytest.param("1500chip", MANY, marks=pytest.mark.xfail(reason="twice the bound", strict=True)),
+    ("1500chip", MANY),
 ]
 
 
