@@ -249,8 +249,8 @@ ENGINES = {
         ("network/scheduled/flows_kernel.py", "+ ways.hop + ways.receive\n", "+ ways.hop + ways.receive + 900\n"),
     ),
     "schedule compiler, an imported constant": (
-        ["collective", "node", "--bytes", "1MiB"],
-        ("network/scheduled/flows_kernel.py", "PATHS_MAX = 32", "PATHS_MAX = 1"),
+        ["collective", "node", "--op", "send", "--bytes", "1MiB"],
+        ("network/scheduled/flows_kernel.py", "PATHS_MAX = 32", "PATHS_MAX = 3"),
     ),
 }
 
