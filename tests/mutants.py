@@ -47,6 +47,8 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "network/packet/test_packet_engine.py",
         "network/packet/test_packet_routing.py",
         "network/packet/test_packet_fault_laws.py",
+        "network/test_packet_background.py",
+        "network/test_packet_recovery.py",
     ),
 }
 MEMORY_KB = 8_000_000
