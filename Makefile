@@ -27,7 +27,7 @@ test-all: setup  ## the tests, slow ones included
 mutants: setup  ## plant 100 small faults, one at a time, and name those that no test notices (SEED=7 others)
 	$(PY) tests/mutants.py --seed $(or $(SEED),1)
 
-fuzz: setup  ## 20,000 changed inputs for every reader (an hour; COUNT=2000 SEED=2 for other ones)
+fuzz: setup  ## 20,000 changed inputs for every reader (half an hour; COUNT=2000 SEED=2 for other ones)
 	cd tests && ../$(PY) -m fuzzing --count $(or $(COUNT),20000) --seed $(or $(SEED),1)
 
 lint: setup  ## style and types
