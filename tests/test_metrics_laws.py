@@ -182,3 +182,8 @@ def test_what_limits_may_be_the_first_and_nothing_fails_unless_told():
     assert (summary["limited_by"], summary["limited_by_fraction"], summary["availability_fraction"]) == ("host", 0.75, 1.0)
     nothing = metrics.summarise({**tables, "limits": {**limits, "request_s": np.zeros(2)}}, **options)
     assert (nothing["limited_by"], nothing["limited_by_fraction"]) == (None, None)
+
+
+def test_there_is_no_mean_of_nothing():
+    with pytest.raises(ValueError, match="no values to average"):
+        metrics.confidence([])

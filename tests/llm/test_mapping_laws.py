@@ -129,3 +129,10 @@ def test_the_fewest_chips_do_and_one_less_does_not(catalog) -> None:
         candidates(llm, chip, MappingSpec(weights="fp16"), fewest - 1)
     assert refused.value.available == (fewest - 1) * limit_bytes(chip)
     assert f"the fewest chips that would do are {fewest} (tp {tp}, pp {pp};" in str(refused.value)
+
+
+def test_shards_over_whole_nodes_are_tried_only_until_one_fits(catalog) -> None:
+    """A block of Llama-2-70B fits no lone chip."""
+    found = candidates(catalog.llm("llama-2-70b"), catalog.lpu(), MappingSpec(), 1024, node_chips=1)
+    assert len(found) == 1
+    assert found[0][0] > 1
