@@ -32,6 +32,7 @@ _UNDISTURBED_S = 1.0  # how long a step that must not be cut in two may take
 _PARKED_S = 5.0
 
 _last_words: list[Callable[[], str]] = []  # each does what has to be done before the end, and tells what it did
+_written: list[str] = []  # files and folders that this process has completed
 _step = threading.Lock()  # held during steps that must not be cut in two
 
 
@@ -70,6 +71,16 @@ def last_words(say: Callable[[], str]) -> Iterator[None]:
         yield
     finally:
         _last_words.remove(say)
+
+
+def tell_written(path: str | os.PathLike[str]) -> None:
+    """A file or folder is complete: whoever interrupts what comes after is told that it is there."""
+    _written.append(os.fspath(path))
+
+
+def last_word() -> str:
+    """What an interrupted command says if nobody has more to say."""
+    return f"interrupted; complete: {', '.join(_written[-3:])}" if _written else _LAST_WORD
 
 
 @contextmanager
@@ -112,7 +123,7 @@ def _end(number: int) -> None:
         writing.drop_all()
     clear = "\r\x1b[2K\x1b[?25h" if os.isatty(2) else ""  # a progress bar's line goes, the cursor comes back
     with contextlib.suppress(OSError):
-        os.write(2, f"{clear}{next(filter(None, words), _LAST_WORD)}\n".encode(errors="replace"))
+        os.write(2, f"{clear}{next(filter(None, words), last_word())}\n".encode(errors="replace"))
     os._exit(128 + number)
 
 

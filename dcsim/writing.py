@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dcsim.errors import OutputError
-from dcsim.interrupt import undisturbed
+from dcsim.interrupt import tell_written, undisturbed
 
 try:
     import fcntl
@@ -71,10 +71,11 @@ def require_writable(path: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, *, told: bool = True) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends well. OutputError where that is not possible.
 
-    What is no ordinary file, such as /dev/stdout, gets the bytes and stays what it is. A link goes on to lead there.
+    Unless `told`, an interrupted command does not say that the file is there. What is no ordinary file, such as /dev/stdout, gets
+    the bytes and stays what it is. A link goes on to lead there.
     """
     with telling(path):
         target = Path(os.path.realpath(path))
@@ -89,6 +90,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
                     part.chmod(stat.S_IMODE(target.stat().st_mode))
                 _to_disk(part)
                 part.replace(target)
+                if told:
+                    tell_written(path)
             else:
                 with part.open("rb") as source, target.open("wb") as device:
                     shutil.copyfileobj(source, device)
@@ -108,6 +111,7 @@ def whole_folder(path: str | Path, kind: type[OutputError] = OutputError) -> Ite
                 _to_disk(file)
             with undisturbed():
                 _put(work, target)
+                tell_written(path)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dcsim.cli import compare, machine, serving, validate
 from dcsim.cli.compiling import CompilingLine
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
-from dcsim.interrupt import INTERRUPTED
+from dcsim.interrupt import INTERRUPTED, last_word
 from dcsim.kernels.progress import watched
 
 _HELP_COLUMNS_MAX = 130  # of a terminal's; longer lines are hard to read
@@ -64,7 +64,7 @@ def run() -> None:
             raise
         code = _tell(error)
     except KeyboardInterrupt:
-        say("interrupted; nothing was written")
+        say(last_word())
         code = INTERRUPTED
     if code:
         sys.exit(code)
@@ -88,7 +88,7 @@ def _tell(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         say(f"error: {error.format_message()}" + (f" (see {context.command_path} --help)" if context else ""))
     elif isinstance(error, typer.Abort):
-        say("interrupted; nothing was written")
+        say(last_word())
         return INTERRUPTED
     else:
         raise error

@@ -60,7 +60,7 @@ def write(function: str, made: str, kind: str, content: bytes) -> bool:
         with suppress(OSError, OutputError):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_ours(place):
-                with whole_file(place / _file_name(function, made, kind)) as file:
+                with whole_file(place / _file_name(function, made, kind), told=False) as file:
                     file.write_bytes(hashlib.sha256(content).digest() + content)
                 for path in place.glob(_file_name(function, "*", "*")):
                     if f"-{made}-" not in path.name:

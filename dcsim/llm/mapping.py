@@ -58,6 +58,12 @@ class Mapping:
         return {len(chips): chips for chips in reversed(self.stage_chips)}
 
     @property
+    def shared_chips(self) -> frozenset[int]:
+        """Chips of the first replica that are of two stages: those that hold the head beside layers."""
+        every = [chip for stage in self.stage_chips for chip in stage]
+        return frozenset(chip for chip in self.stage_chips[-1] if every.count(chip) > 1)
+
+    @property
     def chips_used(self) -> int:
         """Chips of one replica."""
         return len(self.chips[0])

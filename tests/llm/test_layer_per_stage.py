@@ -11,6 +11,7 @@ from dcsim.llm.stages import held_by, limit_bytes
 from dcsim.spec.load import load
 from dcsim.spec.mapping import MappingSpec
 from dcsim.study.machine import build
+from dcsim.study.schedule import schedule
 
 RULE = MappingSpec(rule="layer_per_stage")
 
@@ -71,6 +72,17 @@ def test_the_head_has_chips_of_its_own_where_some_are_left(catalog):
     assert len(roomy.chips[0]) == 72
     assert roomy.memory.kv_tokens_max > crowded.memory.kv_tokens_max
     assert crowded.stage_chips[-1][-1] == 63  # of the last nodes
+
+
+def test_schedules_of_both_are_proved_and_only_where_no_chip_is_of_two_stages_laid_over_themselves():
+    rule = "mapping.rule=layer_per_stage"
+    beside, apart = (
+        schedule(build(load(t, settings=[rule, *more]).spec), Shape(1, 512))
+        for t, more in (("64chip", []), ("64chip", ["fabric.nodes=10"]))
+    )
+    assert beside["conflicts"] == apart["conflicts"] == 0
+    assert beside["interval_cycles"] is None
+    assert apart["interval_ratio"] < 1.1
 
 
 def test_replicas_share_no_chip(catalog):

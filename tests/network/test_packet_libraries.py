@@ -160,7 +160,7 @@ def test_calibrated_all_reduce_of_128_bytes_on_h100_nodes_is_the_measurement_not
     fabric = build_fabric(spec.fabric)
     layers = layers_of(spec.network, fabric, spec.node.island)
     chips = tuple(range(8 * nodes))
-    mapping = SimpleNamespace(stage_chips=(chips,), spec=spec.mapping)
+    mapping = SimpleNamespace(stage_of_width={len(chips): chips}, spec=spec.mapping)
     builder = TaskBuilder(1e9)
     exchange = packet_exchange(mapping, fabric, layers, VectorUnit(16, 238))
     exchange(builder, Collective("x", "all_reduce", 128, 1), chips, [[] for _ in chips])

@@ -88,8 +88,11 @@ class InFlight:
 def compile_in_flight(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> InFlight | None:
     """The steady state of `shape` with as many micro-batches in flight as can be; None where none was found.
 
-    Its slack is what it needs itself: stages that begin later are further apart.
+    Nor is one looked for where chips are of two stages: what a micro-batch needs of them comes apart in time. Its slack is what
+    it needs itself: stages that begin later are further apart.
     """
+    if mapping.shared_chips:
+        return None
     network, laid = scheduled_network(spec), _compose(spec, places, mapping, shape)
     figures = laid.figures
     while True:

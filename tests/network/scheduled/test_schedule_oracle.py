@@ -325,6 +325,6 @@ def test_waiting_vectors_are_counted_one_by_one(seed: int) -> None:
 
 
 def test_the_numbers_of_faults_are_those_of_their_names() -> None:
-    names = list(FAULTS)
+    names = [name for name in FAULTS if name != "held"]  # chips are looked at without the kernel
     numbers = [getattr(kernel, name.upper()) for name in names]
     assert numbers == list(range(1, len(names) + 1))
