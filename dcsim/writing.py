@@ -25,7 +25,7 @@ from dcsim.interrupt import tell_written, undisturbed
 try:
     import fcntl
 except ImportError:  # not on this system: nothing is locked, and nothing of others is removed
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module's name cannot be declared optional
 
 _PREFIX = ".dcsim-"
 _OLD = ".dcsim-old-"  # what is being replaced, with its name at the end

@@ -385,8 +385,10 @@ def print_schedule(result: dict[str, Any]) -> None:
 
 def _in_flight(result: dict[str, Any]) -> str:
     """How closely micro-batches follow one another."""
+    if result["chips_of_two_stages"]:
+        return f"not looked for: {counted(result['chips_of_two_stages'], 'chip')} of two stages, the head beside layers"
     if result["interval_cycles"] is None:
-        return "no interval at which micro-batches do not meet up to twice the bound, or not sought: chips are of two stages"
+        return "no interval found at which micro-batches do not meet, up to twice the bound"
     longer = result["in_flight_makespan_cycles"] / result["makespan_cycles"]
     return (
         f"a micro-batch every {result['interval_cycles']:,} cycles, {result['interval_ratio']:.3f} x the bound, "

@@ -18,8 +18,8 @@ import numpy as np
 
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
-from dcsim.llm.mapping import Mapping, place
-from dcsim.llm.stages import MemoryPlan, Stages, cut_stages, held_by, limit_bytes, plan_memory
+from dcsim.llm.mapping import Mapping, place, require_heads
+from dcsim.llm.stages import Bytes, MemoryPlan, Stages, cut_stages, held_by, left_bytes, limit_bytes, plan_memory
 from dcsim.spec.chip import Chip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import MappingSpec
@@ -37,6 +37,7 @@ def lay_by_layer(llm: LlmSpec, chip: Chip, spec: MappingSpec, nodes: Nodes, cont
         raise SpecError(f"mapping.rule of layer_per_stage: {llm.name or 'the LLM'} has no layers to lay out")
     context = min(context or llm.context_max, llm.context_max)
     tp = _degree(llm, chip, spec, layers, context) if spec.tp == "auto" else spec.tp
+    require_heads(llm, tp)
     offered = sum(len(node) for node in nodes)
     wanted = tp * (len(layers) if spec.pp == "auto" else spec.pp)
     replicas = max(1, offered // wanted) if spec.replicas == "auto" else spec.replicas
@@ -45,13 +46,13 @@ def lay_by_layer(llm: LlmSpec, chip: Chip, spec: MappingSpec, nodes: Nodes, cont
     own = [_of_replica(nodes, i * (offered // replicas), share) for i in range(replicas)]
     copies = [place(of_replica, tp, len(stages)) for of_replica in own]
     if not llm.layers:  # an encoder gives vectors and chooses no token
-        memory = _memory(llm, chip, spec, tp, stages, copies[0], (), ())
+        memory = plan_memory(llm, chip, spec, tp, stages)
         return Mapping(spec, tp, stages, tuple(tuple(copy) for copy in copies), memory, host_embedding=True)
     head = (len(arch.sublayers(llm)) - 1,)
     heads = [
         _head_chips(llm, chip, spec, tp, stages, copy, of_replica, context) for copy, of_replica in zip(copies, own, strict=True)
     ]
-    memory = _memory(llm, chip, spec, tp, stages, copies[0], head, heads[0])
+    memory = _memory(llm, chip, spec, tp, stages, copies[0], heads[0])
     return Mapping(
         spec,
         tp,
@@ -68,8 +69,9 @@ def _degree(llm: LlmSpec, chip: Chip, spec: MappingSpec, layers: Stages, context
     tp, most = 1, arch.degree_max(llm)
     while tp <= most:
         held = held_by(llm, spec, tp)
-        need = held.weights + held.kept(context)
-        if max(int(need[list(layer)].sum(axis=0).max()) for layer in layers) <= limit_bytes(chip):
+        weights, kept = held.weights, held.kept(context)
+        of = [list(layer) for layer in layers]
+        if all((left_bytes(chip, weights[i].sum(axis=0)) >= kept[i].sum(axis=0)).all() for i in of):
             return tp
         tp *= 2
     raise CapacityError(f"a layer of {llm.name or 'the LLM'} exceeds what {most} chips hold, as many as it has heads", tp, most)
@@ -86,7 +88,8 @@ def _stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, layers: Stages, tp: int
         return layers
     stages = cut_stages(llm, chip, spec, tp, count, [block for layer in layers for block in layer])
     if stages is None:
-        needed = sum(map(sum, held_by(llm, spec, tp).weights[1:-1].tolist()))
+        blocks = [block for layer in layers for block in layer]
+        needed = int(held_by(llm, spec, tp, blocks).weights.sum())
         available = count * tp * limit_bytes(chip)
         raise CapacityError(
             f"the layers of {llm.name or 'the LLM'}, {needed / 1e9:.2f} GB, do not fit {count} stages of {tp} chips, which hold "
@@ -121,41 +124,41 @@ def _head_chips(
     """The chips that the head is cut over."""
     used = {c for stage in chips for c in stage}
     spare = [c for node in nodes for c in node if c not in used]
-    limit = limit_bytes(chip)
     widest = max(len(node) for node in nodes)
     count = min(widest, len(spare))
     while 0 < count <= len(spare):
-        if head_bytes(llm, spec, count) <= limit:
+        if left_bytes(chip, _head_bytes(llm, spec, count)).min() >= 0:
             return tuple(spare[:count])
         count += widest
     for sequence in (context, 1):
-        free = _free(llm, spec, tp, stages, chips, limit, sequence)
+        free = _free(llm, chip, spec, tp, stages, chips, sequence)
         last: list[int] = []
         for node in reversed(nodes):
             last = [c for c in node if c in free] + last
-            if last and head_bytes(llm, spec, len(last)) <= min(free[c] for c in last):
+            if last and _head_bytes(llm, spec, len(last)).max() <= min(free[c] for c in last):
                 return tuple(last)
-    needed = head_bytes(llm, spec, 1)
+    needed = int(_head_bytes(llm, spec, 1)[0])
     raise CapacityError(
         f"the head of {llm.name or 'the LLM'}, {needed / 1e9:.2f} GB, fits neither on chips of its own nor beside its layers",
         needed,
-        max(0, sum(_free(llm, spec, tp, stages, chips, limit, 1).values())),
+        max(0, sum(_free(llm, chip, spec, tp, stages, chips, 1).values())),
     )
 
 
-def head_bytes(llm: LlmSpec, spec: MappingSpec, chips: int) -> int:
-    """Bytes of the fullest of `chips` shards of the head."""
-    return int(held_by(llm, spec, chips, (len(arch.sublayers(llm)) - 1,)).weights[-1].max())
+def _head_bytes(llm: LlmSpec, spec: MappingSpec, chips: int) -> Bytes:
+    """[chip] bytes of the head's shards over so many chips."""
+    shards: Bytes = held_by(llm, spec, chips, (len(arch.sublayers(llm)) - 1,)).weights[0]
+    return shards
 
 
 def _free(
-    llm: LlmSpec, spec: MappingSpec, tp: int, stages: Stages, chips: Sequence[tuple[int, ...]], limit: int, context: int
+    llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, stages: Stages, chips: Sequence[tuple[int, ...]], context: int
 ) -> dict[int, int]:
     """What each chip has left beside its layers and one sequence of `context` tokens."""
     held = held_by(llm, spec, tp)
-    need = held.weights + held.kept(context)
-    taken = [need[list(stage)].sum(axis=0) for stage in stages]
-    return {c: limit - int(taken[s][r]) for s, stage in enumerate(chips) for r, c in enumerate(stage)}
+    weights, kept = held.weights, held.kept(context)
+    free = [left_bytes(chip, weights[list(stage)].sum(axis=0)) - kept[list(stage)].sum(axis=0) for stage in stages]
+    return {c: int(free[s][r]) for s, stage in enumerate(chips) for r, c in enumerate(stage)}
 
 
 def _memory(
@@ -165,12 +168,9 @@ def _memory(
     tp: int,
     stages: Stages,
     chips: Sequence[tuple[int, ...]],
-    head: tuple[int, ...],
     head_chips: tuple[int, ...],
 ) -> MemoryPlan:
     """What one replica stores, the head beside layers included; chips of the head alone come last and keep no KV."""
     extra = dict.fromkeys((c for stage in chips for c in stage), 0)
-    if head:
-        shares = held_by(llm, spec, len(head_chips), head).weights[-1]
-        extra |= {c: extra.get(c, 0) + int(size) for c, size in zip(head_chips, shares, strict=True)}
+    extra |= {c: int(size) for c, size in zip(head_chips, _head_bytes(llm, spec, len(head_chips)), strict=True)}
     return plan_memory(llm, chip, spec, tp, stages, np.array(list(extra.values()), np.int64))

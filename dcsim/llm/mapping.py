@@ -60,8 +60,7 @@ class Mapping:
     @property
     def shared_chips(self) -> frozenset[int]:
         """Chips of the first replica that are of two stages: those that hold the head beside layers."""
-        every = [chip for stage in self.stage_chips for chip in stage]
-        return frozenset(chip for chip in self.stage_chips[-1] if every.count(chip) > 1)
+        return frozenset(self.stage_chips[-1]) & {chip for stage in self.stage_chips[:-1] for chip in stage}
 
     @property
     def chips_used(self) -> int:
@@ -100,7 +99,7 @@ def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Se
             needed,
             chip_count,
         )
-    _require_heads(llm, tp)
+    require_heads(llm, tp)
     count = len(arch.sublayers(llm))
     if pp > count:
         raise SpecError(f"mapping.pp of {pp} exceeds the {count} blocks of {llm.name or 'the LLM'}")
@@ -119,7 +118,7 @@ def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, nod
     Raises CapacityError, naming the fewest chips that would do, if none fits, and SpecError for more shards than heads.
     """
     if spec.tp != "auto":
-        _require_heads(llm, spec.tp)
+        require_heads(llm, spec.tp)
     offered = min(chip_count, spec.chips_max or chip_count)
     if spec.replicas != "auto":
         offered //= spec.replicas
@@ -185,7 +184,8 @@ def fewest_chips(llm: LlmSpec, chip: Chip, spec: MappingSpec, node_chips: int = 
     return fewest
 
 
-def _require_heads(llm: LlmSpec, tp: int) -> None:
+def require_heads(llm: LlmSpec, tp: int) -> None:
+    """Raise SpecError for more shards than heads."""
     heads = arch.degree_max(llm)
     if tp > heads:
         raise SpecError(f"mapping.tp of {tp} exceeds the {heads} query heads: a shard would hold none")

@@ -23,6 +23,11 @@ STATE_CHUNK = 64
 Counts = tuple[int, ...]  # one for each shard
 
 
+def sum_bytes(spec: MappingSpec) -> int:
+    """Bytes of one element between products: what chips exchange and sum is never narrower than 16 bit."""
+    return 2 if spec.activations == "stored" else max(2, int(BYTES[spec.activations]))
+
+
 @dataclass(frozen=True)
 class Plan:
     """The LLM, the chip, the mapping and the shape: `tp` shards work on `shape`."""
@@ -35,8 +40,8 @@ class Plan:
 
     @cached_property
     def sum_bytes(self) -> int:
-        """Bytes of one element between products: what chips exchange and sum is never narrower than 16 bit."""
-        return 2 if self.spec.activations == "stored" else max(2, int(BYTES[self.spec.activations]))
+        """Of this mapping."""
+        return sum_bytes(self.spec)
 
     @cached_property
     def row_bytes(self) -> int:

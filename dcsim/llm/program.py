@@ -12,14 +12,14 @@ from math import ceil
 from dcsim.llm import architecture as arch
 from dcsim.llm.blocks import Block, Collective, Operation, Shape, Step
 from dcsim.llm.mapping import Mapping
-from dcsim.llm.plan import Plan
+from dcsim.llm.plan import Plan, sum_bytes
 from dcsim.llm.sublayers import TOKEN_BYTES, Embedding, Sublayer, TowerInput, TowerLayer, TowerOutput, build_block, gather_block
 from dcsim.spec.chip import Chip
 from dcsim.spec.host import HostSpec
 from dcsim.spec.llm import LlmSpec
-from dcsim.spec.mapping import BYTES
+from dcsim.spec.topology import Topology
 
-__all__ = ["Block", "Collective", "Operation", "Program", "Shape", "Stage", "Step", "build_program"]
+__all__ = ["Block", "Collective", "Operation", "Program", "Shape", "Stage", "Step", "build_program", "program_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,13 @@ def build_program(llm: LlmSpec, mapping: Mapping, chip: Chip, shape: Shape, host
 
 def lookup_s(host: HostSpec, llm: LlmSpec, mapping: Mapping, shape: Shape) -> float:
     """What a look-up of the embedding by hosts takes: the bus to and fro, and the rows. 0 where chips hold it."""
-    rows_bytes = shape.rows * llm.d_model * max(2, BYTES.get(mapping.spec.activations, 2))
+    rows_bytes = shape.rows * llm.d_model * sum_bytes(mapping.spec)
     return host.bus_s + rows_bytes / host.bus_bandwidth_bytes_per_s if mapping.host_embedding else 0.0
+
+
+def program_of(spec: Topology, mapping: Mapping, shape: Shape) -> Program:
+    """The program that a topology's networks run, look-ups by hosts in it."""
+    return build_program(spec.llm, mapping, spec.chip, shape, lookup_s(spec.host, spec.llm, mapping, shape))
 
 
 def _send_bytes(plan: Plan, done: Sequence[Sublayer]) -> int:

@@ -50,6 +50,7 @@ class FullAttention(Section):
 class WindowedAttention(FullAttention):
     """The same to the last `window` tokens."""
 
+    # Each kind is told by its own word, which the type checker takes for a change of the inherited key.
     kind: Literal["windowed"]  # type: ignore[assignment]
     window: Positive = Field(description="Tokens seen, the own one included.")
 
@@ -57,7 +58,7 @@ class WindowedAttention(FullAttention):
 class ChunkedAttention(FullAttention):
     """The same within blocks of `chunk` tokens; memory and time are those of a full block once it could be full."""
 
-    kind: Literal["chunked"]  # type: ignore[assignment]
+    kind: Literal["chunked"]  # type: ignore[assignment]  # as above
     chunk: Positive = Field(description="Tokens of a block.")
 
 

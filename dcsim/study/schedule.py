@@ -88,13 +88,15 @@ def _in_flight(machine: Machine, shape: Shape) -> dict[str, float | None]:
     The bound is the longest that a chip or a link is held for one alone; the makespan is that of one among the others.
     """
     found = machine.network.in_flight(shape)
+    shared: dict[str, float | None] = {"chips_of_two_stages": len(machine.mapping.shared_chips)}
     keys = ("interval_cycles", "interval_bound_cycles", "interval_ratio", "in_flight_makespan_cycles")
     if found is None:
-        return dict.fromkeys(keys)
+        return dict.fromkeys(keys) | shared
     prove(found.schedule, found.tasks, machine.fabric, found.figures)
     prove_repeated(found.schedule, found.tasks, machine.fabric, found.interval_cycles)
     ratio = found.interval_cycles / max(1, found.bound_cycles)
-    return dict(zip(keys, (found.interval_cycles, found.bound_cycles, ratio, found.schedule.makespan_cycles), strict=True))
+    values = found.interval_cycles, found.bound_cycles, ratio, found.schedule.makespan_cycles
+    return dict(zip(keys, values, strict=True)) | shared
 
 
 def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str, float]:

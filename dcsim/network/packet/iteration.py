@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.cost import summed_bytes_per_cycle
 from dcsim.llm.mapping import Mapping
-from dcsim.llm.program import Shape, build_program, lookup_s
+from dcsim.llm.program import Shape, program_of
 from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import lower
 from dcsim.network.packet.background import background_load
@@ -126,7 +126,7 @@ def breakdown_ps(iteration: Iteration, tasks: Tasks) -> NDArray[np.float64]:
 def packet_tasks(place: Attached, mapping: Mapping, shape: Shape) -> Tasks:
     """The program's tasks, collectives spelled out as the network's library does, calls told apart by place."""
     spec, fabric = place.spec, place.fabric
-    program = build_program(spec.llm, mapping, spec.chip, shape, lookup_s(spec.host, spec.llm, mapping, shape))
+    program = program_of(spec, mapping, shape)
     exchange = packet_exchange(mapping, fabric, place.layers, vector_unit(spec.chip, place.network))
     return place_calls(lower(program, exchange), fabric)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dcsim.errors import SpecError
 from dcsim.llm.mapping import Mapping
-from dcsim.llm.program import Program, Shape, build_program, lookup_s
+from dcsim.llm.program import Program, Shape, program_of
 from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import Piece, join, pieces_of
 from dcsim.network.scheduled.compose import Composition, compose
@@ -111,7 +111,7 @@ def compile_in_flight(spec: Topology, places: Places, mapping: Mapping, shape: S
 def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> _Laid:
     """Compile a shape's pieces with the least slack that is safe, or with the slack given, if it is enough."""
     network = scheduled_network(spec)
-    program = build_program(spec.llm, mapping, spec.chip, shape, lookup_s(spec.host, spec.llm, mapping, shape))
+    program = program_of(spec, mapping, shape)
     unit = VectorUnit(round(network.vector_bytes), network.reduce_cycles)
     pieces = pieces_of(program, exchange_for(mapping, places.fabric, unit))
     margins, given = places.margins(network.clock), network.clock.slack_cycles
