@@ -195,8 +195,22 @@ class LayerInput:
         ]
 
 
+class _LeavesNothing:
+    """A block of which sequences keep nothing, and whose arithmetic for a decoded token is that of its weights alone."""
+
+    __slots__ = ()
+
+    def stored(self, tp: int) -> list[Stored]:
+        """Nothing is kept."""
+        return []
+
+    def token_flop(self, context: int) -> int:
+        """Nothing beside its weights."""
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
-class Embedding:
+class Embedding(_LeavesNothing):
     """Each shard reads its columns of the tokens' rows: no shard needs to know which token it is before it starts."""
 
     vocab: int
@@ -217,14 +231,6 @@ class Embedding:
         """The product from a narrow table's width."""
         return [] if self.width == self.d_model else [by_columns(HEAD, self.width, split(self.d_model, tp))]
 
-    def stored(self, tp: int) -> list[Stored]:
-        """Nothing is kept of a token."""
-        return []
-
-    def token_flop(self, context: int) -> int:
-        """A look-up costs none."""
-        return 0
-
     def rows(self, plan: Plan) -> int:
         """Every new token's."""
         return plan.shape.rows
@@ -240,7 +246,7 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class Head(_LeavesNothing):
     """Scores of the last token of each sequence, each shard's best, and the choice among all of them on every shard.
 
     It keeps its own table even if the LLM ties it to the embedding, because the two are cut differently (vocabulary against
@@ -265,14 +271,6 @@ class Head:
         """Products before the table's, on every shard."""
         found = [("sum_streams", whole(SHARED, self.streams * self.d_model, self.streams, tp))] if self.streams > 1 else []
         return found + ([("narrow", whole(HEAD, self.d_model, self.width, tp))] if self.width != self.d_model else [])
-
-    def stored(self, tp: int) -> list[Stored]:
-        """Nothing is kept of a token."""
-        return []
-
-    def token_flop(self, context: int) -> int:
-        """Nothing beside its weights."""
-        return 0
 
     def rows(self, plan: Plan) -> int:
         """The last token of each sequence."""
@@ -315,7 +313,7 @@ class Tower:
 
 
 @dataclass(frozen=True, slots=True)
-class TowerInput:
+class TowerInput(_LeavesNothing):
     """Patches of an image (or pieces of a sound) brought to the tower's width, with their positions."""
 
     tower: Tower
@@ -325,14 +323,6 @@ class TowerInput:
         """One product, and a vector for each position."""
         width, spec = split(self.tower.spec.d_model, tp), self.tower.spec
         return [by_columns(ENCODER, spec.d_input, width), by_columns(NORM, spec.tokens, width)]
-
-    def stored(self, tp: int) -> list[Stored]:
-        """Nothing is kept."""
-        return []
-
-    def token_flop(self, context: int) -> int:
-        """Decoded tokens do not pass here."""
-        return 0
 
     def rows(self, plan: Plan) -> int:
         """The tower's."""
@@ -346,7 +336,7 @@ class TowerInput:
 
 
 @dataclass(frozen=True, slots=True)
-class TowerLayer:
+class TowerLayer(_LeavesNothing):
     """A block of an encoder: attention of all its positions to all, or feed-forward."""
 
     kind: str
@@ -356,14 +346,6 @@ class TowerLayer:
     def weights(self, tp: int) -> list[Weight]:
         """Those of its kind and a norm."""
         return [*self.inner.weights(tp), whole(NORM, 1, self.tower.spec.d_model, tp)]
-
-    def stored(self, tp: int) -> list[Stored]:
-        """Nothing is kept: all positions are there at once."""
-        return []
-
-    def token_flop(self, context: int) -> int:
-        """Decoded tokens do not pass here."""
-        return 0
 
     def rows(self, plan: Plan) -> int:
         """The tower's."""
@@ -382,7 +364,7 @@ class TowerLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class TowerOutput:
+class TowerOutput(_LeavesNothing):
     """The products that bring a tower's output to the LLM's width, after positions were merged."""
 
     tower: Tower
@@ -391,14 +373,6 @@ class TowerOutput:
     def weights(self, tp: int) -> list[Weight]:
         """Each is cut by its columns."""
         return [by_columns(ENCODER, k, split(n, tp)) for k, n in self.tower.spec.projections]
-
-    def stored(self, tp: int) -> list[Stored]:
-        """Nothing is kept."""
-        return []
-
-    def token_flop(self, context: int) -> int:
-        """Decoded tokens do not pass here."""
-        return 0
 
     def rows(self, plan: Plan) -> int:
         """Rows handed on."""
