@@ -24,12 +24,14 @@ class Line:
     per_new_token: float = 30.0
     stages: int = 60
     energy_j: float = 20.0
+    hazard: float = 0.0  # of bit errors, for each sequence of a batch
 
     def __call__(self, shape):
         us = self.base + self.per_sequence * shape.batch + self.per_context_token * shape.context
         us += self.per_new_token * (shape.new_tokens - 1)
         ps = int(us * 1e6)
-        return IterationTime(ps, ps // self.stages, self.energy_j * shape.batch * shape.new_tokens)
+        energy_j = self.energy_j * shape.batch * shape.new_tokens
+        return IterationTime(ps, ps // self.stages, energy_j, hazard=self.hazard * shape.batch)
 
 
 def make_table(arrival_s, prompt_tokens, output_tokens):

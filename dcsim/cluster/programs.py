@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from dcsim.cluster.marks import bit_errors
 from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
 from dcsim.spec.topology import ServingSpec
@@ -23,7 +24,8 @@ Times = IterationTime | Sequence[IterationTime]
 class MicroBatches:
     """So many micro-batches of one shape in a round: each enters the pipeline when the one before has held it for `occupancy_ps`.
 
-    Once in, an iteration takes `latency_ps`; `wait_ps` is what passes before the first chip begins (drafts).
+    Once in, an iteration takes `latency_ps`; `wait_ps` is what passes before the first chip begins (drafts). One does
+    `work_pj` above the chips' waiting draw, and runs into so many `bit_errors` on average (see `marks`).
     """
 
     shape: Shape
@@ -31,6 +33,8 @@ class MicroBatches:
     latency_ps: int
     occupancy_ps: int
     wait_ps: int = 0
+    work_pj: int = 0
+    bit_errors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class Round:
 
     `latency_ps` is the slowest micro-batch alone; `occupancy_ps` the sum over micro-batches of the time each
     holds the busiest stage; `alone_ps` what a single sequence would take. `work_pj` is the energy above the chips' waiting
-    draw, in whole picojoules. `first` and `last` are the programs it begins and ends with, `switches` the changes between.
+    draw, in whole picojoules. `reruns` are iterations that run again after all others, one after another, as a vector of theirs
+    could not be mended. `first` and `last` are the programs it begins and ends with, `switches` the changes between.
     """
 
     latency_ps: int = 0
@@ -50,12 +55,27 @@ class Round:
     last: Shape | None = None
     switches: int = 0
     micro_batches: tuple[MicroBatches, ...] = ()  # in the order they enter the pipeline
+    reruns: tuple[MicroBatches, ...] = ()
     draws: tuple[Round, ...] = ()  # successive rounds of a network that is not deterministic
 
     @property
     def iterations(self) -> int:
-        """How many micro-batches there are."""
-        return sum(batches.count for batches in self.micro_batches)
+        """How many micro-batches there are, those that run again included."""
+        return sum(batches.count for batches in (*self.micro_batches, *self.reruns))
+
+    @property
+    def clean_ps(self) -> int:
+        """How long it takes but for reruns: the slowest micro-batch, or the busiest stage where that is longer (M1)."""
+        return max(self.latency_ps, self.occupancy_ps)
+
+    @property
+    def rerun_ps(self) -> int:
+        """What its reruns add to that."""
+        return sum(batches.count * (batches.wait_ps + batches.latency_ps) for batches in self.reruns)
+
+    def again(self, reruns: Sequence[MicroBatches]) -> Round:
+        """The same round with iterations that run again."""
+        return replace(self, work_pj=self.work_pj + sum(b.count * b.work_pj for b in reruns), reruns=tuple(reruns))
 
     def with_(self, other: Round) -> Round:
         """Both in one round, `other` after this."""
@@ -206,7 +226,17 @@ def _round(
             shape,
             shape,
             0,
-            (MicroBatches(shape, count, time.latency_ps, time.occupancy_ps, extra_ps),),
+            (
+                MicroBatches(
+                    shape,
+                    count,
+                    time.latency_ps,
+                    time.occupancy_ps,
+                    extra_ps,
+                    round(time.work_j * 1e12),
+                    bit_errors(time.hazard),
+                ),
+            ),
         )
         for i, time in enumerate(times)
     ]
@@ -225,5 +255,5 @@ def _mean(draws: list[Round]) -> Round:
         one.last,
         one.switches,
         one.micro_batches,
-        tuple(draws),
+        draws=tuple(draws),
     )

@@ -77,7 +77,7 @@ def serve(
     traffic, names, priorities = _classes(spec, requests)
     traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds, chips is not None)
     if is_compiled and not isinstance(traffic, ClosedLoop):
-        return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, progress)
+        return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, seed, progress)
     from dcsim.cluster.simpy.cluster import Cluster
 
     cluster = Cluster(
@@ -146,6 +146,7 @@ def _serve_compiled(
     priorities: tuple[int, ...],
     rows: TableWriter,
     skip: bool,
+    seed: int,
     progress: Callable[[int], None] | None,
 ) -> ServiceResult:
     """The compiled pool, from one block of arrivals or samples of power to the next."""
@@ -153,7 +154,7 @@ def _serve_compiled(
 
     chips_in = placement.site.chips_in(placement.replica_chips)
     caps, racks = caps_of(placement.site, chips_in), meters(placement.site, chips_in)
-    pool = Pool(spec, programs, placement.room, caps, racks, blocks, names, priorities, rows, skip=skip)
+    pool = Pool(spec, programs, placement.room, caps, racks, blocks, names, priorities, rows, skip=skip, seed=seed)
     while not pool.ended:
         pool.advance()
         if progress:

@@ -42,13 +42,15 @@ class IterationTime:
     """One shape's time: `latency_ps` from the start of the first stage to the sampled token back there,
     `occupancy_ps` of the busiest stage, `work_j` of all chips and links above the chips' waiting draw.
 
-    `breakdown_s` says where the latency went, by BREAKDOWN, and sums to it; empty where nobody asked.
+    `breakdown_s` says where the latency went, by BREAKDOWN, and sums to it; empty where nobody asked. `hazard` is minus the
+    logarithm of the chance that no vector has a bit error which error correction cannot mend; 0 where the network resends.
     """
 
     latency_ps: int
     occupancy_ps: int
     work_j: float
     breakdown_s: dict[str, float] = field(default_factory=dict)
+    hazard: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,14 @@ class Iterations:
     drops: int = 0
     pauses: int = 0
     background_fraction: float = 0.0
+    hazard: float = 0.0  # of one iteration, see `IterationTime`
 
     def times(self) -> tuple[IterationTime, ...]:
         """Each by itself, in order: neighbours share queues and cross traffic."""
         rows = zip(self.latency_ps, self.occupancy_ps, self.work_j, self.breakdown_ps, strict=True)
         return tuple(
-            IterationTime(int(latency), int(occupancy), float(work), _seconds(parts)) for latency, occupancy, work, parts in rows
+            IterationTime(int(latency), int(occupancy), float(work), _seconds(parts), self.hazard)
+            for latency, occupancy, work, parts in rows
         )
 
     def mean(self) -> IterationTime:
@@ -81,6 +85,7 @@ class Iterations:
             round(float(self.occupancy_ps.mean())),
             float(self.work_j.mean()),
             _seconds(self.breakdown_ps.mean(axis=0)),
+            self.hazard,
         )
 
 

@@ -81,7 +81,7 @@ LIMIT_MEANING = {
     "iteration_latency": "nothing waits; one token's way through all stages",
     "program_switch": "chips change from one compiled program to another",
     "kv_transfer": "KV is copied from prefill to decode replicas",
-    "fault": "work lost to a fault, or waiting for a spare",
+    "fault": "work lost to a fault or run again for a bit error, or waiting for a spare",
 }
 
 METRICS: tuple[Metric, ...] = (
@@ -91,7 +91,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("requests_failed", "requests", "lost to a fault or given up"),
     Metric("requests_in_flight", "requests", "still being served when the run ended"),
     Metric("requests_beyond_llm", "requests", "of those rejected: longer than the LLM's own context, which no cluster changes"),
-    Metric("requests_replayed", "requests", "made to start again by a fault, once or more"),
+    Metric("requests_replayed", "requests", "a fault made them start again, or a bit error an iteration of theirs, once or more"),
     Metric("ttft_s_p50", "s", "time to first token, queueing included: median over finished requests"),
     Metric("ttft_s_p90", "s", "time to first token, 90th percentile"),
     Metric("ttft_s_p99", "s", "time to first token, 99th percentile"),

@@ -97,7 +97,7 @@ def draw_case(number):
         "settings": settings,
         "replicas": replicas,
         "kv_tokens": uneven_room(tokens) if number % 5 == 2 else tokens,
-        "time": Noisy() if special and random.random() < 0.5 else Line(),
+        "time": Noisy() if special and random.random() < 0.5 else Line(hazard=float(pick([0.0, 1e-3, 0.05, 0.5]))),
         "place": {"weight_bytes": 2e9, "copies": slow_copies(1e-5)},
     }
 

@@ -64,6 +64,7 @@ def test_every_iteration_of_every_round_is_carried_out_by_processes() -> None:
         ("serving.speculation.draft_tokens=3", "serving.speculation.acceptance=0.6", "serving.speculation.draft_token=50 us"),
         ("workload.arrivals.rate.mean=5000 requests/s", "serving.batch_buckets=[1, 2, 4]"),
         ("chip.program_switch=300 us",),
+        ("network.error_rate=3e-6",),
     ],
 )
 def test_faults_caps_and_policies_leave_them_equal(settings: tuple[str, ...]) -> None:
@@ -71,6 +72,12 @@ def test_faults_caps_and_policies_leave_them_equal(settings: tuple[str, ...]) ->
     assert service.summary["digest"] == chips.summary["digest"]
     for name in ("start_s", "end_s"):
         assert set(chips.table("rounds")[name].tolist()) >= set(service.table("rounds")[name].tolist())
+
+
+def test_an_iteration_with_a_bit_error_is_carried_out_again() -> None:
+    clean, marked = both(*FEW)[1], both(*FEW, "network.error_rate=3e-6")[1]
+    assert marked.summary["requests_replayed"] > 0
+    assert marked.meta["iterations_carried_out"] > clean.meta["iterations_carried_out"]
 
 
 def test_a_lone_requests_times_follow_from_its_iterations_alone() -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import dcsim
 from dcsim.errors import FabricError, ScheduleError, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.routes import distances_to
@@ -199,6 +200,19 @@ def test_bit_errors_cost_replays_in_proportion():
     one = schedule(machine("64chip", "network.error_rate=1e-18"), DECODE)
     ten = schedule(machine("64chip", "network.error_rate=1e-17"), DECODE)
     assert ten["error_replays_per_day"] == pytest.approx(10 * one["error_replays_per_day"], rel=1e-6)
+
+
+def test_a_run_and_a_schedule_have_one_chance_of_a_bit_error():
+    built = machine("64chip", "network.error_rate=1e-12")
+    served = built.times(DECODE)[0]
+    assert 1 - np.exp(-served.hazard) == pytest.approx(schedule(built, DECODE)["error_iteration_fails_fraction"], rel=1e-9)
+    assert built.network.iterations(DECODE).times()[0].hazard == served.hazard > 0
+
+
+def test_a_run_counts_requests_with_a_bit_error_and_is_slower_for_them():
+    runs = [dcsim.load("64chip", workload="glimpse", set=[f"network.error_rate={rate}"]).run() for rate in (1e-18, 1e-11)]
+    assert runs[0].summary["requests_replayed"] == 0 < runs[1].summary["requests_replayed"]
+    assert runs[0].summary["tpot_s_p50"] < runs[1].summary["tpot_s_p50"]
 
 
 def test_a_timeline_is_written(tmp_path):

@@ -35,14 +35,16 @@ import numpy as np
     SESSION,
     PREFIX,
     REUSED,
-) = range(24)
-REQUEST_COLUMNS = 24
+    REPLAYS,
+) = range(25)
+REQUEST_COLUMNS = 25
 OPEN, FINISHED_STATUS, REJECTED_STATUS = range(3)
 HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 
 # Columns of `replicas`. Waiting requests, from WAITING_ENDS on two columns a level (head and tail), and prompts are lists linked
 # through NEXT. KEPT_FIRST and KEPT_NEXT count all turns ever kept: the first that may still be there, and the next; KEPT_KNOWN
-# are slots taken in the table.
+# are slots taken in the table. UNTIL_ERROR and NEXT_DRAW see `reruns_kernel`; HAZARD is that of a round under way without
+# a marked iteration, RERUN the time and RERUN_WORK the work of what runs again in it.
 (
     SINCE,
     ROUNDS,
@@ -74,8 +76,13 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
     KEPT_NEXT,
     KEPT_TOTAL,
     KEPT_KNOWN,
+    UNTIL_ERROR,
+    NEXT_DRAW,
+    HAZARD,
+    RERUN,
+    RERUN_WORK,
     WAITING_ENDS,
-) = range(31)
+) = range(36)
 WAKE, LOAD = range(2)  # rows of `looked_at`
 
 # Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits.
@@ -132,13 +139,13 @@ CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
 FIRST_PLACE, WAITERS, BOOKED = range(3)  # columns of `hosts`
 
 # What `advance` returns.
-REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY = range(8)
+REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY, NEED_DRAWS = range(9)
 SUM_MAX = 2**60  # of AREA, which no limit outgrows by much, and of WORK
 NEVER = np.iinfo(np.int64).max
 NONE = -1
 
 # As in `rows.LIMITS`.
-L_HOST, L_KV, L_SLOTS, L_BATCH, L_PREFILL, L_PIPELINE, L_POWER, L_LATENCY, L_SWITCH = range(9)
+L_HOST, L_KV, L_SLOTS, L_BATCH, L_PREFILL, L_PIPELINE, L_POWER, L_LATENCY, L_SWITCH, L_COPIES, L_FAULT = range(11)
 
 
 class State(NamedTuple):
@@ -162,9 +169,9 @@ class State(NamedTuple):
     ready: Any  # [place, 2] heap of (time, request) on their way from hosts to replicas
     contexts: Any  # [compiled context] tokens
     costs: Any  # [tokens] KV room that a sequence of so many takes (`SequenceRoom.cost`); empty: as many
-    decode: Any  # [sequences, compiled context, 4] latency, occupancy, alone, program; latency 0: not yet known
+    decode: Any  # [sequences, compiled context, 6] latency, occupancy, alone, program, hazard and batch; latency 0: not yet known
     decode_pj: Any  # [sequences, compiled context] picojoules above waiting
-    chunk: Any  # [compiled context, 3] latency, occupancy, program; latency 0: not yet known
+    chunk: Any  # [compiled context, 4] latency, occupancy, program, hazard; latency 0: not yet known
     chunk_pj: Any  # [compiled context] picojoules above waiting
     gaps: Any  # [place, 2] hash table of (gap, count); count 0: free
     limits: Any  # [LIMITS] request-picoseconds
@@ -172,3 +179,4 @@ class State(NamedTuple):
     host_samples: Any  # [place, host] core time spent by each host then
     busy: Any  # [host] cores at work now, where there are caps
     backlog: Any  # [host] core time still to be spent, where there are caps
+    draws: Any  # [replica, place] hazard that passes from one bit error to the next

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from dcsim.cluster.fast import kept_kernel, pool_kernel
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.knows import BATCHING, ROUTERS
 from dcsim.cluster.fast.rounds_kernel import count_gap
+from dcsim.cluster.marks import error_draws
 from dcsim.cluster.programs import Programs, Round
 from dcsim.cluster.request import UNSET
 from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
@@ -32,6 +34,7 @@ from dcsim.workload.requests import Requests
 
 _READINGS = 512  # kept as counts before they become watts
 _SAMPLES = 64  # of power, between two returns of the kernel
+_ERRORS = 16  # draws of bit errors at first
 _STATUS = np.array([IN_FLIGHT, FINISHED, REJECTED], "U9")  # by the kernel's numbers
 
 
@@ -54,6 +57,7 @@ class Pool:
         rows: TableWriter,
         *,
         skip: bool,
+        seed: int,
     ) -> None:
         self._spec, self._programs, self._racks, self._blocks, self._rows = spec, programs, racks, blocks, rows
         self._room = room
@@ -61,7 +65,11 @@ class Pool:
         self._shapes: dict[Shape | None, int] = {}
         levels = sorted(set(priorities), reverse=True)
         self._level_of = np.array([levels.index(priority) for priority in priorities], np.int64)  # by class
+        self._error_draws = [error_draws(seed, replica) for replica in range(len(caps.wait_w))]
         self._s = _new_state(spec, programs, room, caps, len(levels), skip)
+        self._draw_errors()
+        self._s.replicas[:, c.UNTIL_ERROR] = self._s.draws[:, 0]
+        self._s.replicas[:, c.NEXT_DRAW] = 1
         self._work_pj = [0] * len(caps.wait_w)  # of each replica, before what the state holds
         self._last_reading = [0] * (1 + 2 * len(self._work_pj) + spec.serving.host_servers)
         self._ends_ps, self._lengths_ps = array("q"), array("q")  # of the intervals read so far
@@ -145,14 +153,19 @@ class Pool:
         if need == c.NEED_DECODE:
             count = int(s.now[c.NEED_COUNT])
             round_ = programs.decode(count, bucket)
-            s.decode[count, bucket] = round_.latency_ps, round_.occupancy_ps, round_.alone_ps, self._number(round_)
+            (one,) = round_.micro_batches
+            numbers = self._number(round_), one.bit_errors, one.shape.batch
+            s.decode[count, bucket] = round_.latency_ps, round_.occupancy_ps, round_.alone_ps, *numbers
             s.decode_pj[count, bucket] = _work_pj(round_)
         elif need == c.NEED_CHUNK:
             round_ = programs.chunk(bucket)
-            s.chunk[bucket] = round_.latency_ps, round_.occupancy_ps, self._number(round_)
+            hazard = round_.micro_batches[0].bit_errors
+            s.chunk[bucket] = round_.latency_ps, round_.occupancy_ps, self._number(round_), hazard
             s.chunk_pj[bucket] = _work_pj(round_)
         elif need == c.NEED_GAPS:
             self._grow_gaps()
+        elif need == c.NEED_DRAWS:
+            self._draw_errors()
         elif need == c.NEED_TIDY:
             self._tidy_kept()
         elif need == c.NEED_SAMPLES or s.now[c.FULL]:
@@ -209,6 +222,17 @@ class Pool:
         for gap, times in old[old[:, 1] > 0].tolist():
             count_gap(self._s, gap, times)
 
+    def _draw_errors(self) -> None:
+        """Forget the draws that are used up, and have twice as many besides those that are left."""
+        s, size = self._s, max(_ERRORS, 2 * self._s.draws.shape[1])
+        draws = np.empty((len(s.replicas), size), np.int64)
+        for own, old, used, more in zip(draws, s.draws, s.replicas[:, c.NEXT_DRAW], self._error_draws, strict=True):
+            left = old[used:]
+            own[: len(left)] = left
+            own[len(left) :] = list(islice(more, size - len(left)))
+        s.replicas[:, c.NEXT_DRAW] = 0
+        self._s = s._replace(draws=draws)
+
     def _tidy_kept(self) -> None:
         """Forget turns that were taken or dropped; more room where one replica keeps so many that little would be won."""
         s, size = self._s, len(self._s.kept[0]) // 3
@@ -249,7 +273,7 @@ class Pool:
         count = len(requests)
         columns = [np.arange(first, first + count)]
         columns += [requests[:, column] for column in (c.PROMPT, c.OUTPUT, c.GIVEN)]
-        columns += [requests[:, c.REUSED], np.zeros(count, np.int64), requests[:, c.HOST], requests[:, c.REPLICA]]
+        columns += [requests[:, column] for column in (c.REUSED, c.REPLAYS, c.HOST, c.REPLICA)]
         times = requests[:, [c.ARRIVAL, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]].T
         reason = np.array([self._reason(row) for row in requests], "U") if requests[:, c.REASON].any() else np.full(count, "")
         self._rows.write(
@@ -319,9 +343,9 @@ def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Cap
         ready=zeros(0, 2),
         contexts=np.array(programs.contexts, np.int64),
         costs=zeros(0) if room.by_tokens else room.costs(min(spec.llm.context_max + 1, programs.contexts[-1])),
-        decode=zeros(serving.sequences_max + 1, contexts, 4),
+        decode=zeros(serving.sequences_max + 1, contexts, 6),
         decode_pj=zeros(serving.sequences_max + 1, contexts),
-        chunk=zeros(contexts, 3),
+        chunk=zeros(contexts, 4),
         chunk_pj=zeros(contexts),
         gaps=zeros(1024, 2),
         limits=zeros(len(LIMITS)),
@@ -329,6 +353,7 @@ def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Cap
         host_samples=zeros(_SAMPLES, serving.host_servers),
         busy=zeros(serving.host_servers),
         backlog=zeros(serving.host_servers),
+        draws=zeros(count, 0),
     )
 
 

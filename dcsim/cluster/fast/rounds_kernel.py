@@ -10,6 +10,7 @@ from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost, keep
 from dcsim.cluster.fast.layout import State
+from dcsim.cluster.fast.reruns_kernel import have_draws, met, micro_batches, rerun
 from dcsim.kernels.jit import entry, part
 from dcsim.power.caps_kernel import crowded, length_ps, set_draw
 
@@ -19,7 +20,7 @@ def begin(s: State, k: int) -> int:
     """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
     rep, fixed = s.replicas[k], s.fixed
     latency = occupancy = alone = switches = work = 0
-    program = rep[c.PROGRAM]
+    program, left, is_marked = rep[c.PROGRAM], rep[c.UNTIL_ERROR], False
     decodes = rep[c.COUNT] > 0 and (fixed[c.BATCHING] == c.CONTINUOUS or not rep[c.PROMPTS])
     s.looked_at[c.WAKE, k] = rep[c.SINCE]  # should something be missing, the round begins again
     if decodes:
@@ -30,6 +31,9 @@ def begin(s: State, k: int) -> int:
         latency, occupancy, alone = known[0], known[1], known[2]
         switches, program = int(known[3] != program), known[3]
         work = s.decode_pj[rep[c.COUNT], rep[c.TOP]] + rep[c.COUNT] * fixed[c.TOKEN_PJ]
+        iterations = micro_batches(rep[c.COUNT], known[5])
+        is_marked = met(left, known[4], iterations)
+        left -= 0 if is_marked else iterations * known[4]
     chunk, budget, index = fixed[c.CHUNK], fixed[c.PREFILL_MAX], rep[c.PROMPT_HEAD]
     while index != c.NONE and budget >= chunk:
         request = s.requests[index - s.now[c.BASE]]
@@ -45,11 +49,22 @@ def begin(s: State, k: int) -> int:
             switches += known[2] != program
             program = known[2]
             work += s.chunk_pj[bucket]
+            is_marked = is_marked or met(left, known[3], 1)
+            left -= 0 if is_marked else known[3]
             budget -= chunk
         index = request[c.NEXT]
-    length, rounds = max(latency, occupancy), 1
-    if fixed[c.SKIP] and not rep[c.PROMPTS]:
+    rep[c.RERUN] = rep[c.RERUN_WORK] = 0
+    rep[c.HAZARD] = 0 if is_marked else rep[c.UNTIL_ERROR] - left
+    if is_marked:
+        if not have_draws(s, k, decodes):
+            return c.NEED_DRAWS
+        rerun(s, k, decodes)
+        work += rep[c.RERUN_WORK]
+    length, rounds = max(latency, occupancy) + rep[c.RERUN], 1
+    if fixed[c.SKIP] and not rep[c.PROMPTS] and not is_marked:
         rounds = min(s.sequences[k, 0, 0] - rep[c.STEP], 1 + c.SUM_MAX // max(1, work))
+        if rep[c.HAZARD]:
+            rounds = min(rounds, rep[c.UNTIL_ERROR] // rep[c.HAZARD])
     if len(s.caps.room_w):
         now, natural = rep[c.SINCE], length
         see_hosts(s, now)
@@ -127,6 +142,7 @@ def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
     _book_rounds(s, rep, rounds, now)
     rep[c.IN_PROGRAM] += now - since
     rep[c.WORK] += rep[c.ROUND_WORK] * rounds
+    rep[c.UNTIL_ERROR] -= rep[c.HAZARD] * rounds
     s.now[c.FULL] |= rep[c.WORK] > c.SUM_MAX
     rep[c.SINCE] = now
     if rep[c.DECODES]:
@@ -286,5 +302,6 @@ def _book_rounds(s: State, rep: Any, rounds: int, now: int) -> None:
     cause = c.L_PIPELINE if rep[c.OCCUPANCY] > rep[c.LATENCY] else c.L_PREFILL if rep[c.PROMPTS] else c.L_LATENCY
     limits[c.L_LATENCY] += decoding * rounds * alone
     limits[cause] += decoding * rounds * (free - alone)
-    limits[c.L_POWER] += decoding * rounds * (length - free)
+    limits[c.L_FAULT] += decoding * rounds * rep[c.RERUN]
+    limits[c.L_POWER] += decoding * rounds * (length - free - rep[c.RERUN])
     limits[c.L_SWITCH] += decoding * (span - rounds * length)

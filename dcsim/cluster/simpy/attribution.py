@@ -50,12 +50,13 @@ class Attribution:
         for part, length, times in pace.parts(rounds):
             latency, occupancy = part.latency_ps, part.occupancy_ps
             alone = min(length, part.alone_ps)
-            free = max(latency, occupancy)
+            free = part.clean_ps
             cause = "pipeline" if occupancy > latency else "prefill" if prompts else "iteration_latency"
             share = decoding * times
             limits["iteration_latency"] += share * alone
             limits[cause] += share * (free - alone)
-            limits["power_cap"] += share * (length - free)
+            limits["fault"] += share * part.rerun_ps
+            limits["power_cap"] += share * (length - free - part.rerun_ps)
             lead -= length * times
         limits["program_switch"] += decoding * lead
 

@@ -40,6 +40,24 @@ class Batch:
             self.chunks.append((request, stop))
         return parts
 
+    def served_by(self, iteration: int) -> list[Request]:
+        """Whose tokens the iteration of that number, in the round composed last, makes or reads.
+
+        Sequences are in micro-batches in order of arrival.
+        """
+        if self.decodes:
+            decode = self._programs.decode(self.decoding.count, self.decoding.bucket)
+            if iteration < decode.iterations:
+                size = decode.micro_batches[0].shape.batch
+                sequences = sorted(self.decoding.requests(), key=lambda request: request.index)
+                return sequences[iteration * size : (iteration + 1) * size]
+            iteration -= decode.iterations
+        for request, stop in self.chunks:
+            iteration -= -(-(stop - request.read) // self._programs.chunk_tokens)
+            if iteration < 0:
+                return [request]
+        raise AssertionError("no such iteration in this round")
+
     def steps_until_change(self) -> int:
         """Rounds alike from the one composed last on: until a prompt or a sequence ends or outgrows its compiled context."""
         return 1 if self.chunks else self.decoding.steps_until_change()

@@ -103,6 +103,11 @@ class Chips:
                 micro_batch = self._micro_batch(batches, enters_ps + batches.wait_ps, round_ends_ps)
                 self._micro_batches.append(self.env.process(micro_batch))
                 enters_ps += batches.occupancy_ps
+        enters_ps = pace.first()[1] + round_.clean_ps
+        for batches in round_.reruns:
+            micro_batch = self._micro_batch(batches, enters_ps + batches.wait_ps, round_ends_ps)
+            self._micro_batches.append(self.env.process(micro_batch))
+            enters_ps += batches.wait_ps + batches.latency_ps
 
     def stop(self) -> None:
         """The chips stop now: what is under way ends nowhere, what was to enter does not."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.cluster.admission import Limits
+from dcsim.cluster.marks import Marks, error_draws
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.rows import round_rows
@@ -102,6 +103,7 @@ class Cluster:
                 i,
                 setup,
                 Places(stream(seed, f"replica.{i}.iterations"), serving.draw_block),
+                Marks(error_draws(seed, i)),
                 self.ledger,
                 patience,
                 desk,

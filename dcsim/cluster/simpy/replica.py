@@ -16,6 +16,7 @@ from typing import Protocol
 
 import simpy
 
+from dcsim.cluster.marks import Marks
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.setup import ReplicaSetup
 from dcsim.cluster.simpy.attribution import Attribution
@@ -63,7 +64,15 @@ class Replica:
     """
 
     def __init__(
-        self, env: Environment, index: int, setup: ReplicaSetup, places: Places, ledger: Ledger, patience: Patience, desk: Desk
+        self,
+        env: Environment,
+        index: int,
+        setup: ReplicaSetup,
+        places: Places,
+        marks: Marks,
+        ledger: Ledger,
+        patience: Patience,
+        desk: Desk,
     ) -> None:
         self._env, self.index, self._ledger, self._desk = env, index, ledger, desk
         self._setup, self._patience = setup, patience
@@ -79,7 +88,7 @@ class Replica:
         self._waiting: Waiting[Request] = Waiting(setup.priorities)
         self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead)
         self._batch = Batch(setup.programs, self._policy, serving.prefill_tokens_max, self._decoding)
-        self._next_rounds = NextRounds(index, setup, self._batch, places)
+        self._next_rounds = NextRounds(index, setup, self._batch, places, marks)
         self._copying: dict[int, Request] = {}  # holding room while KV is copied to or from another replica
         self._landed: list[Request] = []  # copied here, decode from the next round on
         self._leaving: list[Request] = []  # whose clients have gone
@@ -360,7 +369,7 @@ class Replica:
         if self._setup.rounds is not None:
             decoded, iterations = decoding if batch.decodes else 0, pace.first()[0].iterations
             self._setup.rounds.append((self.index, since, now, rounds, decoded, len(batch.chunks), iterations))
-        self._next_rounds.done += rounds
+        self._next_rounds.passed(pace, rounds)
         self._pace, self._since = None, now
         if batch.decodes:
             self._gaps.rounds(pace, rounds, decoding, since)

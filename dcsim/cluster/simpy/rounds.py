@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from dcsim.cluster.marks import Marks
 from dcsim.cluster.programs import Round, combine
 from dcsim.cluster.setup import ReplicaSetup
 from dcsim.cluster.simpy.batch import Batch
@@ -12,8 +15,8 @@ from dcsim.cluster.simpy.pace import Drawn, Places, Steady
 class NextRounds:
     """Chooses for one replica. `done` counts its rounds so far, `program` is the last one it ran (None: none is loaded)."""
 
-    def __init__(self, replica: int, setup: ReplicaSetup, batch: Batch, places: Places) -> None:
-        self._replica, self._setup, self._batch, self._places = replica, setup, batch, places
+    def __init__(self, replica: int, setup: ReplicaSetup, batch: Batch, places: Places, marks: Marks) -> None:
+        self._replica, self._setup, self._batch, self._places, self._marks = replica, setup, batch, places, marks
         self.done = 0
         self.program: object = None
 
@@ -22,6 +25,8 @@ class NextRounds:
         setup, batch = self._setup, self._batch
         round_ = self._compose()
         count = batch.steps_until_change() if setup.skip else 1
+        if not round_.draws:
+            round_, count = self._with_reruns(round_, count)
         lead_ps = 0
         if setup.switch_ps:
             lead_ps = (round_.switches + (round_.first != self.program)) * setup.switch_ps
@@ -42,6 +47,24 @@ class NextRounds:
             count = 1  # look again
         return pace, count
 
+    def passed(self, pace: Steady | Drawn, rounds: int) -> None:
+        """So many rounds at this pace have passed."""
+        self.done += rounds
+        round_, _ = pace.first()
+        if isinstance(pace, Steady) and not round_.reruns:
+            self._marks.passed(round_.micro_batches, rounds)
+
+    def _with_reruns(self, round_: Round, count: int) -> tuple[Round, int]:
+        """The rounds before the one with the next marked iteration, or that one with what runs again in it."""
+        clean = self._marks.clean_rounds(round_.micro_batches, count)
+        if clean:
+            return round_, clean
+        marked = self._marks.marked(round_.micro_batches)
+        for number in sorted({number for number, _ in marked}):
+            for request in self._batch.served_by(number):
+                request.replays += 1
+        return round_.again([replace(batches, count=1) for _, batches in marked]), 1
+
     def _compose(self) -> Round:
         parts = self._batch.compose()
         if len(parts) == 1:
@@ -58,5 +81,5 @@ class NextRounds:
 
 
 def _natural_ps(round_: Round) -> int:
-    """The slowest micro-batch, or the busiest stage where that is longer (M1)."""
-    return max(round_.latency_ps, round_.occupancy_ps)
+    """What it takes without caps."""
+    return round_.clean_ps + round_.rerun_ps

@@ -6,7 +6,7 @@ A deterministic link cannot ask for a vector again, so the smallest thing repeat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import expm1, log1p
+from math import expm1, inf, log1p
 
 DAY_S = 86_400.0
 
@@ -28,19 +28,27 @@ def link_bits_per_s(chips: int, links_per_chip: int, bandwidth_bytes_per_s: floa
     return chips * links_per_chip * bandwidth_bytes_per_s * 8.0
 
 
+def hazard(error_rate: float, vector_hops: int, vector_wire_bytes: float) -> float:
+    """Minus the logarithm of the chance that an iteration of so many vector-hops is clean; infinite where none can be.
+
+    A run with b bits on the wire is clean with (1 - e)^b.
+    """
+    bits = vector_hops * vector_wire_bytes * 8.0
+    if not bits:
+        return 0.0
+    return -bits * log1p(-error_rate) if error_rate < 1.0 else inf
+
+
 def error_cost(
     error_rate: float, vector_hops: int, vector_wire_bytes: float, iteration_s: float, iteration_j: float
 ) -> ErrorCost:
     """Cost of replaying marked iterations on a machine that never idles.
 
-    A run with b bits on the wire is clean with (1 - e)^b. Runs until a clean one are geometric: p / (1 - p)
-    replays for p the chance of a marked run, so a day holds 86400 / (iteration_s (1 + p / (1 - p))) iterations.
+    Runs until a clean one are geometric: p / (1 - p) replays for p the chance of a marked run, so a day holds
+    86400 / (iteration_s (1 + p / (1 - p))) iterations.
     """
     bits = vector_hops * vector_wire_bytes * 8.0
-    if error_rate >= 1.0:
-        fails = 1.0 if bits else 0.0
-    else:
-        fails = -expm1(bits * log1p(-error_rate))
+    fails = -expm1(-hazard(error_rate, vector_hops, vector_wire_bytes))
     replays = fails / (1.0 - fails) if fails < 1.0 else float("inf")
     runs_per_day = DAY_S / iteration_s
     replays_per_day = runs_per_day * fails

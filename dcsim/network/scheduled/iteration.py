@@ -12,6 +12,7 @@ from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Program, Shape, program_of
 from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import Piece, join, pieces_of
+from dcsim.network.scheduled.bit_errors import hazard
 from dcsim.network.scheduled.compose import Composition, compose
 from dcsim.network.scheduled.exchange import exchange_for
 from dcsim.network.scheduled.places import Places
@@ -159,13 +160,14 @@ def scheduled_time(spec: Topology, places: Places, mapping: Mapping, shape: Shap
 
 
 def _time(spec: Topology, laid: _Laid) -> IterationTime:
-    clock_hz, pieces, composition = spec.chip.clock_hz, laid.pieces, laid.composition
+    clock_hz, pieces, composition, network = spec.chip.clock_hz, laid.pieces, laid.composition, scheduled_network(spec)
     templates = {id(piece.template): piece.template for piece in pieces}
     joules = {key: work_j(template.tasks, spec.chip.power) for key, template in templates.items()}
     return IterationTime(
         cycles_to_ps(composition.makespan_cycles, clock_hz),
         cycles_to_ps(composition.occupancy_cycles(), clock_hz),
         sum(joules[id(piece.template)] for piece in pieces) + link_energy_j(composition.vector_hops, spec),
+        hazard=hazard(network.error_rate, composition.vector_hops, network.vector_wire_bytes),
     )
 
 

@@ -80,6 +80,7 @@ class CompiledNetwork:
             np.array([time.occupancy_ps]),
             np.array([time.work_j]),
             np.array([[cycles[part] * 1e12 / compiled.figures.clock_hz for part in BREAKDOWN]]),
+            hazard=time.hazard,
         )
 
     def spans(self, shape: Shape) -> Spans:
