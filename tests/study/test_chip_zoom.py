@@ -64,7 +64,7 @@ def test_every_iteration_of_every_round_is_carried_out_by_processes() -> None:
         ("serving.speculation.draft_tokens=3", "serving.speculation.acceptance=0.6", "serving.speculation.draft_token=50 us"),
         ("workload.arrivals.rate.mean=5000 requests/s", "serving.batch_buckets=[1, 2, 4]"),
         ("chip.program_switch=300 us",),
-        ("network.error_rate=3e-6",),
+        ("network.error_rate=1e-8",),
     ],
 )
 def test_faults_caps_and_policies_leave_them_equal(settings: tuple[str, ...]) -> None:
@@ -75,7 +75,7 @@ def test_faults_caps_and_policies_leave_them_equal(settings: tuple[str, ...]) ->
 
 
 def test_an_iteration_with_a_bit_error_is_carried_out_again() -> None:
-    clean, marked = both(*FEW)[1], both(*FEW, "network.error_rate=3e-6")[1]
+    clean, marked = both(*FEW)[1], both(*FEW, "network.error_rate=1e-8")[1]
     assert marked.summary["requests_replayed"] > 0
     assert marked.meta["iterations_carried_out"] > clean.meta["iterations_carried_out"]
 
