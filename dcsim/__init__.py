@@ -10,22 +10,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dcsim.results.records import Run as Run
-    from dcsim.study.scenario import Scenario as Scenario
-    from dcsim.study.scenario import load as load
+    from dcsim.api.answers import CapacityAnswer as CapacityAnswer
+    from dcsim.api.answers import ComparisonAnswer as ComparisonAnswer
+    from dcsim.api.answers import CostAnswer as CostAnswer
+    from dcsim.api.answers import IterationAnswer as IterationAnswer
+    from dcsim.api.answers import MappingAnswer as MappingAnswer
+    from dcsim.api.run import ServedRun as Run
+    from dcsim.api.run import open_run as open_run
+    from dcsim.api.scenario import Scenario as Scenario
+    from dcsim.api.scenario import compare as compare
+    from dcsim.api.scenario import load as load
+    from dcsim.errors import DcsimError as DcsimError
 
 __version__ = "0.1.0"
 
-# Names of the public face and the module each lives in; nothing heavy is imported until it is used.
+# Names of the public face, the module each lives in and its name there; nothing heavy is imported until it is used.
 _FACE = {
-    "load": "dcsim.study.scenario",
-    "Scenario": "dcsim.study.scenario",
-    "open_run": "dcsim.results.records",
-    "Run": "dcsim.results.records",
-    "DcsimError": "dcsim.errors",
+    "load": ("dcsim.api.scenario", "load"),
+    "Scenario": ("dcsim.api.scenario", "Scenario"),
+    "compare": ("dcsim.api.scenario", "compare"),
+    "open_run": ("dcsim.api.run", "open_run"),
+    "Run": ("dcsim.api.run", "ServedRun"),
+    "IterationAnswer": ("dcsim.api.answers", "IterationAnswer"),
+    "CapacityAnswer": ("dcsim.api.answers", "CapacityAnswer"),
+    "MappingAnswer": ("dcsim.api.answers", "MappingAnswer"),
+    "CostAnswer": ("dcsim.api.answers", "CostAnswer"),
+    "ComparisonAnswer": ("dcsim.api.answers", "ComparisonAnswer"),
+    "DcsimError": ("dcsim.errors", "DcsimError"),
 }
 
-__all__ = ["DcsimError", "Run", "Scenario", "__version__", "load", "open_run"]
+__all__ = [
+    "CapacityAnswer",
+    "ComparisonAnswer",
+    "CostAnswer",
+    "DcsimError",
+    "IterationAnswer",
+    "MappingAnswer",
+    "Run",
+    "Scenario",
+    "__version__",
+    "compare",
+    "load",
+    "open_run",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,4 +60,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'dcsim' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(_FACE[name]), name)
+    module, inside = _FACE[name]
+    return getattr(import_module(module), inside)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -89,6 +89,15 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(entry, target / entry.name)
 
 
+def is_shipped(file: str | Path) -> bool:
+    """Whether a file is the library's own, or a copy of one."""
+    path, own = Path(file).resolve(), root()
+    if path.is_relative_to(own):
+        return True
+    folders = (own / "topologies" / path.parent.name, own / "workloads" / path.parent.name, own / "workloads")
+    return any((folder / path.name).is_file() and (folder / path.name).read_bytes() == path.read_bytes() for folder in folders)
+
+
 def beside(module: str) -> Any:
     """A module of `dashboard/` or `validation/`, which lie beside the library. SpecError where an extra is missing."""
     import importlib

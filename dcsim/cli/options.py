@@ -19,6 +19,9 @@ TopologyPath = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="A topolog
 Workload = Annotated[str | None, typer.Option(help="Workload file or name; default: the topology's.")]
 Llm = Annotated[str | None, typer.Option(help="LLM file, name, or Hugging Face config.json; default: the topology's.")]
 Interconnect = Annotated[str | None, typer.Option(help="Network file or name; default: the topology's.")]
+Rate = Annotated[
+    str | None, typer.Option("--rate", help="Requests in a second, on average, whatever the workload's own: '30/s'.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted key of the spec; repeatable.")
 ]

@@ -18,6 +18,7 @@ from dcsim.cli.options import (
     Json,
     Llm,
     NoSeed,
+    Rate,
     SavedSeed,
     Seed,
     Settings,
@@ -57,6 +58,7 @@ def run(
     settings: Settings = None,
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time, e.g. '10 min'.")] = None,
     rate_scale: Annotated[float | None, typer.Option(help="Let requests come this many times as fast.")] = None,
+    rate: Rate = None,
     engine: Engine = None,
     seed: Seed = 1,
     out: Annotated[Path | None, typer.Option(help="Run folder to write; default: runs/<hash>.")] = None,
@@ -84,6 +86,7 @@ def run(
         set=with_engine(settings, engine),
         duration=duration,
         rate_scale=rate_scale,
+        rate=rate,
     )
     with progress_bar("serving", "iterations" if zoom == Zoom.CHIPS else "requests") as progress:
         result = case.run(seed, out, save=True, progress=progress, rounds=rounds, zoom=zoom.value)
@@ -105,6 +108,7 @@ def repeat(
     interconnect: Interconnect = None,
     settings: Settings = None,
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time.")] = None,
+    rate: Rate = None,
     engine: Engine = None,
     seeds: Annotated[int, typer.Option(min=2, max=1000, help="How many seeds, from --seed on.")] = 5,
     seed: Seed = 1,
@@ -117,7 +121,13 @@ def repeat(
     from dcsim.study.scenario import load
 
     case = load(
-        topology, llm=llm, workload=workload, interconnect=interconnect, set=with_engine(settings, engine), duration=duration
+        topology,
+        llm=llm,
+        workload=workload,
+        interconnect=interconnect,
+        set=with_engine(settings, engine),
+        duration=duration,
+        rate=rate,
     )
     with progress_bar("serving", "seeds") as progress:
         result = study.repeat(case.resolved, seeds, seed, progress)
@@ -125,7 +135,10 @@ def repeat(
 
 
 def workload(
-    name: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload file, or the name of one in the library.")],
+    name: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="A workload file, the name of one in the library, or a table of requests.")
+    ],
+    rate: Rate = None,
     settings: Settings = None,
     seed: Seed = 1,
     figure: FigureFile = None,
@@ -135,7 +148,7 @@ def workload(
     from dcsim.cli.tables import print_workload
     from dcsim.study import workload as study
 
-    result = study.workload(name, seed, settings or [])
+    result = study.workload(name, seed, settings or [], rate)
     give(result, print_workload, as_json=as_json, seed=seed, unused=result["unused_keys"], settings=settings)
     if figure:
         from dcsim.results.pictures import arrivals
@@ -186,6 +199,7 @@ def capacity(
     workload: Workload = None,
     llm: Llm = None,
     interconnect: Interconnect = None,
+    rate: Rate = None,
     settings: Settings = None,
     engine: Engine = None,
     seed: Seed = 1,
@@ -193,11 +207,13 @@ def capacity(
 ) -> None:
     """Find the largest rate of requests that still meets the SLO's p99, and what limits it."""
     from dcsim.cli.tables import print_capacity
-    from dcsim.spec.load import load
     from dcsim.spec.unused import unused
     from dcsim.study import capacity as study
+    from dcsim.study.scenario import load
 
-    resolved = load(topology, llm=llm, workload=workload, network=interconnect, settings=with_engine(settings, engine))
+    resolved = load(
+        topology, llm=llm, workload=workload, interconnect=interconnect, set=with_engine(settings, engine), rate=rate
+    ).resolved
     result = study.capacity(
         resolved, seed, progress=lambda t: say(f"{t['rate_scale']:.3g} x the rate: {'holds' if t['holds'] else 'misses'} the SLO")
     )

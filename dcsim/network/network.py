@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
@@ -61,6 +64,9 @@ class Network(Protocol):
 
     def spans(self, shape: Shape) -> Spans:
         """The tasks of one iteration alone and when each begins and ends."""
+
+    def link_busy_s(self, shape: Shape) -> NDArray[np.float64]:
+        """[link] how long each directed link clocks out bytes in one iteration of the first replica, alone."""
 
     def schedule(self, shape: Shape) -> Compiled:
         """The compiled schedule of one iteration. Raises SpecError where there is none."""

@@ -73,7 +73,7 @@ def latency(requests: Any, gaps: Any, slo_ttft_s: float | None = None, slo_tpot_
     figure.update_yaxes(type="log", tickformat="~%", dtick=1)
     figure.update_yaxes(title="share at least that slow", col=1)
     figure.update_layout(hovermode="closest")
-    return _dress(figure, legend=False, empty=not done.any(), height=520)
+    return dress(figure, legend=False, empty=not done.any(), height=520)
 
 
 def ccdf(values: Array, counts: Array | None = None) -> tuple[Array, Array]:
@@ -118,7 +118,7 @@ def load(requests: Any, elapsed_s: float) -> Figure:
         figure.update_yaxes(title=name, rangemode="tozero", row=row, col=1)
     figure.update_xaxes(title=f"time ({unit})", row=3, col=1)
     figure.update_layout(hovermode="x unified")
-    return _dress(figure, legend=False, empty=not len(requests["status"]), height=520)
+    return dress(figure, legend=False, empty=not len(requests["status"]), height=520)
 
 
 def in_system(requests: Any, edges: Array, elapsed_s: float) -> Array:
@@ -197,7 +197,7 @@ def power(power: Any, pue: float) -> Figure:
     figure.update_xaxes(title=f"time ({unit})")
     figure.update_yaxes(title="power", ticksuffix="W", exponentformat="SI", rangemode="tozero")
     figure.update_layout(hovermode="x unified")
-    return _dress(figure, legend=True, empty=not racks, height=420)
+    return dress(figure, legend=True, empty=not racks, height=420)
 
 
 def rack_power(power: Any) -> tuple[Array, Array]:
@@ -254,7 +254,7 @@ def limits(limits: Any, meaning: Mapping[str, str] | None = None) -> Figure:
     figure.update_xaxes(title="share of the requests' time", tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(showgrid=False, ticksuffix="  ")
     figure.update_layout(hovermode="closest", bargap=0.35)
-    return _dress(figure, legend=False, empty=not total > 0, height=420)
+    return dress(figure, legend=False, empty=not total > 0, height=420)
 
 
 def amount_between(edges: Array, start: Array, end: Array, rate: Array) -> Array:
@@ -303,7 +303,7 @@ def arrivals(rate_over_time: Mapping[str, Any]) -> Figure:
     )
     figure.update_xaxes(title="time (minutes)")
     figure.update_yaxes(title="arrivals/s", rangemode="tozero")
-    return _dress(figure, legend=False, empty=not counts, height=280)
+    return dress(figure, legend=False, empty=not counts, height=280)
 
 
 def waterfall(candidates: Any) -> Figure:
@@ -339,7 +339,7 @@ def waterfall(candidates: Any) -> Figure:
     )
     figure.update_layout(barmode="stack", bargap=0.35)
     figure.update_xaxes(title="one iteration (us)")
-    return _dress(figure, legend=True, empty=not rows, height=140 + 46 * len(rows))
+    return dress(figure, legend=True, empty=not rows, height=140 + 46 * len(rows))
 
 
 def scale(rows: Any) -> Figure:
@@ -363,7 +363,7 @@ def scale(rows: Any) -> Figure:
     sizes = sorted({row["chips"] for row in rows})
     figure.update_xaxes(type="log", title="chips", tickvals=sizes, ticktext=[f"{size:,}" for size in sizes])
     figure.update_yaxes(type="log", title="tokens/s/user")
-    return _dress(figure, legend=True, empty=not lines, height=440)
+    return dress(figure, legend=True, empty=not lines, height=440)
 
 
 def tornado(explanation: Mapping[str, Any], bars_max: int = 20) -> Figure:
@@ -388,7 +388,7 @@ def tornado(explanation: Mapping[str, Any], bars_max: int = 20) -> Figure:
     figure.update_xaxes(title=f"change of {metric.rpartition('_')[0].replace('_', ' ')}", tickformat="+.1%")
     figure.update_yaxes(showgrid=False, ticksuffix="  ")
     figure.update_layout(hovermode="closest", bargap=0.3, barmode="overlay")
-    return _dress(figure, legend=True, empty=not rows, height=120 + 24 * len(shown))
+    return dress(figure, legend=True, empty=not rows, height=120 + 24 * len(shown))
 
 
 def frontier(systems: Mapping[str, Any]) -> Figure:
@@ -409,7 +409,7 @@ def frontier(systems: Mapping[str, Any]) -> Figure:
         )
     figure.update_xaxes(title="tokens/s per user", type="log")
     figure.update_yaxes(title="tokens/s per chip", type="log")
-    return _dress(figure, legend=True, empty=not any(systems.values()), height=460)
+    return dress(figure, legend=True, empty=not any(systems.values()), height=460)
 
 
 def _candidate(row: Any) -> str:
@@ -474,7 +474,7 @@ def _faint(colour: str) -> str:
     return f"rgba({red}, {green}, {blue}, 0.14)"
 
 
-def _dress(figure: Figure, *, legend: bool, empty: bool, height: int) -> Figure:
+def dress(figure: Figure, *, legend: bool, empty: bool, height: int) -> Figure:
     """The common look; says so where there is nothing to draw."""
     family, clear = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "rgba(0,0,0,0)"
     figure.update_layout(

@@ -41,6 +41,8 @@ INHERITED: dict[Path_, Path_] = {
     ("fabric", "local_ports"): ("chip", "local_ports"),
     ("fabric", "global_ports"): ("chip", "global_ports"),
 }
+WORKLOAD: Path_ = ("workload",)
+TABLES = (".csv", ".jsonl", ".parquet")  # endings of request tables, which are workloads themselves
 NOTHING: dict[Path_, str] = {("network", "jitter"): "off"}  # names that stand for no entry
 ALIASES = {"topologies/software": {"none": "ideal"}}  # what entries were once called
 
@@ -65,6 +67,11 @@ def expand(document: Document, path: Path_) -> list[str]:
         return []
     base = base_of(value)
     if base is None:
+        return []
+    if path == WORKLOAD and _is_table(base):
+        document.put(
+            path, {"kind": "replay", "name": Path(base).name.partition(".")[0], "trace": {"file": base}}, document.place(path)
+        )
         return []
     files: list[str] = []
     entry = entry_of(base, REFERENCES[path], document.place((*path, "base")), files)
@@ -133,6 +140,11 @@ def entry_of(name: str, folder: str, where: str, files: list[str]) -> Document:
     below = entry_of(base, folder, entry.place(("base",)), files)
     _overlay(below, entry, next(path for path, place in REFERENCES.items() if place == folder))
     return below
+
+
+def _is_table(name: str) -> bool:
+    """Whether a workload is named by its table of requests, packed or not."""
+    return name.lower().removesuffix(".gz").removesuffix(".zst").endswith(TABLES)
 
 
 def _config_in(name: str, folder: str) -> Path | None:

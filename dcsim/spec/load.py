@@ -32,6 +32,7 @@ class Resolved:
     figures: dict[Path_, Figure]
     places: dict[Path_, str]
     files: tuple[str, ...] = field(default=())
+    own_files: tuple[str, ...] = field(default=())  # of entries that are not the library's own, nor copies of such
     stands_for: dict[Path_, Path_] = field(default_factory=dict)  # keys that another section took: reading that reads them
 
 
@@ -84,7 +85,8 @@ def load(
     spec.forget_reads()
     if not named and part_at(spec, LIBRARY) is not None:
         taken[("chip", "software")] = LIBRARY
-    return Resolved(spec, document.figures, document.places, tuple(files), taken)
+    own = tuple(file for file in files[1:] if not library.is_shipped(file))
+    return Resolved(spec, document.figures, document.places, tuple(files), own, taken)
 
 
 def load_entry(name: str, folder: str, section: type[Entry], where: str = "command line") -> tuple[Entry, dict[Path_, Figure]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo
 from pydantic_core import core_schema
 
 from dcsim import units
@@ -28,19 +29,34 @@ def file_key(field_name: str) -> str:
 _SAVED = "base units"  # validation context of a spec as a run saves it: plain numbers
 
 
-def _quantity(dimension: str, least: float = 0.0) -> BeforeValidator:
-    """Reads a quantity; none that is not 0 may be below `least`, or beyond what arithmetic with it can count."""
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """Marks a number that stands with its unit in a file; none that is not 0 may be below `least`, or beyond counting."""
 
-    def read(value: Any, info: ValidationInfo) -> float:
+    dimension: str
+    least: float = 0.0
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.with_info_before_validator_function(self._read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """What an editor is told: a text with a unit of the dimension, or 0."""
+        known = "|".join(re.escape(unit) for unit in units.UNITS[self.dimension])
+        text = {
+            "type": "string",
+            "pattern": rf"^\s*[+-]?[0-9._]+([eE][+-]?[0-9]+)?\s*({known})\s*$",
+            "examples": [units.EXAMPLES[self.dimension]],
+        }
+        return {"anyOf": [text, {"const": 0}]}
+
+    def _read(self, value: Any, info: ValidationInfo) -> float:
         saved = info.context == _SAVED and isinstance(value, (int, float))
-        number = float(value) if saved else units.parse_quantity(value, dimension)
+        number = float(value) if saved else units.parse_quantity(value, self.dimension)
         if abs(number) > _MOST:
             raise ValueError(f"{number:g} exceeds anything that can be counted ({_MOST:g})")
-        if 0 < number < least:
-            raise ValueError(f"{number:g} is less than anything that can be counted ({least:g})")
+        if 0 < number < self.least:
+            raise ValueError(f"{number:g} is less than anything that can be counted ({self.least:g})")
         return number
-
-    return BeforeValidator(read)
 
 
 def _countable(number: int) -> int:
@@ -49,21 +65,21 @@ def _countable(number: int) -> int:
     return number
 
 
-Time = Annotated[float, _quantity(units.TIME), Field(ge=0)]
-Data = Annotated[float, _quantity(units.DATA), Field(ge=0)]
-Rate = Annotated[float, _quantity(units.RATE, least=1.0), Field(gt=0)]
+Time = Annotated[float, Quantity(units.TIME), Field(ge=0)]
+Data = Annotated[float, Quantity(units.DATA), Field(ge=0)]
+Rate = Annotated[float, Quantity(units.RATE, least=1.0), Field(gt=0)]
 # A byte takes a femtosecond to a second: what integer times can hold.
-LinkRate = Annotated[float, _quantity(units.RATE), Field(ge=1, le=1e15)]
-Latency = Annotated[float, _quantity(units.TIME), Field(ge=0, le=1)]  # of one part on a message's way
-Frequency = Annotated[float, _quantity(units.FREQUENCY, least=1.0), Field(gt=0)]
-Power = Annotated[float, _quantity(units.POWER), Field(ge=0)]
-Energy = Annotated[float, _quantity(units.ENERGY), Field(ge=0)]
-Money = Annotated[float, _quantity(units.MONEY), Field(ge=0)]
-Length = Annotated[float, _quantity(units.LENGTH), Field(ge=0)]
-Compute = Annotated[float, _quantity(units.COMPUTE, least=1.0), Field(gt=0)]
-Events = Annotated[float, _quantity(units.EVENTS), Field(ge=0)]
-Drift = Annotated[float, _quantity(units.DRIFT), Field(ge=0)]
-Area = Annotated[float, _quantity(units.AREA), Field(ge=0)]
+LinkRate = Annotated[float, Quantity(units.RATE), Field(ge=1, le=1e15)]
+Latency = Annotated[float, Quantity(units.TIME), Field(ge=0, le=1)]  # of one part on a message's way
+Frequency = Annotated[float, Quantity(units.FREQUENCY, least=1.0), Field(gt=0)]
+Power = Annotated[float, Quantity(units.POWER), Field(ge=0)]
+Energy = Annotated[float, Quantity(units.ENERGY), Field(ge=0)]
+Money = Annotated[float, Quantity(units.MONEY), Field(ge=0)]
+Length = Annotated[float, Quantity(units.LENGTH), Field(ge=0)]
+Compute = Annotated[float, Quantity(units.COMPUTE, least=1.0), Field(gt=0)]
+Events = Annotated[float, Quantity(units.EVENTS), Field(ge=0)]
+Drift = Annotated[float, Quantity(units.DRIFT), Field(ge=0)]
+Area = Annotated[float, Quantity(units.AREA), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, strict=True), AfterValidator(_countable)]
 Positive = Annotated[int, Field(ge=1, strict=True), AfterValidator(_countable)]
@@ -176,6 +192,22 @@ class Named(Section):
 def field_name(section: Section, key: str) -> str:
     """The field that stands under `key` in a file."""
     return next((name for name, field in type(section).model_fields.items() if (field.alias or name) == key), key)
+
+
+def dimension_at(section: Any, key: str) -> str | None:
+    """The dimension of what stands under `key` of a section; None for no section, no such key and what has no unit."""
+    field = type(section).model_fields.get(field_name(section, key)) if isinstance(section, Section) else None
+    return _dimension([*field.metadata, field.annotation]) if field is not None else None
+
+
+def _dimension(parts: Any) -> str | None:
+    for part in parts:
+        found = (
+            part.dimension if isinstance(part, Quantity) else _dimension((*get_args(part), *getattr(part, "__metadata__", ())))
+        )
+        if found is not None:
+            return found
+    return None
 
 
 def part_at(part: Any, path: tuple[str, ...]) -> Any:

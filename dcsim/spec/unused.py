@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from dcsim import library
 from dcsim.spec.document import Document, Path_
@@ -28,13 +27,13 @@ class Keys:
 
 def keys_of(resolved: Resolved, *, topology: bool = True) -> Keys:
     """The keys given to `resolved`; `topology=False` leaves out those of the topology file, where nobody named it."""
-    files = [file for i, file in enumerate(resolved.files) if (topology if i == 0 else not _shipped(file))]
+    files = [*(resolved.files[:1] if topology else ()), *resolved.own_files]
     return _keys_of(resolved.spec, resolved.places, files, resolved.stands_for)
 
 
 def unused_in_entry(entry: Section, document: Document, files: Iterable[str]) -> Unused:
     """Keys of an entry by itself, read from these files, that had no effect on an answer about it."""
-    return unused_of([_keys_of(entry, document.places, [file for file in files if not _shipped(file)], {})])
+    return unused_of([_keys_of(entry, document.places, [file for file in files if not library.is_shipped(file)], {})])
 
 
 def _keys_of(spec: Section, places: dict[Path_, str], files: list[str], stands_for: dict[Path_, Path_]) -> Keys:
@@ -79,15 +78,6 @@ def unused_in_all(answers: Iterable[Unused], settings: Iterable[str]) -> Unused:
         for key, where in first.items()
         if all(key in other for other in others) and (not where.startswith("--set") or where in typed)
     }
-
-
-def _shipped(file: str) -> bool:
-    """Whether a file is the library's own, or a copy of one."""
-    path, root = Path(file).resolve(), library.root()
-    if path.is_relative_to(root):
-        return True
-    folders = (root / "topologies" / path.parent.name, root / "workloads" / path.parent.name, root / "workloads")
-    return any((folder / path.name).is_file() and (folder / path.name).read_bytes() == path.read_bytes() for folder in folders)
 
 
 def _is_given(where: str, files: list[str]) -> bool:

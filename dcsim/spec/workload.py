@@ -201,6 +201,9 @@ class _Workload(Named):
     rate_scale: Factor = Field(
         default=1.0, description="Arrivals come this many times as fast; in a closed loop, times the users."
     )
+    output_scale: Annotated[float, Field(gt=0, le=1e4)] = Field(
+        default=1.0, description="Answers are this many times as long, rounded, at least one token."
+    )
     duration_s: Time = Field(
         default=0.0,
         ge=0,

@@ -1,4 +1,4 @@
-"""One cluster and its traffic, ready to run: the face of dcsim in Python."""
+"""One cluster and its traffic, ready to run: what the command line and `dcsim.api` load."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from dcsim.results import records
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
 from dcsim.spec.unused import unused
+from dcsim.units import EVENTS, parse_quantity
 
+RATE_MAX = 1e9  # requests per second: everybody on earth asks every eighth second
 Progress = Callable[[int, int], None]  # requests done, requests in all
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
-    """A checked topology with what it serves. Make one with `dcsim.load`."""
+class Loaded:
+    """A checked topology with what it serves. Make one with `load`."""
 
     resolved: Resolved
 
@@ -91,11 +93,13 @@ def load(
     duration: str | None = None,
     engine: str | None = None,
     rate_scale: float | None = None,
-) -> Scenario:
+    rate: str | None = None,
+) -> Loaded:
     """Read a topology (path or library name) and what it names; SpecError with every problem found.
 
     `set` holds `dotted.key=value` texts, such as `mapping.tp=16`; `duration` (with unit) cuts the workload and
-    `rate_scale` makes its requests come that many times as fast. `engine` says who serves (`spec.topology.Topology`).
+    `rate_scale` makes its requests come that many times as fast, `rate` (`50/s`) so many in a second.
+    `engine` says who serves (`spec.topology.Topology`).
     """
     settings = list(set)
     if duration is not None:
@@ -103,11 +107,35 @@ def load(
     if engine is not None:
         settings.append(f"engine={engine}")
     if rate_scale is not None:
+        if rate is not None:
+            raise SpecError(Problem("--rate", "is given beside --rate-scale", "leave out one of them"))
         settings.append(f"workload.rate_scale={rate_scale}")
     resolved = load_spec(topology, llm=llm, workload=workload, network=interconnect, settings=settings)
+    if rate is not None:
+        settings.append(f"workload.rate_scale={scale_for(resolved, rate)!r}")
+        resolved = load_spec(topology, llm=llm, workload=workload, network=interconnect, settings=settings)
     if duration is not None and not resolved.spec.workload.duration_s:
         raise SpecError(Problem("--duration", f"no request arrives within {duration}", "leave it out to serve all"))
-    return Scenario(resolved)
+    return Loaded(resolved)
+
+
+def rate_of(text: str, option: str = "--rate") -> float:
+    """Requests per second of a text such as `50/s` or `30 requests/min`. SpecError for none, or none above 0."""
+    try:
+        rate_per_s = parse_quantity(text, EVENTS)
+    except ValueError as error:
+        raise SpecError(Problem(option, str(error), f"for example {option} 30/s")) from None
+    if not 0 < rate_per_s <= RATE_MAX:
+        raise SpecError(Problem(option, f"'{text}' is no rate of requests", f"above 0, at most {RATE_MAX:g} requests/s"))
+    return rate_per_s
+
+
+def scale_for(resolved: Resolved, rate: str) -> float:
+    """The `workload.rate_scale` with which the workload has `rate` requests per second on average."""
+    from dcsim.workload.generate import own_rate_per_s
+
+    workload, wanted_per_s = resolved.spec.workload, rate_of(rate)
+    return workload.rate_scale * wanted_per_s / own_rate_per_s(workload)
 
 
 def _prices(resolved: Resolved) -> dict[str, dict[str, str]]:

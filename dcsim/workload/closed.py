@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dcsim.spec.workload import ClosedWorkload
 from dcsim.workload.streams import stream
-from dcsim.workload.synthetic import length_source
+from dcsim.workload.synthetic import length_source, scaled
 from dcsim.workload.traces import find_trace
 
 
@@ -44,5 +44,5 @@ def make_closed_loop(
     users = max(1, round(spec.users * spec.rate_scale))
     shape = (users, spec.requests_per_user)
     think_s = spec.think_s * stream(seed, "workload.think").standard_exponential(shape)
-    prompt, output = length_source(spec.lengths, seed, resolve)(users * spec.requests_per_user)
+    prompt, output = scaled(length_source(spec.lengths, seed, resolve), spec.output_scale)(users * spec.requests_per_user)
     return ClosedLoop(think_s, prompt.reshape(shape), output.reshape(shape), spec.duration_s, spec.requests)

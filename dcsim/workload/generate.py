@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from dcsim.errors import WorkloadError
 from dcsim.spec.workload import ClassSpec, WorkloadSpec
+from dcsim.workload.rates import mean_rate_per_s
 from dcsim.workload.requests import Requests, join, reblock, require_countable
 from dcsim.workload.resample import bootstrap, replay
 from dcsim.workload.sessions import sessions
 from dcsim.workload.streams import stream
 from dcsim.workload.synthetic import synthetic
-from dcsim.workload.traces import find_trace
+from dcsim.workload.traces import find_trace, read_trace
 
 Resolver = Callable[[str], Path]  # a trace's name to its file
 
@@ -38,6 +39,26 @@ def iterate_requests(
 ) -> Iterator[Requests]:
     """The rows of `make_requests` in blocks of `block` rows, made as they are asked for."""
     return reblock(_blocks(spec, seed, resolve), block)
+
+
+def own_rate_per_s(spec: WorkloadSpec, resolve: Resolver = find_trace) -> float:
+    """Mean requests per second of `spec` as it stands, its `rate_scale` included.
+
+    Of a trace: its rows over the time they span. Of conversations: their arrivals times their mean turns, which those that
+    reach `context_max` do not all have. Raises WorkloadError for a closed loop, and for rows that all arrive at once.
+    """
+    if spec.kind == "closed":
+        raise WorkloadError("users of a closed loop ask when they are answered: it has no rate; set workload.users")
+    if spec.kind == "synthetic":
+        return spec.rate_scale * mean_rate_per_s(spec.arrivals.rate, resolve)
+    if spec.kind == "sessions":
+        return spec.rate_scale * mean_rate_per_s(spec.arrivals.rate, resolve) * spec.turns_mean
+    if spec.kind == "bootstrap" and spec.mean_per_s:
+        return spec.rate_scale * spec.mean_per_s
+    trace = read_trace(resolve(spec.trace.file), spec.trace)
+    if trace.span_s == 0:
+        raise WorkloadError(f"{spec.trace.file}: all rows arrive at once, so that there is no rate to scale")
+    return spec.rate_scale * len(trace) / trace.span_s
 
 
 def _blocks(spec: WorkloadSpec, seed: int, resolve: Resolver) -> Iterator[Requests]:

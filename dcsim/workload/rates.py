@@ -37,6 +37,12 @@ def rate_spans(spec: ArrivalSpec, seed: int, resolve: Callable[[str], Path]) -> 
     return spans
 
 
+def mean_rate_per_s(rate: RateSpec, resolve: Callable[[str], Path]) -> float:
+    """The mean of a rate over one turn of it."""
+    edges, rates = _cycle(rate, resolve)
+    return float((rates * np.diff(edges)).sum() / edges[-1])
+
+
 def _cycle(rate: RateSpec, resolve: Callable[[str], Path]) -> Span:
     """One turn of the base rate, from time 0."""
     if rate.kind == "constant":

@@ -12,6 +12,7 @@ from dcsim.errors import WorkloadError
 from dcsim.spec.workload import BootstrapWorkload, ReplayWorkload
 from dcsim.workload.requests import Requests, plain, require_countable
 from dcsim.workload.streams import stream
+from dcsim.workload.synthetic import scaled_output
 from dcsim.workload.traces import read_trace
 
 ROWS_AT_ONCE = 100_000
@@ -22,11 +23,12 @@ def replay(spec: ReplayWorkload, resolve: Callable[[str], Path]) -> Iterator[Req
     trace = read_trace(resolve(spec.trace.file), spec.trace)
     if spec.repeat > 1 and trace.span_s == 0:
         raise WorkloadError(f"{spec.trace.file}: all rows arrive at once; `repeat` needs a `window`")
+    output_tokens = scaled_output(trace.output_tokens, spec.output_scale)
     if not (spec.duration_s or spec.requests):
         require_countable((spec.repeat - 1) * trace.span_s / spec.rate_scale)
     for turn in range(spec.repeat):
         arrival_s = (trace.arrival_s + turn * trace.span_s) / spec.rate_scale
-        yield plain(arrival_s, trace.prompt_tokens, trace.output_tokens)
+        yield plain(arrival_s, trace.prompt_tokens, output_tokens)
 
 
 def bootstrap(spec: BootstrapWorkload, seed: int, resolve: Callable[[str], Path]) -> Iterator[Requests]:
@@ -39,6 +41,7 @@ def bootstrap(spec: BootstrapWorkload, seed: int, resolve: Callable[[str], Path]
     block_s = spec.block_s
     if not 0 < block_s <= trace.span_s:
         raise WorkloadError(f"{spec.trace.file}: `block` of {block_s:g} s is longer than the {trace.span_s:g} s of the trace")
+    output_tokens = scaled_output(trace.output_tokens, spec.output_scale)
     pace = spec.rate_scale * (spec.mean_per_s * trace.span_s / len(trace) if spec.mean_per_s else 1.0)
     rng = stream(seed, "workload.block")
     twice_s = np.concatenate([trace.arrival_s, trace.arrival_s + trace.span_s])
@@ -55,7 +58,7 @@ def bootstrap(spec: BootstrapWorkload, seed: int, resolve: Callable[[str], Path]
         last_s = arrival_s[-1] if len(arrival_s) else last_s
         done += blocks_at_once
         rows %= len(trace)
-        yield plain(arrival_s, trace.prompt_tokens[rows], trace.output_tokens[rows])
+        yield plain(arrival_s, trace.prompt_tokens[rows], output_tokens[rows])
 
 
 def ranges(start: NDArray[np.int64], stop: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dcsim.spec.workload import SessionsWorkload
 from dcsim.workload.requests import Requests
 from dcsim.workload.streams import stream
-from dcsim.workload.synthetic import Array, Lengths, arrivals, length_source
+from dcsim.workload.synthetic import Array, Lengths, arrivals, length_source, scaled
 
 _COLUMNS = 5  # arrival_s, prompt, output, session, prefix
 
@@ -21,7 +21,7 @@ def sessions(spec: SessionsWorkload, seed: int, resolve: Callable[[str], Path]) 
 
     A turn is given out once no later conversation can come before it: memory holds open conversations only.
     """
-    lengths = length_source(spec.lengths, seed, resolve)
+    lengths = scaled(length_source(spec.lengths, seed, resolve), spec.output_scale)
     rng = stream(seed, "workload.turns")
     started = 0
     waiting = np.empty((0, _COLUMNS))

@@ -19,11 +19,12 @@ Tokens = NDArray[np.int32]
 Lengths = Callable[[int], tuple[Tokens, Tokens]]  # the next n (prompt, output)
 
 DRAWS_AT_ONCE = 65_536
+OUTPUT_MAX = 2**30  # tokens of one answer, far beyond any context
 
 
 def synthetic(spec: SyntheticWorkload, seed: int, resolve: Callable[[str], Path]) -> Iterator[Requests]:
     """Requests without an end, in blocks."""
-    lengths = length_source(spec.lengths, seed, resolve)
+    lengths = scaled(length_source(spec.lengths, seed, resolve), spec.output_scale)
     for arrival_s in arrivals(spec.arrivals, spec.rate_scale, seed, resolve, spec.duration_s):
         yield plain(arrival_s, *lengths(len(arrival_s)))
 
@@ -89,6 +90,24 @@ def length_source(spec: LengthSpec, seed: int, resolve: Callable[[str], Path]) -
         return trace.prompt_tokens[picked], trace.output_tokens[picked]
 
     return take
+
+
+def scaled(lengths: Lengths, output_scale: float) -> Lengths:
+    """The same lengths with answers `output_scale` times as long."""
+
+    def take(n: int) -> tuple[Tokens, Tokens]:
+        prompt, output = lengths(n)
+        return prompt, scaled_output(output, output_scale)
+
+    return take if output_scale != 1 else lengths
+
+
+def scaled_output(output: Tokens, output_scale: float) -> Tokens:
+    """Tokens of answers `output_scale` times as long: rounded, at least one, at most what a table counts."""
+    if output_scale == 1:
+        return output
+    tokens: Tokens = np.clip(np.rint(output * output_scale), 1, OUTPUT_MAX).astype(np.int32)
+    return tokens
 
 
 def _lognormal(spec: TokenCount, rng: np.random.Generator, n: int) -> Tokens:

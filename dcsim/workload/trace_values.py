@@ -43,7 +43,7 @@ class BadRows:
 
 def tokens_of(cells: list[Any], column: str, least: int, first_row: int, bad: BadRows) -> NDArray[np.int32]:
     """Whole numbers of at least `least`. Broken cells are noted in `bad` and become 0."""
-    values = _numbers(cells)
+    values = numbers_of(cells)
     with np.errstate(invalid="ignore"):
         wrong = ~((values >= least) & (values <= _TOKENS_MAX) & (values == np.floor(values)))
     for i in np.flatnonzero(wrong):
@@ -71,9 +71,15 @@ def _why_no_arrival(cell: Any, unit: str) -> str:
     return f"is out of range for {unit}, which may count 146 years; `arrival_unit` sets the unit"
 
 
+def written_dates(cells: list[Any]) -> bool:
+    """Whether the first of the cells that says anything is a written date with time."""
+    first = next((cell for cell in cells if str(cell if cell is not None else "").strip()), None)
+    return isinstance(first, str) and _date(first) != _EMPTY_NS
+
+
 def are_whole(cells: list[Any]) -> bool:
     """Whether all the numbers are whole, as those of a file that counts milliseconds are."""
-    values = _numbers(cells)
+    values = numbers_of(cells)
     return not np.any(np.isfinite(values) & (values != np.floor(values)))
 
 
@@ -88,7 +94,7 @@ def require_order(arrival_ns: NDArray[np.int64], before_ns: int | None, column: 
 
 def _times(cells: list[Any], factor: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     with np.errstate(over="ignore"):  # what is too large is told
-        values = np.rint(_numbers(cells) * factor)
+        values = np.rint(numbers_of(cells) * factor)
     wrong = ~(np.abs(values) < 2.0**62)
     return np.where(wrong, 0, values).astype(np.int64), wrong
 
@@ -132,7 +138,7 @@ def _date(cell: Any) -> int:
         return int(_EMPTY_NS)
 
 
-def _numbers(cells: list[Any]) -> NDArray[np.float64]:
+def numbers_of(cells: list[Any]) -> NDArray[np.float64]:
     """All cells as numbers; NaN where a cell is none."""
     if set(map(type, cells)) <= _PLAIN:
         try:

@@ -22,6 +22,7 @@ from dcsim import library
 from dcsim.errors import WorkloadError, shown
 from dcsim.reading import Unreadable, open_text, parse_json, reading
 from dcsim.spec.workload import TraceColumns, TraceSpec
+from dcsim.workload.columns import told_by_name
 from dcsim.workload.trace_values import BadRows, are_whole, arrivals_of, require_order, tokens_of
 
 BLOCK_ROWS = 100_000  # rows held as text at once
@@ -88,7 +89,7 @@ def _read_trace(path: Path, spec: TraceSpec) -> Trace:
     dropped = first_row = 0
     latest_ns = None
     for header, columns in _read_blocks(path):
-        names, is_unit_known = _columns(path, header, spec)
+        names, is_unit_known = _columns(path, header, spec, columns)
         cells = {name: columns[_index(path, header, name)] for name in _used(names)}
         arrival_ns = arrivals_of(cells[names.arrival], names, first_row, bad)
         if spec.unsorted == "error" and not bad.problems:  # a broken cell has no time
@@ -136,7 +137,7 @@ def _part(
     return Trace(arrival_s, prompt, output, spec.window_s or float(arrival_s[-1] + gap_s), dropped)
 
 
-def _columns(path: Path, header: list[str], spec: TraceSpec) -> tuple[TraceColumns, UnitKnown]:
+def _columns(path: Path, header: list[str], spec: TraceSpec, cells: list[list[Any]]) -> tuple[TraceColumns, UnitKnown]:
     """The column names to use (the spec's map, the named format's, or those of the format that fits), and whether the unit
     of these arrivals is known.
     """
@@ -146,24 +147,24 @@ def _columns(path: Path, header: list[str], spec: TraceSpec) -> tuple[TraceColum
     elif spec.format != "auto":
         names = TraceColumns.model_validate(_FORMATS[spec.format])
     else:
-        names, known = _told_by(path, header)
+        names, known = _told_by(path, header, spec, cells)
     if spec.arrival_unit is not None:
         return names.model_copy(update={"arrival_unit": spec.arrival_unit}), _surely
     return names, known
 
 
-def _told_by(path: Path, header: list[str]) -> tuple[TraceColumns, UnitKnown]:
-    """The columns of the format that the header fits; WorkloadError where none does."""
+def _told_by(path: Path, header: list[str], spec: TraceSpec, cells: list[list[Any]]) -> tuple[TraceColumns, UnitKnown]:
+    """The columns of the format that the header fits, or those that its names tell; WorkloadError where neither does."""
     fitting = {}
     for name, columns in _FORMATS.items():
         names = TraceColumns.model_validate(columns)
         if set(_used(names)) <= set(header):
             fitting[name] = names
     if not fitting:
-        raise WorkloadError(
-            f"{path}: columns {', '.join(map(shown, header))} are of no known format ({', '.join(_FORMATS)});"
-            " give `format: columns` and a `columns` map"
-        )
+        try:
+            return told_by_name(header, cells, spec.arrival_unit), _surely
+        except WorkloadError as error:
+            raise WorkloadError(f"{path}: {error}") from None
     signed = [name for name in fitting if _SIGNS.get(name, set()) <= set(header)]
     first = (signed or list(fitting))[0]
     if not signed:

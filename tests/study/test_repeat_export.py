@@ -8,7 +8,7 @@ from command import dcsim
 from dcsim.results.metrics import confidence
 from dcsim.spec.load import load
 from dcsim.study.repeat import repeat
-from dcsim.study.scenario import Scenario
+from dcsim.study.scenario import Loaded
 
 SETTINGS = ["workload=day", "workload.duration=60 s"]
 
@@ -16,7 +16,7 @@ SETTINGS = ["workload=day", "workload.duration=60 s"]
 def test_means_and_intervals_come_from_the_single_runs():
     resolved = load("64chip", settings=SETTINGS)
     result = repeat(resolved, 3, first_seed=5)
-    singles = [Scenario(resolved).run(seed).summary["ttft_s_p50"] for seed in (5, 6, 7)]
+    singles = [Loaded(resolved).run(seed).summary["ttft_s_p50"] for seed in (5, 6, 7)]
     found = result["metrics"]["ttft_s_p50"]
     assert (found["mean"], found["half_width"]) == pytest.approx(confidence(singles))
     assert found["half_width"] > 0

@@ -91,10 +91,20 @@ def _load(place: Attached, mapping: Mapping, tasks: Tasks, seed: int) -> NDArray
 
 def packet_spans(place: Attached, mapping: Mapping, shape: Shape, seed: int = 1) -> Spans:
     """The tasks of one iteration on an idle network, and when each starts and ends, in seconds."""
+    tasks, done = _alone(place, mapping, shape, seed)
+    return Spans(tasks, done.start_ps * 1e-12, done.last_ps * 1e-12)
+
+
+def packet_link_busy_s(place: Attached, mapping: Mapping, shape: Shape, seed: int = 1) -> NDArray[np.float64]:
+    """[link] how long each link is busy in one iteration on an idle network, in seconds."""
+    return np.asarray(_alone(place, mapping, shape, seed)[1].links.busy_ps * 1e-12)
+
+
+def _alone(place: Attached, mapping: Mapping, shape: Shape, seed: int) -> tuple[Tasks, Iteration]:
+    """The tasks of one iteration, and that iteration on an idle network."""
     tasks, layers = packet_tasks(place, mapping, shape), place.layers
     faults = faults_of(place.network, place.fabric)
-    done = Engine(place.fabric, layers.figures, tasks, software_of(layers), faults=faults, seed=seed).iteration(0)
-    return Spans(tasks, done.start_ps * 1e-12, done.last_ps * 1e-12)
+    return tasks, Engine(place.fabric, layers.figures, tasks, software_of(layers), faults=faults, seed=seed).iteration(0)
 
 
 def _kept(

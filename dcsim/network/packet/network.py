@@ -18,7 +18,7 @@ from dcsim.network.bill import NetworkBill
 from dcsim.network.packet.bill import packet_bill
 from dcsim.network.packet.collective import packet_collective
 from dcsim.network.packet.engine.setup import link_bandwidths
-from dcsim.network.packet.iteration import PACKETS_MAX, Attached, disturbed, packet_spans, run_packets
+from dcsim.network.packet.iteration import PACKETS_MAX, Attached, disturbed, packet_link_busy_s, packet_spans, run_packets
 from dcsim.network.packet.rules_of import layers_of
 from dcsim.network.packet.switches import attach, bonded
 from dcsim.network.packet.wires import packet_wires
@@ -87,6 +87,10 @@ class SimulatedNetwork:
     def spans(self, shape: Shape) -> Spans:
         """The tasks of one iteration on an idle network, and when each begins and ends."""
         return packet_spans(self._in_place, self._mapping, shape, self.seed)
+
+    def link_busy_s(self, shape: Shape) -> NDArray[np.float64]:
+        """[link] time taken by its packets, headers included, in one iteration on an idle network."""
+        return packet_link_busy_s(self._in_place, self._mapping, shape, self.seed)
 
     def schedule(self, shape: Shape) -> NoReturn:
         """There is none."""

@@ -88,6 +88,10 @@ class CompiledNetwork:
         compiled, hz = self.schedule(shape), self.spec.chip.clock_hz
         return Spans(compiled.tasks, compiled.schedule.start / hz, compiled.schedule.last_out / hz)
 
+    def link_busy_s(self, shape: Shape) -> NDArray[np.float64]:
+        """[link] time taken by its vectors in one iteration."""
+        return self.schedule(shape).schedule.link_cycles(self.fabric.link_count) / self.spec.chip.clock_hz
+
     def schedule(self, shape: Shape) -> Compiled:
         """The compiled schedule of one iteration."""
         return compile_shape(self.spec, self.places, self._mapping, shape)
