@@ -18,7 +18,7 @@ from dcsim.fabric.dragonfly import dragonfly
 from dcsim.fabric.switched import fat_tree
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 from dcsim.network.packet.rules_of import rate_control_of
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
 from dcsim.spec.load import load_entry
@@ -27,9 +27,9 @@ from dcsim.spec.transport import TransportSpec
 DCQCN = rate_control_of(load_entry("rdma", "topologies/transports", TransportSpec)[0])
 LINKS = {name: LinkFigures(12.5e9, 1e-6) for name in ("adapter", "fabric")}
 MODES = {
-    "open": Figures(LINKS, cut_through=False),
-    "credits": Figures(LINKS, flow_control="credits", buffer_bytes=64 * 4096),
-    "roce": Figures(
+    "open": PacketRules(LINKS, cut_through=False),
+    "credits": PacketRules(LINKS, flow_control="credits", buffer_bytes=64 * 4096),
+    "roce": PacketRules(
         LINKS,
         flow_control="pause",
         buffer_bytes=100 * 4096,
@@ -39,7 +39,7 @@ MODES = {
         mark_fraction=0.2,
         rate_control=DCQCN,
     ),
-    "roce, acks of 4 packets": Figures(
+    "roce, acks of 4 packets": PacketRules(
         LINKS,
         flow_control="pause",
         buffer_bytes=100 * 4096,
@@ -51,7 +51,7 @@ MODES = {
         ack_bytes=86,
         ack_packets=4,
     ),
-    "ethernet": Figures(LINKS, flow_control="drop", buffer_bytes=64 * 4096, rate_control=DCQCN),
+    "ethernet": PacketRules(LINKS, flow_control="drop", buffer_bytes=64 * 4096, rate_control=DCQCN),
 }
 
 
@@ -113,7 +113,7 @@ def uniform_dragonfly() -> None:
     fabric = dragonfly(4, 8, 4)
     links = {"adapter": LinkFigures(1e9, 1e-9), "local": LinkFigures(1e9, 1e-8), "global": LinkFigures(1e9, 1e-7)}
     for rule in ("minimal", "ugal"):
-        figures = Figures(
+        figures = PacketRules(
             links, mtu_bytes=1, cut_through=False, routing=rule, flow_control="credits", buffer_bytes=512, ugal_bias_packets=3
         )
         measure(f"dragonfly 1056 {rule}", Engine(fabric, figures, traffic.stream(1056, 0.5, 1e-9, 400, 1, 1)))
@@ -134,7 +134,7 @@ def decode(tensor: int, layers: int = 80) -> None:
             parts = [build.compute(i, 2, 20, 20, inbox[i]) for i in range(tensor)]
         ready = [[part] for part in parts]
     links = {name: LinkFigures(50e9, 1e-8) for name in ("adapter", "fabric")}
-    figures = Figures(
+    figures = PacketRules(
         links,
         header_bytes=26,
         flow_control="credits",
@@ -163,8 +163,8 @@ begin, processor = time.perf_counter(), time.process_time()
 from dcsim.fabric.switched import leaf_spine
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
-Engine(leaf_spine(4, 4), Figures({"adapter": LinkFigures(1e9)}), traffic.permutation(4, 10000)).iteration()
+from dcsim.network.packet.engine.rules import PacketRules, LinkFigures
+Engine(leaf_spine(4, 4), PacketRules({"adapter": LinkFigures(1e9)}), traffic.permutation(4, 10000)).iteration()
 print(time.perf_counter() - begin, time.process_time() - processor)
 """
 

@@ -16,14 +16,14 @@ from dcsim.llm.program import Shape
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import LINK, MATRIX, MESSAGE, VECTOR, TaskBuilder, Tasks
 from dcsim.spec.load import load
 from dcsim.study.machine import build
 
 CLOCK_HZ = 900e6
-FIGURES = Figures(CLOCK_HZ, 320, 24, 217, 24, 334, 335, 60, 64, 6)
+FIGURES = ScheduleRules(CLOCK_HZ, 320, 24, 217, 24, 334, 335, 60, 64, 6)
 RACKS, CHIPS = 21, 1500
 
 

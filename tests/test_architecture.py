@@ -204,16 +204,13 @@ def test_the_guards_find_what_they_look_for():
         assert not list(_adds_watts(ast.parse(text))), text
 
 
-# Names that two classes still have; no more are to be added.
-TWO_CLASSES = {"Compiled", "Engine", "Figures", "Iteration", "Places", "Problem", "State"}
-
-
 def test_one_name_one_class():
     names = Counter(
         node.name
         for folder in ("dcsim", "dashboard", "validation")
         for path in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        if isinstance(node, ast.ClassDef)
     )
-    assert {name for name, count in names.items() if count > 1} == TWO_CLASSES
+    assert len(names) > 100
+    assert {name: count for name, count in names.items() if count > 1} == {}

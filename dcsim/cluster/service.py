@@ -24,7 +24,7 @@ from dcsim.workload.requests import Requests
 if TYPE_CHECKING:
     from dcsim.cluster.simpy.chips import Chips
 
-__all__ = ["Engine", "Placement", "ServiceResult", "serve"]
+__all__ = ["Placement", "ServedBy", "ServiceResult", "serve"]
 
 Traffic = Requests | Iterable[Requests] | ClosedLoop
 # `engine: auto` has SimPy serve up to so many requests, some seconds' work, and the compiled copy where there are more.
@@ -32,7 +32,7 @@ SIMPY_REQUESTS_MAX = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class ServedBy:
     """Who served a run: `simpy` or `compiled`, with how many SimPy processes (none in the copy) and events."""
 
     name: str
@@ -47,7 +47,7 @@ class ServiceResult:
     tables: dict[str, Table]
     elapsed_s: float
     concurrency_mean: float
-    engine: Engine
+    engine: ServedBy
     availability: float = 1.0
 
 
@@ -98,7 +98,7 @@ def serve(
     tables, end, concurrency, availability = cluster.run()
     if chips:
         chips.finish()
-    engine = Engine("simpy", cluster.env.processes, cluster.env.events)
+    engine = ServedBy("simpy", cluster.env.processes, cluster.env.events)
     return ServiceResult(tables, end / PS_PER_S, concurrency, engine, availability)
 
 
@@ -161,7 +161,7 @@ def _serve_compiled(
             progress(pool.closed)
     tables, concurrency = pool.tables()
     tables |= {"power": pool.power_table(), "faults": fault_rows([])}
-    return ServiceResult(tables, pool.end_ps / PS_PER_S, concurrency, Engine("compiled", 0, pool.events))
+    return ServiceResult(tables, pool.end_ps / PS_PER_S, concurrency, ServedBy("compiled", 0, pool.events))
 
 
 def _classes(spec: Topology, traffic: Traffic) -> tuple[Iterator[Requests] | ClosedLoop, tuple[str, ...], tuple[int, ...]]:

@@ -22,7 +22,7 @@ from dcsim.spec.price import TcoPrices
 from dcsim.spec.topology import Topology
 
 if TYPE_CHECKING:
-    from dcsim.network.scheduled.iteration import Compiled, InFlight
+    from dcsim.network.scheduled.iteration import CompiledIteration, InFlight
 
 
 class Network(Protocol):
@@ -68,7 +68,7 @@ class Network(Protocol):
     def link_busy_s(self, shape: Shape) -> NDArray[np.float64]:
         """[link] how long each directed link clocks out bytes in one iteration of the first replica, alone."""
 
-    def schedule(self, shape: Shape) -> Compiled:
+    def schedule(self, shape: Shape) -> CompiledIteration:
         """The compiled schedule of one iteration. Raises SpecError where there is none."""
 
     def in_flight(self, shape: Shape) -> InFlight | None:

@@ -14,7 +14,7 @@ from dcsim.errors import Problem, SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.clocks import TICKS, drifting_clocks
-from dcsim.network.scheduled.iteration import Compiled, scheduled_network
+from dcsim.network.scheduled.iteration import CompiledIteration, scheduled_network
 from dcsim.network.scheduled.overlap import Usage, shared_chips, shared_slots
 from dcsim.network.scheduled.replay import NO_MARGIN, Orders
 from dcsim.network.scheduled.timeline import LINKS, bar, bars, group, outline, track, tracks, write_events
@@ -98,7 +98,7 @@ def _check_time(iterations: int, iteration_s: float, more: str = "") -> None:
         raise SpecError(Problem("--zoom chips", what, "give a shorter workload, such as --workload glimpse"))
 
 
-def _program(machine: Machine, compiled: Compiled, seed: int) -> ChipProgram:
+def _program(machine: Machine, compiled: CompiledIteration, seed: int) -> ChipProgram:
     network, fabric = scheduled_network(machine.spec), machine.fabric
     clocks = drifting_clocks(fabric, network.clock, seed, compiled.deskew, compiled.schedule)
     orders = Orders(compiled.schedule, compiled.tasks, fabric, compiled.figures, clocks)

@@ -12,10 +12,10 @@ from dcsim.llm.program import Shape
 from dcsim.network.scheduled.bit_errors import error_cost
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
-from dcsim.network.scheduled.iteration import Compiled, link_energy_j, scheduled_network
+from dcsim.network.scheduled.iteration import CompiledIteration, link_energy_j, scheduled_network
 from dcsim.network.scheduled.proof import prove, prove_repeated
 from dcsim.network.scheduled.replay import replay
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.work import work_j
 from dcsim.study.machine import Machine
 
@@ -99,7 +99,7 @@ def _in_flight(machine: Machine, shape: Shape) -> dict[str, float | None]:
     return dict(zip(keys, values, strict=True)) | shared
 
 
-def _errors(machine: Machine, compiled: Compiled, figures: Figures) -> dict[str, float]:
+def _errors(machine: Machine, compiled: CompiledIteration, figures: ScheduleRules) -> dict[str, float]:
     """What uncorrectable bit errors cost this replica in a day of back-to-back iterations."""
     spec, mapping, network = machine.spec, machine.mapping, scheduled_network(machine.spec)
     seconds = compiled.schedule.makespan_cycles / figures.clock_hz

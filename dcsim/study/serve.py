@@ -12,7 +12,7 @@ import numpy as np
 
 from dcsim.cluster.copies import Copies
 from dcsim.cluster.programs import Programs, Times
-from dcsim.cluster.service import Engine, Placement, serve
+from dcsim.cluster.service import Placement, ServedBy, serve
 from dcsim.economics.bill import parts_of
 from dcsim.llm.program import Shape
 from dcsim.power.chain import power_terms
@@ -139,7 +139,7 @@ def serve_on(
     return result.tables, summary, meta
 
 
-def engine_meta(engines: Sequence[Engine]) -> dict[str, Any]:
+def engine_meta(engines: Sequence[ServedBy]) -> dict[str, Any]:
     """Who served one run or several, and the SimPy processes and events that it took in all."""
     return {
         "engine": " and ".join(dict.fromkeys(engine.name for engine in engines)),
@@ -150,7 +150,7 @@ def engine_meta(engines: Sequence[Engine]) -> dict[str, Any]:
 
 def engines_of(metas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`engine_meta` of runs of which each one's is known."""
-    return engine_meta([Engine(m["engine"], m["engine_processes"], m["engine_events"]) for m in metas])
+    return engine_meta([ServedBy(m["engine"], m["engine_processes"], m["engine_events"]) for m in metas])
 
 
 def _traffic(spec: Topology, seed: int) -> tuple[Iterator[Requests] | ClosedLoop, int]:

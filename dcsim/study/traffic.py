@@ -16,7 +16,7 @@ from dcsim.network.packet.background import pattern_load
 from dcsim.network.packet.engine import traffic as patterns
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.engine.routing import vertex_groups
-from dcsim.network.packet.engine.rules import Figures
+from dcsim.network.packet.engine.rules import PacketRules
 from dcsim.network.packet.network import packet_section
 from dcsim.network.packet.rules_of import faults_of, figures_of
 from dcsim.network.packet.switches import attach
@@ -119,7 +119,7 @@ def three_tier_radix(endpoints: int) -> int:
     return radix
 
 
-def _warm_up(fabric: Fabric, figures: Figures, flows: patterns.Flows) -> None:
+def _warm_up(fabric: Fabric, figures: PacketRules, flows: patterns.Flows) -> None:
     """Load compiled code with the first flow alone, so that the wall time is the simulation's."""
     one = patterns.Flows(flows.source[:1], flows.target[:1], flows.size_bytes[:1], flows.release_s[:1])
     Engine(fabric, figures, one).iteration()

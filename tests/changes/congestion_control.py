@@ -3,7 +3,7 @@
 from dcsim.fabric.switched import leaf_spine
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 from dcsim.network.packet.rules_of import rate_control_of
 from dcsim.spec.transport import Aimd, TransportSpec
 
@@ -18,7 +18,7 @@ TRANSPORT = TransportSpec(name="aimd", description="", retransmit_timeout="1 ms"
 
 
 def incast(control):
-    figures = Figures(
+    figures = PacketRules(
         {"adapter": LinkFigures(12.5e9, 1e-7)},
         flow_control="pause",
         buffer_bytes=1 << 22,

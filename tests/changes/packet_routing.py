@@ -6,7 +6,7 @@ import pytest
 from dcsim.fabric.switched import fat_tree
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 from dcsim.spec.load import load
 
 LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric")}
@@ -14,7 +14,7 @@ LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric")}
 
 def mean_us(routing):
     flows = traffic.uniform(128, 1 << 17, seed=3)
-    done = Engine(fat_tree(128, 8), Figures(LINKS, routing=routing), flows).iteration()
+    done = Engine(fat_tree(128, 8), PacketRules(LINKS, routing=routing), flows).iteration()
     assert done.links.drops.sum() == 0
     return np.mean(done.last_ps) / 1e6
 

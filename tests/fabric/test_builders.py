@@ -17,7 +17,7 @@ from dcsim.fabric.routers import hyperx, slim_fly
 from dcsim.fabric.routes import hop_totals
 from dcsim.fabric.switched import rail_only, with_islands
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 from dcsim.network.packet.engine.traffic import Flows, all_to_all
 
 CLASSES = ("adapter", "fabric", "island", "local", "rack", "global")
@@ -155,13 +155,13 @@ def test_rails_alone(chips, node, radix, switches, hops):
 def test_a_chip_between_rails_receives_and_sends_again(tmp_path):
     """Chip 0 to chip 5 (node 1, rail 1): two links through a switch, the relaying chip's adapter twice, two links more."""
     fabric = rail_only(8, 4)
-    figures = Figures(
+    figures = PacketRules(
         {name: LinkFigures(1e9, 0.0) for name in fabric.link_classes}, mtu_bytes=1000, adapter_s=1e-6, switch_s=1e-7
     )
     took = [Engine(fabric, figures, Flows([0], [target], [1000], [0.0])).iteration().finish_ps / 1e6 for target in (4, 5)]
     assert took == [pytest.approx(1 + 1 + 0.1 + 1), pytest.approx(1 + 1 + 0.1 + 2 + 0.1 + 1)]
     flows = all_to_all(8, 5000)
-    lossless = Figures(figures.links, mtu_bytes=1000, flow_control="credits", buffer_bytes=2000)
+    lossless = PacketRules(figures.links, mtu_bytes=1000, flow_control="credits", buffer_bytes=2000)
     use = Engine(fabric, lossless, flows).iteration().links
     assert use.bytes[fabric.link_target < 8].sum() > flows.size_bytes.sum()
     write_fabric(fabric, tmp_path / "r.json")

@@ -17,7 +17,7 @@ from dcsim.fabric.graph import subgraph
 from dcsim.fabric.measures import measure
 from dcsim.network.network import make_network
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 from dcsim.network.packet.engine.traffic import Flows
 from dcsim.network.scheduled.slack import margins_of
 from dcsim.spec.load import load
@@ -153,7 +153,7 @@ def slow_ring(tmp_path):
 def test_a_cable_has_the_bandwidth_and_latency_it_says(tmp_path):
     """One message over each cable of a ring takes latency + size / bandwidth: its own, or the network's."""
     fabric = read_fabric(slow_ring(tmp_path))
-    figures = Figures({"local": LinkFigures(10e9, 3e-6)}, mtu_bytes=1000)
+    figures = PacketRules({"local": LinkFigures(10e9, 3e-6)}, mtu_bytes=1000)
     size = 1000
     flows = Flows([0, 1, 2, 3], [1, 2, 3, 0], [size] * 4, [0.0] * 4)
     took = Engine(fabric, figures, flows).iteration().last_ps * 1e-12

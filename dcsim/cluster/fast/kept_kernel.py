@@ -15,7 +15,7 @@ from dcsim.kernels.jit import entry, part
 
 @part
 def cost(costs: Any, tokens: int) -> int:
-    """KV room that a sequence of so many tokens takes; see `State.costs`."""
+    """KV room that a sequence of so many tokens takes; see `PoolState.costs`."""
     return int(costs[tokens]) if len(costs) else tokens
 
 

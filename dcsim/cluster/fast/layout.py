@@ -148,7 +148,7 @@ NONE = -1
 L_HOST, L_KV, L_SLOTS, L_BATCH, L_PREFILL, L_PIPELINE, L_POWER, L_LATENCY, L_SWITCH, L_COPIES, L_FAULT = range(11)
 
 
-class State(NamedTuple):
+class PoolState(NamedTuple):
     """int64 arrays, but for `caps`; the first index is the replica or host where one is named.
 
     Every call within the kernel copies what describes them, so few long arrays are faster than many.

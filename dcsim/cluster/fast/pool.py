@@ -310,7 +310,7 @@ def _columns(block: Requests, level_of: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows
 
 
-def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Caps, levels: int, skip: bool) -> c.State:
+def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Caps, levels: int, skip: bool) -> c.PoolState:
     serving, host, contexts, count = spec.serving, spec.host, len(programs.contexts), len(caps.wait_w)
     fixed = _fixed(spec, programs, room, skip)
     if count > 1:  # a choice among one has no effect, and shall say so
@@ -327,7 +327,7 @@ def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Cap
     def zeros(*shape: int) -> NDArray[np.int64]:
         return np.zeros(shape, np.int64)
 
-    return c.State(
+    return c.PoolState(
         now=now,
         fixed=fixed,
         requests=zeros(0, c.REQUEST_COLUMNS),

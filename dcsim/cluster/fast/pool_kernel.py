@@ -12,7 +12,7 @@ from typing import Any
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost, make_room, take_kept
-from dcsim.cluster.fast.layout import State
+from dcsim.cluster.fast.layout import PoolState
 from dcsim.cluster.fast.rounds_kernel import (
     backlog,
     begin,
@@ -29,7 +29,7 @@ from dcsim.power.caps_kernel import set_draw
 
 
 @entry
-def advance(s: State, until: int, idle: bool) -> int:
+def advance(s: PoolState, until: int, idle: bool) -> int:
     """Run all events up to `until`, and with `idle` the time after the last one, taking samples of energy on the way.
 
     Stops early where it needs something from the caller, and goes on when called again.
@@ -77,7 +77,7 @@ def advance(s: State, until: int, idle: bool) -> int:
 
 
 @part
-def _sample(s: State) -> None:
+def _sample(s: PoolState) -> None:
     """Note what has been drawn by the end of a sample, now that all events up to then have run."""
     now = s.now
     read_meters(s, now[c.NEXT_SAMPLE], s.samples[now[c.SAMPLES]], s.host_samples[now[c.SAMPLES]])
@@ -87,7 +87,7 @@ def _sample(s: State) -> None:
 
 
 @entry
-def read_meters(s: State, at: int, replicas: Any, hosts: Any) -> None:
+def read_meters(s: PoolState, at: int, replicas: Any, hosts: Any) -> None:
     """What has been drawn by `at`: [replica, 2] time in a program and work, [host] core time; see `replica.Replica.drawn`."""
     for k in range(len(s.replicas)):
         rep = s.replicas[k]
@@ -98,7 +98,7 @@ def read_meters(s: State, at: int, replicas: Any, hosts: Any) -> None:
 
 
 @entry
-def settle(s: State, at: int) -> None:
+def settle(s: PoolState, at: int) -> None:
     """The run ends at `at`: bring open requests' tokens, and what their time went to, up to date."""
     for k in range(len(s.replicas)):
         rep = s.replicas[k]
@@ -134,7 +134,7 @@ def _least(values: Any) -> int:
 
 
 @part
-def _route(s: State, index: int) -> int:
+def _route(s: PoolState, index: int) -> int:
     """The next replica in turn, the session's, or the first of those with the fewest requests."""
     if s.fixed[c.ROUTER] == c.ROUND_ROBIN:
         s.now[c.TURN] = (s.now[c.TURN] + 1) % len(s.replicas)
@@ -146,7 +146,7 @@ def _route(s: State, index: int) -> int:
 
 
 @part
-def _accept(s: State, index: int) -> None:
+def _accept(s: PoolState, index: int) -> None:
     """See `admission.Limits` and `host.HostServer.accept`."""
     now, fixed, request = s.now, s.fixed, s.requests[index - s.now[c.BASE]]
     time, h = now[c.NOW], now[c.NEXT_HOST]
@@ -182,7 +182,7 @@ def _accept(s: State, index: int) -> None:
 
 
 @part
-def _submit(s: State, k: int, index: int) -> None:
+def _submit(s: PoolState, k: int, index: int) -> None:
     """See `replica.Replica.submit`."""
     request, rep, fixed, now = s.requests[index - s.now[c.BASE]], s.replicas[k], s.fixed, s.now[c.NOW]
     if rep[c.WAITING] >= fixed[c.QUEUE_MAX]:
@@ -203,7 +203,7 @@ def _submit(s: State, k: int, index: int) -> None:
 
 
 @part
-def _wake(s: State, k: int) -> int:
+def _wake(s: PoolState, k: int) -> int:
     """End the rounds under way and begin the next; returns what is needed for it, or 0."""
     rep, now = s.replicas[k], s.now[c.NOW]
     if rep[c.RUNNING]:
@@ -226,7 +226,7 @@ def _wake(s: State, k: int) -> int:
 
 
 @part
-def _admit(s: State, k: int, now: int) -> None:
+def _admit(s: PoolState, k: int, now: int) -> None:
     """See `replica.Replica._admit` and `kv.KvRoom.take`."""
     rep, head = s.replicas[k], c.WAITING_ENDS
     if s.fixed[c.BATCHING] == c.STATIC and rep[c.PROMPTS] + rep[c.COUNT]:
@@ -255,7 +255,7 @@ def _admit(s: State, k: int, now: int) -> None:
 
 
 @part
-def _append(s: State, rep: Any, head: int, tail: int, index: int) -> None:
+def _append(s: PoolState, rep: Any, head: int, tail: int, index: int) -> None:
     """Put a request at the end of a list linked through NEXT; an empty list has head NONE."""
     s.requests[index - s.now[c.BASE], c.NEXT] = c.NONE
     if rep[head] == c.NONE:

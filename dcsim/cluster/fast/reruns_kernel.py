@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from dcsim.cluster.fast import layout as c
-from dcsim.cluster.fast.layout import State
+from dcsim.cluster.fast.layout import PoolState
 from dcsim.kernels.jit import part
 
 
@@ -25,19 +25,19 @@ def met(left: int, hazard: int, iterations: int) -> bool:
 
 
 @part
-def have_draws(s: State, k: int, decodes: bool) -> bool:
+def have_draws(s: PoolState, k: int, decodes: bool) -> bool:
     """Whether there are draws enough for the round, in which an iteration is marked."""
     return _walk(s, k, decodes, False)
 
 
 @part
-def rerun(s: State, k: int, decodes: bool) -> None:
+def rerun(s: PoolState, k: int, decodes: bool) -> None:
     """Find what runs again in the round, for how long, and whose it is; there must be draws enough."""
     _walk(s, k, decodes, True)
 
 
 @part
-def _walk(s: State, k: int, decodes: bool, is_real: bool) -> bool:
+def _walk(s: PoolState, k: int, decodes: bool, is_real: bool) -> bool:
     """Go through the round's iterations, as `rounds_kernel.begin` composes them; False if draws run out.
 
     Only if `is_real` is anything changed.
@@ -78,7 +78,7 @@ def _walk(s: State, k: int, decodes: bool, is_real: bool) -> bool:
 
 
 @part
-def _iteration(s: State, k: int, hazard: int, left: int, draw: int) -> tuple[int, int, int]:
+def _iteration(s: PoolState, k: int, hazard: int, left: int, draw: int) -> tuple[int, int, int]:
     """Run one until it is clean: hazard left then, the next draw (-1: there is none) and how often it was marked."""
     times = 0
     while left < hazard:
@@ -91,7 +91,7 @@ def _iteration(s: State, k: int, hazard: int, left: int, draw: int) -> tuple[int
 
 
 @part
-def _count_sequences(s: State, k: int, first: int, behind: int) -> None:
+def _count_sequences(s: PoolState, k: int, first: int, behind: int) -> None:
     """An iteration of the decoding sequences from `first` to before `behind`, in order of arrival, runs again."""
     sequences, count = s.sequences[k], s.replicas[k, c.COUNT]
     for place in range(count):

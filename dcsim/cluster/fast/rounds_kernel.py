@@ -9,14 +9,14 @@ import numpy as np
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost, keep
-from dcsim.cluster.fast.layout import State
+from dcsim.cluster.fast.layout import PoolState
 from dcsim.cluster.fast.reruns_kernel import have_draws, met, micro_batches, rerun
 from dcsim.kernels.jit import entry, part
 from dcsim.power.caps_kernel import crowded, length_ps, set_draw
 
 
 @part
-def begin(s: State, k: int) -> int:
+def begin(s: PoolState, k: int) -> int:
     """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
     rep, fixed = s.replicas[k], s.fixed
     latency = occupancy = alone = switches = work = 0
@@ -95,7 +95,7 @@ def work_by(rep: Any, at: int) -> int:
 
 
 @part
-def end_soon(s: State, k: int, now: int) -> None:
+def end_soon(s: PoolState, k: int, now: int) -> None:
     """Let a replica's rounds end with the one under way."""
     rep = s.replicas[k]
     if rep[c.ROUNDS] > 1:
@@ -106,7 +106,7 @@ def end_soon(s: State, k: int, now: int) -> None:
 
 
 @part
-def give_way(s: State, now: int) -> None:
+def give_way(s: PoolState, now: int) -> None:
     """See `capping.Capping.give_way`."""
     see_hosts(s, now)
     for group in range(len(s.caps.room_w)):
@@ -117,7 +117,7 @@ def give_way(s: State, now: int) -> None:
 
 
 @part
-def see_hosts(s: State, now: int) -> None:
+def see_hosts(s: PoolState, now: int) -> None:
     """Note each host's cores at work and its backlog."""
     for h in range(len(s.hosts)):
         s.busy[h] = 0
@@ -127,7 +127,7 @@ def see_hosts(s: State, now: int) -> None:
 
 
 @part
-def backlog(s: State, h: int, now: int) -> int:
+def backlog(s: PoolState, h: int, now: int) -> int:
     """Core time that host `h` has still to spend on requests taken in."""
     left = 0
     for free_at in s.cores[h]:
@@ -136,7 +136,7 @@ def backlog(s: State, h: int, now: int) -> int:
 
 
 @part
-def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
+def end_rounds(s: PoolState, k: int, rounds: int, now: int) -> None:
     """See `replica.Replica._end`."""
     rep, since = s.replicas[k], s.replicas[k, c.SINCE]
     _book_rounds(s, rep, rounds, now)
@@ -156,7 +156,7 @@ def end_rounds(s: State, k: int, rounds: int, now: int) -> None:
 
 
 @entry
-def count_gap(s: State, gap: int, times: int) -> None:
+def count_gap(s: PoolState, gap: int, times: int) -> None:
     """`times` tokens followed their predecessors after `gap`."""
     table = s.gaps
     place = ((gap ^ (gap >> 17)) * 0x2545F4914F6CDD1D >> 20) & (len(table) - 1)
@@ -169,7 +169,7 @@ def count_gap(s: State, gap: int, times: int) -> None:
 
 
 @part
-def _count_gaps(s: State, k: int, rounds: int, since: int) -> None:
+def _count_gaps(s: PoolState, k: int, rounds: int, since: int) -> None:
     rep = s.replicas[k]
     first = rep[c.LEAD] + rep[c.LENGTH]
     if rep[c.COUNT] > rep[c.LATES]:
@@ -186,7 +186,7 @@ def _count_gaps(s: State, k: int, rounds: int, since: int) -> None:
 
 
 @part
-def _mark_late(s: State, k: int, since: int) -> None:
+def _mark_late(s: PoolState, k: int, since: int) -> None:
     """Decoding stood still since then: the next token's gap is longer than a round."""
     rep = s.replicas[k]
     for place in range(rep[c.COUNT]):
@@ -197,7 +197,7 @@ def _mark_late(s: State, k: int, since: int) -> None:
 
 
 @part
-def _end_sequences(s: State, k: int, now: int) -> None:
+def _end_sequences(s: PoolState, k: int, now: int) -> None:
     """See `decoding.Decoding.advance`."""
     rep, heap, in_bucket = s.replicas[k], s.sequences[k], s.in_bucket[k]
     while rep[c.COUNT] and heap[0, 0] <= rep[c.STEP]:
@@ -216,7 +216,7 @@ def _end_sequences(s: State, k: int, now: int) -> None:
 
 
 @part
-def _enter(s: State, k: int, index: int) -> None:
+def _enter(s: PoolState, k: int, index: int) -> None:
     """Count a sequence under the compiled context it needs now, and note its next change."""
     rep, request, contexts = s.replicas[k], s.requests[index - s.now[c.BASE]], s.contexts
     bucket = np.searchsorted(contexts, request[c.PROMPT] + request[c.GIVEN] + rep[c.STEP] - request[c.JOINED])
@@ -229,7 +229,7 @@ def _enter(s: State, k: int, index: int) -> None:
 
 
 @part
-def _end_prompts(s: State, k: int, now: int) -> None:
+def _end_prompts(s: PoolState, k: int, now: int) -> None:
     """Count what the round has read, as `_begin` chose it, and give first tokens."""
     rep, chunk, budget = s.replicas[k], s.fixed[c.CHUNK], s.fixed[c.PREFILL_MAX]
     index = rep[c.PROMPT_HEAD]
@@ -253,7 +253,7 @@ def _end_prompts(s: State, k: int, now: int) -> None:
 
 
 @part
-def _finish(s: State, k: int, request: Any, now: int) -> None:
+def _finish(s: PoolState, k: int, request: Any, now: int) -> None:
     """See `replica.Replica._finish` and `kv.KvRoom.give_back`."""
     rep, tokens = s.replicas[k], request[c.PROMPT] + request[c.OUTPUT]
     rep[c.KV_FREE] += cost(s.costs, tokens)
@@ -267,7 +267,7 @@ def _finish(s: State, k: int, request: Any, now: int) -> None:
 
 
 @part
-def close(s: State, request: Any, now: int, status: int, reason: int) -> None:
+def close(s: PoolState, request: Any, now: int, status: int, reason: int) -> None:
     request[c.STATUS], request[c.REASON] = status, reason
     change_in_system(s, now, -1)
     s.now[c.CLOSED] += 1
@@ -275,7 +275,7 @@ def close(s: State, request: Any, now: int, status: int, reason: int) -> None:
 
 
 @part
-def change_in_system(s: State, time: int, change: int) -> None:
+def change_in_system(s: PoolState, time: int, change: int) -> None:
     now = s.now
     now[c.AREA] += now[c.IN_SYSTEM] * (time - now[c.CHANGED])
     now[c.IN_SYSTEM] += change
@@ -283,13 +283,13 @@ def change_in_system(s: State, time: int, change: int) -> None:
 
 
 @part
-def book_came(s: State, rep: Any, now: int) -> None:
+def book_came(s: PoolState, rep: Any, now: int) -> None:
     s.limits[c.L_LATENCY] += rep[c.CAME] * now - rep[c.CAME_SUM]
     rep[c.CAME] = rep[c.CAME_SUM] = 0
 
 
 @part
-def _book_rounds(s: State, rep: Any, rounds: int, now: int) -> None:
+def _book_rounds(s: PoolState, rep: Any, rounds: int, now: int) -> None:
     """See `attribution.Attribution.rounds`."""
     limits, span, length, decoding = s.limits, now - rep[c.SINCE], rep[c.LENGTH], rep[c.COUNT]
     limits[rep[c.WHY]] += rep[c.BLOCKED] * span

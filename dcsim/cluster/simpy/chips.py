@@ -21,7 +21,7 @@ from dcsim.errors import ScheduleError
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.clocks import TICKS
 from dcsim.network.scheduled.iteration import cycles_to_ps
-from dcsim.network.scheduled.replay import Iteration, Orders
+from dcsim.network.scheduled.replay import Orders, ReplayedIteration
 from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.tasks import Tasks
 from dcsim.units import PS_PER_S
@@ -86,7 +86,7 @@ class Chips:
         self.env = FineEnvironment(ticks_per_ps)
         self.programs: dict[Shape, ChipProgram] = {}
         self.carried: list[Carried] = []
-        self._under_way: list[Iteration] = []
+        self._under_way: list[ReplayedIteration] = []
         self._micro_batches: list[simpy.Process] = []
         self._stops = 0
         self._is_over = False
@@ -130,7 +130,7 @@ class Chips:
             return
         if shape not in self.programs:
             self.programs[shape] = self._make(shape)
-        start_ps, iteration = self.env.now, Iteration(self.env, self.programs[shape].orders)
+        start_ps, iteration = self.env.now, ReplayedIteration(self.env, self.programs[shape].orders)
         self._under_way.append(iteration)
         yield iteration.done
         if iteration.is_stopped:

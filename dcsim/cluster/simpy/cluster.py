@@ -23,7 +23,7 @@ from dcsim.cluster.simpy.faults import Faults
 from dcsim.cluster.simpy.host import HostServer
 from dcsim.cluster.simpy.ledger import Ledger
 from dcsim.cluster.simpy.link import KvTransfers
-from dcsim.cluster.simpy.pace import Places
+from dcsim.cluster.simpy.pace import DrawPlaces
 from dcsim.cluster.simpy.rack import Rack
 from dcsim.cluster.simpy.replica import Replica
 from dcsim.cluster.simpy.speculation import Drafts
@@ -102,7 +102,7 @@ class Cluster:
                 env,
                 i,
                 setup,
-                Places(stream(seed, f"replica.{i}.iterations"), serving.draw_block),
+                DrawPlaces(stream(seed, f"replica.{i}.iterations"), serving.draw_block),
                 Marks(error_draws(seed, i)),
                 self.ledger,
                 patience,

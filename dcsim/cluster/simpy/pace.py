@@ -97,7 +97,7 @@ def _part(work_pj: int, passed_ps: int, length_ps: int) -> int:
     return int(work_pj * (max(0, passed_ps) / length_ps))
 
 
-class Places:
+class DrawPlaces:
     """Where among the replications a replica's blocks of rounds start."""
 
     def __init__(self, random: np.random.Generator, block: int) -> None:

@@ -29,7 +29,7 @@ from dcsim.cluster.simpy.gaps import TokenGaps
 from dcsim.cluster.simpy.kv import KvRoom
 from dcsim.cluster.simpy.ledger import Ledger
 from dcsim.cluster.simpy.outage import Outage, outage_of
-from dcsim.cluster.simpy.pace import Drawn, Places, Steady
+from dcsim.cluster.simpy.pace import Drawn, DrawPlaces, Steady
 from dcsim.cluster.simpy.rounds import NextRounds
 from dcsim.policies.admission import ADMISSION, Waiting
 from dcsim.policies.batching import BATCHING
@@ -68,7 +68,7 @@ class Replica:
         env: Environment,
         index: int,
         setup: ReplicaSetup,
-        places: Places,
+        places: DrawPlaces,
         marks: Marks,
         ledger: Ledger,
         patience: Patience,

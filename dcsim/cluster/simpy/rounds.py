@@ -9,13 +9,13 @@ from dcsim.cluster.programs import Round, combine
 from dcsim.cluster.setup import ReplicaSetup
 from dcsim.cluster.simpy.batch import Batch
 from dcsim.cluster.simpy.capping import CappedMeters
-from dcsim.cluster.simpy.pace import Drawn, Places, Steady
+from dcsim.cluster.simpy.pace import Drawn, DrawPlaces, Steady
 
 
 class NextRounds:
     """Chooses for one replica. `done` counts its rounds so far, `program` is the last one it ran (None: none is loaded)."""
 
-    def __init__(self, replica: int, setup: ReplicaSetup, batch: Batch, places: Places, marks: Marks) -> None:
+    def __init__(self, replica: int, setup: ReplicaSetup, batch: Batch, places: DrawPlaces, marks: Marks) -> None:
         self._replica, self._setup, self._batch, self._places, self._marks = replica, setup, batch, places, marks
         self.done = 0
         self.program: object = None

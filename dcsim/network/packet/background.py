@@ -19,7 +19,7 @@ from dcsim.llm.architecture import kv_bytes_per_token
 from dcsim.llm.mapping import Mapping
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.routing import Routes, build_routes, vertex_groups
-from dcsim.network.packet.engine.rules import Figures
+from dcsim.network.packet.engine.rules import PacketRules
 from dcsim.network.packet.engine.setup import link_bandwidths
 from dcsim.network.tasks import MESSAGE, Tasks
 from dcsim.spec.mapping import BYTES
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 Demand = Iterable[tuple[int, NDArray[np.int64], Array]]  # (target, sources, bytes per second from each)
 
 
-def pattern_load(network: PacketNetwork, fabric: Fabric, figures: Figures, seed: int) -> Array | None:
+def pattern_load(network: PacketNetwork, fabric: Fabric, figures: PacketRules, seed: int) -> Array | None:
     """[link] share that cross traffic of `load_pattern` offers: `load_fraction` on the busiest link; None for nothing."""
     if not network.load_fraction:
         return None
@@ -44,7 +44,7 @@ def background_load(
     spec: Topology,
     network: PacketNetwork,
     fabric: Fabric,
-    figures: Figures,
+    figures: PacketRules,
     mapping: Mapping,
     tasks: Tasks,
     alone_s: float,
@@ -91,7 +91,7 @@ def _check(fabric: Fabric, load: Array | None) -> None:
         )
 
 
-def link_shares(fabric: Fabric, figures: Figures, demand: Demand, routes: Routes | None = None) -> Array:
+def link_shares(fabric: Fabric, figures: PacketRules, demand: Demand, routes: Routes | None = None) -> Array:
     """[link] share of its bandwidth that the flows take, headers included."""
     speed = link_bandwidths(fabric, figures)
     wire = (figures.mtu_bytes + figures.header_bytes) / figures.mtu_bytes

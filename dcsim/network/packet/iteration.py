@@ -15,7 +15,7 @@ from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import lower
 from dcsim.network.packet.background import background_load
 from dcsim.network.packet.engine.breakdown import PARTS
-from dcsim.network.packet.engine.engine import Engine, Iteration
+from dcsim.network.packet.engine.engine import Engine, SimulatedIteration
 from dcsim.network.packet.library import packet_exchange
 from dcsim.network.packet.rules_of import Layers, faults_of, place_calls, software_of
 from dcsim.network.tasks import COMPUTE, HOP, MESSAGE, Tasks
@@ -100,7 +100,7 @@ def packet_link_busy_s(place: Attached, mapping: Mapping, shape: Shape, seed: in
     return np.asarray(_alone(place, mapping, shape, seed)[1].links.busy_ps * 1e-12)
 
 
-def _alone(place: Attached, mapping: Mapping, shape: Shape, seed: int) -> tuple[Tasks, Iteration]:
+def _alone(place: Attached, mapping: Mapping, shape: Shape, seed: int) -> tuple[Tasks, SimulatedIteration]:
     """The tasks of one iteration, and that iteration on an idle network."""
     tasks, layers = packet_tasks(place, mapping, shape), place.layers
     faults = faults_of(place.network, place.fabric)
@@ -108,7 +108,7 @@ def _alone(place: Attached, mapping: Mapping, shape: Shape, seed: int) -> tuple[
 
 
 def _kept(
-    iteration: Iteration, tasks: Tasks, chip_count: int, head_apart: bool
+    iteration: SimulatedIteration, tasks: Tasks, chip_count: int, head_apart: bool
 ) -> tuple[int, int, NDArray[np.float64], int, int, int]:
     """What is kept of one iteration: the rest is too much for many."""
     links = iteration.links
@@ -123,7 +123,7 @@ def _kept(
     )
 
 
-def breakdown_ps(iteration: Iteration, tasks: Tasks) -> NDArray[np.float64]:
+def breakdown_ps(iteration: SimulatedIteration, tasks: Tasks) -> NDArray[np.float64]:
     """[BREAKDOWN] of the critical path; what came before the first task was let go counts as `other`."""
     named = dict(zip(PARTS, iteration.critical_ps.tolist(), strict=True))
     named["other"] += named.pop("release")

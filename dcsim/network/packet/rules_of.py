@@ -10,7 +10,7 @@ import numpy as np
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.packet.engine.rate_kernel import KINDS
-from dcsim.network.packet.engine.rules import Fault, Figures, LinkFigures, RateControl, Software
+from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules, RateControl, Software
 from dcsim.network.packet.switches import on_island
 from dcsim.network.tasks import MESSAGE, NO_CALL, SEND, Tasks
 from dcsim.spec.host import IslandSpec
@@ -29,7 +29,7 @@ CALLS = SEND + 1 + 2 * len(PATTERNS)
 class Layers:
     """The three layers of one network, each of which can be switched off alone."""
 
-    figures: Figures
+    figures: PacketRules
     software: SoftwareSpec
     jitter_s: tuple[float, ...]
 
@@ -40,10 +40,10 @@ def layers_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None 
     return Layers(figures_of(network, fabric, island), network.software, jitter)
 
 
-def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> Figures:
+def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> PacketRules:
     """The engine's figures for `fabric`. Raises FabricError where it has islands of which nothing is known."""
     ecn = network.ecn
-    return Figures(
+    return PacketRules(
         {name: _link_figures(network, island, name) for name in fabric.link_classes},
         cable_s_per_m=network.cables.metre_s,
         mtu_bytes=round(network.mtu_bytes),

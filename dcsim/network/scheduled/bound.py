@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.fabric.graph import Fabric
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.scheduled.schedule import Schedule, message_vectors
 from dcsim.network.tasks import Tasks
 
@@ -33,7 +33,7 @@ def find_bound(
     schedule: Schedule,
     tasks: Tasks,
     fabric: Fabric,
-    figures: Figures,
+    figures: ScheduleRules,
     starts: Int64 | None = None,
 ) -> Bound:
     """Bound of a schedule's makespan; `starts` are the first tasks of the program's pieces (None: it is one piece)."""

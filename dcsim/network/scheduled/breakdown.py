@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.tasks import MESSAGE, PARTS, WAIT, Tasks
 from dcsim.network.timing import BREAKDOWN
 
 
-def breakdown_cycles(tasks: Tasks, schedule: Schedule, figures: Figures) -> dict[str, int]:
+def breakdown_cycles(tasks: Tasks, schedule: Schedule, figures: ScheduleRules) -> dict[str, int]:
     """Cycles of the makespan by BREAKDOWN; they sum to it.
 
     A message's link latency is `wire`: its cable and both transceivers.

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from dcsim.network.lower import Piece, Template
 from dcsim.network.scheduled.places import Kept, Place, Places, message_pairs
-from dcsim.network.scheduled.rules import Figures
-from dcsim.network.scheduled.schedule import Before, Problem, Schedule, prepare, solve
+from dcsim.network.scheduled.rules import ScheduleRules
+from dcsim.network.scheduled.schedule import Before, Prepared, Schedule, prepare, solve
 from dcsim.network.tasks import COMPUTE
 
 Int64 = NDArray[np.int64]
@@ -34,7 +34,7 @@ NO_RUNS = np.zeros((0, 4), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledPiece:
     """A piece's schedule, in cycles after its `begin` and its place's numbers, and what later pieces find of it.
 
     `after` are the outputs of each rank, then the last use of each rank's matrix unit, in cycles after `after_begin`.
@@ -60,7 +60,7 @@ class Compiled:
 class Placed:
     """A compiled piece at its time and place."""
 
-    compiled: Compiled
+    compiled: CompiledPiece
     place: Place
     begin: int
 
@@ -147,7 +147,7 @@ class Composition:
         )
 
 
-def compose(pieces: Sequence[Piece], places: Places, figures: Figures, reuse: bool = True) -> Composition:
+def compose(pieces: Sequence[Piece], places: Places, figures: ScheduleRules, reuse: bool = True) -> Composition:
     """Compile `pieces` one after another, each equal one once (or, without `reuse`, every one anew: the same result).
 
     What was compiled is kept with the places: a longer context changes what attends, and little else.
@@ -177,10 +177,10 @@ def compose(pieces: Sequence[Piece], places: Places, figures: Figures, reuse: bo
     return Composition(tuple(placed), len(kinds))
 
 
-def problem_of(piece: Piece, place: Place, figures: Figures, kept: Kept) -> Problem:
+def problem_of(piece: Piece, place: Place, figures: ScheduleRules, kept: Kept) -> Prepared:
     """A template at places of one wiring, made ready once."""
     key = piece.template.digest, place.wiring, figures
-    problem: Problem | None = kept.get(key)
+    problem: Prepared | None = kept.get(key)
     if problem is None:
         problem = prepare(place.tasks(piece.template.tasks), place.fabric, figures)
         kept.put(key, problem, problem.table.nbytes + problem.distance.nbytes)
@@ -205,7 +205,7 @@ def _runs_left(live: list[Placed], places: Places, place: Place, begin: int) -> 
     return np.ascontiguousarray(runs[np.lexsort((runs[:, 1], runs[:, 0]))])
 
 
-def compile_piece(template: Template, problem: Problem, before: tuple[Outputs, ...], runs: Int64) -> Compiled:
+def compile_piece(template: Template, problem: Prepared, before: tuple[Outputs, ...], runs: Int64) -> CompiledPiece:
     """Compile a template at a place, after these outputs and beside these runs."""
     given_start = np.cumsum([0, *map(len, before)], dtype=np.int64)
     given = np.array([pair for outputs in before for pair in outputs], np.int64).reshape(-1, 2)
@@ -224,7 +224,9 @@ def compile_piece(template: Template, problem: Problem, before: tuple[Outputs, .
     np.minimum.at(chips_begin, chips, schedule.start[work])
     np.maximum.at(chips_end, chips, schedule.last_out[work])
     used = np.flatnonzero(chips_end)
-    return Compiled(schedule, own, ends, int(ends.max(initial=0)), after, after_begin, used, chips_begin[used], chips_end[used])
+    return CompiledPiece(
+        schedule, own, ends, int(ends.max(initial=0)), after, after_begin, used, chips_begin[used], chips_end[used]
+    )
 
 
 def _after(template: Template, schedule: Schedule, before: tuple[Outputs, ...]) -> tuple[tuple[Outputs, ...], int]:

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from dcsim.errors import ScheduleError
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.tasks import COMPUTE, Tasks
 
 _WHOLE, _FIRST, _PART = range(3)  # how much of its inputs a task needs before it may start
@@ -16,7 +16,7 @@ _WHOLE, _FIRST, _PART = range(3)  # how much of its inputs a task needs before i
 class Needs:
     """What each task waits for and yields: worked out once for any number of inboxes."""
 
-    def __init__(self, tasks: Tasks, figures: Figures) -> None:
+    def __init__(self, tasks: Tasks, figures: ScheduleRules) -> None:
         count = len(tasks)
         self.send_cycles = figures.send_cycles
         self.compute = (tasks.kind == COMPUTE).tolist()

@@ -16,7 +16,7 @@ from dcsim.network.scheduled.bit_errors import hazard
 from dcsim.network.scheduled.compose import Composition, compose
 from dcsim.network.scheduled.exchange import exchange_for
 from dcsim.network.scheduled.places import Places
-from dcsim.network.scheduled.rules import Figures, figures_of
+from dcsim.network.scheduled.rules import ScheduleRules, figures_of
 from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.scheduled.slack import deskew_points, least_slack, longest_stretch, require_slack
 from dcsim.network.scheduled.steady import steady
@@ -30,13 +30,13 @@ PROBED = 4  # blocks compiled first to see about how far apart deskew points are
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledIteration:
     """One shape's program, its tasks on chips and their schedule."""
 
     program: Program
     tasks: Tasks
     schedule: Schedule
-    figures: Figures  # it was compiled with, the slack found for it among them
+    figures: ScheduleRules  # it was compiled with, the slack found for it among them
     slack_needed: int  # cycles that are safe for it
     deskew: NDArray[np.int64]  # cycles at which all chips absorb drift
     time: IterationTime
@@ -50,16 +50,16 @@ class _Laid:
 
     program: Program
     pieces: list[Piece]
-    figures: Figures
+    figures: ScheduleRules
     composition: Composition
 
 
-def compile_shape(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> Compiled:
+def compile_shape(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> CompiledIteration:
     """Compile one iteration of `shape` on the first replica's chips for the scheduled network, spelled out whole."""
     laid = _compose(spec, places, mapping, shape)
     program, composition, clock = laid.program, laid.composition, scheduled_network(spec).clock
     deskew = _deskew(scheduled_network(spec), program, composition)
-    return Compiled(
+    return CompiledIteration(
         program,
         join(laid.pieces, program.clock_hz),
         composition.flatten(),
@@ -81,7 +81,7 @@ class InFlight:
 
     tasks: Tasks
     schedule: Schedule
-    figures: Figures
+    figures: ScheduleRules
     interval_cycles: int
     bound_cycles: int
 
@@ -117,7 +117,7 @@ def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> 
     pieces = pieces_of(program, exchange_for(mapping, places.fabric, unit))
     margins, given = places.margins(network.clock), network.clock.slack_cycles
 
-    def figures(slack: int) -> Figures:
+    def figures(slack: int) -> ScheduleRules:
         return figures_of(network, spec.chip.clock_hz, slack)
 
     def composed(slack: int) -> Composition:

@@ -15,10 +15,10 @@ from dcsim.llm.program import Shape
 from dcsim.network.bill import NetworkBill, Units, count_cables, most_ports, optical_ends
 from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
 from dcsim.network.scheduled.breakdown import breakdown_cycles
-from dcsim.network.scheduled.iteration import Compiled, InFlight, compile_in_flight, compile_shape, scheduled_time
+from dcsim.network.scheduled.iteration import CompiledIteration, InFlight, compile_in_flight, compile_shape, scheduled_time
 from dcsim.network.scheduled.places import Places
 from dcsim.network.scheduled.proof import prove
-from dcsim.network.scheduled.rules import Figures, figures_of, require_alike
+from dcsim.network.scheduled.rules import ScheduleRules, figures_of, require_alike
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.scheduled.slack import least_slack, require_slack
 from dcsim.network.tasks import TaskBuilder, Tasks
@@ -92,7 +92,7 @@ class CompiledNetwork:
         """[link] time taken by its vectors in one iteration."""
         return self.schedule(shape).schedule.link_cycles(self.fabric.link_count) / self.spec.chip.clock_hz
 
-    def schedule(self, shape: Shape) -> Compiled:
+    def schedule(self, shape: Shape) -> CompiledIteration:
         """The compiled schedule of one iteration."""
         return compile_shape(self.spec, self.places, self._mapping, shape)
 
@@ -122,7 +122,7 @@ class CompiledNetwork:
             {"cycles": schedule.makespan_cycles, "vector_hops": schedule.vector_hops},
         )
 
-    def alone(self, tasks: Tasks) -> tuple[Schedule, Figures]:
+    def alone(self, tasks: Tasks) -> tuple[Schedule, ScheduleRules]:
         """A program of one piece, alone on the network, and the figures it was compiled with: drift is absorbed at its epoch."""
         margins, given = self.places.margins(self.network.clock), self.network.clock.slack_cycles
         slack, schedule = least_slack(
@@ -176,14 +176,14 @@ class CompiledNetwork:
         return dict.fromkeys(("fairness", "jitter", "jitter_description"))
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> ScheduleRules:
         """Its figures in cycles of the chip clock, for vectors of no program: with the slack of points `deskew_cycles` apart."""
         clock = self.network.clock
         if clock.slack_cycles != "auto":
             return self._figures(clock.slack_cycles)
         return self._figures(self.places.margins(clock).slack_cycles(clock.deskew_cycles))
 
-    def _figures(self, slack_cycles: int) -> Figures:
+    def _figures(self, slack_cycles: int) -> ScheduleRules:
         return figures_of(self.network, self.spec.chip.clock_hz, slack_cycles)
 
     @property

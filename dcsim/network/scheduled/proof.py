@@ -9,7 +9,7 @@ import numpy as np
 
 from dcsim.errors import ScheduleError
 from dcsim.fabric.graph import Fabric
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.tasks import MESSAGE, Tasks
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Proof:
     slack_cycles_min: int  # least margin between a vector's nominal arrival and its use; -1: no vector sent
 
 
-def prove(schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures) -> Proof:
+def prove(schedule: Schedule, tasks: Tasks, fabric: Fabric, figures: ScheduleRules) -> Proof:
     """Show that no link slot is used twice, nothing is sent before it is there, every vector arrives once at the
     right chip over connected links, dependencies, transit buffers and slack are kept.
 

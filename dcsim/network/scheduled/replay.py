@@ -21,7 +21,7 @@ from dcsim.errors import ScheduleError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.scheduled.clocks import TICKS, Clocks, perfect_clocks
 from dcsim.network.scheduled.inbox import Inbox, Needs
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.tasks import COMPUTE, Tasks
 
@@ -53,7 +53,7 @@ class Orders:
         schedule: Schedule,
         tasks: Tasks,
         fabric: Fabric,
-        figures: Figures,
+        figures: ScheduleRules,
         clocks: Clocks,
         late_links: dict[int, int] | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class Orders:
         self.links = _arrivals(link, np.where(ends, leave_last, clocks.ticks(sender, start)) + delay)
 
 
-class Iteration:
+class ReplayedIteration:
     """One iteration that begins now: its chips' and links' processes. The clock of `env` counts ticks (see `clocks`)."""
 
     def __init__(self, env: simpy.Environment, orders: Orders) -> None:
@@ -234,7 +234,7 @@ def replay(
     schedule: Schedule,
     tasks: Tasks,
     fabric: Fabric,
-    figures: Figures,
+    figures: ScheduleRules,
     clocks: Clocks | None = None,
     late_links: dict[int, int] | None = None,
 ) -> ReplayResult:
@@ -245,7 +245,7 @@ def replay(
     """
     clocks = perfect_clocks(fabric.vertex_count) if clocks is None else clocks
     env = simpy.Environment()
-    iteration = Iteration(env, Orders(schedule, tasks, fabric, figures, clocks, late_links))
+    iteration = ReplayedIteration(env, Orders(schedule, tasks, fabric, figures, clocks, late_links))
     try:
         env.run()
     except ScheduleError as error:

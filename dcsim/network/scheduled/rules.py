@@ -12,7 +12,7 @@ from dcsim.spec.network import ScheduledNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ScheduleRules:
     """What compiler, proof and replay agree on. All times are cycles.
 
     A vector that is ready at cycle r leaves on its first link at r + send_cycles or later; the far end of a
@@ -49,7 +49,7 @@ class Figures:
         return max(1, -(-size_bytes // self.vector_bytes))
 
 
-def figures_of(network: ScheduledNetwork, clock_hz: float, slack_cycles: int) -> Figures:
+def figures_of(network: ScheduledNetwork, clock_hz: float, slack_cycles: int) -> ScheduleRules:
     """Figures of a network whose chips run at `clock_hz` and whose receivers wait `slack_cycles` (see `slack`).
 
     slot = ceil(vector_wire_bytes / bandwidth * clock), exact. The published end-to-end figures fix only the
@@ -57,7 +57,7 @@ def figures_of(network: ScheduledNetwork, clock_hz: float, slack_cycles: int) ->
     """
     slot = Fraction(network.vector_wire_bytes) * Fraction(clock_hz) / Fraction(network.bandwidth_bytes_per_s)
     send_cycles = network.end_cycles // 2
-    return Figures(
+    return ScheduleRules(
         clock_hz=clock_hz,
         vector_bytes=round(network.vector_bytes),
         slot_cycles=max(1, ceil(slot)),

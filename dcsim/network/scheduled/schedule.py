@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.tasks import MESSAGE, Tasks
 
 LATER_PART = 16  # results that begin sooner may end later by no more than this part of the program
@@ -92,18 +92,18 @@ def nothing_before() -> Before:
     return Before(np.zeros(1, np.int64), np.zeros((0, 2), np.int64), np.zeros((0, 4), np.int64))
 
 
-def message_vectors(tasks: Tasks, figures: Figures) -> Int32:
-    """[task] vectors of each message, 0 for compute (see Figures.vectors)."""
+def message_vectors(tasks: Tasks, figures: ScheduleRules) -> Int32:
+    """[task] vectors of each message, 0 for compute (see ScheduleRules.vectors)."""
     vectors = np.maximum(1, -(-tasks.size_bytes // figures.vector_bytes))
     return np.where(tasks.kind == MESSAGE, vectors, 0).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Prepared:
     """Tasks on a fabric, made ready to be compiled after whatever comes before."""
 
     fabric: Fabric
-    figures: Figures
+    figures: ScheduleRules
     table: Int64  # [task, 8] columns of compile_kernel.Program
     before_start: Int64
     before: Int32
@@ -118,7 +118,7 @@ class Problem:
     long: bool  # whether some message takes a link for longer than one more hop costs
 
 
-def prepare(tasks: Tasks, fabric: Fabric, figures: Figures) -> Problem:
+def prepare(tasks: Tasks, fabric: Fabric, figures: ScheduleRules) -> Prepared:
     """All of a compilation that does not depend on what was before. Raises FabricError when a message cannot reach its target."""
     from dcsim.network.scheduled import compile_kernel as kernel
 
@@ -135,7 +135,7 @@ def prepare(tasks: Tasks, fabric: Fabric, figures: Figures) -> Problem:
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)
     long = int(vectors.max(initial=0)) * figures.slot_cycles > figures.hop_cycles + figures.forward_cycles
-    return Problem(
+    return Prepared(
         fabric,
         figures,
         table,
@@ -153,12 +153,12 @@ def prepare(tasks: Tasks, fabric: Fabric, figures: Figures) -> Problem:
     )
 
 
-def compile_schedule(tasks: Tasks, fabric: Fabric, figures: Figures) -> Schedule:
+def compile_schedule(tasks: Tasks, fabric: Fabric, figures: ScheduleRules) -> Schedule:
     """Give every vector of `tasks` its links and cycles: see `solve`."""
     return solve(prepare(tasks, fabric, figures), nothing_before())
 
 
-def solve(problem: Problem, before: Before) -> Schedule:
+def solve(problem: Prepared, before: Before) -> Schedule:
     """Give every vector its links and cycles: no conflict, dependencies kept, transit buffers kept.
 
     The task that can start first is placed first; of equals the one with most work behind it. Minimal paths are
@@ -204,7 +204,7 @@ class Pace:
 AS_READY = Pace(1, 0)
 
 
-def _paces(problem: Problem, before: Before, as_ready: Schedule) -> list[Pace]:
+def _paces(problem: Prepared, before: Before, as_ready: Schedule) -> list[Pace]:
     """Paces by which more streams may fit on a link than when each leaves as it becomes ready.
 
     In step with the streams that are there already, in step with the slowest of its own, or all spread over the time
@@ -220,7 +220,7 @@ def _paces(problem: Problem, before: Before, as_ready: Schedule) -> list[Pace]:
     return [*paces, Pace(slot, busiest)] if busiest else paces
 
 
-def _lateness(problem: Problem, schedule: Schedule) -> int:
+def _lateness(problem: Prepared, schedule: Schedule) -> int:
     """What paces are compared by: the program's end, and when the last of its results begins, to stream on."""
     results = np.diff(problem.offset) == 0
     return schedule.makespan_cycles + int(schedule.first_out[results].max(initial=0))
@@ -247,7 +247,7 @@ def _lightest(fabric: Fabric, load: Int64, vertex: int) -> dict[int, int]:
     return found
 
 
-def _place(problem: Problem, before: Before, detours_max: int, pace: Pace) -> Schedule:
+def _place(problem: Prepared, before: Before, detours_max: int, pace: Pace) -> Schedule:
     from dcsim.network.scheduled import compile_kernel as kernel
     from dcsim.network.scheduled.flows_kernel import Ways, make_flows
     from dcsim.network.scheduled.links_kernel import make_links, take_runs

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.network.lower import Piece
-from dcsim.network.scheduled.compose import FAR, Compiled, Composition, Outputs, Placed, compile_piece, compose, problem_of
+from dcsim.network.scheduled.compose import FAR, CompiledPiece, Composition, Outputs, Placed, compile_piece, compose, problem_of
 from dcsim.network.scheduled.places import Place, Places, message_pairs
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 
 Int64 = NDArray[np.int64]
 
@@ -44,7 +44,7 @@ class Repeated:
         return self.interval_cycles / max(1, self.bound_cycles)
 
 
-def steady(pieces: Sequence[Piece], places: Places, figures: Figures) -> Repeated | None:
+def steady(pieces: Sequence[Piece], places: Places, figures: ScheduleRules) -> Repeated | None:
     """The least interval found at which `pieces` repeat, with their schedule; None if none was found among those tried."""
     bound = compose(pieces, places, figures).occupancy_cycles()
     ordered = places.in_order([piece.chips for piece in pieces])
@@ -114,7 +114,7 @@ class _Stage:
     begin: int
 
 
-def _at(pieces: Sequence[Piece], places: Places, figures: Figures, interval: int, spans: list[int]) -> Composition | None:
+def _at(pieces: Sequence[Piece], places: Places, figures: ScheduleRules, interval: int, spans: list[int]) -> Composition | None:
     """The program repeated every `interval`; None where something is held for longer."""
     taken, placed = _Taken(interval), []
     before: tuple[Outputs, ...] = tuple(() for _ in pieces[0].chips) * 2
@@ -138,7 +138,7 @@ def _stages(pieces: Sequence[Piece]) -> list[tuple[int, int]]:
 def _stage(
     pieces: Sequence[Piece],
     places: Places,
-    figures: Figures,
+    figures: ScheduleRules,
     taken: _Taken,
     before: tuple[Outputs, ...],
     begin: int,
@@ -159,7 +159,7 @@ def _stage(
 def _begun(
     pieces: Sequence[Piece],
     places: Places,
-    figures: Figures,
+    figures: ScheduleRules,
     taken: _Taken,
     before: tuple[Outputs, ...],
     begin: int,
@@ -183,7 +183,7 @@ def _begun(
     return _Stage(int((held_to - held_from).max()), placed, own, before, begin)
 
 
-def _longest_use(compiled: Compiled) -> int:
+def _longest_use(compiled: CompiledPiece) -> int:
     """Cycles from the first vector of a piece on a link to the last, on the link where that is longest."""
     if not len(compiled.runs):
         return 0
@@ -198,19 +198,19 @@ def _beside(
     piece: Piece,
     place: Place,
     places: Places,
-    figures: Figures,
+    figures: ScheduleRules,
     taken: tuple[_Taken, _Taken],
     before: tuple[Outputs, ...],
     begin: int,
     span: int,
-) -> Compiled | None:
+) -> CompiledPiece | None:
     """A piece compiled beside what is taken, for as far ahead as it turns out to reach."""
     found = [runs for each in taken for link in place.links.tolist() for runs in each.on(link)]
     most = AHEAD * taken[0].interval + 2 * AHEAD * span
     while span <= most:
         runs = taken[0].copies(found, place, begin, span)
         key = piece.template.digest, place.wiring, figures, before, runs.tobytes()
-        compiled: Compiled | None = places.kept.get(key)
+        compiled: CompiledPiece | None = places.kept.get(key)
         if compiled is None:
             compiled = compile_piece(piece.template, problem_of(piece, place, figures, places.kept), before, runs)
             places.kept.put(key, compiled, compiled.size_bytes)

@@ -10,11 +10,11 @@ import pytest
 from packet_fabrics import star
 
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 from dcsim.network.tasks import TaskBuilder
 
 A, B, C = 2 * 400e-9 + 2 * 500e-9 + 200e-9, 1 / 12.5e9, 1 / 4e9  # two cables, two adapters and a switch; 100 Gb/s; 4 GB/s
-FIGURES = Figures({"adapter": LinkFigures(12.5e9, 400e-9)}, mtu_bytes=4096, adapter_s=500e-9, switch_s=200e-9)
+FIGURES = PacketRules({"adapter": LinkFigures(12.5e9, 400e-9)}, mtu_bytes=4096, adapter_s=500e-9, switch_s=200e-9)
 N = 1 << 20
 
 

@@ -21,7 +21,7 @@ from dcsim.kernels.jit import entry
 from dcsim.network.packet.engine import routing, state, traffic
 from dcsim.network.packet.engine.breakdown import PARTS
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Fault, Figures, LinkFigures, Software
+from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules, Software
 from dcsim.network.packet.engine.wheel_kernel import add, empty, make_wheel, pop
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
 
@@ -29,11 +29,11 @@ LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric", "loca
 
 
 def infiniband(**more):
-    return Figures(LINKS, **{"header_bytes": 26, "flow_control": "credits", "buffer_bytes": 8 * 4122, **more})
+    return PacketRules(LINKS, **{"header_bytes": 26, "flow_control": "credits", "buffer_bytes": 8 * 4122, **more})
 
 
 def roce(**more):
-    return Figures(
+    return PacketRules(
         LINKS,
         **{
             "header_bytes": 82,
@@ -50,7 +50,7 @@ def roce(**more):
 
 
 def ethernet(**more):
-    return Figures(
+    return PacketRules(
         LINKS,
         **{
             "header_bytes": 82,
@@ -120,7 +120,7 @@ def test_engine_equals_a_sorted_scan():
     source = random.integers(0, chips, 40)
     target = (source + random.integers(1, chips, 40)) % chips
     flows = traffic.Flows(source, target, random.integers(1, 9, 40) * 4096, np.zeros(40))
-    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-7)}, cut_through=False)
+    figures = PacketRules({"adapter": LinkFigures(12.5e9, 1e-7)}, cut_through=False)
     iteration = Engine(star(chips), figures, flows).iteration()
     assert iteration.last_ps.tolist() == star_oracle(flows, chips, 4096 * 80, 100_000)
 
@@ -137,7 +137,7 @@ def test_lossless_networks_drop_nothing_and_stay_within_buffers(figures):
     assert iteration.links.peak_queue_bytes[behind_switch].max() <= 2 * 4 * (figures.buffer_bytes + 4 * 4178)
 
 
-@pytest.mark.parametrize("figures", [Figures(LINKS), infiniband(), roce(), ethernet()])
+@pytest.mark.parametrize("figures", [PacketRules(LINKS), infiniband(), roce(), ethernet()])
 def test_i2_i6_bytes_are_conserved_on_every_link_and_none_is_busier_than_time(figures):
     """Bytes into a switch = bytes out of it + bytes dropped there; chips receive exactly what was sent."""
     fabric, flows = fat_tree(4), traffic.incast(16, 100_000)
@@ -341,7 +341,7 @@ def test_results_stream_packet_by_packet():
     sent = build.message(0, 1, 16384, [first])
     build.compute(1, 2, 10, 10, [sent], rows=4, lead_rows=2)
     build.compute(1, 2, 10, 10, [sent])
-    figures = Figures({"adapter": LinkFigures(12.5e9, 0.0)})
+    figures = PacketRules({"adapter": LinkFigures(12.5e9, 0.0)})
     iteration = Engine(star(2), figures, build.build()).iteration()
     packet_ps = 4096 * 80
     assert iteration.first_ps[1] == 1_000_000 + packet_ps
@@ -352,7 +352,7 @@ def test_results_stream_packet_by_packet():
 
 def test_an_adapter_starts_messages_no_faster_than_its_rate():
     flows = traffic.Flows([0] * 10, [1] * 10, [8] * 10, [0.0] * 10)
-    figures = Figures({"adapter": LinkFigures(12.5e9, 0.0)}, adapter_messages_per_s=1e6)
+    figures = PacketRules({"adapter": LinkFigures(12.5e9, 0.0)}, adapter_messages_per_s=1e6)
     last = Engine(star(2), figures, flows).iteration().last_ps
     assert np.all(np.diff(np.sort(last)) == 1_000_000)
 
@@ -360,7 +360,7 @@ def test_an_adapter_starts_messages_no_faster_than_its_rate():
 def test_an_adapter_serves_its_messages_in_turn():
     """A short message behind a long one is not kept waiting for it."""
     flows = traffic.Flows([0, 0], [1, 2], [1 << 20, 4096], [0.0, 1e-6])
-    iteration = Engine(star(3), Figures({"adapter": LinkFigures(12.5e9, 0.0)}), flows).iteration()
+    iteration = Engine(star(3), PacketRules({"adapter": LinkFigures(12.5e9, 0.0)}), flows).iteration()
     assert iteration.last_ps[1] - iteration.start_ps[1] <= 3 * 4096 * 80
 
 
@@ -377,14 +377,14 @@ def test_a_link_down_is_avoided_and_a_chip_cut_off_is_named():
 
 def test_a_slow_link_takes_as_much_longer():
     fabric, flows = line(1), traffic.Flows([0], [1], [1 << 20], [0.0])
-    fast = Engine(fabric, Figures(LINKS), flows).iteration().finish_ps
-    slow = Engine(fabric, Figures(LINKS), flows, faults=(Fault(0.0, 0, 0.25),)).iteration().finish_ps
+    fast = Engine(fabric, PacketRules(LINKS), flows).iteration().finish_ps
+    slow = Engine(fabric, PacketRules(LINKS), flows, faults=(Fault(0.0, 0, 0.25),)).iteration().finish_ps
     assert slow / fast == pytest.approx(4, rel=0.01)
 
 
 def test_iterations_carry_their_cross_traffic_on():
     """In bursts much longer than an iteration, neighbours resemble each other; fresh networks do not."""
-    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-7, 0.36)}, cross_burst_s=2e-3)
+    figures = PacketRules({"adapter": LinkFigures(12.5e9, 1e-7, 0.36)}, cross_burst_s=2e-3)
     engine = Engine(line(1), figures, traffic.Flows([0], [1], [1 << 18], [0.0]))
 
     def correlation(times):
@@ -463,7 +463,7 @@ def test_acknowledgements_take_the_reverse_links_bandwidth():
     flows = traffic.Flows([0, 1], [1, 0], [64 * 4096] * 2, [0.0, 0.0])
 
     def run(ack_bytes, ack_packets=4):
-        figures = Figures(LINKS, ack_bytes=ack_bytes, ack_packets=ack_packets)
+        figures = PacketRules(LINKS, ack_bytes=ack_bytes, ack_packets=ack_packets)
         return Engine(star(2), figures, flows).iteration()
 
     without, with_acks, doubled = run(0), run(1000), run(2000)

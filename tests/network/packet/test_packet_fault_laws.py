@@ -13,14 +13,14 @@ from dcsim.fabric.graph import from_cables
 from dcsim.fabric.switched import leaf_spine, with_islands
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Fault, Figures, LinkFigures
+from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules
 
 LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric", "local", "global", "island")}
 PACKET_S = 4096 / 12.5e9
 
 
 def figures(**more):
-    return Figures(LINKS, **{"flow_control": "credits", "buffer_bytes": 8 * 4096, "retransmit_timeout_s": 1e-4, **more})
+    return PacketRules(LINKS, **{"flow_control": "credits", "buffer_bytes": 8 * 4096, "retransmit_timeout_s": 1e-4, **more})
 
 
 MODES = {
@@ -90,7 +90,7 @@ def one_way(switches=1):
 def test_what_is_left_when_a_cable_slows_takes_its_new_speed(fraction):
     """The second link slows when 40 packets have left it: 40 at full speed and 60 at the fraction of it."""
     fabric, flows = one_way()
-    figures_ = Figures({"adapter": LinkFigures(12.5e9, 0.0)}, flow_control="none")
+    figures_ = PacketRules({"adapter": LinkFigures(12.5e9, 0.0)}, flow_control="none")
     last = int(np.flatnonzero((fabric.link_source == 2) & (fabric.link_target == 1))[0])
     done = Engine(fabric, figures_, flows, faults=(Fault(40.5 * PACKET_S, last, fraction, cable=False),)).iteration()
     assert done.finish_ps / 1e12 == pytest.approx((41 + 59 / fraction) * PACKET_S, rel=1e-6)
@@ -98,7 +98,7 @@ def test_what_is_left_when_a_cable_slows_takes_its_new_speed(fraction):
 
 def test_a_mended_cable_goes_on_at_full_speed():
     fabric, flows = one_way()
-    figures_ = Figures({"adapter": LinkFigures(12.5e9, 0.0)}, flow_control="none")
+    figures_ = PacketRules({"adapter": LinkFigures(12.5e9, 0.0)}, flow_control="none")
     last = int(np.flatnonzero((fabric.link_source == 2) & (fabric.link_target == 1))[0])
     faults = (Fault(0.0, last, 0.5, cable=False), Fault(20.5 * PACKET_S, last, 1.0, cable=False))
     done = Engine(fabric, figures_, flows, faults=faults).iteration()

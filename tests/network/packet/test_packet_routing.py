@@ -10,14 +10,14 @@ from dcsim.fabric.graph import from_cables
 from dcsim.fabric.routers import hyperx, slim_fly
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 
 LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "local", "global", "fabric")}
 MEGABYTE = 1 << 20
 
 
 def run(fabric, flows, routing, seed=1, cross_load=None, **more):
-    figures = Figures(
+    figures = PacketRules(
         LINKS, **{"routing": routing, "flow_control": "credits", "buffer_bytes": 64 * 4096, "ugal_bias_packets": 3, **more}
     )
     return Engine(fabric, figures, flows, seed=seed, cross_load=cross_load).iteration()

@@ -9,7 +9,7 @@ from packet_fabrics import DCQCN, fat_tree, line, star
 from dcsim.fabric.dragonfly import dragonfly
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Figures, LinkFigures
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 
 cached_dragonfly = cache(dragonfly)
 
@@ -26,7 +26,7 @@ def slotted(routing="minimal", flow_control="none", buffer_bytes=4096, **more):
             ("global", more.pop("global_s", 0.0)),
         )
     }
-    return Figures(
+    return PacketRules(
         links,
         mtu_bytes=1,
         cut_through=False,
@@ -46,7 +46,7 @@ def test_store_and_forward_over_six_hops_takes_28_61_us():
     """(packets + hops - 1) packet times and six hop latencies; 256 KiB in 4 KiB packets at 100 Gb/s, 1 us a hop."""
     fabric = line(switches=5)
     flows = traffic.Flows([0], [1], [256 * 1024], [0.0])
-    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)}, mtu_bytes=4096, cut_through=False)
+    figures = PacketRules({"adapter": LinkFigures(12.5e9, 1e-6)}, mtu_bytes=4096, cut_through=False)
     iteration = Engine(fabric, figures, flows).iteration()
     packet_ps = 4096 * 80
     assert iteration.finish_ps == (64 + 5) * packet_ps + 6_000_000
@@ -54,7 +54,7 @@ def test_store_and_forward_over_six_hops_takes_28_61_us():
 
 
 def test_cut_through_pays_serialisation_once():
-    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)}, mtu_bytes=4096, cut_through=True, switch_s=1e-7, adapter_s=5e-7)
+    figures = PacketRules({"adapter": LinkFigures(12.5e9, 1e-6)}, mtu_bytes=4096, cut_through=True, switch_s=1e-7, adapter_s=5e-7)
     flows = traffic.Flows([0], [1], [256 * 1024], [0.0])
     iteration = Engine(line(switches=5), figures, flows).iteration()
     assert iteration.finish_ps == 64 * 4096 * 80 + 6_000_000 + 5 * 100_000 + 2 * 500_000
@@ -62,7 +62,7 @@ def test_cut_through_pays_serialisation_once():
 
 def test_doubling_bandwidth_halves_the_serialisation_only():
     def parts(bandwidth):
-        figures = Figures({"adapter": LinkFigures(bandwidth, 1e-6)})
+        figures = PacketRules({"adapter": LinkFigures(bandwidth, 1e-6)})
         flows = traffic.Flows([0], [1], [1 << 20], [0.0])
         return Engine(line(switches=2), figures, flows).iteration().breakdown_s
 
@@ -74,7 +74,7 @@ def test_doubling_bandwidth_halves_the_serialisation_only():
 def test_k_equal_flows_share_a_link_equally():
     """Incast of k flows of size S onto one link of rate B: all finish within a packet of k S / B + the way there."""
     flows = traffic.incast(9, 64 * 4096)
-    figures = Figures({"adapter": LinkFigures(12.5e9, 1e-6)})
+    figures = PacketRules({"adapter": LinkFigures(12.5e9, 1e-6)})
     iteration = Engine(star(9), figures, flows).iteration()
     packet_ps, total = 4096 * 80, 8 * 64 * 4096 * 80
     assert total + 2_000_000 <= iteration.finish_ps <= total + 2_000_000 + 2 * packet_ps
@@ -84,7 +84,7 @@ def test_k_equal_flows_share_a_link_equally():
 def test_all_to_all_takes_its_lower_bound_on_a_star():
     """(N - 1) S / B when targets are rotated; never less, and here at most 5 % more."""
     chips, size = 16, 32 * 4096
-    figures = Figures({"adapter": LinkFigures(12.5e9, 0.0)})
+    figures = PacketRules({"adapter": LinkFigures(12.5e9, 0.0)})
     iteration = Engine(star(chips), figures, traffic.all_to_all(chips, size)).iteration()
     bound = (chips - 1) * size * 80
     assert bound <= iteration.finish_ps <= 1.05 * bound
@@ -97,7 +97,7 @@ def test_poisson_packets_wait_as_in_an_m_d_1_queue(load):
     count = 120_000
     release = np.cumsum(random.exponential(1.0 / load, count)) * 1e-6
     flows = traffic.Flows(np.zeros(count, int), np.ones(count, int), np.full(count, 1000), release)
-    figures = Figures({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1000)
+    figures = PacketRules({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1000)
     iteration = Engine(line(switches=1), figures, flows).iteration()
     wait_us = iteration.parts_ps[:, 6].mean() / 1e6
     assert wait_us == pytest.approx(load / (2 * (1 - load)), rel=0.05)
@@ -110,7 +110,7 @@ def test_random_sizes_wait_as_in_an_m_m_1_queue():
     release = np.cumsum(random.exponential(1.0 / load, count)) * 1e-6
     size = np.maximum(1, np.rint(random.exponential(1000, count))).astype(int)
     flows = traffic.Flows(np.zeros(count, int), np.ones(count, int), size, release)
-    figures = Figures({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1 << 20)
+    figures = PacketRules({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1 << 20)
     iteration = Engine(line(switches=1), figures, flows).iteration()
     assert iteration.parts_ps[:, 6].mean() / 1e6 == pytest.approx(load / (1 - load), rel=0.06)
 
@@ -122,7 +122,7 @@ def test_mixed_sizes_wait_as_in_an_m_g_1_queue():
     size = np.where(random.random(count) < 0.2, 9000, 1000)
     release = np.cumsum(random.exponential(1 / rate, count)) * 1e-6
     flows = traffic.Flows(np.zeros(count, int), np.ones(count, int), size, release)
-    figures = Figures({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1 << 20)
+    figures = PacketRules({"adapter": LinkFigures(1e9, 0.0)}, mtu_bytes=1 << 20)
     iteration = Engine(line(switches=1), figures, flows).iteration()
     expected_us = rate * (0.8 * 1 + 0.2 * 81) / (2 * (1 - 0.6))
     assert iteration.parts_ps[:, 6].mean() / 1e6 == pytest.approx(expected_us, rel=0.05)
@@ -132,7 +132,7 @@ def test_cross_traffic_delays_as_an_m_d_1_queue():
     """A rare probe among Poisson cross traffic of load rho waits rho s / (2 (1 - rho)) on the way in and out."""
     count, load = 30_000, 0.5
     flows = traffic.Flows(np.zeros(count, int), np.ones(count, int), np.ones(count, int), np.arange(count) * 100e-6)
-    figures = Figures({"adapter": LinkFigures(1e9, 0.0, load)}, mtu_bytes=1000, cross_packet_bytes=1000)
+    figures = PacketRules({"adapter": LinkFigures(1e9, 0.0, load)}, mtu_bytes=1000, cross_packet_bytes=1000)
     iteration = Engine(line(switches=1), figures, flows).iteration()
     assert iteration.parts_ps[:, 6].mean() / 1e6 == pytest.approx(2 * load / (2 * (1 - load)), rel=0.05)
 
@@ -272,7 +272,7 @@ def test_permutation_on_a_fat_tree_never_beats_its_links():
     fabric = fat_tree(4)
     flows = traffic.permutation(16, 1 << 18, 1)
     links = {name: LinkFigures(12.5e9, 1e-6) for name in fabric.link_classes}
-    iteration = Engine(fabric, Figures(links, routing="spray"), flows).iteration()
+    iteration = Engine(fabric, PacketRules(links, routing="spray"), flows).iteration()
     assert iteration.finish_ps >= (1 << 18) * 80
     assert np.all(iteration.links.busy_ps <= iteration.finish_ps)
 
@@ -286,7 +286,7 @@ def test_long_incast_under_dcqcn_is_fair_and_fills_its_link():
     source = np.concatenate([np.arange(1, senders + 1), 1 + senders + np.arange(400) % probes])
     size = np.concatenate([np.full(senders, int(line * span_s / senders)), np.full(400, 100)])
     flows = traffic.Flows(source, np.zeros(len(source), int), size, np.concatenate([np.zeros(senders), start_s]))
-    figures = Figures(
+    figures = PacketRules(
         {"adapter": LinkFigures(line, 5e-7)},
         mtu_bytes=1000,
         flow_control="pause",

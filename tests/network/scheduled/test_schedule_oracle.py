@@ -20,7 +20,7 @@ from dcsim.errors import ScheduleError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.scheduled import proof_kernel as kernel
 from dcsim.network.scheduled.proof import FAULTS, prove
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import MESSAGE, Tasks
 
@@ -107,7 +107,7 @@ def wrong_delivery(s: Schedule, tasks: Tasks) -> set[Fault]:
     return faults
 
 
-def wrong_times(s: Schedule, tasks: Tasks, figures: Figures) -> tuple[set[Fault], int]:
+def wrong_times(s: Schedule, tasks: Tasks, figures: ScheduleRules) -> tuple[set[Fault], int]:
     """Vectors too early or too late, and the least margin of any."""
     faults, least = set(), 1 << 62
 
@@ -153,7 +153,7 @@ def close_ones(cycles: list[int], slot: int) -> set[int]:
     return {cycle for pair in close for cycle in pair}
 
 
-def overruns(s: Schedule, figures: Figures) -> dict[int, int]:
+def overruns(s: Schedule, figures: ScheduleRules) -> dict[int, int]:
     """The first cycle, by link, at which more vectors wait in a chip for it than there is room for."""
     travel, found = figures.link_cycles + figures.slack_cycles + figures.forward_cycles, {}
     waits = defaultdict(list)
@@ -172,7 +172,7 @@ def overruns(s: Schedule, figures: Figures) -> dict[int, int]:
     return found
 
 
-def compare(s: Schedule, tasks: Tasks, fabric: Fabric, figures: Figures) -> str:
+def compare(s: Schedule, tasks: Tasks, fabric: Fabric, figures: ScheduleRules) -> str:
     """Check that proof and oracle agree; returns the fault, empty for none."""
     try:
         proof, raised = prove(s, tasks, fabric, figures), None

@@ -18,15 +18,15 @@ from dcsim.fabric.graph import Fabric, from_cables
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.proof import FAULTS, prove
 from dcsim.network.scheduled.replay import replay
-from dcsim.network.scheduled.rules import Figures
+from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder, Tasks
 
-Case = tuple[Schedule, Tasks, Fabric, Figures]
+Case = tuple[Schedule, Tasks, Fabric, ScheduleRules]
 SLACK = replace(FIGURES, slack_cycles=24)
 
 
-def compiled(tasks: Tasks, fabric: Fabric, figures: Figures = SLACK) -> Case:
+def compiled(tasks: Tasks, fabric: Fabric, figures: ScheduleRules = SLACK) -> Case:
     schedule = compile_schedule(tasks, fabric, figures)
     prove(schedule, tasks, fabric, figures)
     return schedule, tasks, fabric, figures

@@ -17,7 +17,7 @@ from dcsim.network.scheduled.clocks import (
     slack_needed_cycles,
     spanning_tree,
 )
-from dcsim.network.scheduled.replay import Iteration, Orders, replay
+from dcsim.network.scheduled.replay import Orders, ReplayedIteration, replay
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder, Tasks
 from dcsim.spec.network import Clock
@@ -106,7 +106,7 @@ def test_iterations_under_way_at_once_end_each_in_its_own_cycle() -> None:
     for epoch in (0, middle, 5 * middle + 1):
         if epoch:
             env.run(until=epoch)
-        iterations.append(Iteration(env, orders))
+        iterations.append(ReplayedIteration(env, orders))
     env.run()
     assert [each.finish_cycles() for each in iterations] == [schedule.makespan_cycles] * 3
     assert len({each.margin_ticks for each in iterations}) == 1

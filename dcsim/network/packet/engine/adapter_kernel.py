@@ -23,7 +23,7 @@ from dcsim.network.packet.engine.state import (
     TIMED,
     UNDECIDED,
     VALIANT,
-    State,
+    EngineState,
 )
 from dcsim.network.packet.engine.wheel_kernel import push
 
@@ -31,7 +31,7 @@ NO_PORT = -4  # in place of an adapter
 
 
 @leaf
-def _join(s: State, port: int, message: int) -> None:
+def _join(s: EngineState, port: int, message: int) -> None:
     """Put a message at the end of its adapter's round robin."""
     s.tasks[message].state = QUEUED
     s.tasks[message].flow_next = -1
@@ -43,14 +43,14 @@ def _join(s: State, port: int, message: int) -> None:
 
 
 @leaf
-def _next_packet(s: State, message: int) -> int:
+def _next_packet(s: EngineState, message: int) -> int:
     """The packet a message sends next: one to send again, or the first not sent yet."""
     packet = s.tasks[message].resend_first
     return int(packet) if packet >= 0 else int(s.tasks[message].first_packet + s.tasks[message].sent)
 
 
 @part
-def _port(s: State, epoch: int, message: int, serving: int, now: int) -> int:
+def _port(s: EngineState, epoch: int, message: int, serving: int, now: int) -> int:
     """The cable a message's next packet leaves its chip by; -1 when it is cut off.
 
     Messages that keep their adapter choose it for their first packet. Others take parallel cables in turn or, where
@@ -66,7 +66,7 @@ def _port(s: State, epoch: int, message: int, serving: int, now: int) -> int:
 
 
 @leaf
-def _turn(s: State, link: int, serving: int, rank: int, now: int) -> int:
+def _turn(s: EngineState, link: int, serving: int, rank: int, now: int) -> int:
     """How soon it is a cable's turn: its rank, or its queue and the packet it is about to send."""
     if s.rules[0].routing < ADAPTIVE:
         return rank
@@ -74,7 +74,7 @@ def _turn(s: State, link: int, serving: int, rank: int, now: int) -> int:
 
 
 @part
-def _any_port(s: State, epoch: int, message: int, serving: int, now: int) -> int:
+def _any_port(s: EngineState, epoch: int, message: int, serving: int, now: int) -> int:
     """A chip that forwards chooses for each of its packets like a router, detours included."""
     source, packet = s.tasks[message].source, _next_packet(s, message)
     row = s.packets[packet]
@@ -95,7 +95,7 @@ def _any_port(s: State, epoch: int, message: int, serving: int, now: int) -> int
 
 
 @part
-def _beside(s: State, port: int, message: int, serving: int, now: int) -> int:
+def _beside(s: EngineState, port: int, message: int, serving: int, now: int) -> int:
     """Of the cables parallel to `port`, the one for the message's next packet."""
     source, target = s.tasks[message].source, s.links[port].target
     begin, end = s.vertices[source].first_link, s.vertices[source + 1].first_link
@@ -111,7 +111,7 @@ def _beside(s: State, port: int, message: int, serving: int, now: int) -> int:
 
 
 @leaf
-def start_message(s: State, epoch: int, now: int, message: int) -> int:
+def start_message(s: EngineState, epoch: int, now: int, message: int) -> int:
     """A message has a packet ready: choose its adapter, pass its admission and latency, and join the round robin.
 
     Returns the adapter to serve, -1 when the message waits, or NO_PORT when no way leads to its target.
@@ -136,7 +136,7 @@ def start_message(s: State, epoch: int, now: int, message: int) -> int:
 
 
 @leaf
-def _take_turn(s: State, port: int) -> int:
+def _take_turn(s: EngineState, port: int) -> int:
     """The message whose turn it is, taken off the round robin."""
     message = s.links[port].flow_first
     s.links[port].flow_first = s.tasks[message].flow_next
@@ -145,7 +145,7 @@ def _take_turn(s: State, port: int) -> int:
 
 
 @leaf
-def _take_packet(s: State, port: int, message: int, now: int) -> int:
+def _take_packet(s: EngineState, port: int, message: int, now: int) -> int:
     """The message's next packet: one to send again, or a new one that is ready. -1 for none yet."""
     packet = s.tasks[message].resend_first
     if packet >= 0:
@@ -176,7 +176,7 @@ def _forget_journey(row: Any, source_ps: int, now: int) -> None:
 
 
 @leaf
-def _own_serialisation(s: State, port: int, message: int, packet: int, now: int) -> None:
+def _own_serialisation(s: EngineState, port: int, message: int, packet: int, now: int) -> None:
     """Waiting for the message's own earlier packets is serialisation, not queueing."""
     row = s.packets[packet]
     one = (s.rules[0].mtu + s.rules[0].header) * s.links[port].fs_per_byte // 1000
@@ -186,7 +186,7 @@ def _own_serialisation(s: State, port: int, message: int, packet: int, now: int)
 
 
 @part
-def requeue(s: State, now: int, message: int, not_before: int) -> None:
+def requeue(s: EngineState, now: int, message: int, not_before: int) -> None:
     """Set the message's next turn if it has a packet left and none is set."""
     if s.tasks[message].state != IDLE:
         return
@@ -201,7 +201,7 @@ def requeue(s: State, now: int, message: int, not_before: int) -> None:
 
 
 @leaf
-def call_adapter(s: State, now: int, port: int) -> None:
+def call_adapter(s: EngineState, now: int, port: int) -> None:
     """Have the adapter serve its next message when its link is free."""
     if not s.links[port].calling and s.links[port].flow_first >= 0:
         s.links[port].calling = True
@@ -209,7 +209,7 @@ def call_adapter(s: State, now: int, port: int) -> None:
 
 
 @leaf
-def rejoin(s: State, now: int, port: int, message: int) -> None:
+def rejoin(s: EngineState, now: int, port: int, message: int) -> None:
     """After a packet: to the end of the round robin if the next is ready, else wait for it."""
     if s.tasks[message].resend_first < 0:
         if s.tasks[message].sent >= s.tasks[message].released:
@@ -225,7 +225,7 @@ def rejoin(s: State, now: int, port: int, message: int) -> None:
 
 
 @part
-def _move_on(s: State, now: int, port: int, message: int) -> None:
+def _move_on(s: EngineState, now: int, port: int, message: int) -> None:
     """The next packet may take another cable than `port`, whose adapter is being served."""
     other = _port(s, s.tally[0].epoch, message, port, now)
     if other < 0:
@@ -238,7 +238,7 @@ def _move_on(s: State, now: int, port: int, message: int) -> None:
 
 
 @leaf
-def serve(s: State, now: int, port: int) -> int:
+def serve(s: EngineState, now: int, port: int) -> int:
     """The next packet in turn of an adapter that is free, its message back in line; -1 for none."""
     while s.links[port].flow_first >= 0:
         message = _take_turn(s, port)
@@ -262,7 +262,7 @@ def serve(s: State, now: int, port: int) -> int:
 
 
 @part
-def evict(s: State, now: int, port: int) -> None:
+def evict(s: EngineState, now: int, port: int) -> None:
     """The adapter's link is down: its messages choose another."""
     while s.links[port].flow_first >= 0:
         message = _take_turn(s, port)
@@ -272,7 +272,7 @@ def evict(s: State, now: int, port: int) -> None:
 
 
 @part
-def resend(s: State, now: int, packet: int) -> None:
+def resend(s: EngineState, now: int, packet: int) -> None:
     """The sender hears that a packet is lost: cut the rate and put it first in its message's line."""
     row = s.packets[packet]
     if not row.flags & LOST:
@@ -293,7 +293,7 @@ def resend(s: State, now: int, packet: int) -> None:
 
 
 @part
-def put_back(s: State, now: int, packet: int) -> None:
+def put_back(s: EngineState, now: int, packet: int) -> None:
     """A packet that was taken and could not leave its chip is the next its message sends."""
     row = s.packets[packet]
     message = row.message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.kernels.jit import entry, leaf
-from dcsim.network.packet.engine.state import State
+from dcsim.network.packet.engine.state import EngineState
 
 MESSAGE_KIND = 1
 PART_COUNT = 10
@@ -13,7 +13,7 @@ COMPUTE, SOFTWARE, JITTER, SWITCHING, CABLE, SERIALISATION, QUEUEING, SLOWEST, R
 
 
 @leaf
-def _available(s: State, task: int, when: int) -> int:
+def _available(s: EngineState, task: int, when: int) -> int:
     """The latest time up to `when` at which the task gave something out; -1 for never."""
     if s.tasks[task].last_out <= when:
         return int(s.tasks[task].last_out)
@@ -25,7 +25,7 @@ def _available(s: State, task: int, when: int) -> int:
 
 
 @leaf
-def _packet_by(s: State, message: int, when: int) -> int:
+def _packet_by(s: EngineState, message: int, when: int) -> int:
     """The message's packet that arrived last up to `when`."""
     if s.tasks[message].last_out <= when:
         return int(s.tasks[message].last_packet)
@@ -37,14 +37,14 @@ def _packet_by(s: State, message: int, when: int) -> int:
 
 
 @leaf
-def _queueing(s: State, packet: int) -> int:
+def _queueing(s: EngineState, packet: int) -> int:
     """What a delivered packet spent in queues: all of its journey but cables, switches and being clocked out."""
     row = s.packets[packet]
     return int(row.tail - s.ready[packet] - row.wire - row.switch - row.serial)
 
 
 @leaf
-def _cause(s: State, task: int, when: int) -> tuple[int, int]:
+def _cause(s: EngineState, task: int, when: int) -> tuple[int, int]:
     """(the predecessor whose output came last up to `when`, that time); (-1, -1) for none."""
     best, cause = -1, -1
     for i in range(s.tasks[task].before_start, s.tasks[task + 1].before_start):
@@ -55,7 +55,7 @@ def _cause(s: State, task: int, when: int) -> tuple[int, int]:
 
 
 @leaf
-def _excess(s: State, parts: Any, follower: int, message: int) -> int:
+def _excess(s: EngineState, parts: Any, follower: int, message: int) -> int:
     """How much longer this message queued (jitter included) than the mean of those awaited with it by `follower`."""
     total, count = 0, 0
     for i in range(s.tasks[follower].before_start, s.tasks[follower + 1].before_start):
@@ -68,7 +68,7 @@ def _excess(s: State, parts: Any, follower: int, message: int) -> int:
 
 
 @leaf
-def _book_message(s: State, parts: Any, message: int, follower: int, when: int, out: Any) -> int:
+def _book_message(s: EngineState, parts: Any, message: int, follower: int, when: int, out: Any) -> int:
     """Book a message's journey; returns when its data was there."""
     packet = _packet_by(s, message, when)
     journey = s.packets[packet]
@@ -90,7 +90,7 @@ def _book_message(s: State, parts: Any, message: int, follower: int, when: int, 
 
 
 @entry
-def walk(s: State, parts: Any, base: int, out: Any) -> None:
+def walk(s: EngineState, parts: Any, base: int, out: Any) -> None:
     """Fill out[part] so that its sum is the time from `base` to the last output of any task.
 
     What a computing task holds of that goes to parts[task, COMPUTE] too.
@@ -120,7 +120,7 @@ def walk(s: State, parts: Any, base: int, out: Any) -> None:
 
 
 @entry
-def collect(s: State, base: int, jitter: Any, times: Any, parts: Any) -> None:
+def collect(s: EngineState, base: int, jitter: Any, times: Any, parts: Any) -> None:
     """Fill times[0..2, task] = start, first and last output since `base`, and parts[task] of each message's last packet."""
     for task in range(len(s.tasks) - 1):
         row = s.tasks[task]

@@ -21,7 +21,7 @@ from dcsim.network.packet.engine.breakdown import PARTS, critical_path
 from dcsim.network.packet.engine.breakdown_kernel import collect
 from dcsim.network.packet.engine.loop_kernel import CUT_OFF, FINISHED, STUCK, run_iteration
 from dcsim.network.packet.engine.progress_kernel import reset_tasks
-from dcsim.network.packet.engine.rules import Fault, Figures, Software
+from dcsim.network.packet.engine.rules import Fault, PacketRules, Software
 from dcsim.network.packet.engine.state import COUNTED, FAULT_PLACE, RELEASE_PLACE
 from dcsim.network.packet.engine.traffic import Flows
 from dcsim.network.packet.engine.wheel_kernel import add, empty
@@ -46,7 +46,7 @@ class LinkUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Iteration:
+class SimulatedIteration:
     """One iteration's times, in ps from its start; arrays over tasks. A message's parts are those of its packet
     that arrived last: columns PARTS of `parts_ps`, summing to `last_ps - start_ps`; a computing task's is what it holds
     of the critical path.
@@ -81,7 +81,7 @@ class Engine:
     def __init__(
         self,
         fabric: Fabric,
-        figures: Figures,
+        figures: PacketRules,
         work: Tasks | Flows,
         software: Software | None = None,
         *,
@@ -110,7 +110,7 @@ class Engine:
         for index, fault in enumerate(s.faults):
             add(s.wheel, int(fault["at_ps"]), len(s.links) + FAULT_PLACE, index)
 
-    def iteration(self, replication: int = 0, *, fresh: bool = False) -> Iteration:
+    def iteration(self, replication: int = 0, *, fresh: bool = False) -> SimulatedIteration:
         """Run the tasks once from where the last iteration ended, or on an idle network if `fresh`.
 
         Raises FabricError when a message is cut off, or when the network locks up.
@@ -147,7 +147,7 @@ class Engine:
             jitter[self._messages] = table[random.integers(len(table), size=len(self._messages))]
         return jitter
 
-    def _report(self, jitter: Any) -> Iteration:
+    def _report(self, jitter: Any) -> SimulatedIteration:
         s, base, tally = self._state, self._base, self._state.tally[0]
         links = s.links
         times = np.empty((3, len(self.tasks)), np.int64)
@@ -168,7 +168,7 @@ class Engine:
             ack_bytes=links["ack_bytes"].copy(),
         )
         self._base = finish
-        return Iteration(
+        return SimulatedIteration(
             finish_ps=finish - base,
             start_ps=times[0],
             first_ps=times[1],

@@ -11,12 +11,12 @@ from __future__ import annotations
 from dcsim.kernels.jit import part
 from dcsim.network.packet.engine.adapter_kernel import evict, put_back
 from dcsim.network.packet.engine.link_kernel import give_back, lose
-from dcsim.network.packet.engine.state import NOT_YET, State
+from dcsim.network.packet.engine.state import NOT_YET, EngineState
 from dcsim.network.packet.engine.wheel_kernel import push
 
 
 @part
-def apply_fault(s: State, now: int, fault: int) -> None:
+def apply_fault(s: EngineState, now: int, fault: int) -> None:
     """A link changes its speed, goes down or is mended; routes follow."""
     row = s.faults[fault]
     link = row.link
@@ -37,7 +37,7 @@ def apply_fault(s: State, now: int, fault: int) -> None:
 
 
 @part
-def _untake(s: State, link: int, packet: int) -> None:
+def _untake(s: EngineState, link: int, packet: int) -> None:
     """The buffer slot that a stranded packet was to fill is free, and no pause waits for it to be given back."""
     if s.rules[0].slots > 0:
         row = s.queues[link * s.rules[0].channels + s.lane_asked[packet]]
@@ -46,7 +46,7 @@ def _untake(s: State, link: int, packet: int) -> None:
 
 
 @part
-def _queue_again(s: State, now: int, link: int) -> None:
+def _queue_again(s: EngineState, now: int, link: int) -> None:
     """What was stranded waits first in line of its lane, at the link's new speed."""
     line, lanes = s.links[link], s.rules[0].channels
     if line.stranded_first >= 0:
@@ -79,7 +79,7 @@ def _queue_again(s: State, now: int, link: int) -> None:
 
 
 @part
-def _clear(s: State, now: int, link: int) -> None:
+def _clear(s: EngineState, now: int, link: int) -> None:
     """The link is down: the packet on it is lost, the others look for another way."""
     line, lanes = s.links[link], s.rules[0].channels
     packet = line.stranded_first
@@ -110,7 +110,7 @@ def _clear(s: State, now: int, link: int) -> None:
 
 
 @part
-def _ask_again(s: State, now: int, packet: int) -> None:
+def _ask_again(s: EngineState, now: int, packet: int) -> None:
     """A packet that waited for the link asks for one anew, at its switch or its source."""
     s.packets[packet].next = -1
     if s.packets[packet].link >= 0:
@@ -120,7 +120,7 @@ def _ask_again(s: State, now: int, packet: int) -> None:
 
 
 @part
-def _choose_anew(s: State, now: int) -> None:
+def _choose_anew(s: EngineState, now: int) -> None:
     """Ways have changed: messages of chips with several cables choose again which to leave by."""
     for message in range(len(s.tasks) - 1):
         if s.tasks[message].port >= 0:
@@ -131,7 +131,7 @@ def _choose_anew(s: State, now: int) -> None:
 
 
 @part
-def next_change(s: State, now: int) -> int:
+def next_change(s: EngineState, now: int) -> int:
     """Just after the next fault that changes the ways packets may take; NOT_YET for none."""
     for fault in range(len(s.faults)):
         if s.faults[fault].at_ps >= now and s.faults[fault].epoch != s.tally[0].epoch:

@@ -13,7 +13,7 @@ from typing import Any
 from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
 from dcsim.network.packet.engine.routing_kernel import backlog_ps
-from dcsim.network.packet.engine.state import LOST, MARKED, TIMED, TIMEOUT_PLACE, State
+from dcsim.network.packet.engine.state import LOST, MARKED, TIMED, TIMEOUT_PLACE, EngineState
 from dcsim.network.packet.engine.wheel_kernel import push
 
 UNKNOWN = -1
@@ -23,7 +23,7 @@ LOOK_AHEAD = 8
 
 
 @leaf
-def _slot_time(s: State, queue: int, now: int) -> int:
+def _slot_time(s: EngineState, queue: int, now: int) -> int:
     """When the channel may send its next packet as far as buffers go; UNKNOWN while nobody can say."""
     slots, mask = s.rules[0].slots, s.ring.shape[1] - 1
     row = s.queues[queue]
@@ -41,7 +41,7 @@ def _slot_time(s: State, queue: int, now: int) -> int:
 
 
 @leaf
-def _close_gate(s: State, link: int, queue: int) -> None:
+def _close_gate(s: EngineState, link: int, queue: int) -> None:
     """The channel ran out of buffer: unless that is known, note the pause and how many releases end it."""
     spent = s.queues[queue].taken - s.rules[0].slots
     if s.queues[queue].gate <= spent:
@@ -50,7 +50,7 @@ def _close_gate(s: State, link: int, queue: int) -> None:
 
 
 @leaf
-def _hold(s: State, queue: int, link: int, packet: int, work_ps: int) -> None:
+def _hold(s: EngineState, queue: int, link: int, packet: int, work_ps: int) -> None:
     s.packets[packet].next = -1
     if s.queues[queue].held_first < 0:
         s.queues[queue].held_first = packet
@@ -61,7 +61,7 @@ def _hold(s: State, queue: int, link: int, packet: int, work_ps: int) -> None:
 
 
 @leaf
-def give_back(s: State, link: int, channel: int, when: int, now: int) -> None:
+def give_back(s: EngineState, link: int, channel: int, when: int, now: int) -> None:
     """A buffer slot at the end of `link` is free again at `when`: keep the releases sorted, wake a held queue."""
     slots, queue = s.rules[0].slots, link * s.rules[0].channels + channel
     ring, row = s.ring[queue], s.queues[queue]
@@ -94,7 +94,7 @@ def _mark(rules: Any, links: Any, packets: Any, link: int, packet: int, queue_ps
 
 
 @leaf
-def _advance_input(s: State, link: int, end: int) -> None:
+def _advance_input(s: EngineState, link: int, end: int) -> None:
     """INPUT_FIFO: the head of an input buffer has left at `end`; the packet behind it comes to the head then."""
     head = s.links[link].input_first
     after = s.input_next[head]
@@ -105,7 +105,7 @@ def _advance_input(s: State, link: int, end: int) -> None:
 
 
 @leaf
-def _acknowledge(s: State, link: int, packet: int, message: int, now: int) -> None:
+def _acknowledge(s: EngineState, link: int, packet: int, message: int, now: int) -> None:
     """Every `ack_packets`-th packet of a message and its last have the reverse of each of their links busy with their
     acknowledgement. It is booked as the packet passes, not a round trip later, which costs the same bandwidth.
     """
@@ -121,7 +121,7 @@ def _acknowledge(s: State, link: int, packet: int, message: int, now: int) -> No
 
 
 @leaf
-def _relay(s: State, packet: int, vertex: int) -> None:
+def _relay(s: EngineState, packet: int, vertex: int) -> None:
     """A chip that passes a packet on sends it again: its adapter takes its time once more."""
     if vertex < len(s.column):
         again = s.links[s.vertices[vertex].first_link].source_ps
@@ -131,7 +131,7 @@ def _relay(s: State, packet: int, vertex: int) -> None:
 
 
 @part
-def _strand(s: State, link: int, channel: int, packet: int, start: int, end: int) -> None:
+def _strand(s: EngineState, link: int, channel: int, packet: int, start: int, end: int) -> None:
     """The packet would still be on the link at its next fault: it stays in the queue, and counts there."""
     line = s.links[link]
     s.packets[packet].next = -1
@@ -148,7 +148,7 @@ def _strand(s: State, link: int, channel: int, packet: int, start: int, end: int
 
 
 @part
-def lose(s: State, now: int, packet: int) -> None:
+def lose(s: EngineState, now: int, packet: int) -> None:
     """A packet is dropped: its sender learns of it by a later arrival, or when its timer runs out."""
     row = s.packets[packet]
     message = row.message
@@ -160,7 +160,7 @@ def lose(s: State, now: int, packet: int) -> None:
 
 
 @leaf
-def grant(s: State, now: int, link: int, channel: int, packet: int) -> bool:
+def grant(s: EngineState, now: int, link: int, channel: int, packet: int) -> bool:
     """Give the packet its place on the link; True when the link ends at its target: `tail` is when it is delivered.
 
     Otherwise its next event (its head's arrival at the next queue) is pushed, unless a fault will strike before.
@@ -212,7 +212,7 @@ GRANTED, HELD, DROPPED = 0, 1, 2
 
 
 @leaf
-def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
+def offer(s: EngineState, now: int, link: int, channel: int, packet: int) -> int:
     """A packet asks for a link: it may be GRANTED, HELD until there is credit, or DROPPED because the queue is full."""
     row, line = s.packets[packet], s.links[link]
     queue_ps = backlog_ps(s, link, now)
@@ -240,7 +240,7 @@ def offer(s: State, now: int, link: int, channel: int, packet: int) -> int:
 
 
 @leaf
-def _ready(s: State, now: int, link: int, queue: int) -> int:
+def _ready(s: EngineState, now: int, link: int, queue: int) -> int:
     """When the channel may send its next packet; when buffers alone delay it, that pause is noted."""
     if s.rules[0].slots == 0:
         return 0
@@ -252,7 +252,7 @@ def _ready(s: State, now: int, link: int, queue: int) -> int:
 
 
 @leaf
-def next_held(s: State, now: int, link: int, channel: int) -> int:
+def next_held(s: EngineState, now: int, link: int, channel: int) -> int:
     """The held packet that may go now, taken off its queue; -1 when none may (a wake is then set if it can be)."""
     queue = link * s.rules[0].channels + channel
     packet = s.queues[queue].held_first

@@ -38,7 +38,7 @@ from dcsim.network.packet.engine.state import (
     TIMEOUT_PLACE,
     UNDECIDED,
     VALIANT,
-    State,
+    EngineState,
 )
 from dcsim.network.packet.engine.wheel_kernel import CURSOR, PENDING, peek, pop, push
 
@@ -49,7 +49,7 @@ NOWHERE, UNREACHABLE, NO_CHANNEL = -1, -2, -3  # in place of a link
 
 
 @leaf
-def _notify(s: State, packet: int, when: int) -> bool:
+def _notify(s: EngineState, packet: int, when: int) -> bool:
     """What the receiver tells the sender: a mark sends a notice back, a gap what was lost. True if it keeps the packet.
 
     Both travel back in their own priority, in the time the packet's cables and switches took.
@@ -78,7 +78,7 @@ def _notify(s: State, packet: int, when: int) -> bool:
 
 
 @leaf
-def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
+def _at_input_head(s: EngineState, now: int, link: int, packet: int) -> bool:
     """INPUT_FIFO: file the packet in the input buffer; True when it is the head and may ask for its output."""
     if s.links[link].input_first == packet:
         return True
@@ -96,7 +96,7 @@ def _at_input_head(s: State, now: int, link: int, packet: int) -> bool:
 
 
 @leaf
-def _next_lane(s: State, link: int, onward: int, packet: int, leg: int) -> int:
+def _next_lane(s: EngineState, link: int, onward: int, packet: int, leg: int) -> int:
     """The lane of a packet's next link: one more where links do not rise in order; anew in a grid's next dimension.
 
     A packet whose detour was `leg` before may have come to its second leg, whose lanes are others.
@@ -111,7 +111,7 @@ def _next_lane(s: State, link: int, onward: int, packet: int, leg: int) -> int:
 
 
 @part
-def _stuck(s: State, now: int, epoch: int, link: int, packet: int) -> int:
+def _stuck(s: EngineState, now: int, epoch: int, link: int, packet: int) -> int:
     """No way leads on from the switch behind `link`: NOWHERE, or UNREACHABLE if nothing will change that.
 
     Where its source knows another way the packet is dropped and sent again, as by a switch whose port is down; else it
@@ -135,7 +135,7 @@ def _stuck(s: State, now: int, epoch: int, link: int, packet: int) -> int:
 
 
 @leaf
-def _onward(s: State, now: int, link: int, packet: int) -> tuple[int, int]:
+def _onward(s: EngineState, now: int, link: int, packet: int) -> tuple[int, int]:
     """A packet's head is at the switch behind `link`: (the link it asks for, or why none; the virtual channel)."""
     row = s.packets[packet]
     if s.rules[0].input_fifo and not _at_input_head(s, now, link, packet):
@@ -160,7 +160,7 @@ def _onward(s: State, now: int, link: int, packet: int) -> tuple[int, int]:
 
 
 @leaf
-def _free_adapter(s: State, now: int, port: int) -> int:
+def _free_adapter(s: EngineState, now: int, port: int) -> int:
     """The packet an adapter sends next; -1 while its link is busy or holds a packet back."""
     if s.links[port].calling or s.queues[port * s.rules[0].channels].held_first >= 0:
         return -1
@@ -171,7 +171,7 @@ def _free_adapter(s: State, now: int, port: int) -> int:
 
 
 @leaf
-def _release_root(s: State, now: int) -> int:
+def _release_root(s: EngineState, now: int) -> int:
     """Start tasks whose release time has come up to the first whose progress is to be spread, which is returned.
 
     -1 when there is none left; the next such event is then set.
@@ -188,7 +188,7 @@ def _release_root(s: State, now: int) -> int:
 
 
 @part
-def _rare_event(s: State, now: int, place: int, item: int) -> None:
+def _rare_event(s: EngineState, now: int, place: int, item: int) -> None:
     """An event that belongs to no link and no adapter."""
     if place == NOTICE_PLACE:
         cut_rate(s.rules, s.pairs, item, now)
@@ -201,7 +201,7 @@ def _rare_event(s: State, now: int, place: int, item: int) -> None:
 
 
 @part
-def _wait_for_way(s: State, now: int, message: int) -> int:
+def _wait_for_way(s: EngineState, now: int, message: int) -> int:
     """A message that no cable leads on waits for the next fault that changes ways: NOWHERE, or UNREACHABLE for none."""
     when = next_change(s, now)
     if when == NOT_YET:
@@ -212,7 +212,7 @@ def _wait_for_way(s: State, now: int, message: int) -> int:
 
 
 @leaf
-def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int]:
+def _candidate(s: EngineState, now: int, place: int, item: int) -> tuple[int, int, int]:
     """(link, channel, packet) of the packet that asks for a link on this event, the link negative when none does."""
     link_count, packet_count = len(s.links), len(s.packets)
     if item < packet_count and place < link_count:
@@ -235,7 +235,7 @@ def _candidate(s: State, now: int, place: int, item: int) -> tuple[int, int, int
 
 
 @leaf
-def _fetch_coming(s: State) -> None:
+def _fetch_coming(s: EngineState) -> None:
     """Bring what coming events will touch into the processor's cache, in three steps that need each other's memory.
 
     A hop touches a dozen cache lines all over memory; waiting for each in turn would take most of the time. The first
@@ -261,7 +261,7 @@ def _fetch_coming(s: State) -> None:
 
 
 @leaf
-def _fetch_second(s: State, place: int, item: int) -> None:
+def _fetch_second(s: EngineState, place: int, item: int) -> None:
     """Of a packet the routing table and the credits; of an adapter the message in turn."""
     if item < len(s.packets):
         fetch(s.set_of[s.tally[0].epoch, s.links[place].target], s.column[s.packets[item].target], 0)
@@ -273,7 +273,7 @@ def _fetch_second(s: State, place: int, item: int) -> None:
 
 
 @leaf
-def _fetch_third(s: State, place: int, item: int) -> None:
+def _fetch_third(s: EngineState, place: int, item: int) -> None:
     """Of a packet the buffer it leaves and the link it takes; of an adapter the packet in turn."""
     if item < len(s.packets):
         if s.rules[0].slots > 0:
@@ -291,7 +291,7 @@ def _fetch_third(s: State, place: int, item: int) -> None:
 
 
 @leaf
-def _route_ahead(s: State, link: int, packet: int) -> None:
+def _route_ahead(s: EngineState, link: int, packet: int) -> None:
     """Choose a coming packet's next link, as neither queues nor faults have a say, and fetch what it will touch there."""
     row = s.packets[packet]
     onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)
@@ -306,7 +306,7 @@ def _route_ahead(s: State, link: int, packet: int) -> None:
 
 
 @entry
-def run_iteration(s: State) -> int:
+def run_iteration(s: EngineState) -> int:
     """Simulate until every task is complete; returns FINISHED, or why it could not."""
     while s.tally[0].open > 0:
         if s.wheel.at[PENDING] == 0:

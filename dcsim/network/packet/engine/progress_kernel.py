@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.kernels.jit import entry, leaf, part
-from dcsim.network.packet.engine.state import ADMITTED, IDLE, START_PLACE, STARTING, UNDECIDED, State
+from dcsim.network.packet.engine.state import ADMITTED, IDLE, START_PLACE, STARTING, UNDECIDED, EngineState
 from dcsim.network.packet.engine.wheel_kernel import push
 
 ONE = 1 << 20
@@ -18,7 +18,7 @@ MESSAGE_KIND = 1
 
 
 @leaf
-def _inputs(s: State, task: int) -> tuple[int, int, int]:
+def _inputs(s: EngineState, task: int) -> tuple[int, int, int]:
     """(least fraction of any input, latest first output, latest output so far) over the predecessors."""
     fraction, first, last = ONE, 0, 0
     for i in range(s.tasks[task].before_start, s.tasks[task + 1].before_start):
@@ -30,7 +30,7 @@ def _inputs(s: State, task: int) -> tuple[int, int, int]:
 
 
 @leaf
-def _lead_time(s: State, task: int) -> int:
+def _lead_time(s: EngineState, task: int) -> int:
     """When the lead rows of every input are there; call once each has that fraction."""
     when, rows, lead = 0, s.tasks[task].rows, s.tasks[task].lead
     for i in range(s.tasks[task].before_start, s.tasks[task + 1].before_start):
@@ -45,7 +45,7 @@ def _lead_time(s: State, task: int) -> int:
 
 
 @leaf
-def _compute(s: State, task: int, fraction: int, last: int) -> bool:
+def _compute(s: EngineState, task: int, fraction: int, last: int) -> bool:
     """Advance a compute task to a fraction of its input; True when its output moved."""
     if s.tasks[task].start < 0:
         if fraction * s.tasks[task].rows < s.tasks[task].lead * ONE:
@@ -62,7 +62,7 @@ def _compute(s: State, task: int, fraction: int, last: int) -> bool:
 
 
 @leaf
-def _release(s: State, now: int, message: int, fraction: int, first: int, last: int) -> None:
+def _release(s: EngineState, now: int, message: int, fraction: int, first: int, last: int) -> None:
     """Hand the packets that are full to the adapter."""
     begin = s.tasks[message].first_packet
     count = s.tasks[message].packets
@@ -91,7 +91,7 @@ def _release(s: State, now: int, message: int, fraction: int, first: int, last: 
 
 
 @leaf
-def _wake_successors(s: State, task: int, was: int, depth: int) -> int:
+def _wake_successors(s: EngineState, task: int, was: int, depth: int) -> int:
     """Put the successors that may advance on the stack; returns its new depth."""
     started = was == 0
     done = s.tasks[task].fraction == ONE
@@ -108,7 +108,7 @@ def _wake_successors(s: State, task: int, was: int, depth: int) -> int:
 
 
 @part
-def spread(s: State, now: int, task: int, was: int) -> None:
+def spread(s: EngineState, now: int, task: int, was: int) -> None:
     """Task `task` has progressed from fraction `was`: advance everything that follows from it."""
     depth = 0
     while True:
@@ -130,7 +130,7 @@ def spread(s: State, now: int, task: int, was: int) -> None:
 
 
 @leaf
-def begin_root(s: State, now: int, task: int) -> bool:
+def begin_root(s: EngineState, now: int, task: int) -> bool:
     """Start a task without predecessors at `now`; True when its progress is to be spread."""
     if s.tasks[task].kind == MESSAGE_KIND:
         _release(s, now, task, ONE, now, now)
@@ -143,7 +143,7 @@ def begin_root(s: State, now: int, task: int) -> bool:
 
 
 @leaf
-def arrive(s: State, message: int, packet: int, when: int) -> int:
+def arrive(s: EngineState, message: int, packet: int, when: int) -> int:
     """A packet's tail reaches the target chip at `when`: the fraction its message had before, to be spread from there.
 
     -1 when nothing follows from the message.
@@ -165,7 +165,7 @@ def arrive(s: State, message: int, packet: int, when: int) -> int:
 
 
 @entry
-def reset_tasks(s: State, base: int, release_ps: Any, delay_ps: Any) -> None:
+def reset_tasks(s: EngineState, base: int, release_ps: Any, delay_ps: Any) -> None:
     """All tasks back to their beginning, released no earlier than release_ps[task] after `base`."""
     s.tally[0].open = len(s.tasks) - 1
     for task in range(len(s.tasks) - 1):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
-from dcsim.network.packet.engine.state import ADAPTIVE, FOREVER, MINIMAL, STRAIGHT, UGAL_L, VALIANT, State
+from dcsim.network.packet.engine.state import ADAPTIVE, FOREVER, MINIMAL, STRAIGHT, UGAL_L, VALIANT, EngineState
 from dcsim.network.packet.engine.tables_kernel import CROSSING
 
 
 @leaf
-def backlog_ps(s: State, link: int, now: int) -> int:
+def backlog_ps(s: EngineState, link: int, now: int) -> int:
     """Work queued at a link, ps: packets held back for lack of credit, cross traffic and acknowledgements included."""
     if s.links[link].background > 0.0:
         advance_cross_traffic(s.rules, s.links, link, now)
@@ -17,7 +17,7 @@ def backlog_ps(s: State, link: int, now: int) -> int:
 
 
 @leaf
-def queue_grains(s: State, link: int, now: int) -> int:
+def queue_grains(s: EngineState, link: int, now: int) -> int:
     """The queue at a link in halves of a full packet, rounded down: as finely as a switch compares queues.
 
     What is less, such as an acknowledgement or the rest of a packet being sent, moves nobody to another link.
@@ -27,7 +27,7 @@ def queue_grains(s: State, link: int, now: int) -> int:
 
 
 @leaf
-def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
+def _pick(s: EngineState, index: int, rule: int, draw: int, now: int) -> int:
     """One link of a set: by the draw, or the one with the shortest queue (ties by the draw)."""
     begin, count = index + 1, s.sets[index]
     chosen, least = int(s.sets[begin + draw % count]), FOREVER
@@ -42,7 +42,7 @@ def _pick(s: State, index: int, rule: int, draw: int, now: int) -> int:
 
 
 @part
-def own_link(s: State, vertex: int, chip: int, draw: int, now: int) -> int:
+def own_link(s: EngineState, vertex: int, chip: int, draw: int, now: int) -> int:
     """The link from a switch to a chip cabled to it; of parallel ones as `_pick`. -1 for none."""
     count = 0
     for link in range(s.vertices[chip].first_link, s.vertices[chip + 1].first_link):
@@ -63,7 +63,7 @@ def own_link(s: State, vertex: int, chip: int, draw: int, now: int) -> int:
 
 
 @part
-def _shortest_ps(s: State, epoch: int, vertex: int, column: int, now: int) -> int:
+def _shortest_ps(s: EngineState, epoch: int, vertex: int, column: int, now: int) -> int:
     """The shortest queue of the links one step closer: what a switch sees by itself."""
     index, least = s.set_of[epoch, vertex, column], FOREVER
     for i in range(s.sets[index]):
@@ -72,7 +72,7 @@ def _shortest_ps(s: State, epoch: int, vertex: int, column: int, now: int) -> in
 
 
 @part
-def _walk(s: State, epoch: int, vertex: int, column: int, crossing: bool, now: int) -> tuple[int, int, int]:
+def _walk(s: EngineState, epoch: int, vertex: int, column: int, crossing: bool, now: int) -> tuple[int, int, int]:
     """Along a minimal path to its end, or until it has crossed to another way point: (queue in ps, links, vertex reached)."""
     work, hops, here = 0, 0, vertex
     while s.set_of[epoch, here, column] >= 0:
@@ -86,7 +86,7 @@ def _walk(s: State, epoch: int, vertex: int, column: int, crossing: bool, now: i
 
 
 @leaf
-def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
+def choose_detour(s: EngineState, epoch: int, vertex: int, chip: int, packet: int, now: int) -> int:
     """The way point a packet visits on its way (Valiant), or STRAIGHT.
 
     UGAL (Singh 2005; Kim et al. 2008) takes the minimal path unless its queue times its length exceeds the detour's by `bias`
@@ -124,7 +124,7 @@ def choose_detour(s: State, epoch: int, vertex: int, chip: int, packet: int, now
 
 
 @leaf
-def next_link(s: State, epoch: int, vertex: int, packet: int, now: int) -> int:
+def next_link(s: EngineState, epoch: int, vertex: int, packet: int, now: int) -> int:
     """The link a packet leaves `vertex` by on its way to its target; -1 when it is cut off."""
     row = s.packets[packet]
     rule = s.rules[0].routing

@@ -30,7 +30,7 @@ class RateControl:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class PacketRules:
     """How adapters, switches and links behave.
 
     `flow_control`: "none" (endless buffers), "credits" (InfiniBand), "pause" (PFC) or "drop" (tail drop and

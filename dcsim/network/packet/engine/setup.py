@@ -11,8 +11,8 @@ from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.packet.engine import routing, state
 from dcsim.network.packet.engine.rate_kernel import KINDS as RATE_CONTROLS
-from dcsim.network.packet.engine.rules import Fault, Figures
-from dcsim.network.packet.engine.state import State
+from dcsim.network.packet.engine.rules import Fault, PacketRules
+from dcsim.network.packet.engine.state import EngineState
 from dcsim.network.packet.engine.wheel_kernel import Wheel, make_wheel
 from dcsim.network.tasks import MESSAGE, Tasks
 
@@ -27,7 +27,7 @@ def ps(seconds: float) -> int:
     return round(seconds * PS)
 
 
-def link_bandwidths(fabric: Fabric, figures: Figures) -> np.ndarray:
+def link_bandwidths(fabric: Fabric, figures: PacketRules) -> np.ndarray:
     """[link] raw bytes per second: its own, or those of its class. Raises FabricError for a class without figures."""
     missing = [name for name in fabric.link_classes if name not in figures.links]
     if missing:
@@ -40,7 +40,7 @@ def _own_or(own: Any, others: np.ndarray) -> np.ndarray:
     return others if own is None else np.where(np.isnan(own), others, own)
 
 
-def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def per_link(fabric: Fabric, figures: PacketRules) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(femtoseconds a byte, cable ps, cross traffic) of each link. Raises FabricError for a class without figures."""
     speed = np.maximum(1, np.rint(1e15 / link_bandwidths(fabric, figures))).astype(np.int64)
     classes = [figures.links[name] for name in fabric.link_classes]
@@ -51,7 +51,7 @@ def per_link(fabric: Fabric, figures: Figures) -> tuple[np.ndarray, np.ndarray, 
     return speed, np.rint(cable_s * PS).astype(np.int64), load
 
 
-def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
+def make_links(fabric: Fabric, figures: PacketRules, cross_load: Any = None) -> Any:
     """All links idle, as LINK records but for their order; `cross_load` [link] adds to the cross traffic of their classes."""
     speed, wire, load = per_link(fabric, figures)
     load = load if cross_load is None else load + cross_load
@@ -77,7 +77,7 @@ def make_links(fabric: Fabric, figures: Figures, cross_load: Any = None) -> Any:
     return links
 
 
-def _latency_ps(fabric: Fabric, figures: Figures, name: str) -> Any:
+def _latency_ps(fabric: Fabric, figures: PacketRules, name: str) -> Any:
     """[link] `adapter_s` or `switch_s` of its class, or the network's."""
     own = [getattr(figures.links[link_class], name) for link_class in fabric.link_classes]
     return np.array([ps(getattr(figures, name) if x is None else x) for x in own], np.int64)[fabric.link_class]
@@ -124,7 +124,7 @@ def home_links(fabric: Fabric) -> Any:
     return home
 
 
-def slots_and_resume(figures: Figures, channels: int, links: Any) -> tuple[int, int]:
+def slots_and_resume(figures: PacketRules, channels: int, links: Any) -> tuple[int, int]:
     """(packets a channel's buffer holds, releases that end a pause); (0, 1) without lossless flow control.
 
     A pause takes effect one cable later and what is then on the cable still arrives, so its buffer counts as
@@ -140,7 +140,7 @@ def slots_and_resume(figures: Figures, channels: int, links: Any) -> tuple[int, 
     return 0, 1
 
 
-def make_rules(figures: Figures, lanes: routing.Lanes, slots: int, resume: int) -> Any:
+def make_rules(figures: PacketRules, lanes: routing.Lanes, slots: int, resume: int) -> Any:
     """The network-wide figures as one RULES record."""
     rules = np.zeros(1, state.RULES)
     starts = figures.adapter_messages_per_s
@@ -274,8 +274,8 @@ def fit_wheel(work: TaskTables, rules: Any, links: Any, faults: int) -> Wheel:
 
 
 def build_state(
-    fabric: Fabric, figures: Figures, tasks: Tasks, release_s: Any, faults: tuple[Fault, ...], cross_load: Any = None
-) -> State:
+    fabric: Fabric, figures: PacketRules, tasks: Tasks, release_s: Any, faults: tuple[Fault, ...], cross_load: Any = None
+) -> EngineState:
     """An idle network at time 0. Raises FabricError for figures that are missing or unknown."""
     if figures.routing not in state.ROUTING or figures.flow_control not in FLOW_CONTROL:
         raise FabricError(f"unknown routing '{figures.routing}' or flow control '{figures.flow_control}'")
@@ -293,7 +293,7 @@ def build_state(
     rules["relay"], rules["ports"] = fabric.chips_relay, port_choice(fabric, rule)
     work = make_work(tasks, release_s, figures.mtu_bytes)
     return state.in_one_block(
-        State(
+        EngineState(
             wheel=fit_wheel(work, rules, links, len(fault_table)),
             rules=rules,
             tally=np.zeros(1, state.TALLY),

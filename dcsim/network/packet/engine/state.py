@@ -1,4 +1,4 @@
-"""The engine's state: a few arrays of records, handed around as one `State`.
+"""The engine's state: a few arrays of records, handed around as one `EngineState`.
 
 A link is one direction of a cable with the output queue that feeds it and the input buffer it fills. A message is a
 task of kind MESSAGE (or one flow of a traffic pattern); its packets are numbered from `first_packet` on. Times are
@@ -201,7 +201,7 @@ PAIR = np.dtype(
 
 RATE_FIGURES_MAX = 8
 
-# Figures of the whole network (one record).
+# PacketRules of the whole network (one record).
 RULES = np.dtype(
     [
         ("mtu", "i8"),
@@ -246,7 +246,7 @@ FAULT = np.dtype(
 )
 
 
-class State(NamedTuple):
+class EngineState(NamedTuple):
     """Everything the kernels read and change."""
 
     wheel: Any  # queue_kernel.Wheel
@@ -283,7 +283,7 @@ def aligned(count: int, record: Any) -> Any:
     return block[begin : begin + count * record.itemsize].view(record)
 
 
-def in_one_block(s: State) -> State:
+def in_one_block(s: EngineState) -> EngineState:
     """The same state in one stretch of memory, which the system maps in large pages: fewer address look-ups."""
     parts = [*s.wheel, *s[1:]]
     places = np.cumsum([0, *(-(-part.nbytes // 64) * 64 for part in parts)])
@@ -294,4 +294,4 @@ def in_one_block(s: State) -> State:
         if part.view(np.uint8).any():  # pages of zeros are not asked for until they are used
             copy[...] = part
         moved.append(copy)
-    return State(type(s.wheel)(*moved[: len(s.wheel)]), *moved[len(s.wheel) :])
+    return EngineState(type(s.wheel)(*moved[: len(s.wheel)]), *moved[len(s.wheel) :])
