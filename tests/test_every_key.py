@@ -44,6 +44,8 @@ WORKLOADS = {
     "sessions": "kind: sessions\nduration: 1 s\nrequests: 4\narrivals: {rate: {kind: constant, mean: 9 requests/s}}\n"
     f"{LENGTHS}\nturns_mean: 3\nthink: 50 ms\nanswer_token: 1 ms\ncontext_max: 400\n",
     "closed": f"kind: closed\nduration: 1 s\nrequests: 4\nusers: 2\nthink: 50 ms\nrequests_per_user: 2\n{LENGTHS}\n",
+    "spans": "kind: closed\nduration: 1 s\nrequests: 4\nusers: 2\nthink: 50 ms\nrequests_per_user: 2\n"
+    "lengths: {kind: uniform, prompt_tokens: {min: 30, max: 40}, output_tokens: {min: 2, max: 5}}\n",
     "classes": STEADY + "classes: [{name: a, share: 1, priority: 1, ttft: 1 s, tpot: 1 s}, {name: b, share: 1}]\n",
 }
 LPU, GPU = "node", "dgx-h100"
@@ -117,6 +119,7 @@ SCENARIOS = {
         "all at once",
         [RUN],
     ),
+    "engine": (GPU, ("serving.engine=vllm", "network.replications=1", "llm=llama-2-7b"), "spans", [RUN]),
     "random faults": (LPU, ("faults.chip_mtbf=1 d", "faults.link_mtbf=1 d", "faults.node_mtbf=1 d", *SMALL), "steady", [RUN]),
     "two replicas": (LPU, (*TWO, "serving.patience=1 s", "serving.timeout=2 s", "serving.warmup=1 ms"), "sessions", [RUN]),
     "two pools": (LPU, (*TWO, "serving.prefill_replicas=1"), "steady", [RUN]),

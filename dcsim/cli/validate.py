@@ -48,12 +48,33 @@ def add_to(app: typer.Typer) -> None:
 def validate(
     only: Annotated[list[str] | None, typer.Option(help="A row such as E1, or a letter for its group; repeatable.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every row again, stored or not.")] = False,
+    measured: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Served jobs that somebody measured (.csv, or vllm bench serve's .json).")
+    ] = None,
+    llms: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --measured: where maker--name_config.json of LLMs lie."),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, help="With --measured: so many of its jobs, drawn by --seed; 0: all.")] = 0,
+    figure: FigureFile = None,
     seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
-    """Test published claims and measurements: each simulated, compared and judged."""
+    """Test published claims and measurements: each simulated, compared and judged.
+
+    With --measured it is your own cluster's jobs that are run and compared.
+    """
     from dcsim.library import beside
 
+    if measured is not None:
+        with last_words(lambda: "interrupted; jobs run so far are kept in runs/validate/measured"):
+            answer = beside("validation.measured.compare").compare(
+                measured, llms, sample, seed=seed, stored=not fresh, progress=say
+            )
+        give(answer, lambda rows: typer.echo(beside("validation.measured.page").table(rows)), as_json=as_json, seed=seed)
+        if figure:
+            write_picture(beside("validation.measured.page").scatter(answer["rows"]), figure)
+        return
     with last_words(lambda: "interrupted; rows computed so far are kept in runs/validate"):
         result = beside("validation.table").validate(only or [], stored=not fresh, progress=say, seed=seed)
     give(result, lambda rows: typer.echo(beside("validation.page").table(rows)), as_json=as_json, seed=seed)

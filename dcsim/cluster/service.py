@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from dcsim.cluster.engine_programs import AnyPrograms
 from dcsim.cluster.fast.knows import unknown
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
@@ -55,7 +56,7 @@ def serve(
     spec: Topology,
     fabric: Fabric,
     placement: Placement,
-    programs: Programs,
+    programs: AnyPrograms,
     requests: Traffic,
     *,
     skip: bool = True,
@@ -77,6 +78,7 @@ def serve(
     traffic, names, priorities = _classes(spec, requests)
     traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds, chips is not None)
     if is_compiled and not isinstance(traffic, ClosedLoop):
+        assert isinstance(programs, Programs)  # the copy knows no engine's
         return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, seed, progress)
     from dcsim.cluster.simpy.cluster import Cluster
 
@@ -103,7 +105,12 @@ def serve(
 
 
 def _choose(
-    spec: Topology, placement: Placement, programs: Programs, traffic: Iterator[Requests] | ClosedLoop, rounds: bool, chips: bool
+    spec: Topology,
+    placement: Placement,
+    programs: AnyPrograms,
+    traffic: Iterator[Requests] | ClosedLoop,
+    rounds: bool,
+    chips: bool,
 ) -> tuple[Iterator[Requests] | ClosedLoop, bool]:
     """Whether the compiled copy serves, and the traffic, which had to be looked at to count it."""
     is_many = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dcsim.cluster.programs import Programs
+from dcsim.cluster.engine_programs import AnyPrograms
 from dcsim.cluster.simpy.decoding import Growth
 from dcsim.llm.kv import SequenceRoom
 from dcsim.spec.topology import ServingSpec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ReplicaSetup:
     """What all replicas of a run share."""
 
-    programs: Programs
+    programs: AnyPrograms
     room: SequenceRoom
     serving: ServingSpec
     priorities: tuple[int, ...]

@@ -16,6 +16,7 @@ from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
 from dcsim.network.bill import NetworkBill
+from dcsim.network.lockstep import LockStep
 from dcsim.network.timing import Exchanged, Iterations, IterationTime, Spans
 from dcsim.network.wires import Wires
 from dcsim.spec.price import TcoPrices
@@ -79,6 +80,9 @@ class Network(Protocol):
 
         Raises FabricError for an algorithm that the operation does not have.
         """
+
+    def lockstep(self) -> LockStep:
+        """Times iterations of whatever tokens there are, in lock step; SpecError where programs are compiled."""
 
     def wires(self) -> Wires:
         """What each link takes to carry bulk data."""

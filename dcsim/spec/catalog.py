@@ -26,6 +26,7 @@ REFERENCES: dict[Path_, str] = {
     ("network", "transport"): "topologies/transports",
     ("network", "cables"): "topologies/cables",
     ("power",): "topologies/power",
+    ("serving", "engine"): "topologies/engines",
     ("llm",): "workloads/llms",
     ("workload",): "workloads",
 }

@@ -145,8 +145,10 @@ def _say_once(note: str) -> None:
 
 
 def _reference(setting: str) -> Path_:
-    """The section that a setting names an entry for, if its key is one; `prices` is `network.prices`."""
+    """The section that a setting names an entry for, if its key is one; `prices` is `network.prices`; own keys come first."""
     path = tuple(setting.partition("=")[0].strip().split("."))
+    if len(path) == 1 and path[0] in {field.alias or name for name, field in Topology.model_fields.items()}:
+        return path if path in REFERENCES else ()
     inner = [reference for reference in REFERENCES if len(reference) > 1 and reference[1:] == path]
     return path if path in REFERENCES else inner[0] if len(inner) == 1 else ()
 

@@ -10,6 +10,7 @@ from dcsim.policies.admission import ADMISSION
 from dcsim.policies.batching import BATCHING
 from dcsim.policies.routers import ROUTERS
 from dcsim.spec.chip import ChipSpec
+from dcsim.spec.engine import EngineSpec
 from dcsim.spec.fabric import FabricSpec
 from dcsim.spec.faults import FaultsSpec
 from dcsim.spec.host import HostSpec, NodeSpec, PowerSpec
@@ -35,6 +36,11 @@ class SpeculationSpec(Section):
 class ServingSpec(Section):
     """How requests become iterations."""
 
+    engine: EngineSpec | None = Field(
+        default=None,
+        description="The serving engine of chips that schedule for themselves, an entry of topologies/engines; "
+        "none: replicas run compiled programs.",
+    )
     host_servers: Positive = Field(default=8, le=10_000, description="Host servers that take in requests, in turn.")
     router: Annotated[str, KindOf(ROUTERS)] = Field(
         default="least_loaded", description="Which replica a request goes to; `session`: always the same for one session."

@@ -192,7 +192,28 @@ class TracedLengths(Section):
     block_rows: Positive = Field(default=100, description="Consecutive rows drawn at once; 1: single rows.")
 
 
-LengthSpec = Annotated[LognormalLengths | TracedLengths, Field(discriminator="kind")]
+class TokenSpan(Section):
+    """From the fewest tokens to the most."""
+
+    min: Positive = Field(le=1_000_000_000, description="Fewest tokens.")
+    max: Positive = Field(le=1_000_000_000, description="Most tokens.")
+
+    @model_validator(mode="after")
+    def _ascends(self) -> TokenSpan:
+        if self.max < self.min:
+            raise ValueError("`max` is below `min`")
+        return self
+
+
+class UniformLengths(Section):
+    """Prompt and output drawn apart from each other, every whole number of tokens as likely."""
+
+    kind: Literal["uniform"]
+    prompt_tokens: TokenSpan
+    output_tokens: TokenSpan
+
+
+LengthSpec = Annotated[LognormalLengths | UniformLengths | TracedLengths, Field(discriminator="kind")]
 
 
 class _Workload(Named):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dcsim.cluster.programs import Programs
 from dcsim.errors import CapacityError
 from dcsim.power.chain import power_terms
 from dcsim.spec.load import Resolved
 from dcsim.study.machine import build
-from dcsim.study.serve import engines_of, serve_on
+from dcsim.study.serve import engines_of, programs_of, serve_on
 
 RATE_MAX = 4096.0  # times the workload's own rate
 RATE_LEAST = 1 / 256
@@ -29,7 +28,7 @@ def capacity(
     """
     spec = resolved.spec
     machine = build(spec, seed)
-    programs = Programs(spec.serving, machine.times)
+    programs = programs_of(machine, machine.times)
     tries: list[dict[str, Any]] = []
     metas: list[dict[str, Any]] = []
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.cluster.programs import Programs
 from dcsim.results.metrics import METRICS, confidence
 from dcsim.spec.load import Resolved
 from dcsim.study.machine import build
-from dcsim.study.serve import engines_of, serve_on
+from dcsim.study.serve import engines_of, programs_of, serve_on
 
 
 def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = None) -> dict[str, Any]:
@@ -18,7 +17,7 @@ def repeat(resolved: Resolved, seeds: int, first_seed: int = 1, progress: Any = 
     """
     spec = resolved.spec
     machine = build(spec, first_seed)
-    programs = Programs(spec.serving, machine.times)
+    programs = programs_of(machine, machine.times)
     summaries, metas = [], []
     for i in range(seeds):
         _, summary, meta = serve_on(machine, programs, spec, first_seed + i)

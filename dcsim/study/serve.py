@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dcsim.cluster.copies import Copies
+from dcsim.cluster.engine_programs import AnyPrograms, EnginePrograms
 from dcsim.cluster.programs import Programs, Times
 from dcsim.cluster.service import Placement, ServedBy, serve
 from dcsim.economics.bill import parts_of
+from dcsim.errors import Problem, SpecError
 from dcsim.llm.program import Shape
+from dcsim.network.timing import IterationTime
 from dcsim.power.chain import power_terms
 from dcsim.results import metrics
 from dcsim.results.records import Table, TableWriter
@@ -57,8 +60,10 @@ def serve_scenario(
     spec = resolved.spec
     machine = build(spec, seed)
     parts: dict[str, float] = {}
-    programs = Programs(spec.serving, _timing(machine, parts))
-    programs.times(programs.lone)
+    programs = programs_of(machine, _timing(machine, parts))
+    lone = programs.times(programs.lone)
+    if not parts:  # an engine's iterations say where their time goes
+        parts.update(_shares(lone))
     if zoom == "service":
         tables, summary, meta = serve_on(machine, programs, spec, seed, progress, rows, rounds)
         return tables, summary, meta | {"token_fractions": parts, "zoom": zoom}
@@ -82,16 +87,35 @@ def _timing(machine: Machine, parts: dict[str, float]) -> Callable[[Shape], Time
         if parts:
             return machine.times(shape)
         drawn = machine.network.times(shape, parts=True)
-        seconds = {name: sum(one.breakdown_s[name] for one in drawn) for name in drawn[0].breakdown_s}
-        parts.update({name: value / sum(seconds.values()) for name, value in seconds.items()})
+        parts.update(_shares(drawn))
         return drawn
 
     return time
 
 
+def _shares(times: Sequence[IterationTime]) -> dict[str, float]:
+    seconds = {name: sum(one.breakdown_s[name] for one in times) for name in times[0].breakdown_s}
+    return {name: value / sum(seconds.values()) for name, value in seconds.items()}
+
+
+def programs_of(machine: Machine, time: Callable[[Shape], Times]) -> AnyPrograms:
+    """What the replicas of a machine run: programs compiled for some shapes, timed by `time`, or what their engine finds to do.
+
+    Raises SpecError for an engine where the network runs compiled programs, or where an LLM is cut into several stages.
+    """
+    spec = machine.spec
+    engine = spec.serving.engine
+    if engine is None:
+        return Programs(spec.serving, time)
+    if len(machine.mapping.stages) > 1:
+        what = f"replicas of {len(machine.mapping.stages)} stages are not served under an engine yet"
+        raise SpecError(Problem("serving.engine", what, "use --set mapping.pp=1, or leave serving.engine out"))
+    return EnginePrograms(engine, spec.serving, machine.network.lockstep(), spec.chip.power, spec.llm.context_max)
+
+
 def serve_on(
     machine: Machine,
-    programs: Programs,
+    programs: AnyPrograms,
     spec: Topology,
     seed: int,
     progress: Any = None,
@@ -207,7 +231,7 @@ def _report(progress: Any, total: int, done: int) -> None:
     progress(done, max(total, done))
 
 
-def _meta(machine: Machine, programs: Programs) -> dict[str, Any]:
+def _meta(machine: Machine, programs: AnyPrograms) -> dict[str, Any]:
     spec, mapping = machine.spec, machine.mapping
     return {
         "llm": spec.llm.name,

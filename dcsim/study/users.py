@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dcsim.cluster.programs import Programs
 from dcsim.llm.program import Shape
 from dcsim.network.packet.ideal import ideal_of
 from dcsim.spec.load import Resolved, load
 from dcsim.spec.topology import Topology
 from dcsim.study.candidate import Timed
 from dcsim.study.machine import Machine
-from dcsim.study.serve import ENGINE_KEYS, serve_on
+from dcsim.study.serve import ENGINE_KEYS, programs_of, serve_on
 
 IDEAL_BASE = "infiniband-ndr"  # only what is not made ideal is read of it
 
@@ -81,7 +80,7 @@ def ideal_time_s(base: Topology, machine: Machine, shape: Shape) -> float:
 
 
 def _served(machine: Machine, spec: Topology, seed: int) -> dict[str, Any]:
-    _, summary, meta = serve_on(machine, Programs(spec.serving, machine.times), spec, seed)
+    _, summary, meta = serve_on(machine, programs_of(machine, machine.times), spec, seed)
     return summary | {key: meta[key] for key in ENGINE_KEYS}
 
 

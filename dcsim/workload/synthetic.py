@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.spec.workload import ArrivalSpec, LengthSpec, SyntheticWorkload, TokenCount
+from dcsim.spec.workload import ArrivalSpec, LengthSpec, SyntheticWorkload, TokenCount, TokenSpan
 from dcsim.workload.rates import rate_spans
 from dcsim.workload.requests import Requests, plain, require_countable
 from dcsim.workload.streams import stream
@@ -82,6 +82,10 @@ def length_source(spec: LengthSpec, seed: int, resolve: Callable[[str], Path]) -
         prompt_rng, output_rng = stream(seed, "workload.prompt"), stream(seed, "workload.output")
         prompt, output = spec.prompt_tokens, spec.output_tokens
         return lambda n: (_lognormal(prompt, prompt_rng, n), _lognormal(output, output_rng, n))
+    if spec.kind == "uniform":
+        prompt_rng, output_rng = stream(seed, "workload.prompt"), stream(seed, "workload.output")
+        prompts, outputs = spec.prompt_tokens, spec.output_tokens
+        return lambda n: (_uniform(prompts, prompt_rng, n), _uniform(outputs, output_rng, n))
     trace = read_trace(resolve(spec.trace.file), spec.trace)
     rows = _row_source(len(trace), spec.block_rows, stream(seed, "workload.rows"))
 
@@ -114,6 +118,10 @@ def _lognormal(spec: TokenCount, rng: np.random.Generator, n: int) -> Tokens:
     drawn = spec.median * (np.exp(spec.sigma * rng.standard_normal(n)) if spec.sigma else np.ones(n))
     tokens: Tokens = np.clip(spec.fixed + np.rint(drawn), 1, spec.max).astype(np.int32)
     return tokens
+
+
+def _uniform(spec: TokenSpan, rng: np.random.Generator, n: int) -> Tokens:
+    return rng.integers(spec.min, spec.max, n, np.int32, endpoint=True)
 
 
 def _row_source(rows: int, block_rows: int, rng: np.random.Generator) -> Callable[[int], NDArray[np.int64]]:

@@ -21,6 +21,7 @@ def unknown(spec: Topology, *, replicas: int, users: bool, drawn: bool, rounds: 
         "network: iterations drawn at random": drawn,
         "--rounds": rounds,
         "--zoom chips": chips,
+        "serving.engine": serving.engine is not None,
         "serving.admission": serving.admission != "in_turn",
         "serving.batching": serving.batching not in BATCHING,
         "serving.router": replicas > 1 and serving.router not in ROUTERS,

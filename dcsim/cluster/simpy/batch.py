@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 
 from dcsim.cluster.programs import Programs, Round
@@ -10,11 +11,11 @@ from dcsim.cluster.simpy.decoding import Decoding
 from dcsim.policies.batching import Batching
 
 
-class Batch:
-    """Prompts being read in order of admission, and answers being decoded."""
+class Batch(ABC):
+    """Prompts being read in order of admission, and answers being decoded; at most `budget` tokens of prompts a round."""
 
-    def __init__(self, programs: Programs, policy: Batching, prefill_tokens_max: int, decoding: Decoding) -> None:
-        self._programs, self._policy, self._budget = programs, policy, max(prefill_tokens_max, programs.chunk_tokens)
+    def __init__(self, policy: Batching, budget: int, decoding: Decoding) -> None:
+        self._policy, self._budget = policy, budget
         self.prompts: deque[Request] = deque()
         self.decoding = decoding
         self.decodes = False  # whether sequences gain a token in the round composed last
@@ -22,6 +23,36 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.prompts) + self.decoding.count
+
+    @abstractmethod
+    def compose(self) -> list[Round]:
+        """The parts of the next round: a token for each sequence, and chunks of prompts in order of admission."""
+
+    @abstractmethod
+    def served_by(self, iteration: int) -> list[Request]:
+        """Whose tokens the iteration of that number, in the round composed last, makes or reads."""
+
+    @abstractmethod
+    def steps_until_change(self) -> int:
+        """Rounds alike from the one composed last on: until a prompt or a sequence ends, or contexts have grown too far."""
+
+    def advance(self, rounds: int) -> tuple[list[Request], list[Request]]:
+        """So many rounds have passed; returns the sequences that ended, and the prompts that are read."""
+        ended = self.decoding.advance(rounds) if self.decodes else []
+        for request, read in self.chunks:
+            request.read = read
+        done = []
+        while self.prompts and self.prompts[0].read == self.prompts[0].to_read:
+            done.append(self.prompts.popleft())
+        return ended, done
+
+
+class CompiledBatch(Batch):
+    """Of programs compiled beforehand: prompts come in whole chunks, the longest context decides."""
+
+    def __init__(self, programs: Programs, policy: Batching, prefill_tokens_max: int, decoding: Decoding) -> None:
+        super().__init__(policy, max(prefill_tokens_max, programs.chunk_tokens), decoding)
+        self._programs = programs
 
     def compose(self) -> list[Round]:
         """The parts of the next round: a token for each sequence, and chunks of prompts in order of admission."""
@@ -61,13 +92,3 @@ class Batch:
     def steps_until_change(self) -> int:
         """Rounds alike from the one composed last on: until a prompt or a sequence ends or outgrows its compiled context."""
         return 1 if self.chunks else self.decoding.steps_until_change()
-
-    def advance(self, rounds: int) -> tuple[list[Request], list[Request]]:
-        """So many rounds have passed; returns the sequences that ended, and the prompts that are read."""
-        ended = self.decoding.advance(rounds) if self.decodes else []
-        for request, read in self.chunks:
-            request.read = read
-        done = []
-        while self.prompts and self.prompts[0].read == self.prompts[0].to_read:
-            done.append(self.prompts.popleft())
-        return ended, done

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.cluster.admission import Limits
+from dcsim.cluster.engine_programs import AnyPrograms
 from dcsim.cluster.marks import Marks, error_draws
 from dcsim.cluster.placement import Placement
-from dcsim.cluster.programs import Programs
 from dcsim.cluster.rows import round_rows
 from dcsim.cluster.setup import ReplicaSetup
 from dcsim.cluster.simpy.arrivals import open_loop, table_requests
@@ -53,7 +53,7 @@ class Cluster:
         spec: Topology,
         fabric: Fabric,
         placement: Placement,
-        programs: Programs,
+        programs: AnyPrograms,
         traffic: Iterator[Requests] | ClosedLoop,
         names: tuple[str, ...],
         priorities: tuple[int, ...],

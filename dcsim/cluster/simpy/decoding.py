@@ -39,16 +39,22 @@ class _Sequence:
 
 
 class Decoding:
-    """Sequences and their steps. `contexts` are the compiled contexts, `ahead` the tokens drafted beyond a sequence."""
+    """Sequences and their steps. `contexts` are the compiled contexts, `ahead` the tokens drafted beyond a sequence.
 
-    def __init__(self, contexts: tuple[int, ...], growth: Growth | None = None, ahead: int = 0) -> None:
-        self._contexts, self._growth, self._ahead = contexts, growth, ahead
+    `tokens_per_step` are what a step yields a sequence on average.
+    """
+
+    def __init__(
+        self, contexts: tuple[int, ...], growth: Growth | None = None, ahead: int = 0, tokens_per_step: float = 1.0
+    ) -> None:
+        self._contexts, self._growth, self._ahead, self.tokens_per_step = contexts, growth, ahead, tokens_per_step
         self._step = 0
         self._sequences: dict[int, _Sequence] = {}  # request index -> sequence
         self._changes: list[tuple[int, int, _Sequence]] = []  # (step, request index, sequence), soonest first
         self._in_bucket = [0] * len(contexts)
         self.bucket = 0  # index of the largest compiled context any sequence needs
         self.count = 0
+        self._at_start = 0.0  # tokens that all sequences would have had at step 0, had they grown as on average
         self.together = 0  # tokens so far that came in the same step as the one before them
 
     def __contains__(self, request: Request) -> bool:
@@ -61,7 +67,15 @@ class Decoding:
         sequence.end = self._step + sequence.steps_until(request.output)
         self._sequences[request.index] = sequence
         self.count += 1
+        self._at_start += self._start_of(sequence)
         self._enter(sequence)
+
+    def context_mean(self) -> float:
+        """Mean tokens of a sequence's context, the one being made among them, if all under way have grown as on average."""
+        return self._at_start / self.count + self._step * self.tokens_per_step + 1
+
+    def _start_of(self, sequence: _Sequence) -> float:
+        return sequence.request.prompt + sequence.given - sequence.joined * self.tokens_per_step
 
     def steps_until_change(self) -> int:
         """Steps until a sequence ends or outgrows its compiled context; there must be one."""
@@ -96,6 +110,7 @@ class Decoding:
         self.together += given - sequence.given - steps
         request.given = given
         self.count -= 1
+        self._at_start -= self._start_of(sequence)
         self._in_bucket[sequence.bucket] -= 1
         while self.bucket and not self._in_bucket[self.bucket]:
             self.bucket -= 1

@@ -16,14 +16,16 @@ from typing import Protocol
 
 import simpy
 
+from dcsim.cluster.engine_programs import EnginePrograms
 from dcsim.cluster.marks import Marks
 from dcsim.cluster.request import UNSET, Request
 from dcsim.cluster.setup import ReplicaSetup
 from dcsim.cluster.simpy.attribution import Attribution
-from dcsim.cluster.simpy.batch import Batch
+from dcsim.cluster.simpy.batch import Batch, CompiledBatch
 from dcsim.cluster.simpy.capping import CappedMeters
 from dcsim.cluster.simpy.client import Patience
 from dcsim.cluster.simpy.decoding import Decoding
+from dcsim.cluster.simpy.engine_batch import EngineBatch
 from dcsim.cluster.simpy.environment import ROUND, Environment, Process
 from dcsim.cluster.simpy.gaps import TokenGaps
 from dcsim.cluster.simpy.kv import KvRoom
@@ -31,6 +33,7 @@ from dcsim.cluster.simpy.ledger import Ledger
 from dcsim.cluster.simpy.outage import Outage, outage_of
 from dcsim.cluster.simpy.pace import Drawn, DrawPlaces, Steady
 from dcsim.cluster.simpy.rounds import NextRounds
+from dcsim.cluster.simpy.speculation import tokens_per_step
 from dcsim.policies.admission import ADMISSION, Waiting
 from dcsim.policies.batching import BATCHING
 from dcsim.results.records import FAILED, IN_FLIGHT, REJECTED
@@ -78,7 +81,8 @@ class Replica:
         self._setup, self._patience = setup, patience
         serving = setup.serving
         self._sequences_max, self._queue_max = serving.sequences_max, serving.queue_max
-        self._policy, self._next = BATCHING[serving.batching], ADMISSION[serving.admission]
+        self._policy = BATCHING[serving.engine.batching if serving.engine else serving.batching]
+        self._next = ADMISSION[serving.admission]
         self.pass_on: Callable[[Replica, Request], None] | None = None
         self.fetch: Callable[[Replica, Request], None] | None = None
         self.forget: Callable[[Request], None] | None = None
@@ -86,8 +90,9 @@ class Replica:
         self._ahead = serving.speculation.draft_tokens if serving.speculation else 0
         self.kv = KvRoom(setup.room, lambda: serving.prefix_reuse and not serving.prefill_replicas)
         self._waiting: Waiting[Request] = Waiting(setup.priorities)
-        self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead)
-        self._batch = Batch(setup.programs, self._policy, serving.prefill_tokens_max, self._decoding)
+        mean = tokens_per_step(serving.speculation) if serving.speculation else 1.0
+        self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead, mean)
+        self._batch = self._make_batch()
         self._next_rounds = NextRounds(index, setup, self._batch, places, marks)
         self._copying: dict[int, Request] = {}  # holding room while KV is copied to or from another replica
         self._landed: list[Request] = []  # copied here, decode from the next round on
@@ -102,6 +107,13 @@ class Replica:
         self.down_until, self._down_since, self.down_ps = 0, -1, 0
         self._program_ps = self._work_pj = 0  # of rounds that have ended, in whole numbers
         self.process = env.process(self._live())
+
+    def _make_batch(self) -> Batch:
+        """Of whatever tokens there are under a serving engine, else of compiled programs."""
+        programs, serving = self._setup.programs, self._setup.serving
+        if isinstance(programs, EnginePrograms):
+            return EngineBatch(programs, self._decoding)
+        return CompiledBatch(programs, self._policy, serving.prefill_tokens_max, self._decoding)
 
     # The process
 

@@ -29,3 +29,8 @@ class Drafts:
         given = request.given + np.cumsum(accepted + 1)
         last = int(np.searchsorted(given, request.output))
         return [int(g) for g in np.minimum(given[: last + 1], request.output)]
+
+
+def tokens_per_step(spec: SpeculationSpec) -> float:
+    """Tokens that an iteration yields a sequence on average."""
+    return sum(spec.acceptance**drafted for drafted in range(spec.draft_tokens + 1))

@@ -15,8 +15,9 @@ from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
 from dcsim.network.bill import NetworkBill
+from dcsim.network.lockstep import LockStep
 from dcsim.network.packet.bill import packet_bill
-from dcsim.network.packet.collective import packet_collective
+from dcsim.network.packet.collective import packet_collective, packet_collective_parts
 from dcsim.network.packet.engine.setup import link_bandwidths
 from dcsim.network.packet.iteration import PACKETS_MAX, Attached, disturbed, packet_link_busy_s, packet_spans, run_packets
 from dcsim.network.packet.rules_of import layers_of
@@ -103,6 +104,14 @@ class SimulatedNetwork:
     def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
         """One collective, `network.replications` times on an otherwise idle network."""
         return packet_collective(self._in_place, op, size_bytes, chips, algorithm, self.seed)
+
+    def lockstep(self) -> LockStep:
+        """Iterations of whatever tokens there are; collectives are simulated alone on the network."""
+        chips = self._mapping.stage_chips[0]
+        place = self._in_place
+        return LockStep(
+            self.spec, self._mapping, lambda op, size_bytes: packet_collective_parts(place, op, size_bytes, chips, self.seed)
+        )
 
     def wires(self) -> Wires:
         """What each link takes to carry whole packets."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.errors import FabricError
+from dcsim.errors import FabricError, Problem, SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
@@ -99,6 +100,12 @@ class CompiledNetwork:
     def in_flight(self, shape: Shape) -> InFlight | None:
         """The steady state of `shape`: micro-batches at the least interval found; None where none was found."""
         return compile_in_flight(self.spec, self.places, self._mapping, shape)
+
+    def lockstep(self) -> NoReturn:
+        """There is none: chips run what was compiled."""
+        what = f"network '{self.spec.network.name}' runs compiled programs: a serving engine has nothing to decide there"
+        mend = "leave serving.engine out, or name a network of packets with --interconnect"
+        raise SpecError(Problem("serving.engine", what, mend))
 
     def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
         """One collective, compiled and proved."""

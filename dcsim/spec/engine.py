@@ -1,0 +1,24 @@
+"""Serving engines of chips that schedule for themselves: what an iteration costs beside the chips' work, and what it holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dcsim.policies.batching import BATCHING
+from dcsim.spec.section import KindOf, Named, Positive, Time
+
+
+class EngineSpec(Named):
+    """A serving engine (vLLM, SGLang, TensorRT-LLM): its iterations take whatever tokens there are, padded to nothing.
+
+    Without one, a replica runs programs compiled for `serving.batch_buckets` and `serving.context_buckets`.
+    """
+
+    step_s: Time = Field(le=1, description="The engine's own time in each iteration: choosing, launching, handing tokens on.")
+    sequence_s: Time = Field(le=0.1, description="The same for each sequence that gets a token or is read in an iteration.")
+    batching: Annotated[str, KindOf(BATCHING)] = Field(
+        description="How prompts and answers share iterations, in place of `serving.batching`."
+    )
+    batched_tokens_max: Positive = Field(le=1_000_000, description="Tokens of one iteration: answers' and prompts'.")

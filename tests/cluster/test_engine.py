@@ -1,0 +1,70 @@
+"""Under a serving engine: iterations of whatever tokens there are, seen from the requests."""
+
+import numpy as np
+import pytest
+
+import dcsim
+from dcsim.cluster.service import serve
+from dcsim.spec.load import load
+from dcsim.study.machine import build
+from dcsim.study.serve import _placement, programs_of
+from dcsim.workload.closed import make_closed_loop
+
+
+def settings(tmp_path, users=4, requests=12, prompt=(200, 300), output=(20, 40), *more):
+    lengths = f"prompt_tokens: {{min: {prompt[0]}, max: {prompt[1]}}}, output_tokens: {{min: {output[0]}, max: {output[1]}}}"
+    (tmp_path / "w.yaml").write_text(
+        f"kind: closed\nusers: {users}\nthink: 0 s\nrequests: {requests}\nrequests_per_user: {requests}\n"
+        f"lengths: {{kind: uniform, {lengths}}}\n"
+    )
+    own = ["serving.engine=vllm", "mapping.tp=2", "mapping.pp=1", "mapping.replicas=1", *more]
+    return {"llm": "llama-3-8b", "workload": str(tmp_path / "w.yaml")}, own
+
+
+def run(tmp_path, *args):
+    names, own = settings(tmp_path, *args)
+    return dcsim.load("h100_sxm", **names, set=own).run()
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tensorrt-llm"])
+def test_skipping_equal_iterations_gives_the_rows_of_each_iteration(tmp_path, engine):
+    names, own = settings(tmp_path, 5, 25, (100, 9000), (1, 90), f"serving.engine={engine}")
+    spec = load("h100_sxm", **names, settings=own).spec
+    machine = build(spec)
+    programs, loop = programs_of(machine, machine.times), make_closed_loop(spec.workload, 1)
+    one, other = (serve(spec, machine.fabric, _placement(machine), programs, loop, skip=skip).tables for skip in (True, False))
+    for name in ("requests", "gaps"):
+        for column in one[name]:
+            np.testing.assert_array_equal(one[name][column], other[name][column], err_msg=f"{name}.{column}")
+
+
+def test_a_lone_user_pays_one_iteration_a_token(tmp_path):
+    alone = run(tmp_path, 1, 3, (1000, 1000), (50, 50))
+    machine = build(load("h100_sxm", llm="llama-3-8b", settings=["mapping.tp=2", "mapping.pp=1", "mapping.replicas=1"]).spec)
+    step_s = machine.network.lockstep().iteration(1, 1025).sum()
+    assert alone.requests["tpot_s"].mean() == pytest.approx(step_s, rel=0.01)
+
+
+def test_the_engines_own_time_is_in_every_iteration(tmp_path):
+    plain = run(tmp_path, 4, 12, (200, 300), (40, 40), "serving.engine.step=0 s", "serving.engine.sequence=0 s")
+    slow = run(tmp_path, 4, 12, (200, 300), (40, 40), "serving.engine.step=5 ms", "serving.engine.sequence=1 ms")
+    added = (slow.requests["tpot_s"] - plain.requests["tpot_s"]).mean()
+    assert 0.0085 < added < 0.0092  # 5 ms and 4 sequences; fewer at the end
+
+
+def test_a_budget_of_tokens_cuts_prompts(tmp_path):
+    whole = run(tmp_path, 1, 1, (4000, 4000), (2, 2))
+    cut = run(tmp_path, 1, 1, (4000, 4000), (2, 2), "serving.engine.batched_tokens_max=512")
+    assert cut.requests["ttft_s"][0] > whole.requests["ttft_s"][0]
+
+
+def test_prompts_first_keeps_answers_waiting(tmp_path):
+    beside = run(tmp_path, 8, 40, (2000, 2000), (10, 60), "serving.engine.batching=continuous")
+    first = run(tmp_path, 8, 40, (2000, 2000), (10, 60), "serving.engine.batching=prefill_first")
+    assert first.summary["itl_s_p99"] > 0
+    assert first.requests["tpot_s"].mean() > beside.requests["tpot_s"].mean()
+
+
+def test_no_engine_where_programs_are_compiled():
+    with pytest.raises(dcsim.errors.SpecError, match="runs compiled programs"):
+        dcsim.load("node", set=["serving.engine=vllm", "mapping.pp=1", "mapping.tp=8"], duration="1 s").run()

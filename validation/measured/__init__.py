@@ -1,0 +1,1 @@
+"""Served jobs that somebody measured, run again here: `dcsim validate --measured`."""
