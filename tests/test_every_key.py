@@ -167,6 +167,13 @@ SCENARIOS = {
     ),
     "pauses": (LPU, ("network=roce-400g", "network.routing=ugal", *SMALL), "steady", [ONE]),
     "drops": (LPU, ("network=ethernet-100g", "network.cross_burst=1 us", "network.load_fraction=0.1", *SMALL), "steady", [ONE]),
+    "pulls": (LPU, ("network=ultra-ethernet-400g", "network.cables.each=100 ns", *SMALL), "steady", [ONE]),
+    "bit errors": (
+        LPU,
+        ("network=infiniband-ndr", "network.error_rate=1e-9", "network.link_retry=true", *SMALL),
+        "steady",
+        [ONE],
+    ),
     "priced": (
         LPU,
         ("network=infiniband-ndr", "network.fairness=equal_cost", "network.adapter_price=900 USD", *SMALL),

@@ -146,7 +146,17 @@ class PacketNetwork(Named):
     ack_bytes: Data = Field(default=0.0, le=2**20, description="One acknowledgement on the wire; 0: they take no bandwidth.")
     ack_packets: Positive = Field(default=1, description="Packets of a message that one acknowledgement answers.")
     pause_gap_packets: Positive | None = Field(
-        default=None, description="A pause ends when so many packets have left the buffer, for `flow_control: pause`."
+        default=None, description="A pause ends when the buffer is so many packets below full, for `flow_control: pause`."
+    )
+    headroom_bytes: Data | None = Field(
+        default=None,
+        le=2**40,
+        description="What a port holds beyond its buffer after it has asked for a pause; what finds that full is lost. "
+        "Default: all that may be in flight.",
+    )
+    error_rate: float = Field(default=0.0, ge=0, lt=1e-3, description="Bit errors per bit left after error correction.")
+    link_retry: bool = Field(
+        default=False, description="A link sends a spoilt packet again itself; else who finds it drops it, and its sender does."
     )
     transport: TransportSpec = Field(
         description="What senders do about marks and losses, an entry of topologies/transports; default: rdma."

@@ -54,7 +54,7 @@ def test_a_file_says_the_same_in_any_of_three_ways(section, tmp_path):
     own = tmp_path / "own.yaml"
     keys = key.removeprefix(f"{section}.").split(".")
     if keys[-1].isdigit():  # a list is written whole
-        keys, text = keys[:-1], "[0, 0.4, 0.99, 1]"
+        keys, text = keys[:-1], "[0, 0.4, 0.99, 0.999, 1]"
     above = "".join("  " * depth + f"{name}:\n" for depth, name in enumerate(keys[:-1]))
     own.write_text(f"base: {entry}\nname: own\n{above}{'  ' * (len(keys) - 1)}{keys[-1]}: {text}\n")
     outer, inner = section.split(".")

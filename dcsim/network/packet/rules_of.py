@@ -10,7 +10,7 @@ import numpy as np
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.network.packet.engine.rate_kernel import KINDS
-from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules, RateControl, Software
+from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules, Pull, RateControl, Software, Window
 from dcsim.network.packet.switches import on_island
 from dcsim.network.tasks import MESSAGE, NO_CALL, SEND, Tasks
 from dcsim.spec.host import IslandSpec
@@ -59,7 +59,12 @@ def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None
         mark_low_bytes=ecn.low_bytes if ecn else None,
         mark_high_bytes=ecn.high_bytes if ecn else 0.0,
         mark_fraction=ecn.fraction if ecn else 0.01,
+        headroom_bytes=None if network.headroom_bytes is None else round(network.headroom_bytes),
         rate_control=rate_control_of(network.transport) if ecn else None,
+        window=window_of(network.transport),
+        pull=pull_of(network.transport),
+        error_rate=network.error_rate,
+        link_retry=bool(network.error_rate and network.link_retry),
         retransmit_timeout_s=network.transport.retransmit_timeout_s,
         go_back=network.flow_control == "drop" and network.recovery == "go_back",
         ack_bytes=round(network.ack_bytes),
@@ -81,12 +86,24 @@ def rate_control_of(transport: TransportSpec) -> RateControl | None:
     return None
 
 
+def window_of(transport: TransportSpec) -> Window | None:
+    """The window that senders keep to, if they do."""
+    own = transport.window
+    return Window(own.first_packets, own.cut_fraction, own.probe_round_trips, own.reorder_packets) if own else None
+
+
+def pull_of(transport: TransportSpec) -> Pull | None:
+    """How receivers pull, if they do."""
+    own = transport.pull
+    return Pull(own.first_packets, round(own.header_bytes)) if own else None
+
+
 def _link_figures(network: PacketNetwork, island: IslandSpec | None, link_class: str) -> LinkFigures:
     """Links of one class: the chips' own, the network's, or those of the nodes' islands."""
     if network.layout == "own":
-        return LinkFigures(network.chip_port_bytes_per_s)
+        return LinkFigures(network.chip_port_bytes_per_s, network.cables.each_s)
     if link_class != "island" or network.layout == "island":
-        return LinkFigures(network.bandwidth_bytes_per_s)
+        return LinkFigures(network.bandwidth_bytes_per_s, network.cables.each_s)
     if island is None:
         raise FabricError(f"nodes have islands, on which network '{network.name}' is silent: give node.island")
     return LinkFigures(island.bandwidth_bytes_per_s, adapter_s=island.adapter_s, switch_s=island.switch_s)

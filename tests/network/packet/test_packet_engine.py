@@ -21,7 +21,7 @@ from dcsim.kernels.jit import entry
 from dcsim.network.packet.engine import routing, state, traffic
 from dcsim.network.packet.engine.breakdown import PARTS
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules, Software
+from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules, Pull, Software, Window
 from dcsim.network.packet.engine.wheel_kernel import add, empty, make_wheel, pop
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
 
@@ -280,6 +280,14 @@ def random_networks(draw):
             infiniband(routing="adaptive"),
             infiniband(input_fifo=True),
             infiniband(routing="adaptive", ack_bytes=30, cut_through=False),
+            infiniband(error_rate=1e-5, retransmit_timeout_s=1e-5),
+            infiniband(error_rate=1e-5, link_retry=True),
+            roce(headroom_bytes=0, error_rate=1e-6, retransmit_timeout_s=1e-5),
+            ethernet(rate_control=None, window=Window(), ack_bytes=84, ack_packets=2),
+            ethernet(rate_control=None, window=Window(1.0), error_rate=1e-5, buffer_bytes=5000),
+            ethernet(rate_control=None, pull=Pull(4), routing="spray", ack_bytes=64),
+            ethernet(rate_control=None, pull=Pull(2, header_bytes=0), buffer_bytes=5000),
+            infiniband(pull=Pull(1), error_rate=1e-5, retransmit_timeout_s=1e-5),
             roce(routing="spray", ack_bytes=86, ack_packets=4),
         ]
     ),
@@ -289,7 +297,10 @@ def test_random_fabrics_deliver_everything(network, figures):
     iteration = Engine(fabric, figures, flows).iteration()
     into_chips = iteration.links.bytes[fabric.link_target < fabric.chip_count].sum()
     packets = sum(max(1, -(-size // 4096)) for size in flows.size_bytes)
-    assert into_chips == sum(flows.size_bytes) + packets * figures.header_bytes
+    if figures.error_rate == 0 and figures.pull is None:
+        assert into_chips == sum(flows.size_bytes) + packets * figures.header_bytes
+    assert into_chips >= sum(flows.size_bytes) + packets * figures.header_bytes
+    assert iteration.resent == iteration.links.drops.sum()
     assert np.array_equal(iteration.parts_ps.sum(axis=1), iteration.last_ps - iteration.start_ps)
 
 

@@ -119,7 +119,7 @@ def test_a_flap_delays_and_resends(mode, where):
     late_s = (hurt.finish_ps - whole.finish_ps) / 1e12
     timeouts = 0 if hurt.links.drops.sum() == 0 else 1
     assert 5e-6 - 3 * PACKET_S <= late_s <= 5e-6 + timeouts * 1e-4 + 150 * PACKET_S
-    assert hurt.links.drops[cable] <= 1 or mode == "drop"
+    assert hurt.links.drops[cable] <= 1 or mode in ("drop", "go back")
     assert hurt.resent >= hurt.links.drops.sum()
 
 

@@ -249,6 +249,7 @@ def moved(s: Schedule, random: np.random.Generator) -> Schedule:
     burst = int(random.integers(len(start)))
     by = int(random.choice([-200, -24, -1, 1, 12, 23, 24, 25, 100, 1000, 3000]))
     flow = int(np.searchsorted(s.burst_offset, burst, side="right") - 1)
+    flow = min(max(flow, 0), len(s.flow_task) - 1)  # offsets may have been changed before
     start[burst : s.burst_offset[flow + 1]] += by  # and all after it on its way
     if by < 0 or random.random() < 0.2:
         return replace(s, burst_start=start)

@@ -6,7 +6,8 @@ from typing import Any
 
 from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import mix
-from dcsim.network.packet.engine.rate_kernel import cut_rate, pace
+from dcsim.network.packet.engine.loss_kernel import make_whole
+from dcsim.network.packet.engine.rate_kernel import pace
 from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link, queue_grains
 from dcsim.network.packet.engine.state import (
     ADAPTIVE,
@@ -14,32 +15,21 @@ from dcsim.network.packet.engine.state import (
     ANY_PORT,
     BONDED_PORTS,
     FOREVER,
-    IDLE,
-    LOST,
     OWN_PORT,
-    QUEUED,
     START_PLACE,
     STARTING,
     TIMED,
+    TRIMMED,
+    UNASKED,
     UNDECIDED,
     VALIANT,
     EngineState,
 )
+from dcsim.network.packet.engine.transport_kernel import may_send, note_sent
+from dcsim.network.packet.engine.turns_kernel import call_adapter, join, requeue, take_turn
 from dcsim.network.packet.engine.wheel_kernel import push
 
 NO_PORT = -4  # in place of an adapter
-
-
-@leaf
-def _join(s: EngineState, port: int, message: int) -> None:
-    """Put a message at the end of its adapter's round robin."""
-    s.tasks[message].state = QUEUED
-    s.tasks[message].flow_next = -1
-    if s.links[port].flow_first < 0:
-        s.links[port].flow_first = message
-    else:
-        s.tasks[s.links[port].flow_last].flow_next = message
-    s.links[port].flow_last = message
 
 
 @leaf
@@ -131,17 +121,8 @@ def start_message(s: EngineState, epoch: int, now: int, message: int) -> int:
     if at > now:
         push(s.wheel, at, len(s.links) + START_PLACE, message)
         return -1
-    _join(s, port, message)
+    join(s, port, message)
     return int(port)
-
-
-@leaf
-def _take_turn(s: EngineState, port: int) -> int:
-    """The message whose turn it is, taken off the round robin."""
-    message = s.links[port].flow_first
-    s.links[port].flow_first = s.tasks[message].flow_next
-    s.tasks[message].state = IDLE
-    return int(message)
 
 
 @leaf
@@ -150,6 +131,8 @@ def _take_packet(s: EngineState, port: int, message: int, now: int) -> int:
     packet = s.tasks[message].resend_first
     if packet >= 0:
         s.tasks[message].resend_first = s.packets[packet].next
+        if s.packets[packet].flags & TRIMMED:
+            make_whole(s, packet)
         _forget_journey(s.packets[packet], s.links[port].source_ps, now)
         s.tally[0].resent += 1
         return int(packet)
@@ -185,29 +168,6 @@ def _own_serialisation(s: EngineState, port: int, message: int, packet: int, now
     row.arrived += own
 
 
-@part
-def requeue(s: EngineState, now: int, message: int, not_before: int) -> None:
-    """Set the message's next turn if it has a packet left and none is set."""
-    if s.tasks[message].state != IDLE:
-        return
-    when = max(now, not_before)
-    if s.tasks[message].resend_first < 0:
-        if s.tasks[message].sent >= s.tasks[message].released:
-            return
-        port = s.tasks[message].port
-        when = max(when, s.ready[s.tasks[message].first_packet + s.tasks[message].sent] + s.links[port].source_ps)
-    s.tasks[message].state = ADMITTED
-    push(s.wheel, when, len(s.links) + START_PLACE, message)
-
-
-@leaf
-def call_adapter(s: EngineState, now: int, port: int) -> None:
-    """Have the adapter serve its next message when its link is free."""
-    if not s.links[port].calling and s.links[port].flow_first >= 0:
-        s.links[port].calling = True
-        push(s.wheel, max(now, s.links[port].free), port, len(s.packets))
-
-
 @leaf
 def rejoin(s: EngineState, now: int, port: int, message: int) -> None:
     """After a packet: to the end of the round robin if the next is ready, else wait for it."""
@@ -221,7 +181,7 @@ def rejoin(s: EngineState, now: int, port: int, message: int) -> None:
     if s.rules[0].ports != OWN_PORT:
         _move_on(s, now, port, message)
         return
-    _join(s, port, message)
+    join(s, port, message)
 
 
 @part
@@ -232,7 +192,7 @@ def _move_on(s: EngineState, now: int, port: int, message: int) -> None:
         requeue(s, now, message, 0)
         return
     s.tasks[message].port = other
-    _join(s, other, message)
+    join(s, other, message)
     if other != port:
         call_adapter(s, now, other)
 
@@ -241,7 +201,9 @@ def _move_on(s: EngineState, now: int, port: int, message: int) -> None:
 def serve(s: EngineState, now: int, port: int) -> int:
     """The next packet in turn of an adapter that is free, its message back in line; -1 for none."""
     while s.links[port].flow_first >= 0:
-        message = _take_turn(s, port)
+        message = take_turn(s, port)
+        if s.rules[0].transport != UNASKED and not may_send(s, message):
+            continue
         state = s.pairs[s.tasks[message].pair]
         limited = s.rules[0].rate_control and state.now_rate < 1.0
         if limited and state.next_send > now:
@@ -254,66 +216,10 @@ def serve(s: EngineState, now: int, port: int) -> int:
         row = s.packets[packet]
         if row.arrived < now:
             _own_serialisation(s, port, message, packet, now)
+        if s.rules[0].transport != UNASKED:
+            note_sent(s, now, message, packet)
         if limited:
             pace(s.rules, s.pairs, s.tasks[message].pair, now, row.bytes, row.bytes * s.links[port].fs_per_byte // 1000)
         rejoin(s, now, port, message)
         return int(packet)
     return -1
-
-
-@part
-def evict(s: EngineState, now: int, port: int) -> None:
-    """The adapter's link is down: its messages choose another."""
-    while s.links[port].flow_first >= 0:
-        message = _take_turn(s, port)
-        s.tasks[message].port = -1
-        s.tasks[message].state = ADMITTED
-        push(s.wheel, now, len(s.links) + START_PLACE, message)
-
-
-@part
-def resend(s: EngineState, now: int, packet: int) -> None:
-    """The sender hears that a packet is lost: cut the rate and put it first in its message's line."""
-    row = s.packets[packet]
-    if not row.flags & LOST:
-        return
-    message = row.message
-    row.flags &= ~LOST
-    drop_from_list(s.tasks, s.packets, message, packet)
-    row.next = -1
-    if s.tasks[message].resend_first < 0:
-        s.tasks[message].resend_first = packet
-    else:
-        s.packets[s.tasks[message].resend_last].next = packet
-    s.tasks[message].resend_last = packet
-    pair = s.tasks[message].pair
-    if s.rules[0].rate_control and now - s.pairs[pair].cut_at >= s.rules[0].notice_gap:
-        cut_rate(s.rules, s.pairs, pair, now)
-    requeue(s, now, message, 0)
-
-
-@part
-def put_back(s: EngineState, now: int, packet: int) -> None:
-    """A packet that was taken and could not leave its chip is the next its message sends."""
-    row = s.packets[packet]
-    message = row.message
-    row.next = s.tasks[message].resend_first
-    if s.tasks[message].resend_first < 0:
-        s.tasks[message].resend_last = packet
-    s.tasks[message].resend_first = packet
-    s.tally[0].resent -= 1  # it will be counted as sent again
-    requeue(s, now, message, 0)
-
-
-@part
-def drop_from_list(tasks: Any, packets: Any, message: int, packet: int) -> None:
-    """Take a packet off its message's list of losses, if it is there."""
-    here, before = tasks[message].lost_first, -1
-    while here >= 0 and here != packet:
-        before, here = here, packets[here].next
-    if here < 0:
-        return
-    if before < 0:
-        tasks[message].lost_first = packets[packet].next
-    else:
-        packets[before].next = packets[packet].next

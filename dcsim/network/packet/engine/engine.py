@@ -43,6 +43,7 @@ class LinkUse:
     marks: Any
     pauses: Any
     ack_bytes: Any  # of acknowledgements, not in `bytes`
+    retries: Any  # packets that the link itself sent again
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class Engine:
         self.fabric, self.tasks, self.seed = fabric, tasks, seed
         self.software = software or Software()
         self._state = setup.build_state(fabric, figures, tasks, release_s, faults, cross_load)
-        self._idle_links, self._release_ps = self._state.links.copy(), self._state.spans["release"].copy()
+        self._idle_links, self._idle_queues = self._state.links.copy(), self._state.queues.copy()
+        self._release_ps = self._state.spans["release"].copy()
         self._messages = np.flatnonzero(tasks.kind == MESSAGE)
         self._start_over()
 
@@ -102,11 +104,13 @@ class Engine:
         """An idle network at time 0."""
         s = self._state
         s.links[:] = self._idle_links
-        s.queues[:] = setup.make_queues(len(s.queues))
+        s.queues[:] = self._idle_queues
         s.pairs[:] = setup.make_pairs(len(s.pairs))
+        s.windows[:] = setup.make_windows(len(s.windows), s.rules)
+        s.pull_free[:], s.landed[:] = 0, 0
         empty(s.wheel)
         s.tally["epoch"] = 0
-        self._base = 0
+        self._began = self._base = 0
         for index, fault in enumerate(s.faults):
             add(s.wheel, int(fault["at_ps"]), len(s.links) + FAULT_PLACE, index)
 
@@ -122,6 +126,15 @@ class Engine:
         if status != FINISHED:
             raise FabricError(self._why(status))
         return self._report(jitter)
+
+    def answered_ps(self) -> Any:
+        """[task] when the sender of each message of the last iteration had its last acknowledgement, ps from its start.
+
+        That is the way back later than its packets' arrival, cables, switches and adapters; 0 for other tasks.
+        """
+        packets, answered = self._state.packets, np.zeros(len(self.tasks), np.int64)
+        np.maximum.at(answered, packets["message"], packets["tail"] + packets["wire"] + packets["switch"] - self._began)
+        return answered
 
     def _prepare(self, replication: int) -> Any:
         """Reset the tasks, draw the jitter and set the first event; returns the jitter of each task, ps."""
@@ -166,8 +179,9 @@ class Engine:
             marks=links["marks"].copy(),
             pauses=links["pauses"].copy(),
             ack_bytes=links["ack_bytes"].copy(),
+            retries=links["retries"].copy(),
         )
-        self._base = finish
+        self._began, self._base = base, finish
         return SimulatedIteration(
             finish_ps=finish - base,
             start_ps=times[0],

@@ -9,9 +9,10 @@ the ways. A cable that only changes speed keeps its queue, and what is being sen
 from __future__ import annotations
 
 from dcsim.kernels.jit import part
-from dcsim.network.packet.engine.adapter_kernel import evict, put_back
-from dcsim.network.packet.engine.link_kernel import give_back, lose
+from dcsim.network.packet.engine.link_kernel import give_back
+from dcsim.network.packet.engine.loss_kernel import lose, put_back
 from dcsim.network.packet.engine.state import NOT_YET, EngineState
+from dcsim.network.packet.engine.turns_kernel import evict
 from dcsim.network.packet.engine.wheel_kernel import push
 
 
@@ -42,7 +43,7 @@ def _untake(s: EngineState, link: int, packet: int) -> None:
     if s.rules[0].slots > 0:
         row = s.queues[link * s.rules[0].channels + s.lane_asked[packet]]
         row.taken -= 1
-        row.gate = min(row.gate, row.taken - s.rules[0].slots + s.rules[0].resume)
+        row.gate = min(row.gate, row.taken - row.slots + row.resume)
 
 
 @part

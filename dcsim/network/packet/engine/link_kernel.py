@@ -2,32 +2,33 @@
 
 A packet is granted its place on a link the moment it arrives (start = max(now, link free)), so that an uncontended
 packet costs one event a hop. It is held back only while its virtual channel has no credit: slot k of a buffer can be
-filled once release k - slots is known. Pause (PFC) is the same rule with a gap: a queue that ran dry waits for several
-releases (XOFF - XON) before it sends again, its slots being XOFF plus what is in flight meanwhile.
+filled once release k - slots is known. Pause (PFC) is the same rule with a gap: a sender that is told to stop has sent
+what was in flight meanwhile (its slots are XOFF and that), and sends again when it hears that the buffer is down to XON.
+Where headroom holds less than what is in flight, packets that find buffer and headroom full are lost.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
 from dcsim.network.packet.engine.routing_kernel import backlog_ps
-from dcsim.network.packet.engine.state import LOST, MARKED, TIMED, TIMEOUT_PLACE, EngineState
+from dcsim.network.packet.engine.state import LANDED, MARKED, SPOILT, TRIMMED, EngineState
 from dcsim.network.packet.engine.wheel_kernel import push
 
 UNKNOWN = -1
-
-
 LOOK_AHEAD = 8
+DRAWS = float(1 << 62)  # values of a draw
+TRIES_MOST = 1000  # of a link that repeats what was spoilt
 
 
 @leaf
 def _slot_time(s: EngineState, queue: int, now: int) -> int:
     """When the channel may send its next packet as far as buffers go; UNKNOWN while nobody can say."""
-    slots, mask = s.rules[0].slots, s.ring.shape[1] - 1
-    row = s.queues[queue]
-    needed = max(row.taken - slots + 1, row.gate)
+    mask, row = s.ring.shape[1] - 1, s.queues[queue]
+    needed = max(row.taken - row.slots + 1, row.gate)
     if needed <= row.passed:
         return 0
     if row.released < needed:
@@ -43,10 +44,10 @@ def _slot_time(s: EngineState, queue: int, now: int) -> int:
 @leaf
 def _close_gate(s: EngineState, link: int, queue: int) -> None:
     """The channel ran out of buffer: unless that is known, note the pause and how many releases end it."""
-    spent = s.queues[queue].taken - s.rules[0].slots
+    spent = s.queues[queue].taken - s.queues[queue].slots
     if s.queues[queue].gate <= spent:
         s.links[link].pauses += 1
-        s.queues[queue].gate = spent + s.rules[0].resume
+        s.queues[queue].gate = spent + s.queues[queue].resume
 
 
 @leaf
@@ -63,12 +64,12 @@ def _hold(s: EngineState, queue: int, link: int, packet: int, work_ps: int) -> N
 @leaf
 def give_back(s: EngineState, link: int, channel: int, when: int, now: int) -> None:
     """A buffer slot at the end of `link` is free again at `when`: keep the releases sorted, wake a held queue."""
-    slots, queue = s.rules[0].slots, link * s.rules[0].channels + channel
+    queue = link * s.rules[0].channels + channel
     ring, row = s.ring[queue], s.queues[queue]
     i, mask = row.released, len(ring) - 1
     row.released += 1
     if when < row.latest:
-        spent = max(0, row.taken - slots)
+        spent = max(0, row.taken - row.slots)
         while i > spent and ring[(i - 1) & mask] > when:
             ring[i & mask] = ring[(i - 1) & mask]
             i -= 1
@@ -147,18 +148,6 @@ def _strand(s: EngineState, link: int, channel: int, packet: int, start: int, en
     s.tally[0].hops -= 1
 
 
-@part
-def lose(s: EngineState, now: int, packet: int) -> None:
-    """A packet is dropped: its sender learns of it by a later arrival, or when its timer runs out."""
-    row = s.packets[packet]
-    message = row.message
-    row.next = s.tasks[message].lost_first
-    s.tasks[message].lost_first = packet
-    if not row.flags & TIMED:
-        push(s.wheel, now + s.rules[0].timeout, len(s.links) + TIMEOUT_PLACE, packet)
-    row.flags = LOST | TIMED
-
-
 @leaf
 def grant(s: EngineState, now: int, link: int, channel: int, packet: int) -> bool:
     """Give the packet its place on the link; True when the link ends at its target: `tail` is when it is delivered.
@@ -169,6 +158,8 @@ def grant(s: EngineState, now: int, link: int, channel: int, packet: int) -> boo
     start = max(now, line.free)
     serial = (row.bytes * line.fs_per_byte + 500) // 1000
     end = max(start + serial, row.tail)
+    if s.rules[0].errors:
+        end = _corrupt(s, now, link, packet, end, serial)
     if end > line.next_fault and (start >= line.next_fault or line.next_down):
         _strand(s, link, channel, packet, start, end)
         return False
@@ -177,6 +168,7 @@ def grant(s: EngineState, now: int, link: int, channel: int, packet: int) -> boo
     line.bytes += row.bytes
     line.packets += 1
     came_from, came_on = row.link, row.channel
+    row.flags &= ~LANDED
     if came_from >= 0:
         if s.rules[0].slots > 0:
             give_back(s, came_from, came_on, end + s.links[came_from].wire_ps, now)
@@ -211,6 +203,92 @@ def grant(s: EngineState, now: int, link: int, channel: int, packet: int) -> boo
 GRANTED, HELD, DROPPED = 0, 1, 2
 
 
+@part
+def _trim(s: EngineState, link: int, packet: int) -> None:
+    """A full queue leaves a packet's header, which tells the receiver what to ask for again."""
+    row = s.packets[packet]
+    s.links[link].dropped_bytes -= min(row.bytes, s.rules[0].trim_bytes)
+    row.bytes = min(row.bytes, s.rules[0].trim_bytes)
+    row.flags |= TRIMMED
+
+
+@part
+def _corrupt(s: EngineState, now: int, link: int, packet: int, end: int, serial: int) -> int:
+    """Bits that the cable turns: the packet is spoilt, or the link sends it again at once; returns when it has left then.
+
+    A link that repeats a packet hears of it a round trip of its cable later, and sends nothing meanwhile.
+    """
+    row, line = s.packets[packet], s.links[link]
+    spoilt = -math.expm1(8.0 * row.bytes * s.rules[0].log_whole)
+    tries = 0
+    while mix(s.rules[0].seed + now, packet + (tries << 44), link + (1 << 43)) < spoilt * DRAWS:
+        tries += 1
+        if not s.rules[0].link_retry:
+            row.flags |= SPOILT
+            break
+        if tries == TRIES_MOST:
+            break
+    if s.rules[0].link_retry:
+        line.retries += tries
+        end += tries * (serial + 2 * line.wire_ps)
+    return int(end)
+
+
+@part
+def pass_header(s: EngineState, now: int, link: int, packet: int) -> bool:
+    """What is left of a trimmed packet overtakes what is queued; True when the link ends at its target."""
+    row, line = s.packets[packet], s.links[link]
+    serial = (row.bytes * line.fs_per_byte + 500) // 1000
+    end = max(now + serial, row.tail)
+    line.free = max(now, line.free) + serial
+    line.busy += serial
+    line.bytes += row.bytes
+    line.packets += 1
+    row.wire += line.wire_ps
+    row.switch += line.node_ps
+    row.serial += end - now
+    row.link, row.channel = link, 0
+    row.arrived = end + line.wire_ps + line.node_ps
+    row.tail = row.arrived
+    if line.target == row.target:
+        return True
+    row.next = -1
+    push(s.wheel, row.arrived, link, packet)
+    return False
+
+
+@part
+def overflows(s: EngineState, now: int, link: int, packet: int) -> bool:
+    """A packet reaches the buffer behind a paused link: True, and its slot is free again, when buffer and headroom are full."""
+    row = s.packets[packet]
+    if row.flags & LANDED:
+        return False
+    row.flags |= LANDED
+    queue = link * s.rules[0].channels + row.channel
+    s.landed[queue] += 1
+    gone, mask = s.queues[queue].passed, s.ring.shape[1] - 1
+    heard = now + s.links[link].wire_ps
+    while gone < s.queues[queue].released and s.ring[queue, gone & mask] <= heard:
+        gone += 1
+    if s.landed[queue] - gone <= s.queues[queue].capacity:
+        return False
+    s.links[link].drops += 1
+    s.links[link].dropped_bytes += row.bytes
+    give_back(s, link, int(row.channel), heard, now)
+    return True
+
+
+@part
+def _is_full(s: EngineState, now: int, link: int, packet: int, queue_ps: int) -> bool:
+    """Whether an output queue has no room for a packet, to within a packet: cells are freed unevenly.
+
+    Drawn, because else the sender whose packets come in step with those that leave would find all the room, for ever.
+    """
+    share = (mix(s.rules[0].seed + now, packet, link + (1 << 44)) & 0xFFFFFF) / 16777216.0
+    one_ps = s.packets[packet].bytes * s.links[link].fs_per_byte // 1000
+    return bool(queue_ps + share * one_ps > s.links[link].buffer_ps)
+
+
 @leaf
 def offer(s: EngineState, now: int, link: int, channel: int, packet: int) -> int:
     """A packet asks for a link: it may be GRANTED, HELD until there is credit, or DROPPED because the queue is full."""
@@ -219,9 +297,12 @@ def offer(s: EngineState, now: int, link: int, channel: int, packet: int) -> int
     if queue_ps > line.peak_ps:
         line.peak_ps = queue_ps
     at_switch = row.link >= 0
-    if at_switch and line.buffer_ps >= 0 and queue_ps > line.buffer_ps:
+    if at_switch and line.buffer_ps >= 0 and 2 * queue_ps > line.buffer_ps and _is_full(s, now, link, packet, queue_ps):
         line.drops += 1
         line.dropped_bytes += row.bytes
+        if s.rules[0].trim_bytes > 0:
+            _trim(s, link, packet)
+            return GRANTED
         return DROPPED
     if at_switch and line.mark_low_ps >= 0 and queue_ps > line.mark_low_ps:
         _mark(s.rules, s.links, s.packets, link, packet, queue_ps)

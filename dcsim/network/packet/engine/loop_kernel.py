@@ -9,72 +9,42 @@ from __future__ import annotations
 
 from dcsim.kernels.fetch import fetch
 from dcsim.kernels.jit import entry, leaf, part
-from dcsim.network.packet.engine.adapter_kernel import (
-    NO_PORT,
-    call_adapter,
-    drop_from_list,
-    resend,
-    serve,
-    start_message,
-)
+from dcsim.network.packet.engine.adapter_kernel import NO_PORT, serve, start_message
 from dcsim.network.packet.engine.fault_kernel import apply_fault, next_change
-from dcsim.network.packet.engine.link_kernel import DROPPED, GRANTED, give_back, grant, lose, next_held, offer
+from dcsim.network.packet.engine.link_kernel import DROPPED, GRANTED, give_back, grant, next_held, offer, overflows, pass_header
+from dcsim.network.packet.engine.loss_kernel import lose, resend, trimmed
 from dcsim.network.packet.engine.progress_kernel import arrive, begin_root, spread
 from dcsim.network.packet.engine.rate_kernel import cut_rate
+from dcsim.network.packet.engine.receive_kernel import receive
 from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link
 from dcsim.network.packet.engine.state import (
+    ACK_PLACE,
     ADAPTIVE,
     DIMENSION_BITS,
     FAULT_PLACE,
-    LOST,
-    MARKED,
-    NACK_PLACE,
     NOT_YET,
     NOTICE_PLACE,
+    PULL_PLACE,
     RELEASE_PLACE,
+    SPOILT,
     START_PLACE,
     STRAIGHT,
     TIMED,
     TIMEOUT_PLACE,
+    TRIM_PLACE,
+    TRIMMED,
     UNDECIDED,
     VALIANT,
     EngineState,
 )
+from dcsim.network.packet.engine.transport_kernel import acknowledged, pulled
+from dcsim.network.packet.engine.turns_kernel import call_adapter
 from dcsim.network.packet.engine.wheel_kernel import CURSOR, PENDING, peek, pop, push
 
 FINISHED, STUCK, CUT_OFF, CHANNELS_SHORT = range(4)
 AHEAD = 8  # events between asking for memory and reading it
 LINE = 64  # bytes of a cache line
 NOWHERE, UNREACHABLE, NO_CHANNEL = -1, -2, -3  # in place of a link
-
-
-@leaf
-def _notify(s: EngineState, packet: int, when: int) -> bool:
-    """What the receiver tells the sender: a mark sends a notice back, a gap what was lost. True if it keeps the packet.
-
-    Both travel back in their own priority, in the time the packet's cables and switches took.
-    """
-    row = s.packets[packet]
-    message = row.message
-    task = s.tasks[message]
-    back = when + row.wire + row.switch
-    if row.flags & MARKED and s.rules[0].rate_control:
-        state = s.pairs[task.pair]
-        if when - state.last_notice >= s.rules[0].notice_gap:
-            state.last_notice = when
-            push(s.wheel, back, len(s.links) + NOTICE_PLACE, task.pair)
-    lost = task.lost_first
-    while lost >= 0:
-        after = s.packets[lost].next
-        if lost < packet:
-            push(s.wheel, back, len(s.links) + NACK_PLACE, lost)
-            drop_from_list(s.tasks, s.packets, message, lost)
-        lost = after
-    if s.rules[0].go_back and packet != task.first_packet + task.arrived:
-        row.flags |= LOST
-        push(s.wheel, back, len(s.links) + NACK_PLACE, packet)
-        return False
-    return True
 
 
 @leaf
@@ -111,6 +81,17 @@ def _next_lane(s: EngineState, link: int, onward: int, packet: int, leg: int) ->
 
 
 @part
+def _discard(s: EngineState, now: int, link: int, packet: int) -> None:
+    """A switch drops the packet that came over `link`, and its buffer slot is free again."""
+    row = s.packets[packet]
+    s.links[link].drops += 1
+    s.links[link].dropped_bytes += row.bytes
+    if s.rules[0].slots > 0:
+        give_back(s, link, int(row.channel), now + s.links[link].wire_ps, now)
+    lose(s, now, packet)
+
+
+@part
 def _stuck(s: EngineState, now: int, epoch: int, link: int, packet: int) -> int:
     """No way leads on from the switch behind `link`: NOWHERE, or UNREACHABLE if nothing will change that.
 
@@ -120,11 +101,7 @@ def _stuck(s: EngineState, now: int, epoch: int, link: int, packet: int) -> int:
     row = s.packets[packet]
     source = s.tasks[row.message].source
     if s.links[link].target != source and s.set_of[epoch, source, s.column[row.target]] >= 0:
-        s.links[link].drops += 1
-        s.links[link].dropped_bytes += row.bytes
-        if s.rules[0].slots > 0:
-            give_back(s, link, int(row.channel), now + s.links[link].wire_ps, now)
-        lose(s, now, packet)
+        _discard(s, now, link, packet)
         return NOWHERE
     when = next_change(s, now)
     if when == NOT_YET:
@@ -138,6 +115,12 @@ def _stuck(s: EngineState, now: int, epoch: int, link: int, packet: int) -> int:
 def _onward(s: EngineState, now: int, link: int, packet: int) -> tuple[int, int]:
     """A packet's head is at the switch behind `link`: (the link it asks for, or why none; the virtual channel)."""
     row = s.packets[packet]
+    if s.rules[0].overflow and overflows(s, now, link, packet):
+        lose(s, now, packet)
+        return NOWHERE, 0
+    if row.flags & SPOILT and s.rules[0].store_forward:
+        _discard(s, now, link, packet)
+        return NOWHERE, 0
     if s.rules[0].input_fifo and not _at_input_head(s, now, link, packet):
         return NOWHERE, 0
     vertex, epoch = s.links[link].target, s.tally[0].epoch
@@ -192,6 +175,12 @@ def _rare_event(s: EngineState, now: int, place: int, item: int) -> None:
     """An event that belongs to no link and no adapter."""
     if place == NOTICE_PLACE:
         cut_rate(s.rules, s.pairs, item, now)
+    elif place == ACK_PLACE:
+        acknowledged(s, now, item)
+    elif place == PULL_PLACE:
+        pulled(s, now, item)
+    elif place == TRIM_PLACE:
+        trimmed(s, now, item)
     elif place == FAULT_PLACE:
         apply_fault(s, now, item)
     else:
@@ -331,16 +320,19 @@ def run_iteration(s: EngineState) -> int:
                 return CUT_OFF if link == UNREACHABLE else CHANNELS_SHORT
             if link == NOWHERE:
                 continue
-            outcome = offer(s, now, link, channel, packet)
+            outcome = GRANTED
+            if not s.packets[packet].flags & TRIMMED:
+                outcome = offer(s, now, link, channel, packet)
             if outcome == DROPPED:
                 lose(s, now, packet)
             if outcome != GRANTED:
                 continue
         while packet >= 0:
             s.tally[0].hops += 1
-            if grant(s, now, link, channel, packet):
+            trimmed = s.packets[packet].flags & TRIMMED
+            if pass_header(s, now, link, packet) if trimmed else grant(s, now, link, channel, packet):
                 when = s.packets[packet].tail
-                if _notify(s, packet, when):
+                if receive(s, packet, when):
                     message = s.packets[packet].message
                     was = arrive(s, message, packet, when)
                     if was >= 0:

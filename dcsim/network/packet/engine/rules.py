@@ -30,6 +30,27 @@ class RateControl:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Packets unanswered at once (TCP): at first, share left after a loss, round trips until a silent end is probed.
+
+    A loss is told by a packet `reorder_packets` later.
+    """
+
+    first_packets: float = 10.0
+    cut_fraction: float = 0.5
+    probe_round_trips: float = 2.0
+    reorder_packets: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Packets of a message sent unasked, and what a full queue leaves of a packet (0: nothing, it is dropped)."""
+
+    first_packets: int
+    header_bytes: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class PacketRules:
     """How adapters, switches and links behave.
 
@@ -37,8 +58,10 @@ class PacketRules:
     selective retransmission). `buffer_bytes` is one switch port's input buffer (credits, pause) or output queue
     (drop); with `go_back` a receiver takes packets in order only, and what follows a loss is sent again (go-back-N).
     One acknowledgement of `ack_bytes` answers every `ack_packets` packets of a message and its last, on the reverse
-    of each link they crossed. `pause_gap_bytes` is XOFF - XON. `mark_*` are the ECN thresholds on an
-    output queue; None: no marking.
+    of each link they crossed. `pause_gap_bytes` is XOFF - XON; `headroom_bytes` is what a port holds above XOFF (None: all
+    that is in flight). `mark_*` are the ECN thresholds on an output queue; None: no marking.
+    `error_rate` is the chance that a cable turns a bit; a link sends a packet again itself (`link_retry`), or it is spoilt.
+    `rate_control`, `window` or `pull` hold senders back; none: they send as fast as their link takes it.
     `input_fifo` makes each switch input one FIFO (head-of-line blocking) instead of virtual output queues.
     `cross_burst_s` groups cross traffic in bursts of that mean length; 0 is Poisson.
     """
@@ -55,10 +78,15 @@ class PacketRules:
     flow_control: str = "none"
     buffer_bytes: int = 1 << 20
     pause_gap_bytes: int = 0
+    headroom_bytes: int | None = None
     mark_low_bytes: float | None = None
     mark_high_bytes: float = 0.0
     mark_fraction: float = 0.01
     rate_control: RateControl | None = None
+    window: Window | None = None
+    pull: Pull | None = None
+    error_rate: float = 0.0
+    link_retry: bool = False
     retransmit_timeout_s: float = 1e-3
     go_back: bool = False
     ack_bytes: int = 0  # 0: acknowledgements take no bandwidth

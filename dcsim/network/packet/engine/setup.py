@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from dcsim.network.packet.engine.wheel_kernel import Wheel, make_wheel
 from dcsim.network.tasks import MESSAGE, Tasks
 
 FLOW_CONTROL = ("none", "credits", "pause", "drop")
+LOSSLESS = ("credits", "pause")
+SLOTS_MOST = 1 << 24
 PS = 1e12
 PACKETS_MAX = 1 << 28
 EVENTS_A_BUCKET, LEAST_WIDTH_PS = 1024, 256.0
@@ -83,11 +86,31 @@ def _latency_ps(fabric: Fabric, figures: PacketRules, name: str) -> Any:
     return np.array([ps(getattr(figures, name) if x is None else x) for x in own], np.int64)[fabric.link_class]
 
 
-def make_queues(count: int) -> Any:
-    """Empty virtual channels."""
-    queues = state.aligned(count, state.QUEUE)
+def make_queues(links: Any, figures: PacketRules, lanes: routing.Lanes, packets: int) -> Any:
+    """Empty lanes, with the sizes of their buffers.
+
+    Never more slots than `packets` of two iterations: nobody would fill them. A pause takes effect one cable later and
+    what is then on the cable still arrives, so a sender's slots are the packets of two cable flights more than XOFF; it
+    sends again when it hears of XON.
+    """
+    queues = state.aligned(len(links) * lanes.count, state.QUEUE)
     queues["held_first"], queues["held_last"] = -1, -1
     queues["gate"] = -(1 << 60)
+    packet = figures.mtu_bytes + figures.header_bytes
+    most = max(1, min(2 * packets, SLOTS_MOST))
+    slots = resume = capacity = np.zeros(len(links), np.int64)
+    if figures.flow_control == "credits":
+        slots = np.full(len(links), figures.buffer_bytes // (packet * lanes.whole))
+        resume, capacity = np.ones(len(links), np.int64), slots
+    elif figures.flow_control == "pause":
+        flight = 2000 * links["wire_ps"] / links["fs_per_byte"]
+        room, gap = figures.buffer_bytes / lanes.whole, figures.pause_gap_bytes
+        headroom = flight if figures.headroom_bytes is None else np.full(len(links), figures.headroom_bytes / lanes.whole)
+        slots = (room + flight).astype(np.int64) // packet
+        resume = slots - int(max(0.0, room - gap) // packet)
+        capacity = (room + headroom).astype(np.int64) // packet
+    for name, values in (("slots", slots), ("resume", np.minimum(resume, slots)), ("capacity", capacity)):
+        queues[name] = np.repeat(np.clip(values, 1 if figures.flow_control in LOSSLESS else 0, most), lanes.count)
     return queues
 
 
@@ -124,23 +147,7 @@ def home_links(fabric: Fabric) -> Any:
     return home
 
 
-def slots_and_resume(figures: PacketRules, channels: int, links: Any) -> tuple[int, int]:
-    """(packets a channel's buffer holds, releases that end a pause); (0, 1) without lossless flow control.
-
-    A pause takes effect one cable later and what is then on the cable still arrives, so its buffer counts as
-    larger by the bytes of two cable flights.
-    """
-    packet = figures.mtu_bytes + figures.header_bytes
-    if figures.flow_control == "credits":
-        return max(1, figures.buffer_bytes // (packet * channels)), 1
-    if figures.flow_control == "pause":
-        flight = float(np.max(2000 * links["wire_ps"] / links["fs_per_byte"], initial=0.0))
-        slots = max(1, int((figures.buffer_bytes / channels + flight) // packet))
-        return slots, max(1, min(slots, figures.pause_gap_bytes // packet))
-    return 0, 1
-
-
-def make_rules(figures: PacketRules, lanes: routing.Lanes, slots: int, resume: int) -> Any:
+def make_rules(figures: PacketRules, lanes: routing.Lanes) -> Any:
     """The network-wide figures as one RULES record."""
     rules = np.zeros(1, state.RULES)
     starts = figures.adapter_messages_per_s
@@ -158,12 +165,28 @@ def make_rules(figures: PacketRules, lanes: routing.Lanes, slots: int, resume: i
         "timeout": ps(figures.retransmit_timeout_s),
         "channels": lanes.count,
         "second_lane": lanes.second,
-        "slots": slots,
-        "resume": resume,
         "cross_bytes": figures.cross_packet_bytes,
         "burst_ps": ps(figures.cross_burst_s),
         "mark_fraction": figures.mark_fraction,
+        "reorder": 1,
+        "errors": figures.error_rate > 0,
+        "link_retry": figures.link_retry,
+        "log_whole": math.log1p(-figures.error_rate),
     }
+    if figures.window is not None:
+        values |= {
+            "transport": state.WINDOWED,
+            "window_first": figures.window.first_packets,
+            "window_cut": figures.window.cut_fraction,
+            "probe": figures.window.probe_round_trips,
+            "reorder": figures.window.reorder_packets,
+        }
+    if figures.pull is not None:
+        values |= {
+            "transport": state.PULLED,
+            "pull_first": figures.pull.first_packets,
+            "trim_bytes": figures.pull.header_bytes if figures.flow_control == "drop" else 0,
+        }
     control = figures.rate_control
     if control is not None:
         values |= {"rate_control": RATE_CONTROLS[control.kind], "notice_gap": ps(control.notice_gap_s)}
@@ -229,6 +252,14 @@ def make_pairs(count: int) -> Any:
     return pairs
 
 
+def make_windows(count: int, rules: Any) -> Any:
+    """Windows of queue pairs that have sent nothing."""
+    windows = state.aligned(count, state.WINDOW)
+    windows["size"], windows["threshold"] = rules["window_first"], math.inf
+    windows["blocked_first"] = -1
+    return windows
+
+
 def make_faults(fabric: Fabric, faults: tuple[Fault, ...], speed: Any) -> tuple[Any, list[frozenset[int]]]:
     """(FAULT records in time order, the links down in each epoch); times that have the same links down share an epoch."""
     events = sorted(
@@ -264,8 +295,9 @@ def fit_wheel(work: TaskTables, rules: Any, links: Any, faults: int) -> Wheel:
     Wide buckets let the loop see far ahead; beyond a sixteenth of a packet's time their events need more sorting.
     """
     tasks, count, channels = len(work.tasks), len(links), int(rules["channels"][0])
-    lossy = 2 * work.packets if faults or np.any(links["buffer_ps"] >= 0) else 0
-    capacity = work.packets + lossy + count * (1 + channels) + 2 * tasks + 2 * work.pairs + faults + 64
+    rule = rules[0]
+    lossy = faults or rule["errors"] or rule["overflow"] or rule["transport"] or np.any(links["buffer_ps"] >= 0)
+    capacity = work.packets * (5 if lossy else 1) + count * (1 + channels) + 2 * tasks + 2 * work.pairs + faults + 64
     packet = int(rules["mtu"][0] + rules["header"][0])
     serial_ps = packet * float(np.min(links["fs_per_byte"], initial=1 << 40)) / 1000
     width = int(max(LEAST_WIDTH_PS, min(EVENTS_A_BUCKET * serial_ps / max(1, min(count, work.packets)), serial_ps / 16)))
@@ -286,20 +318,23 @@ def build_state(
     routes = routing.build_routes(fabric, downs, rule)
     lanes = routing.lay_lanes(fabric, routes, rule)
     links["order"] = lanes.order
-    if figures.flow_control not in ("credits", "pause"):
+    if figures.flow_control not in LOSSLESS:
         lanes = routing.Lanes(lanes.order, 1, 1, 0)
-    slots, resume = slots_and_resume(figures, lanes.whole, links)
-    rules = make_rules(figures, lanes, slots, resume)
+    rules = make_rules(figures, lanes)
     rules["relay"], rules["ports"] = fabric.chips_relay, port_choice(fabric, rule)
     work = make_work(tasks, release_s, figures.mtu_bytes)
+    queues = make_queues(links, figures, lanes, work.packets)
+    rules["slots"] = queues["slots"].max(initial=0)
+    rules["overflow"] = np.any(queues["capacity"] < queues["slots"])
+    windowed, pulled = figures.window is not None, figures.pull is not None
     return state.in_one_block(
         EngineState(
             wheel=fit_wheel(work, rules, links, len(fault_table)),
             rules=rules,
             tally=np.zeros(1, state.TALLY),
             links=links,
-            queues=make_queues(len(links) * lanes.count),
-            ring=make_ring(len(links) * lanes.count, slots),
+            queues=queues,
+            ring=make_ring(len(queues), int(rules["slots"][0])),
             vertices=make_vertices(fabric, routes),
             column=routes.column,
             home=home_links(fabric),
@@ -317,6 +352,11 @@ def build_state(
             roots=work.roots,
             stack=np.zeros(len(work.before) + len(work.tasks) + 8, np.int32),
             pairs=make_pairs(work.pairs),
+            windows=make_windows(work.pairs if windowed else 0, rules),
+            sent_at=np.zeros(work.packets if windowed else 0, np.int64),
+            credits=np.zeros(len(work.tasks) if pulled else 0, state.CREDIT),
+            pull_free=np.zeros(fabric.chip_count if pulled else 0, np.int64),
+            landed=np.zeros(len(queues) if rules["overflow"][0] else 0, np.int64),
             faults=fault_table,
             lane_asked=np.zeros(work.packets if len(fault_table) else 0, np.int8),
         )

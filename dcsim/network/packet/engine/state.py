@@ -11,13 +11,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MARKED, LOST, TIMED = 1, 2, 4  # bits of a packet's flags; TIMED: a retransmission timer runs
+# Bits of a packet's flags. TIMED: a retransmission timer runs; LANDED: counted in a buffer that may overflow; SPOILT: bits of it
+# are wrong, or part of it is missing; TRIMMED: only its header is left.
+MARKED, LOST, TIMED, LANDED, SPOILT, TRIMMED = 1, 2, 4, 8, 16, 32
 
-# What a message is doing at its adapter: nothing, waiting for an event (ADMITTED: the adapter has taken it), in turn.
-IDLE, STARTING, ADMITTED, QUEUED = range(4)
+# What a message is doing at its adapter: nothing, waiting for an event (ADMITTED: the adapter has taken it), in turn, or
+# waiting until its transport lets it send.
+IDLE, STARTING, ADMITTED, QUEUED, BLOCKED = range(5)
+
+# Transports: as fast as the link and rate control let, a window of packets unanswered, or as the receiver pulls.
+UNASKED, WINDOWED, PULLED = range(3)
 
 # Pseudo links, after the last link: events that belong to no link.
-RELEASE_PLACE, FAULT_PLACE, START_PLACE, NOTICE_PLACE, NACK_PLACE, TIMEOUT_PLACE, PLACES = range(7)
+PLACES = 10
+(
+    RELEASE_PLACE,
+    FAULT_PLACE,
+    START_PLACE,
+    NOTICE_PLACE,
+    NACK_PLACE,
+    TIMEOUT_PLACE,
+    ACK_PLACE,
+    PULL_PLACE,
+    TRIM_PLACE,
+    SAMPLE_PLACE,
+) = range(PLACES)
 
 # Routing rules. From ADAPTIVE on a packet takes the shortest of several queues; from VALIANT on it may make a detour.
 MINIMAL, SPRAY, ADAPTIVE, VALIANT, UGAL, UGAL_L = range(6)
@@ -86,10 +104,10 @@ LINK = np.dtype(
         ("stranded_last", "i4"),
         ("stranded_start", "i8"),  # when the first of them would start
         ("true_free", "i8"),  # when the last packet before them has left
-        ("room", "i8"),
+        ("retries", "i8"),  # packets sent again by the link itself
     ]
 )
-COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "marks", "pauses", "ack_bytes")
+COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "marks", "pauses", "ack_bytes", "retries")
 
 # One virtual channel of one link: number link * channels + channel.
 QUEUE = np.dtype(
@@ -101,8 +119,10 @@ QUEUE = np.dtype(
         ("gate", "i8"),  # releases needed before a paused channel sends again
         ("held_first", "i4"),  # packets held back, oldest first
         ("held_last", "i4"),
-        ("waking", "i8"),  # 1: a wake event is pending
-        ("room", "i8"),
+        ("waking", "i4"),  # 1: a wake event is pending
+        ("slots", "i4"),  # packets its sender may have sent and not know to have left the buffer
+        ("resume", "i4"),  # releases that end a pause
+        ("capacity", "i4"),  # packets the buffer and its headroom hold
     ]
 )
 
@@ -169,7 +189,7 @@ TASK = np.dtype(
         ("after_start", "i4"),
         ("rows", "i4"),
         ("lead", "i4"),
-        ("room", "i4"),
+        ("unanswered", "i4"),  # packets arrived since the last acknowledgement
     ]
 )
 
@@ -201,6 +221,30 @@ PAIR = np.dtype(
 
 RATE_FIGURES_MAX = 8
 
+# A queue pair's window of packets that are on their way and not answered.
+WINDOW = np.dtype(
+    [
+        ("size", "f8"),  # packets
+        ("threshold", "f8"),  # above it the window grows by one packet a round trip
+        ("round_trip", "f8"),  # smoothed, ps; 0 before the first answer
+        ("cut_at", "i8"),  # when it was last cut
+        ("out", "i8"),  # packets not answered
+        ("blocked_first", "i4"),  # messages that wait for it
+        ("blocked_last", "i4"),
+        ("room", "i8", 2),
+    ]
+)
+
+# What a message may send where its receiver pulls, in packets.
+CREDIT = np.dtype(
+    [
+        ("unasked", "i4"),
+        ("pulled", "i4"),
+        ("coming", "i4"),  # pulls on their way to it
+        ("owed", "i4"),  # trimmed packets that it has not sent again
+    ]
+)
+
 # PacketRules of the whole network (one record).
 RULES = np.dtype(
     [
@@ -210,6 +254,9 @@ RULES = np.dtype(
         ("input_fifo", "b1"),
         ("go_back", "b1"),
         ("relay", "b1"),  # chips pass packets on beside switches
+        ("overflow", "b1"),  # paused links may send more than the headroom behind them holds
+        ("errors", "b1"),  # links corrupt packets
+        ("link_retry", "b1"),  # and send them again themselves
         ("ack_bytes", "i8"),
         ("ack_packets", "i8"),
         ("routing", "i8"),
@@ -218,8 +265,7 @@ RULES = np.dtype(
         ("timeout", "i8"),
         ("seed", "i8"),
         ("channels", "i8"),
-        ("slots", "i8"),  # buffer slots of a channel, 0 for endless
-        ("resume", "i8"),  # releases that end a pause
+        ("slots", "i8"),  # the most buffer slots of any lane, 0 for endless
         ("second_lane", "i8"),  # first lane of what a detour's second leg takes, where lanes start anew; else 0
         ("ports", "i8"),  # OWN_PORT, BONDED_PORTS or ANY_PORT
         ("cross_bytes", "i8"),
@@ -228,6 +274,14 @@ RULES = np.dtype(
         ("rate_control", "i8"),  # of rate_kernel.KINDS; 0: none
         ("notice_gap", "i8"),
         ("rate", "f8", (RATE_FIGURES_MAX,)),  # figures of the rate control
+        ("transport", "i8"),  # UNASKED, WINDOWED or PULLED
+        ("window_first", "f8"),
+        ("window_cut", "f8"),
+        ("probe", "f8"),  # round trips after which a window's last packet is asked for
+        ("reorder", "i8"),  # later packets that tell of a loss
+        ("pull_first", "i8"),  # packets sent unasked
+        ("trim_bytes", "i8"),  # what a full queue leaves of a packet; 0: nothing
+        ("log_whole", "f8"),  # logarithm of the chance that a bit is whole
     ]
 )
 
@@ -272,6 +326,11 @@ class EngineState(NamedTuple):
     roots: Any  # int32[] tasks without predecessors, by release then number
     stack: Any  # int32[]
     pairs: Any  # PAIR[pair]
+    windows: Any  # WINDOW[pair]; empty without windows
+    sent_at: Any  # int64[packet] when it last left its source; empty without windows
+    credits: Any  # CREDIT[task]; empty where nobody pulls
+    pull_free: Any  # int64[chip] when it may pull again; empty where nobody pulls
+    landed: Any  # int64[link * channels] packets that reached the buffer; empty where none can overflow
     faults: Any  # FAULT[fault]
     lane_asked: Any  # int8[packet] the lane a stranded packet asked for; empty without faults
 
