@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all mutants fuzz lint lowest changes bench docs validate dashboard clean
+.PHONY: help setup run test test-all mutants fuzz lint lowest changes bench docs validate dashboard grid clean
 
 help:      ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,7 +54,10 @@ docs: setup  ## write the generated pages of docs/, and the tables in DESIGN.md 
 validate: setup  ## test every claim and write docs/VALIDATION.md (minutes)
 	$(PY) -m validation.page docs
 
-dashboard: setup  ## open the last run in a browser page
+grid: setup  ## compute the comparisons that the dashboard has ready (about ten minutes of two cores)
+	$(PY) -m dashboard.grid
+
+dashboard: setup  ## serve the dashboard on this machine
 	$(VENV)/bin/dcsim dashboard
 
 clean:  ## remove the virtual environment, runs and caches, compiled kernels included

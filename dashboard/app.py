@@ -1,57 +1,151 @@
-"""The dashboard: a bar with the pages, and the page asked for. Everything is served from this machine."""
+"""The dashboard: a bar with the pages, and the page asked for. Everything is served from one machine, from one folder."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from dash import Dash, Input, Output, dcc, html
+import dash
+import dash_mantine_components as dmc
+from dash import ClientsideFunction, Dash, Input, Output, dcc, html
+from flask import Flask
 
+from dashboard.guard import LOOPBACK_NAMES, guard
+from dashboard.pages import compare as compare_page
 from dashboard.pages import run as run_page
-from dashboard.runs import Runs
+from dashboard.parts import message
+from dashboard.runs import Store
+from dcsim import __version__
 
 # Address of each page and the module that draws it; the first is the front page.
-PAGES: dict[str, ModuleType] = {"/": run_page}
+PAGES: dict[str, ModuleType] = {
+    "/": compare_page,
+    "/run": run_page,
+}
+UPLOAD_MAX = 8 << 20  # bytes of one request
 
 
-def make_app(run_folder: Path) -> Dash:
-    """A web application on `run_folder` and the runs beside it; RunStoreError if it holds no run."""
-    runs = Runs(run_folder)
+def make_app(store: Path, *, names: Iterable[str] = LOOPBACK_NAMES, token: str | None = None) -> Dash:
+    """A web application on the run folders in `store`, which may be empty, or not exist yet.
+
+    It answers to the host `names` alone; with a `token`, to those who bring it.
+    """
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for every file served
+    own = Store(store)
     app = Dash(
         __name__,
+        server=_server(names, token),
         title="dcsim",
         update_title="",
         assets_folder=str(Path(__file__).parent / "assets"),
-        use_pages=False,
+        use_pages=True,
+        pages_folder="",
         serve_locally=True,
+        compress=True,
         add_log_handler=False,
         suppress_callback_exceptions=True,
-        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+        index_string=_INDEX,
     )
+    # Dash's registry of pages is one for the process: pages ask the app they are served by for its store.
+    app.server.config["DCSIM_STORE"] = own
+    dash.page_registry.clear()
+    for order, (address, page) in enumerate(PAGES.items()):
+        dash.register_page(
+            page.__name__, path=address, name=page.TITLE, title=f"{page.TITLE} - dcsim", order=order, layout=page.layout
+        )
+        page.connect(app, own)
+    dash.register_page("not_found_404", path="/404", layout=_not_found)
     app.layout = _frame
-    for page in PAGES.values():
-        page.connect(app, runs)
-
-    @app.callback(Output("page", "children"), Input("address", "pathname"))
-    def show(address: str) -> html.Div:
-        page = PAGES.get(address)
-        if page is None:
-            return html.Div(f"There is no page {address} here.", className="message")
-        content: html.Div = page.layout(runs)
-        return content
-
+    app.clientside_callback(
+        ClientsideFunction("dcsim", "copy_link"), Output("copy-link", "children"), Input("copy-link", "n_clicks")
+    )
+    own.jobs.wake()
     return app
 
 
-def _frame() -> html.Div:
-    links = [dcc.Link(page.TITLE, href=address) for address, page in PAGES.items()]
-    brand = html.Span([html.Span("dc", className="mark"), "sim"], className="brand")
-    return html.Div(
+def _server(names: Iterable[str], token: str | None) -> Flask:
+    """What serves the pages: guarded, its answers compressed, those that never change once."""
+    server = Flask(__name__)
+    server.config["MAX_CONTENT_LENGTH"] = UPLOAD_MAX
+    server.config["COMPRESS_CACHE_BACKEND"] = _Kept
+    server.config["COMPRESS_CACHE_KEY"] = lambda asked: asked.full_path
+    server.config["COMPRESS_MIMETYPES"] = [
+        "text/html",
+        "text/css",
+        "application/json",
+        "application/javascript",
+        "text/javascript",
+    ]
+    server.config["COMPRESS_ALGORITHM"] = ["gzip"]
+    guard(server, names, token)
+    return server
+
+
+class _Kept(dict[str, Any]):
+    """Compressed files of libraries, which are many and large and never change; nothing else."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a file of a library."""
+        if key.startswith("/_dash-component-suites/"):
+            self[key] = value
+
+
+def _frame() -> Any:
+    links = [dcc.Link(page.TITLE, href=address, className="page-link") for address, page in PAGES.items()]
+    brand = dcc.Link([html.Span("dc", className="mark"), "sim"], href="/", className="brand")
+    right = html.Div(
         [
-            dcc.Location(id="address"),
-            html.Header([brand, html.Nav(links)], className="bar"),
-            html.Main(id="page"),
-        ]
+            html.Button("Copy link", id="copy-link", type="button", className="save"),
+            dmc.ColorSchemeToggle(
+                lightIcon="☀", darkIcon="☾", variant="default", size="md", **{"aria-label": "Switch between light and dark"}
+            ),
+        ],
+        className="bar-right",
     )
+    return dmc.MantineProvider(
+        [
+            html.A("Skip to content", href="#page", className="skip"),
+            html.Header([brand, html.Nav(links, **{"aria-label": "Pages"}), right], className="bar"),
+            html.Main(dash.page_container, id="page", tabIndex=-1),
+            html.Footer(f"dcsim {__version__}: every number is simulated on this machine", className="foot"),
+        ],
+        defaultColorScheme="auto",
+        theme={"primaryColor": "blue", "fontFamily": "inherit"},
+    )
+
+
+def _not_found(**_: Any) -> html.Div:
+    return message("No such page", ["There is no page of this address. ", dcc.Link("Compare networks", href="/")], kind="error")
+
+
+# The colours of light and dark are known before anything is drawn, so that no page flashes white at night.
+_INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{%title%}</title>
+{%favicon%}
+{%css%}
+<script>
+(function () {
+  var kept = null;
+  try { kept = localStorage.getItem("mantine-color-scheme-value"); } catch (e) {}
+  var dark = kept === "dark" || ((!kept || kept === "auto") && matchMedia("(prefers-color-scheme: dark)").matches);
+  document.documentElement.setAttribute("data-mantine-color-scheme", dark ? "dark" : "light");
+})();
+</script>
+</head>
+<body>
+{%app_entry%}
+<footer>
+{%config%}
+{%scripts%}
+{%renderer%}
+</footer>
+</body>
+</html>
+"""

@@ -1,40 +1,88 @@
-"""The runs a dashboard may show: those in one folder, found by name, so that a page can ask for no other."""
+"""The folder that a dashboard serves: runs found by name, so that a page can ask for no other; points and jobs kept beside."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from flask import current_app
+
+from dashboard.jobs import Jobs
+from dashboard.points import Points
 from dcsim.errors import RunStoreError
 from dcsim.results import records
 
 
-class Runs:
-    """The runs beside `first`, read anew each time, as runs come and go while the page is open."""
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A folder beside the runs that cannot be shown, and why."""
 
-    def __init__(self, first: Path) -> None:
-        records.open_run(first)
-        self.first = first.resolve()
-        self.folder = self.first.parent
+    name: str
+    reason: str
 
-    def all(self) -> list[records.Run]:
-        """Every run here, the newest first."""
-        metas = sorted(self.folder.glob("*/meta.json"), key=lambda path: (-path.stat().st_mtime_ns, path.parent.name))
-        runs = [_read(path.parent) for path in metas]
-        return [run for run in runs if run is not None]
 
-    def open(self, name: str) -> records.Run:
+class Store:
+    """Runs in `folder`, read anew each time, as runs come and go while the page is open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.jobs = Jobs(self.folder)
+        self.points = Points(self.folder / ".dashboard" / "points")
+
+    def all(self) -> tuple[list[records.Run], list[Stranger]]:
+        """Every run here, the newest first, and what lies beside them."""
+        runs, strangers = [], []
+        for path in self._folders():
+            found = _read(path)
+            if isinstance(found, Stranger):
+                strangers.append(found)
+            else:
+                runs.append(found)
+        return sorted(runs, key=_age), strangers
+
+    def open(self, name: str | None) -> records.Run:
         """The run called `name`; RunStoreError if there is none of that name here."""
-        here = {folder.name for folder in self.folder.iterdir()}
-        run = _read(self.folder / name) if name in here else None
-        if run is None:
-            raise RunStoreError(f"{name}: no such run in {self.folder}")
-        return run
+        path = next((path for path in self._folders() if path.name == name), None)
+        if path is None:
+            raise RunStoreError(f"{str(name)[:100]}: no such run in {self.folder.name}")
+        found = _read(path)
+        if isinstance(found, Stranger):
+            raise RunStoreError(f"{found.name}: {found.reason}")
+        return found
+
+    def _folders(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(p for p in self.folder.iterdir() if not p.name.startswith(".") and p.is_dir() and not p.is_symlink())
 
 
-def _read(folder: Path) -> records.Run | None:
-    """The run in `folder`, or None if it cannot be opened or is not one that dcsim wrote."""
+def store() -> Store:
+    """The store of the app that serves the request at hand."""
+    own: Store = current_app.config["DCSIM_STORE"]
+    return own
+
+
+def _age(run: records.Run) -> tuple[float, str]:
+    return -(run.folder / "meta.json").stat().st_mtime, run.folder.name
+
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "summary": ("requests_in", "elapsed_s", "seed", "digest"),
+    "meta": ("llm", "interconnect", "chips_used", "tp", "pp", "replicas"),
+    "spec": ("name", "power"),
+}
+
+
+def _read(folder: Path) -> records.Run | Stranger:
+    """The run in `folder`; what is wrong with it if it cannot be shown."""
     try:
         run = records.open_run(folder)
-    except RunStoreError:
-        return None
-    return run if "requests_in" in run.summary and "name" in run.spec else None
+        parts: dict[str, Any] = {"summary": run.summary, "meta": run.meta, "spec": run.spec}
+    except RunStoreError as error:
+        return Stranger(folder.name, str(error).removeprefix(f"{folder}: "))
+    for part, names in NEEDED.items():
+        lacking = [name for name in names if name not in parts[part]] if isinstance(parts[part], dict) else list(names)
+        if lacking:
+            return Stranger(folder.name, f"{part}.json has no {', '.join(lacking)}: another version's run, or none")
+    return run

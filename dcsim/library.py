@@ -108,7 +108,7 @@ def beside(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("dash"):
+        if module.startswith("dashboard") and error.name and not error.name.startswith(("dashboard.", "dcsim")):
             mend = "install it with: pip install 'dcsim[dashboard]'"
             raise SpecError(Problem("dashboard", f"the package '{error.name}' is not installed", mend)) from error
         raise

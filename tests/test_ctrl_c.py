@@ -198,7 +198,7 @@ def test_the_dashboard_stops(tmp_path, hooks):
 
     pytest.importorskip("dash")
     assert dcsim("run", "64chip", "--duration", "1 s", "--out", "r", cwd=tmp_path)[0] == 0
-    process = begin(("dashboard", "r", "--port", "0"), tmp_path, hooks, "werkzeug.serving")
+    process = begin(("dashboard", "r", "--port", "0"), tmp_path, hooks, "waitress")
     time.sleep(2)
     _, err = interrupt(process)
     one_line(err, "dashboard on")

@@ -107,7 +107,7 @@ def test_json_says_version_schema_and_seed_and_a_key_without_effect_is_named(com
 
 def test_commands_on_saved_runs_say_the_same(ask, monkeypatch, tmp_path):
     ask(*used("run", "node"), "--llm", "bert-large", "--workload", "speech", "--seed", "3")
-    monkeypatch.setattr("werkzeug.serving.make_server", lambda *_, **__: type("Server", (), {"serve_forever": lambda _: None})())
+    monkeypatch.setattr("waitress.create_server", lambda *_, **__: type("Server", (), {"run": lambda _: None})())
     for command, arguments in OTHERS.items():
         said, _ = ask(command, *arguments, "--seed", "3")
         says_what_all_say(said, 3)

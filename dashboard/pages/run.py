@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from dash import Dash, Input, Output, dcc, html
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, html
 
-from dashboard.runs import Runs
+from dashboard.parts import field, figure_card, heading, meaning, message, text
+from dashboard.runs import Store, Stranger, store
+from dashboard.state import Control, any_text, connect_state, notices_view, read_state, remember
 from dashboard.words import number, percent, value_text
 from dcsim.errors import DcsimError
 from dcsim.results import pictures as figures
@@ -33,30 +36,53 @@ TILES = (
     ("Finished", "requests_finished", ("requests_rejected", "requests_failed", "requests_in_flight")),
 )
 MEANING = {metric.name: metric.meaning for metric in METRICS}
-GRAPH: Any = {"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage", "resetScale2d"]]}
 
 
-def layout(runs: Runs) -> html.Div:
-    """The picker, set to the run the dashboard was opened on, and room for the run."""
-    options = [{"label": _label(run), "value": run.folder.name} for run in runs.all()]
-    picker = dcc.Dropdown(options, runs.first.name, id="run", clearable=False, className="picker")
+CONTROLS = (Control("run", "", any_text),)
+
+
+def layout(**query: Any) -> html.Div:
+    """The picker, set to the run that the address names or to the newest, and room for the run."""
+    values, notices = read_state(CONTROLS, query)
+    runs, strangers = store().all()
+    names = [run.folder.name for run in runs]
+    chosen = values["run"]
+    if chosen and chosen not in names:
+        notices.append(f"{chosen}: no such run in this folder; the newest is shown instead.")
+    if chosen not in names:
+        chosen = names[0] if names else None
+    options = [{"label": label, "value": run.folder.name} for run, label in zip(runs, _labels(runs), strict=True)]
+    picker = dmc.Select(id="run-run", value=chosen, data=options, searchable=True, allowDeselect=False, className="picker")
     return html.Div(
         [
-            html.Div([html.Label("Run", htmlFor="run"), picker], className="choose"),
-            dcc.Loading(html.Div(id="run-view"), delay_show=400, type="dot"),
+            heading("Runs", "What was served, how fast, with how much power, and what limited it."),
+            notices_view(notices),
+            html.Div(field("Run", picker), hidden=not runs),
+            html.Div(id="run-view") if runs else message("No run here yet", "Make one with: dcsim run topologies/8rack.yaml"),
+            *_strangers(strangers),
+            remember("run", CONTROLS),
         ]
     )
 
 
-def connect(app: Dash, runs: Runs) -> None:
+def connect(app: Dash, own: Store) -> None:
     """Show the run that is picked."""
+    connect_state(app, "run", CONTROLS)
 
-    @app.callback(Output("run-view", "children"), Input("run", "value"))
-    def show(name: str) -> html.Div:
+    @app.callback(Output("run-view", "children"), Input("run-run", "value"))
+    def show(name: str | None) -> html.Div:
         try:
-            return view(runs.open(name))
+            return view(store().open(name))
         except DcsimError as error:
-            return html.Div(str(error), className="message")
+            return message("This run cannot be shown", str(error), kind="error")
+
+
+def _strangers(strangers: list[Stranger]) -> list[html.Details]:
+    """What lies beside the runs and is none, which harms nobody."""
+    if not strangers:
+        return []
+    lines = [html.Li([html.Code(stranger.name), f" {stranger.reason}"]) for stranger in strangers]
+    return [html.Details([html.Summary(f"{len(strangers)} folders here hold no run"), html.Ul(lines)], className="all")]
 
 
 def view(run: Run) -> html.Div:
@@ -71,14 +97,18 @@ def view(run: Run) -> html.Div:
     )
 
 
-def _label(run: Run) -> str:
-    """A line that tells runs apart in the picker."""
-    when = datetime.fromtimestamp((run.folder / "meta.json").stat().st_mtime)
-    meta, requests = run.meta, number(run.summary["requests_in"])
-    return (
-        f"{run.spec['name']} · {meta['llm']} · {meta['interconnect']} · {requests} requests · "
-        f"seed {run.summary['seed']} · {when:%d %b %H:%M} · {run.folder.name}"
-    )
+def _labels(runs: list[Run]) -> list[str]:
+    """A line for each run that says what it shares with none or few of the others."""
+    columns = [
+        [text(run.spec["name"]) for run in runs],
+        [text(run.meta["llm"]) for run in runs],
+        [text(run.meta["interconnect"]) for run in runs],
+        [f"{number(run.summary['requests_in'])} requests" for run in runs],
+        [f"seed {text(run.summary['seed'])}" for run in runs],
+        [datetime.fromtimestamp((run.folder / "meta.json").stat().st_mtime).strftime("%d %b %H:%M") for run in runs],
+        [run.folder.name for run in runs],
+    ]
+    return [" · ".join(parts) for parts in zip(*columns, strict=True)]
 
 
 def _heading(run: Run) -> html.Div:
@@ -98,37 +128,35 @@ def _heading(run: Run) -> html.Div:
     )
     return html.Div(
         [
-            html.H1(run.spec["name"]),
-            html.P(run.description),
-            html.Dl([html.Div([html.Dt(name), html.Dd(str(text))]) for name, text in facts], className="facts"),
+            html.H2(text(run.spec["name"])),
+            html.P(text(run.description)),
+            html.Dl([html.Div([html.Dt(name), html.Dd(str(value))]) for name, value in facts], className="facts"),
         ],
         className="heading",
     )
 
 
 def _tile(summary: dict[str, Any], label: str, main: str, small: tuple[str, ...]) -> html.Div:
-    """One metric large, its companions small, their meanings on hover or focus."""
+    """One metric large, its companions small, their meanings behind a question mark."""
     below = [html.Span([f"{_qualifier(name)} ", _value(summary, name)]) for name in small]
-    words = [html.Div([html.Code(name), f" {MEANING[name]}"]) for name in (main, *small)]
+    words = "; ".join(f"{name}: {MEANING[name]}" for name in (main, *small))
     return html.Div(
         [
-            html.Div(label, className="label"),
+            html.Div([label, meaning(words, label)], className="label"),
             html.Div(_value(summary, main), className="large"),
             html.Div(below, className="small"),
-            html.Div(words, className="meaning", role="tooltip"),
         ],
         className="tile",
-        tabIndex=0,
     )
 
 
 def _value(summary: dict[str, Any], name: str) -> html.Span:
     """The number and, smaller, its unit."""
-    text = value_text(name, summary[name])
+    words = value_text(name, summary[name])
     mark: dict[str, Any] = {"data-metric": name}
     if isinstance(summary[name], str):
-        return html.Span(text.replace("_", " "), className="value", **mark)
-    amount, _, unit = text.partition(" ")
+        return html.Span(words.replace("_", " "), className="value", **mark)
+    amount, _, unit = words.partition(" ")
     return html.Span([amount, html.Span(f" {unit}", className="unit")], className="value", **mark)
 
 
@@ -144,35 +172,38 @@ def _cards(run: Run) -> list[html.Figure]:
     met = percent(summary["slo_met_fraction"])
     slo = f"TTFT {format_time(meta['slo_ttft_s'])} and TPOT {format_time(meta['slo_tpot_s'])}"
     return [
-        _card(
+        figure_card(
+            "run-latency",
             "Latency",
             f"Share of requests, or of gaps, that took that long or longer. {met} met {slo}.",
             figures.latency(requests, run.gaps, meta["slo_ttft_s"], meta["slo_tpot_s"]),
         ),
-        _card(
+        figure_card(
+            "run-load",
             "Load",
             "Requests in the system, arrivals and output tokens, as means over equal intervals.",
             figures.load(requests, summary["elapsed_s"]),
         ),
-        _card(
+        figure_card(
+            "run-power",
             "Power",
             "At the wall, racks stacked; the area under the site's line is the run's energy.",
             figures.power(run.power, run.spec["power"]["pue"]),
         ),
-        _card("What limits", "What the requests' time was spent on or waiting for.", figures.limits(run.limits, LIMIT_MEANING)),
+        figure_card(
+            "run-limits",
+            "What limits",
+            "What the requests' time was spent on or waiting for.",
+            figures.limits(run.limits, LIMIT_MEANING),
+        ),
     ]
 
 
-def _card(title: str, words: str, figure: Any) -> html.Figure:
-    graph = dcc.Graph(figure=figure, config=GRAPH, style={"height": figure.layout.height})
-    return html.Figure([html.Figcaption([html.H2(title), html.P(words)]), graph], className="card")
-
-
 def _all_metrics(run: Run) -> html.Details:
-    cells = [(html.Code(m.name), value_text(m.name, run.summary[m.name]), m.meaning) for m in METRICS]
+    cells = [(html.Code(m.name), value_text(m.name, run.summary.get(m.name)), m.meaning) for m in METRICS]
     rows = [html.Tr([html.Td(cell) for cell in row]) for row in cells]
     head = html.Thead(html.Tr([html.Th("metric"), html.Th("value"), html.Th("meaning")]))
     unused = run.meta.get("unused_keys", [])
-    note = [html.P(f"Keys that had no effect in this run: {', '.join(unused)}")] if unused else []
-    table = html.Table([head, html.Tbody(rows)])
+    note = [html.P(f"Keys that had no effect in this run: {', '.join(map(text, unused))}")] if unused else []
+    table = html.Div(html.Table([head, html.Tbody(rows)], className="numbers"), className="scroll", tabIndex=0)
     return html.Details([html.Summary("All metrics"), table, *note], className="all")

@@ -221,27 +221,36 @@ def capacity(
 
 
 def dashboard(
-    folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest in runs/.")] = None,
-    port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 8050,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[RUNS]", help="Folder of run folders, or one run folder; default: runs.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but loopback asks visitors for a token.", show_default="127.0.0.1")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8050,
+    token: Annotated[str | None, typer.Option(help="Token that visitors need; default: a new one where one is needed.")] = None,
     seed: SavedSeed = None,
     as_json: Json = False,
 ) -> None:
-    """Open the last run in a web page on this machine (needs the `dashboard` extra)."""
-    from dcsim.errors import SpecError
+    """Serve pages on this machine: compare networks, look at runs, schedules and topologies (needs the `dashboard` extra).
+
+    Starts without a run, too. Comparisons and runs asked for in a page are computed in the background and kept in RUNS.
+    """
+    from dcsim.errors import Problem, SpecError
     from dcsim.library import beside
 
-    run = saved_run(folder, seed)
-    app = beside("dashboard.app").make_app(run.folder)
-    from werkzeug.serving import make_server  # comes with Dash
-
-    try:
-        server = make_server("127.0.0.1", port, app.server, threaded=True)
-    except (OSError, SystemExit) as error:  # werkzeug exits when the port is taken
-        raise SpecError(f"--port: {port} cannot be used on this machine") from error
-    url = f"http://127.0.0.1:{port}"
-    content = {"run": str(run.folder), "url": url}
-    give(content, lambda _: say(f"dashboard on {url} (Ctrl-C to stop)"), as_json=as_json, seed=run.summary["seed"])
-    server.serve_forever()
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise SpecError(Problem(str(folder), "is a file", "name a folder of runs, which may be empty"))
+    shown = saved_run(folder, seed) if folder is not None and (folder / "meta.json").exists() else None
+    store = shown.folder.parent if shown else folder or Path("runs")
+    serving = beside("dashboard.server").serve(store, host, port, token)
+    url = serving.url + (f"/run?run={shown.folder.name}" if shown else "")
+    if serving.token and not shown:
+        url = f"{serving.url}/?token={serving.token}"
+    content = {"store": str(store), "run": str(shown.folder) if shown else None, "url": url, "token": serving.token}
+    of_run, unused = (shown.summary["seed"], {}) if shown else (None, seedless(seed))
+    give(content, lambda _: say(f"dashboard on {url} (Ctrl-C to stop)"), as_json=as_json, seed=of_run, unused=unused)
+    serving.run()
 
 
 def init(

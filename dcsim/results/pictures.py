@@ -474,33 +474,39 @@ def _faint(colour: str) -> str:
     return f"rgba({red}, {green}, {blue}, 0.14)"
 
 
+def look(*, legend: bool, height: int) -> dict[str, Any]:
+    """The common look of a layout, its axes apart."""
+    family, clear = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "rgba(0,0,0,0)"
+    return {
+        "template": "none",
+        "font": {"family": family, "size": 13, "color": INK},
+        "height": height,
+        "paper_bgcolor": clear,
+        "plot_bgcolor": clear,
+        "margin": {"l": 70, "r": 24, "t": 34, "b": 54},
+        "showlegend": legend,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
+        "hoverlabel": {"font": {"family": family, "size": 12}},
+        "modebar": {"bgcolor": clear, "color": INK, "activecolor": INK},
+    }
+
+
+# The common look of an axis.
+AXIS: dict[str, Any] = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True}
+
+
 def dress(figure: Figure, *, legend: bool, empty: bool, height: int) -> Figure:
     """The common look; says so where there is nothing to draw."""
-    family, clear = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "rgba(0,0,0,0)"
-    figure.update_layout(
-        template="none",
-        font={"family": family, "size": 13, "color": INK},
-        height=height,
-        paper_bgcolor=clear,
-        plot_bgcolor=clear,
-        margin={"l": 70, "r": 24, "t": 34, "b": 54},
-        showlegend=legend,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
-        hoverlabel={"font": {"family": family, "size": 12}},
-        modebar={"bgcolor": clear, "color": INK, "activecolor": INK},
-    )
-    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": True, "title_standoff": 8}
-    figure.update_xaxes(title_font_size=13, **axis)
-    figure.update_yaxes(title_font_size=13, **axis)
+    figure.update_layout(**look(legend=legend, height=height))
+    figure.update_xaxes(title_font_size=13, title_standoff=8, **AXIS)
+    figure.update_yaxes(title_font_size=13, title_standoff=8, **AXIS)
     figure.update_annotations(font={"size": 13, "color": INK})
     if empty:
-        figure.add_annotation(
-            text="no data in this run",
-            x=0.5,
-            y=0.5,
-            xref="paper",
-            yref="paper",
-            showarrow=False,
-            font={"size": 15, "color": INK},
-        )
+        figure.add_annotation(**nothing_here())
     return figure
+
+
+def nothing_here(words: str = "no data in this run") -> dict[str, Any]:
+    """The note in the middle of a figure that has nothing to show."""
+    place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
+    return {"text": words, "showarrow": False, "font": {"size": 15, "color": INK}, **place}

@@ -1,7 +1,11 @@
 """Run folders of made-up rows, so that the dashboard is tested without the simulator."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
+from dashboard_server import served
 
 from dcsim.results.metrics import summarise
 from dcsim.results.records import digest, write_run
@@ -80,3 +84,32 @@ def make_run():
         return folder
 
     return make
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NO_BROWSER = "no chromium on this machine; apt-get install chromium"
+REQUIRED = os.environ.get("DCSIM_BROWSER") == "required"  # as where a browser is sure to be, such as .ci/run
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    """The system's own browser; none is downloaded."""
+    if CHROMIUM is None:
+        assert not REQUIRED, NO_BROWSER
+        pytest.skip(NO_BROWSER)
+    return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": ["--no-sandbox", "--disable-gpu"]}
+
+
+@pytest.fixture
+def serve_folder():
+    """Serve a folder for the length of a block."""
+    return served
+
+
+@pytest.fixture
+def said(page):
+    """What the page complained of: errors of its scripts and its console."""
+    found = []
+    page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found

@@ -1,22 +1,38 @@
-"""The dashboard builds from a run folder, shows the run that is picked, and refuses what is no run."""
+"""The dashboard starts with nothing, shows what lies in its folder, and lets no file, name or address out of its place."""
 
 import json
-import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from dcsim.errors import RunStoreError
+from dcsim.errors import SpecError
 from dcsim.results.records import read_json
 
 pytest.importorskip("dash", reason="the dashboard extra is not installed")
 
 import dashboard
 from dashboard.app import PAGES, make_app
+from dashboard.guard import is_loopback
+from dashboard.pages import compare as compare_page
 from dashboard.pages import run as run_page
-from dashboard.runs import Runs
+from dashboard.runs import Store
+from dashboard.state import read_state
 from dashboard.words import value_text
+
+
+def shown(component):
+    """A page's part as the browser gets it."""
+    from plotly.utils import PlotlyJSONEncoder
+
+    return json.dumps(component, cls=PlotlyJSONEncoder)
+
+
+def page(app, address, **query):
+    """The layout of a page at an address."""
+    with app.server.app_context():
+        return shown(PAGES[address].layout(**query))
 
 
 def parts(component, kind):
@@ -28,58 +44,52 @@ def parts(component, kind):
     return found
 
 
-def ask(app, output, **inputs):
-    """Call a callback as the browser does."""
-    body = {
-        "output": output,
-        "outputs": {"id": output.split(".")[0], "property": output.split(".")[1]},
-        "inputs": [{"id": i, "property": p, "value": v} for i, (p, v) in inputs.items()],
-        "changedPropIds": [f"{i}.{p}" for i, (p, _) in inputs.items()],
-    }
-    answer = app.server.test_client().post("/_dash-update-component", json=body)
-    assert answer.status_code == 200, answer.text
-    return json.loads(answer.text)["response"][output.split(".")[0]][output.split(".")[1]]
+def test_every_page_draws_with_an_empty_store(tmp_path):
+    app = make_app(tmp_path / "none")
+    for address in PAGES:
+        assert '"type": "Div"' in page(app, address)
+        assert app.server.test_client().get(address).status_code == 200
+    assert "No run here yet" in page(app, "/run")
+    assert not (tmp_path / "none").exists()
 
 
-def test_the_front_page_offers_the_runs_beside_the_given_one(make_run, tmp_path):
+def test_runs_are_offered_the_newest_first_and_strangers_named(make_run, tmp_path):
+    import os
+
     first = make_run(tmp_path / "older")
     make_run(tmp_path / "newer", seed=6)
     os.utime(first / "meta.json", (1e9, 1e9))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "meta.json").write_text("{}")
-    app = make_app(first)
-    page = json.dumps(ask(app, "page.children", address=("pathname", "/")))
-    assert page.index('"value": "newer"') < page.index('"value": "older"')
-    assert '"value": "other"' not in page
-    (picker,) = parts(run_page.layout(Runs(first)), "Dropdown")
-    assert picker.value == "older"
+    (tmp_path / "empty").mkdir()
+    drawn = page(make_app(tmp_path), "/run")
+    assert drawn.index('"value": "newer"') < drawn.index('"value": "older"')
+    assert "2 folders here hold no run" in drawn
+    assert '"value": "other"' not in drawn
 
 
-def test_picking_a_run_shows_its_four_figures_and_its_numbers(make_run, tmp_path):
-    make_run(tmp_path / "one")
-    make_run(tmp_path / "two", seed=6)
-    app = make_app(tmp_path / "one")
-    for name in ("one", "two"):
-        view = ask(app, "run-view.children", run=("value", name))
-        text = json.dumps(view)
-        assert text.count('"type": "Graph"') == 4
-        summary = read_json(tmp_path / name, "summary")
-        assert summary["digest"] in text
-        assert "made-up" in text
-        assert "fabric.cable_m" in text
+@pytest.mark.parametrize("name", ["summary", "meta", "spec"])
+@pytest.mark.parametrize("content", ["{}", "[]", "3", '"x"', "{", "\x00"])
+def test_one_broken_folder_harms_no_other(make_run, tmp_path, name, content):
+    make_run(tmp_path / "good")
+    make_run(tmp_path / "broken")
+    (tmp_path / "broken" / f"{name}.json").write_text(content)
+    runs, strangers = Store(tmp_path).all()
+    assert [run.folder.name for run in runs] == ["good"]
+    assert [stranger.name for stranger in strangers] == ["broken"]
+    assert '"value": "good"' in page(make_app(tmp_path), "/run")
 
 
-def test_every_tile_has_its_number_and_its_meaning(make_run, tmp_path):
-    run = Runs(make_run(tmp_path / "one")).open("one")
+def test_a_run_shows_its_figures_and_every_number_with_its_meaning(make_run, tmp_path):
+    run = Store(tmp_path).open(make_run(tmp_path / "one").name)
+    view = shown(run_page.view(run))
+    assert view.count('"type": "Graph"') >= 4
+    assert read_json(tmp_path / "one", "summary")["digest"] in view
+    assert "fabric.cable_m" in view
     tiles = [d for d in parts(run_page.view(run), "Div") if getattr(d, "className", "") == "tile"]
-    assert len(tiles) == len(run_page.TILES)
-    for tile, (label, main, small) in zip(tiles, run_page.TILES, strict=True):
-        values = [s for s in parts(tile, "Span") if getattr(s, "className", "") == "value"]
-        shown = {value.to_plotly_json()["props"]["data-metric"] for value in values}
-        assert shown == {main, *small}
-        (meaning,) = [d for d in parts(tile, "Div") if getattr(d, "className", "") == "meaning"]
-        assert [c.children for c in parts(meaning, "Code")] == [main, *small]
-        assert tile.children[0].children == label
+    for tile, (_, main, small) in zip(tiles, run_page.TILES, strict=True):
+        assert set(re.findall(r'"data-metric": "(\w+)"', shown(tile))) == {main, *small}
+        assert all(run_page.MEANING[name] in shown(tile) for name in (main, *small))
 
 
 def test_numbers_carry_their_units():
@@ -94,49 +104,115 @@ def test_numbers_carry_their_units():
 
 def test_an_empty_run_is_shown_too(make_run, tmp_path):
     make_run(tmp_path / "none", count=0)
-    view = json.dumps(ask(make_app(tmp_path / "none"), "run-view.children", run=("value", "none")))
-    assert view.count("no data in this run") >= 2
-
-
-def test_a_folder_that_holds_no_run_is_refused(make_run, tmp_path):
-    (tmp_path / "photos").mkdir()
-    with pytest.raises(RunStoreError, match=r"photos: not a readable run folder"):
-        make_app(tmp_path / "photos")
-    with pytest.raises(RunStoreError, match="absent"):
-        make_app(tmp_path / "absent")
+    assert shown(run_page.view(Store(tmp_path).open("none"))).count("no data in this run") >= 2
 
 
 def test_a_page_cannot_ask_for_a_run_elsewhere(make_run, tmp_path):
+    from dcsim.errors import RunStoreError
+
     make_run(tmp_path / "runs" / "one")
     make_run(tmp_path / "secret")
-    app = make_app(tmp_path / "runs" / "one")
-    for name in ("../secret", str(tmp_path / "secret"), "", None):
-        view = json.dumps(ask(app, "run-view.children", run=("value", name)))
-        assert "no such run" in view
-        assert "Graph" not in view
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "secret")
+    for name in ("../secret", str(tmp_path / "secret"), "link", "", ".", None):
+        with pytest.raises(RunStoreError, match="no such run"):
+            Store(tmp_path / "runs").open(name)
 
 
 def test_a_run_that_goes_or_breaks_while_the_page_is_open_gives_a_message(make_run, tmp_path):
+    from dcsim.errors import RunStoreError
+
     make_run(tmp_path / "one")
     make_run(tmp_path / "two", seed=6)
-    app = make_app(tmp_path / "one")
+    own = Store(tmp_path)
     (tmp_path / "one" / "requests.parquet").write_bytes(b"broken")
     shutil.rmtree(tmp_path / "two")
-    for name, message in (("one", "requests.parquet cannot be read"), ("two", "two: no such run")):
-        assert message in json.dumps(ask(app, "run-view.children", run=("value", name)))
+    with pytest.raises(RunStoreError, match=r"requests.parquet cannot be read"):
+        run_page.view(own.open("one"))
+    with pytest.raises(RunStoreError, match="no such run"):
+        own.open("two")
 
 
-def test_an_unknown_address_gets_an_answer(make_run, tmp_path):
-    app = make_app(make_run(tmp_path / "one"))
-    assert "no page /nowhere" in json.dumps(ask(app, "page.children", address=("pathname", "/nowhere")))
-    assert next(iter(PAGES)) == "/"
+def test_what_a_file_says_is_never_a_part_of_the_page(make_run, tmp_path):
+    """Dash makes components of objects with these keys; a spec that has some must be shown as the text it is."""
+    component = {"namespace": "dash_html_components", "type": "Script", "props": {"children": "alert(1)"}}
+    folder = make_run(tmp_path / "one")
+    spec = json.loads((folder / "spec.json").read_text())
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "spec.json").write_text(json.dumps(spec | {"description": component, "name": component}))
+    meta |= {"llm": component, "interconnect": component, "unused_keys": [component]}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    own = Store(tmp_path)
+    for drawn in (shown(run_page.view(own.open("one"))), page(make_app(tmp_path), "/run")):
+        assert "alert(1)" in drawn
+        assert '"type": "Script"' not in drawn
 
 
-def test_pages_ask_nothing_of_other_machines(make_run, tmp_path):
-    page = make_app(make_run(tmp_path / "one")).server.test_client().get("/").text
-    assert "<script" in page
+def test_a_bad_address_gives_a_notice_and_never_a_blank_page(tmp_path):
+    app = make_app(tmp_path)
+    bad = {"chips": "9999999", "llm": "<script>", "networks": "scheduled,nosuch", "batch": "-1", "rate": "nan", "nosuch": "1"}
+    drawn = page(app, "/", **bad)
+    values, notices = read_state(compare_page.CONTROLS, bad)
+    assert len(notices) == len(bad)
+    assert all(json.dumps(notice)[1:-1] in drawn for notice in notices)
+    assert values == {control.name: control.default for control in compare_page.CONTROLS}
+    values, notices = read_state(compare_page.CONTROLS, {"chips": "600", "networks": "scheduled,roce-400g", "rate": "7.5"})
+    assert not notices
+    assert (values["chips"], values["networks"], values["rate"]) == (600, ["scheduled", "roce-400g"], 7.5)
+
+
+@pytest.mark.parametrize("address", ["/", "/run", "/_dash-layout", "/_dash-dependencies"])
+def test_a_server_answers_under_its_own_name_only(tmp_path, address):
+    client = make_app(tmp_path).server.test_client()
+    assert client.get(address, headers={"Host": "localhost:8050"}).status_code == 200
+    for host in ("evil.example", "127.0.0.1.evil.example", "evil.example:8050", "[::2]", ""):
+        assert client.get(address, headers={"Host": host}).status_code == 400, host
+
+
+def test_elsewhere_than_on_loopback_a_token_lets_people_in(tmp_path):
+    client = make_app(tmp_path, names=(), token="open sesame").server.test_client()
+    for address in ("/", "/_dash-layout", "/?token=wrong", "/run?token=open+sesame"):
+        assert client.get(address).status_code == 401, address
+    assert client.get("/?token=open+sesame").status_code == 303
+    assert client.get("/_dash-layout").status_code == 200
+    with pytest.raises(ValueError, match="needs a token"):
+        make_app(tmp_path, names=(), token=None)
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("::1")
+    assert not is_loopback("0.0.0.0")
+    assert not is_loopback("example.org")
+
+
+def test_a_server_makes_a_token_where_one_is_needed(tmp_path):
+    from dashboard.server import serve
+
+    local, open_ = serve(tmp_path, port=0), serve(tmp_path, "0.0.0.0", 0)
+    try:
+        assert local.token is None
+        assert len(open_.token) >= 20
+        with pytest.raises(SpecError, match="cannot be used"):
+            serve(tmp_path, port=int(local.url.rpartition(":")[2]))
+    finally:
+        local.server.close()
+        open_.server.close()
+
+
+def test_large_requests_are_refused(tmp_path):
+    client = make_app(tmp_path).server.test_client()
+    answer = client.post("/_dash-update-component", data=b'"' + b"x" * (9 << 20) + b'"', content_type="application/json")
+    assert answer.status_code == 413
+
+
+def test_files_of_libraries_are_compressed_and_nothing_is_asked_of_other_machines(tmp_path):
+    client = make_app(tmp_path).server.test_client()
+    text = client.get("/").text
+    assert '<html lang="en">' in text
     for mark in ('src="http', 'href="http', 'src="//', 'href="//', "@import"):
-        assert mark not in page
-    styles = [path.read_text() for path in (Path(dashboard.__file__).parent / "assets").glob("*.css")]
+        assert mark not in text
+    scripts = re.findall(r'src="(/_dash-component-suites/[^"]+\.js[^"]*)"', text)
+    assert len(scripts) > 3
+    for script in scripts:
+        assert client.get(script, headers={"Accept-Encoding": "gzip"}).headers.get("Content-Encoding") == "gzip", script
+    assets = Path(dashboard.__file__).parent / "assets"
+    styles = [path.read_text() for path in assets.glob("*.css")]
     assert styles
-    assert not [text for text in styles if "http" in text or "url(" in text]
+    assert not [style for style in styles if "http" in style or "url(" in style]

@@ -1,0 +1,69 @@
+"""Pieces that all pages are made of: cards with figures, numbers with their meaning, and what stands where there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+
+GRAPH: Any = {"displaylogo": False, "responsive": True, "displayModeBar": False}
+
+
+def text(value: Any) -> str:
+    """A value from a file as text, whatever it is: an object never becomes a part of the page."""
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def meaning(words: str, about: str) -> Any:
+    """A question mark that says what a number means, to a mouse and to the keyboard."""
+    mark = html.Button("?", type="button", className="what", **{"aria-label": f"{about}: {words}"})
+    return dmc.Tooltip(
+        mark, label=words, multiline=True, w=280, withArrow=True, events={"hover": True, "focus": True, "touch": True}
+    )
+
+
+def figure_card(name: str, title: str, words: Any, figure: Any, *, wide: bool = False, below: Any = None) -> html.Figure:
+    """A figure with its title, what it shows, and buttons that save it; `name` is the figure's id."""
+    height = figure["layout"].get("height", 320) if isinstance(figure, dict) else figure.layout.height
+    graph = dcc.Graph(id=name, figure=figure, config=GRAPH, style={"height": height}, responsive=True)
+    saves = [
+        html.Button(
+            kind, type="button", className="save", **{"data-save": kind.lower(), "data-figure": name, "aria-label": label}
+        )
+        for kind, label in ((k, f"Save '{title}' as {k}") for k in ("PNG", "SVG", "CSV"))
+    ]
+    head = html.Div([html.H2(title), html.Div(saves, className="saves")], className="card-head")
+    children = [html.Figcaption([head, html.P(words)]), graph, *([below] if below is not None else [])]
+    return html.Figure(children, className="card wide" if wide else "card")
+
+
+def message(title: str, words: Any, *, kind: str = "empty") -> html.Div:
+    """What stands in place of content: `kind` is empty, error or busy."""
+    return html.Div([html.H2(title), html.P(words)], className=f"message {kind}", role="alert" if kind == "error" else "status")
+
+
+def facts(pairs: Sequence[tuple[str, Any]]) -> html.Dl:
+    """Names and values in a row."""
+    return html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in pairs], className="facts")
+
+
+def code_line(command: str) -> html.Div:
+    """A command line with a button that copies it."""
+    return html.Div(
+        [html.Code(command), html.Button("copy", type="button", className="save", **{"data-copy": command})], className="command"
+    )
+
+
+def field(label: str, control: Any, words: str = "") -> html.Div:
+    """A control under its label, with what it means."""
+    mark = [meaning(words, label)] if words else []
+    return html.Div(
+        [html.Div([html.Label(label, htmlFor=control.id), *mark], className="field-label"), control], className="field"
+    )
+
+
+def heading(title: str, words: Any) -> html.Div:
+    """What a page is about."""
+    return html.Div([html.H1(title), html.P(words)], className="heading")

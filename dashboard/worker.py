@@ -1,0 +1,77 @@
+"""A worker: a process that does the jobs of a store one after another, and ends when there are none for a while."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dashboard.jobs import BEGUN_MOST, CANCELLED, DONE, FAILED, LINGER_S, WORKERS, Job, Jobs, Report, held
+from dashboard.points import Points
+from dcsim.errors import DcsimError
+from dcsim.study import side_by_side
+
+Work = Callable[[dict[str, Any], Path, Report], dict[str, Any]]  # (what was asked, the store, whom to tell) -> result
+
+
+def main(store: str) -> None:
+    """Take one of the few places, do what there is to do, and wait a little for more."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    jobs = Jobs(Path(store))
+    for place in range(WORKERS):
+        with held(jobs.folder.parent / f"worker-{place}") as mine:
+            if mine:
+                _work(jobs, Path(store))
+                return
+
+
+def _work(jobs: Jobs, store: Path) -> None:
+    idle_since = time.monotonic()
+    while time.monotonic() - idle_since < LINGER_S:
+        for job in jobs.ready():
+            if _take(jobs, job, store):
+                idle_since = time.monotonic()
+                break
+        else:
+            time.sleep(0.15)
+
+
+def _take(jobs: Jobs, job: Job, store: Path) -> bool:
+    """Do a job, unless somebody else does it."""
+    folder = jobs.folder / job.name
+    with held(folder / "lock") as mine:
+        now = jobs.find(job.name) if mine else None
+        if now is None or now.over:
+            return False
+        report = Report(folder, now.begun + 1)
+        if now.begun >= BEGUN_MOST:
+            report.over(FAILED, note=f"its process was lost {now.begun} times, as happens where memory runs out")
+            return True
+        try:
+            report.progress(0, 0, "begins")
+            result = WORK[now.kind](now.ask, store, report)
+        except KeyboardInterrupt:
+            report.over(CANCELLED)
+        except DcsimError as error:
+            report.over(FAILED, note=str(error))
+        except Exception as error:  # a fault of ours must not end the jobs after it
+            report.over(FAILED, note=f"{type(error).__name__}: {error}")
+        else:
+            report.over(DONE, result=result)
+    return True
+
+
+def _points(ask: dict[str, Any], store: Path, report: Report) -> dict[str, Any]:
+    """Compute the pieces of a comparison that are missing, and keep each as it is done."""
+    points = Points(store / ".dashboard" / "points")
+    pieces = points.missing(map(side_by_side.piece_of, ask["pieces"]))
+    for done, piece in enumerate(pieces):
+        what = "iteration" if piece.kind == side_by_side.ITERATION else "load"
+        report.progress(done, len(pieces), f"{what} on {piece.network} {piece.library}".strip())
+        points.keep(piece, side_by_side.answer(piece))
+    return {"pieces": len(pieces)}
+
+
+WORK: dict[str, Work] = {"points": _points}

@@ -1,0 +1,292 @@
+"""The same chips and LLM on several networks, piece by piece: one iteration, and a load served, on each.
+
+A piece is one network's answer to one question. Pieces are independent of each other, so they can be kept, and those that are
+missing computed alone. Their numbers are those of `dcsim compare` and `dcsim run`; `command` says which line gives them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from dcsim import library
+from dcsim.errors import DcsimError, WorkloadError
+from dcsim.llm.program import Shape
+from dcsim.study import compare as comparison
+from dcsim.study.scale import size_settings
+
+ITERATION, SERVED = "iteration", "served"
+NETWORKS = ("scheduled", "infiniband-hdr", "infiniband-ndr", "roce-400g", "ethernet-100g", "nvlink4")
+OWN = NETWORKS[0]  # the network of the topologies that are compared; its best mapping is what all have
+LIBRARIES = ("ideal", "verbs", "nccl")
+DURATION, DURATION_S = "2 min", 120.0  # of the workload that is served: some hundred requests
+PARTS = 50  # a distribution is kept as its quantiles at so many equal steps
+# What decides a piece's numbers; a change there makes kept pieces stale.
+DECISIVE = ("spec", "fabric", "workload", "llm", "network", "power", "cluster", "economics", "policies", "study")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of every network. `rate` is in requests/s, of the workload that the topology names.
+
+    With `mapping` "same" all have the mapping that is best on the topology's own network, with "best" each its own.
+    """
+
+    chips: int = 512
+    llm: str = "llama-2-70b"
+    batch: int = 1
+    context: int = 2048
+    rate: float = 5.0
+    fairness: str = "equal_bandwidth"
+    mapping: str = "same"
+    topology: str = "8rack"
+    seed: int = 1
+
+    @property
+    def settings(self) -> list[str]:
+        """The cluster of this size, as `--set` takes it."""
+        return size_settings(self.topology, self.chips, [])
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One network's part of a question: its iterations (with every library), or what users get with one library."""
+
+    kind: str  # ITERATION or SERVED
+    question: Question
+    network: str
+    library: str = ""
+
+    @property
+    def key(self) -> str:
+        """Names what the piece depends on; equal for questions that differ only in what does not touch it."""
+        asked = asdict(self.question)
+        left_out = ("rate",) if self.kind == ITERATION else ("batch", "context")
+        text = json.dumps([self.kind, self.network, self.library, {k: v for k, v in asked.items() if k not in left_out}])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data that `piece_of` reads back."""
+        return asdict(self)
+
+
+def piece_of(data: dict[str, Any]) -> Piece:
+    """The piece of plain data."""
+    return Piece(data["kind"], Question(**data["question"]), data["network"], data["library"])
+
+
+def pieces(question: Question, networks: tuple[str, ...], library_name: str) -> list[Piece]:
+    """Every piece that an answer for these networks and this library is made of."""
+    found = []
+    for network in networks:
+        own = library_name if has_library(network) else ""
+        found += [Piece(ITERATION, question, network), Piece(SERVED, question, network, own)]
+    return found
+
+
+@cache
+def has_library(network: str) -> bool:
+    """Whether messages on this network go through a library's calls."""
+    from dcsim.spec.load import load
+
+    return load("8rack", network=network).spec.network.terms["software"] is not None
+
+
+def answer(piece: Piece, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Compute a piece. Where the cluster cannot be built or served it is `{"reason": ...}`, which is an answer too."""
+    if progress:
+        progress(f"{piece.network} {piece.library}".strip())
+    try:
+        return _iteration(piece) if piece.kind == ITERATION else _served(piece)
+    except DcsimError as error:
+        return {"reason": str(error)}
+
+
+def _iteration(piece: Piece) -> dict[str, Any]:
+    asked = piece.question
+    result = comparison.compare(
+        asked.topology,
+        _compared(piece),
+        Shape(asked.batch, asked.context),
+        llm=asked.llm,
+        settings=asked.settings,
+        packet_settings=[f"network.fairness={asked.fairness}"],
+        seed=asked.seed,
+        own_mapping=asked.mapping == "best",
+        packets_max=comparison.PACKETS_MAX,
+    )
+    rows = [row for row in result["candidates"] if row["interconnect"] == piece.network]
+    shared = ("chips_used", "chips_installed", "idle_chips", "idle_power_w", "tp", "pp")
+    return {"rows": rows, **{key: result[key] for key in shared}}
+
+
+def _compared(piece: Piece) -> list[str]:
+    """The networks of the comparison that gives the piece: that which decides the mapping comes first."""
+    return [OWN] if piece.network == OWN else [OWN, piece.network]
+
+
+def _served(piece: Piece) -> dict[str, Any]:
+    from dcsim.economics.bill import Parts
+    from dcsim.economics.cost import BASES, owned_cost
+    from dcsim.study.machine import build
+    from dcsim.study.scenario import load
+    from dcsim.study.users import holding
+
+    asked = piece.question
+    case = load(
+        asked.topology,
+        llm=asked.llm,
+        interconnect=piece.network,
+        set=serving_settings(piece),
+        duration=DURATION,
+        rate_scale=rate_scale(asked),
+    )
+    run = case.run(asked.seed)
+    spec, requests = case.spec, run.requests
+    parts, figures = Parts(**run.meta["parts"]), case.resolved.figures
+    done = np.asarray(requests["status"]) == "finished"
+    ttft, tpot = (np.asarray(requests[name], float)[done] for name in ("ttft_s", "tpot_s"))
+    costs = {basis: owned_cost(run.summary, parts, spec, basis, figures) for basis in BASES}
+    steady = holding(build(spec, asked.seed))
+    tokens = float(np.asarray(requests["output_tokens"])[done].mean()) if done.any() else None
+    in_slo = steady["tokens_per_s_per_chip_in_slo"] * run.meta["chips_used"]
+    return {
+        "summary": run.summary,
+        "ttft_s_p999": _percentile(ttft, 99.9),
+        "tpot_s_p999": _percentile(tpot, 99.9),
+        "ttft_s_quantiles": _quantiles(ttft, None),
+        "gap_s_quantiles": _quantiles(np.asarray(run.gaps["gap_s"], float), np.asarray(run.gaps["count"])),
+        "parts": run.meta["parts"],
+        **{key: run.meta[key] for key in ("tp", "pp", "replicas", "chips_used", "idle_chips", "slo_ttft_s", "slo_tpot_s")},
+        "capital_usd": {basis: cost.capital_usd for basis, cost in costs.items()},
+        "usd_per_mtoken": {basis: cost.usd_per_mtoken for basis, cost in costs.items()},
+        "bill": {basis: [asdict(line) | {"usd": line.usd} for line in cost.lines] for basis, cost in costs.items()},
+        "tokens_per_s_in_slo": in_slo,
+        "requests_per_s_in_slo": in_slo / tokens if tokens else None,
+    }
+
+
+def serving_settings(piece: Piece, degrees: tuple[int, int] | None = None) -> list[str]:
+    """The settings under which a piece's load is served; `degrees` are those that all have (default: they are found)."""
+    asked = piece.question
+    found = list(asked.settings)
+    if piece.network != OWN and asked.mapping == "same":
+        tp, pp = degrees or mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed)
+        found += [f"mapping.tp={tp}", f"mapping.pp={pp}"]
+    if piece.library:
+        found += [f"network.software={piece.library}", f"network.fairness={asked.fairness}"]
+    return found
+
+
+@cache
+def mapping_of(topology: str, llm: str, settings: tuple[str, ...], seed: int) -> tuple[int, int]:
+    """Tensor and pipeline degree of the best mapping on the topology's own network."""
+    from dcsim.spec.load import load
+    from dcsim.study.machine import build
+
+    mapping = build(load(topology, llm=llm, settings=list(settings)).spec, seed).mapping
+    return mapping.tp, mapping.pp
+
+
+def rate_scale(question: Question) -> float:
+    """How many times as fast the workload's requests have to come so that `rate` of them arrive a second while it is served.
+
+    The rate of real requests swings, so it is counted over just those that are served.
+    """
+    arrivals_s = _arrivals_s(question.topology, question.seed)
+    wanted = round(question.rate * DURATION_S)
+    if not 1 <= wanted < len(arrivals_s):
+        most = (len(arrivals_s) - 1) / DURATION_S
+        raise WorkloadError(f"{question.rate:g} requests/s: {DURATION} of the workload give {1 / DURATION_S:.3g} to {most:.3g}")
+    return float(f"{arrivals_s[wanted] / DURATION_S:.6g}")
+
+
+@cache
+def _arrivals_s(topology: str, seed: int) -> Any:
+    """When each request of the workload arrives that a topology names."""
+    from dcsim.spec.load import load
+    from dcsim.workload.generate import make_requests
+
+    return make_requests(load(topology).spec.workload, seed).arrival_s
+
+
+def command(piece: Piece, degrees: tuple[int, int] | None = None) -> str:
+    """The command line that gives a piece's numbers; `degrees` as for `serving_settings`."""
+    asked = piece.question
+    if piece.kind == ITERATION:
+        words = ["dcsim", "compare", asked.topology, "--interconnect", ",".join(_compared(piece)), "--llm", asked.llm]
+        words += ["--batch", str(asked.batch), "--context", str(asked.context), "--fairness", asked.fairness]
+        words += ["--own-mapping"] if asked.mapping == "best" else []
+        settings = asked.settings
+    else:
+        words = ["dcsim", "run", asked.topology, "--interconnect", piece.network, "--llm", asked.llm]
+        words += ["--rate-scale", f"{rate_scale(asked):.6g}", "--duration", DURATION]
+        settings = serving_settings(piece, degrees)
+    words += [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(words)
+
+
+def grid() -> Iterator[Piece]:
+    """The pieces that are kept ready: sizes, LLMs, batches and loads that people ask for first."""
+    for chips in SIZES:
+        for llm in LLMS:
+            base = Question(chips=chips, llm=llm)
+            for network in NETWORKS:
+                yield from (Piece(ITERATION, replace(base, batch=batch), network) for batch in BATCHES)
+                libraries = LIBRARIES if has_library(network) else ("",)
+                yield from (Piece(SERVED, replace(base, rate=rate), network, own) for own in libraries for rate in RATES)
+
+
+SIZES = (64, 128, 264, 512, 576, 1024, 1500)
+LLMS = ("llama-3-8b", "llama-2-70b")
+BATCHES = (1, 8)
+RATES = (5.0,)
+
+
+@cache
+def code_version() -> str:
+    """Names the code and the data that decide a piece's numbers, whatever their dates: twelve hex digits."""
+    digest = hashlib.sha256()
+    rooms = [library.package() / room for room in DECISIVE]
+    data = [library.root() / folder for folder in ("topologies", "workloads")]
+    for folder in (*rooms, *data):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".py", ".yaml"):
+                digest.update(path.relative_to(folder.parent).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def _percentile(values: Any, percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if len(values) else None
+
+
+def _quantiles(values: Any, counts: Any) -> list[float]:
+    """The values at PARTS equal steps of rank, the middle of each step; none without values."""
+    if not len(values):
+        return []
+    order = np.argsort(values, kind="stable")
+    weights = np.ones(len(values)) if counts is None else np.asarray(counts, float)[order]
+    total = np.cumsum(weights)
+    ranks = (np.arange(PARTS) + 0.5) / PARTS * total[-1]
+    return [float(f"{value:.5g}") for value in np.asarray(values, float)[order][np.searchsorted(total, ranks)]]
+
+
+def figures_of(piece: Piece) -> list[dict[str, str]]:
+    """The figures from the world that a piece rests on: chips, nodes, hosts, the network with its prices, and power."""
+    from dcsim.spec.load import load
+
+    asked = piece.question
+    figures = load(asked.topology, llm=asked.llm, network=piece.network, settings=asked.settings).figures
+    shown = ("chip", "node", "host", "network", "power")
+    return [
+        {"key": ".".join(map(str, path)), "value": str(figure.value), "kind": figure.kind, "source": figure.source}
+        for path, figure in sorted(figures.items())
+        if path[0] in shown
+    ]
