@@ -8,25 +8,25 @@ from typing import Any
 
 from dashboard.points import GRID, write_grid
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import Piece
+from dcsim.study.side_by_side import Cell
 from dcsim.workers import Lost, spread
 
 
 def main() -> None:
-    """Compute every piece of the grid in two processes and write it whole."""
-    pieces = list(side_by_side.grid())
+    """Compute every cell of the grid in two processes and write it whole."""
+    cells = list(side_by_side.grid())
     # The longest first, so that no process is left alone with one at the end.
-    pieces.sort(key=lambda piece: (piece.kind == side_by_side.ITERATION, -piece.question.chips))
-    answers: list[tuple[Piece, dict[str, Any]]] = []
+    cells.sort(key=lambda cell: (cell.kind == side_by_side.ITERATION, -cell.question.chips))
+    answers: list[tuple[Cell, dict[str, Any]]] = []
     began = time.monotonic()
-    for index, result in spread(side_by_side.answer, pieces, 2):
+    for index, result in spread(side_by_side.answer, cells, 2):
         if isinstance(result, Lost):
-            raise SystemExit(f"{pieces[index]}: {result.reason}")
-        answers.append((pieces[index], result))
-        left_s = (time.monotonic() - began) / len(answers) * (len(pieces) - len(answers))
-        print(f"\r{len(answers)} of {len(pieces)}, about {left_s:.0f} s left ", end="", file=sys.stderr, flush=True)
+            raise SystemExit(f"{cells[index]}: {result.reason}")
+        answers.append((cells[index], result))
+        left_s = (time.monotonic() - began) / len(answers) * (len(cells) - len(answers))
+        print(f"\r{len(answers)} of {len(cells)}, about {left_s:.0f} s left ", end="", file=sys.stderr, flush=True)
     write_grid(GRID, answers)
-    print(f"\nwritten: {GRID} ({len(answers)} pieces, {time.monotonic() - began:.0f} s)", file=sys.stderr)
+    print(f"\nwritten: {GRID} ({len(answers)} cells, {time.monotonic() - began:.0f} s)", file=sys.stderr)
 
 
 if __name__ == "__main__":

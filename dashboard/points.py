@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import Piece
+from dcsim.study.side_by_side import Cell
 from dcsim.writing import whole_file
 
 GRID = Path(__file__).with_name("grid.jsonl")
@@ -34,34 +34,34 @@ class Points:
     def __init__(self, folder: Path, grid: Path = GRID) -> None:
         self.folder, self._grid = folder, grid
 
-    def find(self, piece: Piece) -> Point | None:
-        """The kept answer to a piece: of this code if there is one, else a stale one, else None."""
-        own = self._path(piece)
+    def find(self, cell: Cell) -> Point | None:
+        """The kept answer to a cell: of this code if there is one, else a stale one, else None."""
+        own = self._path(cell)
         if own.is_file():
             try:
                 return Point(json.loads(own.read_text()), COMPUTED)
             except (OSError, ValueError):
                 own.unlink(missing_ok=True)
         version, answers = _read_grid(self._grid, self._grid.stat().st_mtime_ns if self._grid.is_file() else 0)
-        answer = answers.get(piece.key)
+        answer = answers.get(cell.key)
         if answer is None:
             return None
         return Point(answer, PRECOMPUTED if version == side_by_side.code_version() else STALE)
 
-    def missing(self, pieces: Iterable[Piece]) -> list[Piece]:
+    def missing(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those of which no fresh answer is kept."""
-        found = ((piece, self.find(piece)) for piece in pieces)
-        return [piece for piece, point in found if point is None or point.origin == STALE]
+        found = ((cell, self.find(cell)) for cell in cells)
+        return [cell for cell, point in found if point is None or point.origin == STALE]
 
-    def keep(self, piece: Piece, answer: dict[str, Any]) -> None:
+    def keep(self, cell: Cell, answer: dict[str, Any]) -> None:
         """Keep an answer that the code of now gave."""
-        path = self._path(piece)
+        path = self._path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
             part.write_text(json.dumps(answer))
 
-    def _path(self, piece: Piece) -> Path:
-        return self.folder / side_by_side.code_version() / f"{piece.key}.json"
+    def _path(self, cell: Cell) -> Path:
+        return self.folder / side_by_side.code_version() / f"{cell.key}.json"
 
 
 @cache
@@ -73,10 +73,10 @@ def _read_grid(path: Path, changed_ns: int) -> tuple[str, dict[str, dict[str, An
     return json.loads(lines[0])["code_version"], dict(map(json.loads, lines[1:]))
 
 
-def write_grid(path: Path, answers: Sequence[tuple[Piece, dict[str, Any]]]) -> None:
-    """Write a grid file: the code version, then a line for each piece in order of its key."""
-    lines = [json.dumps({"code_version": side_by_side.code_version(), "pieces": len(answers)})]
-    lines += sorted(json.dumps([piece.key, _short(answer)]) for piece, answer in answers)
+def write_grid(path: Path, answers: Sequence[tuple[Cell, dict[str, Any]]]) -> None:
+    """Write a grid file: the code version, then a line for each cell in order of its key."""
+    lines = [json.dumps({"code_version": side_by_side.code_version(), "cells": len(answers)})]
+    lines += sorted(json.dumps([cell.key, _short(answer)]) for cell, answer in answers)
     with whole_file(path) as part:
         part.write_text("\n".join(lines) + "\n")
 

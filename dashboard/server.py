@@ -22,12 +22,14 @@ class Serving:
     """A server that listens: its address, and the token that it asks for, if it does."""
 
     server: Any
+    listener: socket.socket
     url: str
     token: str | None
 
     def run(self) -> None:
         """Serve until interrupted."""
-        self.server.run()
+        with self.listener:
+            self.server.run()
 
 
 def serve(store: Path, host: str = "127.0.0.1", port: int = 8050, token: str | None = None) -> Serving:
@@ -45,7 +47,7 @@ def serve(store: Path, host: str = "127.0.0.1", port: int = 8050, token: str | N
         app.server, sockets=[listener], threads=THREADS, ident=None, clear_untrusted_proxy_headers=True
     )
     shown = f"[{host}]" if ":" in host else host
-    return Serving(server, f"http://{shown}:{listener.getsockname()[1]}", token)
+    return Serving(server, listener, f"http://{shown}:{listener.getsockname()[1]}", token)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -64,14 +64,14 @@ def _take(jobs: Jobs, job: Job, store: Path) -> bool:
 
 
 def _points(ask: dict[str, Any], store: Path, report: Report) -> dict[str, Any]:
-    """Compute the pieces of a comparison that are missing, and keep each as it is done."""
+    """Compute the cells of a comparison that are missing, and keep each as it is done."""
     points = Points(store / ".dashboard" / "points")
-    pieces = points.missing(map(side_by_side.piece_of, ask["pieces"]))
-    for done, piece in enumerate(pieces):
-        what = "iteration" if piece.kind == side_by_side.ITERATION else "load"
-        report.progress(done, len(pieces), f"{what} on {piece.network} {piece.library}".strip())
-        points.keep(piece, side_by_side.answer(piece))
-    return {"pieces": len(pieces)}
+    cells = points.missing(map(side_by_side.cell_of, ask["cells"]))
+    for done, cell in enumerate(cells):
+        what = "iteration" if cell.kind == side_by_side.ITERATION else "load"
+        report.progress(done, len(cells), f"{what} on {cell.network} {cell.library}".strip())
+        points.keep(cell, side_by_side.answer(cell))
+    return {"cells": len(cells)}
 
 
 WORK: dict[str, Work] = {"points": _points}

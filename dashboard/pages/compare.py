@@ -8,24 +8,21 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from dashboard.parts import code_line, field, figure_card, heading, meaning, message
-from dashboard.points import COMPUTED, PRECOMPUTED, STALE, Point
+from dashboard.compared import NOTHING, Compared, skeleton, title_of
+from dashboard.parts import code_line, field, figure_card, heading, message
+from dashboard.points import COMPUTED, PRECOMPUTED
 from dashboard.runs import Store, store
 from dashboard.state import Control, connect_state, notices_view, number, one_of, read_state, remember, some_of, whole
 from dcsim import library
 from dcsim.network.timing import MEANING, PARTS
-from dcsim.results.curves import COLOURS, over_size
-from dcsim.results.pictures import waterfall
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import ITERATION, LIBRARIES, NETWORKS, SERVED, SIZES, Piece, Question
-from dcsim.study.verdict import sentence, verdict
-from dcsim.units import format_power, format_time
+from dcsim.study.side_by_side import ITERATION, LIBRARIES, NETWORKS, SERVED, SIZES
+from dcsim.units import format_time
 
 TITLE = "Compare"
 FAIRNESS = ("equal_bandwidth", "equal_radix", "equal_cost", "pcie")
 FIRST = ["scheduled", "infiniband-ndr", "roce-400g", "ethernet-100g"]
 LLMS = library.names("workloads/llms")
-TOKENS_PLAYED = 400
 
 CONTROLS = (
     Control("chips", 512, whole(64, 1500)),
@@ -40,8 +37,6 @@ CONTROLS = (
     Control("prices", "buy", one_of(("buy", "build"))),
 )
 NAMES = [control.name for control in CONTROLS]
-# Tiles, three figures, whether all of it is hidden, table, lanes, what they play.
-NOTHING: tuple[Any, ...] = ([], no_update, no_update, no_update, True, [], [], [])
 COMPUTE_MEANING = "matrix products, attention, norms and the host's own work"
 
 
@@ -55,7 +50,7 @@ def layout(**query: Any) -> html.Div:
             notices_view(notices),
             _controls(values),
             html.Div(id="compare-status", className="status", role="status"),
-            html.Div(_skeleton(), id="compare-answer"),
+            html.Div(skeleton(), id="compare-answer"),
             html.Section(
                 [
                     html.Div(id="compare-tiles", className="tiles"),
@@ -102,10 +97,6 @@ def _cards() -> list[html.Figure]:
             nothing,
         ),
     ]
-
-
-def _skeleton() -> html.P:
-    return html.P("Looking the answer up", className="sentence waiting")
 
 
 def _controls(values: dict[str, Any]) -> html.Section:
@@ -254,16 +245,16 @@ def connect(app: Dash, own: Store) -> None:
         values, notices = read_state(CONTROLS, {name: _text(value) for name, value in zip(NAMES, args, strict=False)})
         last = args[-1] or {}
         here = store()
-        asked = Asked(values, here)
+        asked = Compared(values, here)
         if ctx.triggered_id == "compare-tick" and last:
             return (*_while_computing(here, asked, last),)
         if last:
             here.jobs.cancel(last.get("job"))
         job = None
-        missing = here.points.missing(asked.pieces)
+        missing = here.points.missing(asked.cells)
         if missing and not notices:
             title = f"compare {values['chips']} chips, {values['llm']}"
-            job = here.jobs.submit("points", {"pieces": [piece.as_json() for piece in missing]}, title)
+            job = here.jobs.submit("points", {"cells": [cell.as_json() for cell in missing]}, title)
         status = notices_view(notices) if notices else _status(here, asked, job)
         return (*asked.view(), status, {"job": job, "kept": asked.kept} if job else None, job is None)
 
@@ -298,282 +289,14 @@ def connect(app: Dash, own: Store) -> None:
             network = str(clicked["points"][0]["y"]).partition(" ")[0] if clicked else ""
         if network not in NETWORKS:
             return no_update, no_update
-        return True, _how(Asked(values, store()), network)
+        return True, _how(Compared(values, store()), network)
 
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-class Asked:
-    """One question as the page asks it, and what is kept of its answer."""
-
-    def __init__(self, values: dict[str, Any], here: Store) -> None:
-        self.values, self._here = values, here
-        shared = ("chips", "llm", "batch", "context", "rate", "fairness", "mapping")
-        self.question = Question(**{name: values[name] for name in shared} | {"rate": float(values["rate"])})
-        self.networks = [network for network in NETWORKS if network in values["networks"]]
-        self.library = values["library"]
-        self.pieces = side_by_side.pieces(self.question, tuple(self.networks), self.library)
-        self.points: dict[Piece, Point | None] = {piece: here.points.find(piece) for piece in self.pieces}
-
-    @property
-    def kept(self) -> int:
-        """Pieces of which an answer is kept."""
-        return sum(point is not None for point in self.points.values())
-
-    def piece(self, kind: str, network: str) -> Piece:
-        """The piece of one network."""
-        return next(piece for piece in self.pieces if piece.kind == kind and piece.network == network)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A row for each network that can be built: its iteration and, where there is one, its served load."""
-        found = []
-        for network in self.networks:
-            point = self.points[self.piece(ITERATION, network)]
-            rows = point.answer.get("rows", []) if point else []
-            row = next((row for row in rows if row["software"] in (None, self.library)), None)
-            if row is None:
-                continue
-            served = self.points[self.piece(SERVED, network)]
-            answer = served.answer if served and "summary" in served.answer else None
-            stale = STALE in (point.origin, served.origin if served else "") if point else False
-            cost = answer["usd_per_mtoken"][self.values["prices"]] if answer else None
-            found.append({**row, "served": answer, "usd_per_mtoken": cost, "stale": stale})
-        return found
-
-    def reasons(self) -> dict[str, str]:
-        """Why a network is left out, by its name."""
-        found = {}
-        for network in self.networks:
-            for kind in (ITERATION, SERVED):
-                point = self.points[self.piece(kind, network)]
-                if point and "reason" in point.answer:
-                    found.setdefault(network, point.answer["reason"])
-        return found
-
-    def view(self) -> tuple[Any, ...]:
-        """The answer, and what NOTHING lists."""
-        rows, reasons = self.rows(), self.reasons()
-        judged = verdict(rows)
-        if judged is None:
-            if reasons:
-                words = [html.P(f"{network}: {reason}") for network, reason in reasons.items()]
-                return message("No network here can serve that", words), *NOTHING
-            return _skeleton(), *NOTHING
-        answer = html.P(sentence(judged, self.question.chips, self.question.llm), className="sentence", id="compare-sentence")
-        left_out = [html.P(f"{network} is left out: {reason}", className="left-out") for network, reason in reasons.items()]
-        lanes = [self._lane(i, row) for i, row in enumerate(rows)]
-        played = [
-            {
-                "ttft": (row["served"] or {}).get("ttft_s_quantiles", []),
-                "gaps": (row["served"] or {}).get("gap_s_quantiles", []),
-                "tokens": TOKENS_PLAYED,
-            }
-            for row in rows
-        ]
-        tiles = [self._tile(row, row is judged.fastest, row is judged.cheapest) for row in rows]
-        return html.Div([answer, *left_out]), tiles, *self._figures(rows), False, self._table(rows), lanes, played
-
-    def _lane(self, i: int, row: dict[str, Any]) -> html.Div:
-        bar = html.Div([html.Span(_title(row)), html.Span("", id=f"feel-count-{i}", className="count")], className="lane-head")
-        style = {"borderTopColor": _colour(row["interconnect"])}
-        return html.Div(
-            [bar, html.P("", id=f"feel-text-{i}", className="lane-text", **{"aria-live": "off"})], className="lane", style=style
-        )
-
-    def _tile(self, row: dict[str, Any], fastest: bool, cheapest: bool) -> html.Div:
-        marks = [word for word, holds in (("fastest", fastest), ("cheapest", cheapest)) if holds]
-        served = row["served"]
-        small = [
-            ("USD per million tokens", _usd(row["usd_per_mtoken"])),
-            ("TTFT p99", _time(served, "ttft_s_p99")),
-            ("TPOT p99", _time(served, "tpot_s_p99")),
-        ]
-        small.append(("power", format_power(served["summary"]["power_w_mean"], 3) if served else "–"))
-        how = html.Button(
-            "how?",
-            type="button",
-            className="save",
-            id={"how": "network", "name": row["interconnect"]},
-            **{"aria-label": f"How {_title(row)} was computed"},
-        )
-        badges = [html.Span(mark, className="badge win") for mark in marks]
-        badges += [html.Span("stale", className="badge")] if row["stale"] else []
-        return html.Div(
-            [
-                html.Div([html.Span(_title(row), className="tile-name"), *badges, how], className="tile-head"),
-                html.Div(
-                    [html.Span(f"{row['tokens_per_s_per_user']:,.4g}", className="big"), " tokens/s a user"], className="large"
-                ),
-                html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in small], className="pairs"),
-            ],
-            className="tile stale" if row["stale"] else "tile",
-            style={"borderTopColor": _colour(row["interconnect"])},
-            **{"data-network": row["interconnect"]},
-        )
-
-    def _figures(self, rows: list[dict[str, Any]]) -> list[Any]:
-        """The waterfall, speed and cost over size."""
-        speed, cost = self._over_sizes()
-        here = self.question.chips
-        return [
-            waterfall(rows),
-            over_size(speed, "speed", "tokens/s a user", here, NETWORKS),
-            over_size(cost, "cost", "USD per million tokens", here, NETWORKS),
-        ]
-
-    def _over_sizes(self) -> tuple[dict[str, list[tuple[int, float | None]]], dict[str, list[tuple[int, float | None]]]]:
-        """Speed and cost by network at the sizes kept ready and at the one asked for, as far as they are known."""
-        speed: dict[str, list[tuple[int, float | None]]] = {network: [] for network in self.networks}
-        cost: dict[str, list[tuple[int, float | None]]] = {network: [] for network in self.networks}
-        for chips in sorted({*SIZES, self.question.chips}):
-            there = Asked(self.values | {"chips": chips}, self._here)
-            for row in there.rows():
-                speed[row["interconnect"]].append((chips, row["tokens_per_s_per_user"]))
-                cost[row["interconnect"]].append((chips, row["usd_per_mtoken"]))
-        return speed, cost
-
-    def _table(self, rows: list[dict[str, Any]]) -> html.Div:
-        prices = self.values["prices"]
-        head = html.Tr([html.Th("", scope="col"), *(html.Th(_title(row), scope="col") for row in rows)])
-        body = []
-        for section, lines in LINES:
-            body.append(html.Tr(html.Th(section, colSpan=len(rows) + 1, scope="colgroup"), className="section"))
-            for name, words, read in lines:
-                cells = [html.Td(read(row, prices)) for row in rows]
-                body.append(html.Tr([html.Th([name, " ", meaning(words, name)], scope="row"), *cells]))
-        table = html.Table([html.Thead(head), html.Tbody(body)], className="numbers")
-        return html.Div(table, className="scroll card", tabIndex=0, role="region", **{"aria-label": "All numbers"})
-
-
-def _title(row: dict[str, Any]) -> str:
-    return f"{row['interconnect']} {row['software'] or ''}".strip()
-
-
-def _colour(network: str) -> str:
-    return COLOURS[NETWORKS.index(network) % len(COLOURS)]
-
-
-def _usd(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.4g}"
-
-
-def _time(served: dict[str, Any] | None, name: str) -> str:
-    value = None if served is None else served["summary"].get(name, served.get(name))
-    return "–" if value is None else format_time(value)
-
-
-def _of(name: str, show: Any) -> Any:
-    """Reads a number of the served load's summary."""
-
-    def read(row: dict[str, Any], _: str) -> str:
-        value = row["served"]["summary"].get(name) if row["served"] else None
-        return "–" if value is None else show(value)
-
-    return read
-
-
-def _served_time(name: str) -> Any:
-    return lambda row, _: _time(row["served"], name)
-
-
-def _part(name: str) -> Any:
-    return lambda row, _: f"{row['parts'][name]:,}"
-
-
-def _tails(column: str) -> list[tuple[str, str, Any]]:
-    label = column.removesuffix("_s").upper()
-    words = {"TTFT": "time to first token, queueing included", "TPOT": "time per output token after the first"}[label]
-    return [
-        (
-            f"{label} {name}",
-            f"{words}: {of} of finished requests",
-            _served_time(f"{column}_{name.replace('.', '')}"),
-        )
-        for name, of in (("p50", "median"), ("p90", "90 %"), ("p99", "99 %"), ("p99.9", "99.9 %"))
-    ]
-
-
-def _capacity(row: dict[str, Any], _: str) -> str:
-    served = row["served"]
-    if not served or served["requests_per_s_in_slo"] is None:
-        return "–"
-    return f"{served['requests_per_s_in_slo']:,.3g} requests/s" if served["requests_per_s_in_slo"] else "none"
-
-
-LINES: list[tuple[str, list[tuple[str, str, Any]]]] = [
-    (
-        "One iteration",
-        [
-            (
-                "Time",
-                "from the start of the first stage to the sampled token back there",
-                lambda row, _: format_time(row["iteration_s_mean"]),
-            ),
-            (
-                "Tokens/s a user",
-                "one token an iteration for each sequence",
-                lambda row, _: f"{row['tokens_per_s_per_user']:,.4g}",
-            ),
-            ("Time p99", "99 % of successive iterations take no longer", lambda row, _: format_time(row["iteration_s_p99"])),
-            ("Time p99.9", "99.9 % of successive iterations take no longer", lambda row, _: format_time(row["iteration_s_p999"])),
-            ("Mapping", "tensor and pipeline degree", lambda row, _: f"tp {row['tp']}, pp {row['pp']}"),
-        ],
-    ),
-    (
-        "The load",
-        [
-            *_tails("ttft_s"),
-            *_tails("tpot_s"),
-            (
-                "Limited by",
-                "what most of the requests' time was spent on or waiting for",
-                _of("limited_by", lambda name: name.replace("_", " ")),
-            ),
-            (
-                "Capacity in the SLO",
-                "most requests a second with every token inside the SLO, from one replica's best steady state; "
-                "prompts are not counted: `dcsim capacity` simulates them",
-                _capacity,
-            ),
-        ],
-    ),
-    (
-        "What it takes",
-        [
-            ("Chips", "installed, spares included", _part("chips")),
-            ("Racks", "that hold chips", _part("racks")),
-            ("Switch racks", "that hold switches alone", _part("switch_racks")),
-            ("Adapters", "chip ports into switches", _part("adapters")),
-            ("Switch ports", "of switches outside nodes", _part("switch_ports")),
-            ("Cables", "of the network, adapters' included", _part("cables")),
-            (
-                "Power",
-                "at the site's meter, mean while the load is served",
-                _of("power_w_mean", lambda watts: format_power(watts, 4)),
-            ),
-            (
-                "Capital",
-                "chips, hosts, racks and network, to get",
-                lambda row, prices: f"{row['served']['capital_usd'][prices] / 1e6:,.4g} M USD" if row["served"] else "–",
-            ),
-            (
-                "USD per million tokens",
-                "everything owned and paid over its life, over the output tokens at this load",
-                lambda row, _: _usd(row["usd_per_mtoken"]),
-            ),
-            (
-                "J per token",
-                "energy at the site's meter over output tokens, at this load",
-                _of("energy_j_per_token", lambda joules: f"{joules:,.4g}"),
-            ),
-        ],
-    ),
-]
-
-
-def _status(here: Store, asked: Asked, job: str | None) -> html.Div:
+def _status(here: Store, asked: Compared, job: str | None) -> html.Div:
     """Where the numbers are from; while they are computed: how far that is, and the way to stop it."""
     if job is None:
         origins = {point.origin for point in asked.points.values() if point}
@@ -598,7 +321,7 @@ def _status(here: Store, asked: Asked, job: str | None) -> html.Div:
     )
 
 
-def _while_computing(here: Store, asked: Asked, last: dict[str, Any]) -> tuple[Any, ...]:
+def _while_computing(here: Store, asked: Compared, last: dict[str, Any]) -> tuple[Any, ...]:
     """How far the background work is; what is new of the answer since the last look."""
     here.jobs.wake()
     job = here.jobs.find(last.get("job"))
@@ -613,15 +336,15 @@ def _while_computing(here: Store, asked: Asked, last: dict[str, Any]) -> tuple[A
     return (*asked.view(), _status(here, asked, None), None, True)
 
 
-def _how(asked: Asked, network: str) -> list[Any]:
+def _how(asked: Compared, network: str) -> list[Any]:
     """How one network's numbers came about: the parts of its time, the commands that give it, its bill, its figures."""
     row = next((found for found in asked.rows() if found["interconnect"] == network), None)
-    pieces = [asked.piece(kind, network) for kind in (ITERATION, SERVED)]
-    content: list[Any] = [html.H3(_title(row) if row else network)]
+    cells = [asked.cell(kind, network) for kind in (ITERATION, SERVED)]
+    content: list[Any] = [html.H3(title_of(row) if row else network)]
     content += [html.P("These commands give the same numbers:")]
     own = next((found for found in asked.rows() if found["interconnect"] == side_by_side.OWN), row)
     degrees = (own["tp"], own["pp"]) if own else None
-    content += [code_line(side_by_side.command(piece, degrees)) for piece in pieces]
+    content += [code_line(side_by_side.command(cell, degrees)) for cell in cells]
     if row:
         parts = [
             html.Tr(
@@ -648,7 +371,7 @@ def _how(asked: Asked, network: str) -> list[Any]:
                 for line in lines
             ]
             content += [html.H3("What it costs to get"), html.Table(html.Tbody(bill), className="numbers")]
-    figures = side_by_side.figures_of(pieces[1])
+    figures = side_by_side.figures_of(cells[1])
     lines = [
         html.Tr(
             [html.Th(figure["key"], scope="row"), html.Td(figure["value"]), html.Td(figure["kind"]), html.Td(figure["source"])]

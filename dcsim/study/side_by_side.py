@@ -1,6 +1,6 @@
-"""The same chips and LLM on several networks, piece by piece: one iteration, and a load served, on each.
+"""The same chips and LLM on several networks, cell by cell: one iteration, and a load served, on each.
 
-A piece is one network's answer to one question. Pieces are independent of each other, so they can be kept, and those that are
+A cell is one network's answer to one question. Pieces are independent of each other, so they can be kept, and those that are
 missing computed alone. Their numbers are those of `dcsim compare` and `dcsim run`; `command` says which line gives them.
 """
 
@@ -28,7 +28,7 @@ OWN = NETWORKS[0]  # the network of the topologies that are compared; its best m
 LIBRARIES = ("ideal", "verbs", "nccl")
 DURATION, DURATION_S = "2 min", 120.0  # of the workload that is served: some hundred requests
 PARTS = 50  # a distribution is kept as its quantiles at so many equal steps
-# What decides a piece's numbers; a change there makes kept pieces stale.
+# What decides a cell's numbers; a change there makes kept cells stale.
 DECISIVE = ("spec", "fabric", "workload", "llm", "network", "power", "cluster", "economics", "policies", "study")
 
 
@@ -56,7 +56,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Cell:
     """One network's part of a question: its iterations (with every library), or what users get with one library."""
 
     kind: str  # ITERATION or SERVED
@@ -66,28 +66,28 @@ class Piece:
 
     @property
     def key(self) -> str:
-        """Names what the piece depends on; equal for questions that differ only in what does not touch it."""
+        """Names what the cell depends on; equal for questions that differ only in what does not touch it."""
         asked = asdict(self.question)
         left_out = ("rate",) if self.kind == ITERATION else ("batch", "context")
         text = json.dumps([self.kind, self.network, self.library, {k: v for k, v in asked.items() if k not in left_out}])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data that `piece_of` reads back."""
+        """Plain data that `cell_of` reads back."""
         return asdict(self)
 
 
-def piece_of(data: dict[str, Any]) -> Piece:
-    """The piece of plain data."""
-    return Piece(data["kind"], Question(**data["question"]), data["network"], data["library"])
+def cell_of(data: dict[str, Any]) -> Cell:
+    """The cell of plain data."""
+    return Cell(data["kind"], Question(**data["question"]), data["network"], data["library"])
 
 
-def pieces(question: Question, networks: tuple[str, ...], library_name: str) -> list[Piece]:
-    """Every piece that an answer for these networks and this library is made of."""
+def cells(question: Question, networks: tuple[str, ...], library_name: str) -> list[Cell]:
+    """Every cell that an answer for these networks and this library is made of."""
     found = []
     for network in networks:
         own = library_name if has_library(network) else ""
-        found += [Piece(ITERATION, question, network), Piece(SERVED, question, network, own)]
+        found += [Cell(ITERATION, question, network), Cell(SERVED, question, network, own)]
     return found
 
 
@@ -99,21 +99,21 @@ def has_library(network: str) -> bool:
     return load("8rack", network=network).spec.network.terms["software"] is not None
 
 
-def answer(piece: Piece, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """Compute a piece. Where the cluster cannot be built or served it is `{"reason": ...}`, which is an answer too."""
+def answer(cell: Cell, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Compute a cell. Where the cluster cannot be built or served it is `{"reason": ...}`, which is an answer too."""
     if progress:
-        progress(f"{piece.network} {piece.library}".strip())
+        progress(f"{cell.network} {cell.library}".strip())
     try:
-        return _iteration(piece) if piece.kind == ITERATION else _served(piece)
+        return _iteration(cell) if cell.kind == ITERATION else _served(cell)
     except DcsimError as error:
         return {"reason": str(error)}
 
 
-def _iteration(piece: Piece) -> dict[str, Any]:
-    asked = piece.question
+def _iteration(cell: Cell) -> dict[str, Any]:
+    asked = cell.question
     result = comparison.compare(
         asked.topology,
-        _compared(piece),
+        _compared(cell),
         Shape(asked.batch, asked.context),
         llm=asked.llm,
         settings=asked.settings,
@@ -122,29 +122,29 @@ def _iteration(piece: Piece) -> dict[str, Any]:
         own_mapping=asked.mapping == "best",
         packets_max=comparison.PACKETS_MAX,
     )
-    rows = [row for row in result["candidates"] if row["interconnect"] == piece.network]
+    rows = [row for row in result["candidates"] if row["interconnect"] == cell.network]
     shared = ("chips_used", "chips_installed", "idle_chips", "idle_power_w", "tp", "pp")
     return {"rows": rows, **{key: result[key] for key in shared}}
 
 
-def _compared(piece: Piece) -> list[str]:
-    """The networks of the comparison that gives the piece: that which decides the mapping comes first."""
-    return [OWN] if piece.network == OWN else [OWN, piece.network]
+def _compared(cell: Cell) -> list[str]:
+    """The networks of the comparison that gives the cell: that which decides the mapping comes first."""
+    return [OWN] if cell.network == OWN else [OWN, cell.network]
 
 
-def _served(piece: Piece) -> dict[str, Any]:
+def _served(cell: Cell) -> dict[str, Any]:
     from dcsim.economics.bill import Parts
     from dcsim.economics.cost import BASES, owned_cost
     from dcsim.study.machine import build
     from dcsim.study.scenario import load
     from dcsim.study.users import holding
 
-    asked = piece.question
+    asked = cell.question
     case = load(
         asked.topology,
         llm=asked.llm,
-        interconnect=piece.network,
-        set=serving_settings(piece),
+        interconnect=cell.network,
+        set=serving_settings(cell),
         duration=DURATION,
         rate_scale=rate_scale(asked),
     )
@@ -173,15 +173,15 @@ def _served(piece: Piece) -> dict[str, Any]:
     }
 
 
-def serving_settings(piece: Piece, degrees: tuple[int, int] | None = None) -> list[str]:
-    """The settings under which a piece's load is served; `degrees` are those that all have (default: they are found)."""
-    asked = piece.question
+def serving_settings(cell: Cell, degrees: tuple[int, int] | None = None) -> list[str]:
+    """The settings under which a cell's load is served; `degrees` are those that all have (default: they are found)."""
+    asked = cell.question
     found = list(asked.settings)
-    if piece.network != OWN and asked.mapping == "same":
+    if cell.network != OWN and asked.mapping == "same":
         tp, pp = degrees or mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed)
         found += [f"mapping.tp={tp}", f"mapping.pp={pp}"]
-    if piece.library:
-        found += [f"network.software={piece.library}", f"network.fairness={asked.fairness}"]
+    if cell.library:
+        found += [f"network.software={cell.library}", f"network.fairness={asked.fairness}"]
     return found
 
 
@@ -217,31 +217,31 @@ def _arrivals_s(topology: str, seed: int) -> Any:
     return make_requests(load(topology).spec.workload, seed).arrival_s
 
 
-def command(piece: Piece, degrees: tuple[int, int] | None = None) -> str:
-    """The command line that gives a piece's numbers; `degrees` as for `serving_settings`."""
-    asked = piece.question
-    if piece.kind == ITERATION:
-        words = ["dcsim", "compare", asked.topology, "--interconnect", ",".join(_compared(piece)), "--llm", asked.llm]
+def command(cell: Cell, degrees: tuple[int, int] | None = None) -> str:
+    """The command line that gives a cell's numbers; `degrees` as for `serving_settings`."""
+    asked = cell.question
+    if cell.kind == ITERATION:
+        words = ["dcsim", "compare", asked.topology, "--interconnect", ",".join(_compared(cell)), "--llm", asked.llm]
         words += ["--batch", str(asked.batch), "--context", str(asked.context), "--fairness", asked.fairness]
         words += ["--own-mapping"] if asked.mapping == "best" else []
         settings = asked.settings
     else:
-        words = ["dcsim", "run", asked.topology, "--interconnect", piece.network, "--llm", asked.llm]
+        words = ["dcsim", "run", asked.topology, "--interconnect", cell.network, "--llm", asked.llm]
         words += ["--rate-scale", f"{rate_scale(asked):.6g}", "--duration", DURATION]
-        settings = serving_settings(piece, degrees)
+        settings = serving_settings(cell, degrees)
     words += [word for setting in settings for word in ("--set", setting)]
     return shlex.join(words)
 
 
-def grid() -> Iterator[Piece]:
-    """The pieces that are kept ready: sizes, LLMs, batches and loads that people ask for first."""
+def grid() -> Iterator[Cell]:
+    """The cells that are kept ready: sizes, LLMs, batches and loads that people ask for first."""
     for chips in SIZES:
         for llm in LLMS:
             base = Question(chips=chips, llm=llm)
             for network in NETWORKS:
-                yield from (Piece(ITERATION, replace(base, batch=batch), network) for batch in BATCHES)
+                yield from (Cell(ITERATION, replace(base, batch=batch), network) for batch in BATCHES)
                 libraries = LIBRARIES if has_library(network) else ("",)
-                yield from (Piece(SERVED, replace(base, rate=rate), network, own) for own in libraries for rate in RATES)
+                yield from (Cell(SERVED, replace(base, rate=rate), network, own) for own in libraries for rate in RATES)
 
 
 SIZES = (64, 128, 264, 512, 576, 1024, 1500)
@@ -252,7 +252,7 @@ RATES = (5.0,)
 
 @cache
 def code_version() -> str:
-    """Names the code and the data that decide a piece's numbers, whatever their dates: twelve hex digits."""
+    """Names the code and the data that decide a cell's numbers, whatever their dates: twelve hex digits."""
     digest = hashlib.sha256()
     rooms = [library.package() / room for room in DECISIVE]
     data = [library.root() / folder for folder in ("topologies", "workloads")]
@@ -278,12 +278,12 @@ def _quantiles(values: Any, counts: Any) -> list[float]:
     return [float(f"{value:.5g}") for value in np.asarray(values, float)[order][np.searchsorted(total, ranks)]]
 
 
-def figures_of(piece: Piece) -> list[dict[str, str]]:
-    """The figures from the world that a piece rests on: chips, nodes, hosts, the network with its prices, and power."""
+def figures_of(cell: Cell) -> list[dict[str, str]]:
+    """The figures from the world that a cell rests on: chips, nodes, hosts, the network with its prices, and power."""
     from dcsim.spec.load import load
 
-    asked = piece.question
-    figures = load(asked.topology, llm=asked.llm, network=piece.network, settings=asked.settings).figures
+    asked = cell.question
+    figures = load(asked.topology, llm=asked.llm, network=cell.network, settings=asked.settings).figures
     shown = ("chip", "node", "host", "network", "power")
     return [
         {"key": ".".join(map(str, path)), "value": str(figure.value), "kind": figure.kind, "source": figure.source}

@@ -14,28 +14,28 @@ from playwright.sync_api import expect
 from dashboard.app import PAGES
 from dashboard.points import Points
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import ITERATION, LIBRARIES, NETWORKS, SERVED, Piece, Question
+from dcsim.study.side_by_side import ITERATION, LIBRARIES, NETWORKS, SERVED, Cell, Question
 
 SCALE = {"ms": 1e-3, "us": 1e-6, "kW": 1e3, "MW": 1e6, "%": 1e-2}
 PART_S = {"compute": 2e-3, "software": 0.0, "jitter": 0.0, "switch": 3e-4, "wire": 1e-4, "serialisation": 2e-6, "queueing": 0.0}
 
 
-def made_up(piece):
+def made_up(cell):
     """An answer of made-up numbers, so that pages are tested without the simulator: networks get slower one by one."""
-    place = NETWORKS.index(piece.network)
-    libraries = LIBRARIES if side_by_side.has_library(piece.network) else (None,)
+    place = NETWORKS.index(cell.network)
+    libraries = LIBRARIES if side_by_side.has_library(cell.network) else (None,)
     rows = []
     for own in libraries:
         parts = {**PART_S, "slowest": 0.0, "other": 0.0} | {"software": 1e-3 * (libraries.index(own) if own else 0)}
-        parts["switch"] += 1e-4 * place + 1e-9 * piece.question.chips
+        parts["switch"] += 1e-4 * place + 1e-9 * cell.question.chips
         mean_s = sum(parts.values())
         times = {f"iteration_s_{name}": mean_s for name in ("mean", "p50", "p99", "p999")}
         counts = dict.fromkeys(("chips", "nodes", "racks", "switch_racks", "switch_ports", "adapters", "cables"), 576)
-        names = {"interconnect": piece.network, "software": own, "tp": 8, "pp": 64}
+        names = {"interconnect": cell.network, "software": own, "tp": 8, "pp": 64}
         rows.append(names | times | {"tokens_per_s_per_user": 1 / mean_s, "waterfall_s": parts, "parts": counts})
-    if piece.kind == ITERATION:
+    if cell.kind == ITERATION:
         return {"rows": rows}
-    row = rows[libraries.index(piece.library or None)]
+    row = rows[libraries.index(cell.library or None)]
     seconds = row["iteration_s_mean"]
     latencies = {f"{name}_p{q}": seconds * q / 50 for name in ("ttft_s", "tpot_s") for q in (50, 90, 99)}
     line = {"item": "chip card", "count": 576, "unit_usd": 2e4, "kind": "assumed", "source": "a test", "usd": 1.152e7}
@@ -62,8 +62,8 @@ def kept(tmp_path_factory):
         for network in NETWORKS:
             asked = Question(chips=chips)
             libraries = LIBRARIES if side_by_side.has_library(network) else ("",)
-            for piece in (Piece(ITERATION, asked, network), *(Piece(SERVED, asked, network, own) for own in libraries)):
-                points.keep(piece, made_up(piece))
+            for cell in (Cell(ITERATION, asked, network), *(Cell(SERVED, asked, network, own) for own in libraries)):
+                points.keep(cell, made_up(cell))
     return folder
 
 
