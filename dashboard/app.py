@@ -17,7 +17,7 @@ from dashboard.guard import LOOPBACK_NAMES, guard
 from dashboard.pages import compare as compare_page
 from dashboard.pages import run as run_page
 from dashboard.parts import message
-from dashboard.runs import Store
+from dashboard.runs import RunFolder
 from dcsim import __version__
 
 # Address of each page and the module that draws it; the first is the front page.
@@ -34,7 +34,7 @@ def make_app(store: Path, *, names: Iterable[str] = LOOPBACK_NAMES, token: str |
     It answers to the host `names` alone; with a `token`, to those who bring it.
     """
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # not a line for every file served
-    own = Store(store)
+    own = RunFolder(store)
     app = Dash(
         __name__,
         server=_server(names, token),

@@ -7,8 +7,8 @@ from typing import Any
 from dash import html, no_update
 
 from dashboard.parts import meaning, message
-from dashboard.points import STALE, Point
-from dashboard.runs import Store
+from dashboard.points import STALE, KeptAnswer
+from dashboard.runs import RunFolder
 from dcsim.results.curves import COLOURS, over_size
 from dcsim.results.pictures import waterfall
 from dcsim.study import side_by_side
@@ -29,14 +29,14 @@ def skeleton() -> html.P:
 class Compared:
     """One question as the page asks it, and what is kept of its answer."""
 
-    def __init__(self, values: dict[str, Any], here: Store) -> None:
+    def __init__(self, values: dict[str, Any], here: RunFolder) -> None:
         self.values, self._here = values, here
         shared = ("chips", "llm", "batch", "context", "rate", "fairness", "mapping")
         self.question = Question(**{name: values[name] for name in shared} | {"rate": float(values["rate"])})
         self.networks = [network for network in NETWORKS if network in values["networks"]]
         self.library = values["library"]
         self.cells = side_by_side.cells(self.question, tuple(self.networks), self.library)
-        self.points: dict[Cell, Point | None] = {cell: here.points.find(cell) for cell in self.cells}
+        self.points: dict[Cell, KeptAnswer | None] = {cell: here.points.find(cell) for cell in self.cells}
 
     @property
     def kept(self) -> int:

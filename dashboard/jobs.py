@@ -33,7 +33,7 @@ NAME = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BackgroundJob:
     """What is known of a job: what was asked (`kind` and `ask`), and how far it is."""
 
     name: str
@@ -76,14 +76,14 @@ class Jobs:
         self.wake()
         return name
 
-    def find(self, name: str | None) -> Job | None:
+    def find(self, name: str | None) -> BackgroundJob | None:
         """The job of that name; None if there is none, or its files are no job's."""
         if not name or not NAME.fullmatch(name):
             return None
         folder = self.folder / name
         try:
             job, state = (json.loads((folder / f"{part}.json").read_text()) for part in ("job", "state"))
-            return Job(
+            return BackgroundJob(
                 name,
                 str(job["kind"]),
                 dict(job["ask"]),
@@ -100,7 +100,7 @@ class Jobs:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[BackgroundJob]:
         """Every job, the newest first."""
         names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
         found = [job for job in map(self.find, names) if job is not None]
@@ -147,7 +147,7 @@ class Jobs:
                 self._start()
                 return
 
-    def ready(self) -> Iterator[Job]:
+    def ready(self) -> Iterator[BackgroundJob]:
         """Jobs to be begun, the oldest first: those that wait, and those whose worker is gone."""
         for job in reversed(self.all()):
             if job.state == WAITING:
@@ -205,7 +205,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         part.write_text(json.dumps(content))
 
 
-class Report:
+class JobReport:
     """How a worker tells of its job; `interrupt` is raised by a job that was cancelled."""
 
     def __init__(self, folder: Path, begun: int) -> None:

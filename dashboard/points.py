@@ -21,7 +21,7 @@ PRECOMPUTED, COMPUTED, STALE = "precomputed", "computed", "stale"
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class KeptAnswer:
     """A kept answer and where it is from: PRECOMPUTED, COMPUTED here, or STALE (given by other code)."""
 
     answer: dict[str, Any]
@@ -34,19 +34,19 @@ class Points:
     def __init__(self, folder: Path, grid: Path = GRID) -> None:
         self.folder, self._grid = folder, grid
 
-    def find(self, cell: Cell) -> Point | None:
+    def find(self, cell: Cell) -> KeptAnswer | None:
         """The kept answer to a cell: of this code if there is one, else a stale one, else None."""
         own = self._path(cell)
         if own.is_file():
             try:
-                return Point(json.loads(own.read_text()), COMPUTED)
+                return KeptAnswer(json.loads(own.read_text()), COMPUTED)
             except (OSError, ValueError):
                 own.unlink(missing_ok=True)
         version, answers = _read_grid(self._grid, self._grid.stat().st_mtime_ns if self._grid.is_file() else 0)
         answer = answers.get(cell.key)
         if answer is None:
             return None
-        return Point(answer, PRECOMPUTED if version == side_by_side.code_version() else STALE)
+        return KeptAnswer(answer, PRECOMPUTED if version == side_by_side.code_version() else STALE)
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those of which no fresh answer is kept."""

@@ -22,7 +22,7 @@ class Stranger:
     reason: str
 
 
-class Store:
+class RunFolder:
     """Runs in `folder`, read anew each time, as runs come and go while the page is open."""
 
     def __init__(self, folder: Path) -> None:
@@ -57,9 +57,9 @@ class Store:
         return sorted(p for p in self.folder.iterdir() if not p.name.startswith(".") and p.is_dir() and not p.is_symlink())
 
 
-def store() -> Store:
+def store() -> RunFolder:
     """The store of the app that serves the request at hand."""
-    own: Store = current_app.config["DCSIM_STORE"]
+    own: RunFolder = current_app.config["DCSIM_STORE"]
     return own
 
 

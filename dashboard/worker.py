@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dashboard.jobs import BEGUN_MOST, CANCELLED, DONE, FAILED, LINGER_S, WORKERS, Job, Jobs, Report, held
+from dashboard.jobs import BEGUN_MOST, CANCELLED, DONE, FAILED, LINGER_S, WORKERS, BackgroundJob, JobReport, Jobs, held
 from dashboard.points import Points
 from dcsim.errors import DcsimError
 from dcsim.study import side_by_side
 
-Work = Callable[[dict[str, Any], Path, Report], dict[str, Any]]  # (what was asked, the store, whom to tell) -> result
+Work = Callable[[dict[str, Any], Path, JobReport], dict[str, Any]]  # (what was asked, the store, whom to tell) -> result
 
 
 def main(store: str) -> None:
@@ -38,14 +38,14 @@ def _work(jobs: Jobs, store: Path) -> None:
             time.sleep(0.15)
 
 
-def _take(jobs: Jobs, job: Job, store: Path) -> bool:
+def _take(jobs: Jobs, job: BackgroundJob, store: Path) -> bool:
     """Do a job, unless somebody else does it."""
     folder = jobs.folder / job.name
     with held(folder / "lock") as mine:
         now = jobs.find(job.name) if mine else None
         if now is None or now.over:
             return False
-        report = Report(folder, now.begun + 1)
+        report = JobReport(folder, now.begun + 1)
         if now.begun >= BEGUN_MOST:
             report.over(FAILED, note=f"its process was lost {now.begun} times, as happens where memory runs out")
             return True
@@ -63,7 +63,7 @@ def _take(jobs: Jobs, job: Job, store: Path) -> bool:
     return True
 
 
-def _points(ask: dict[str, Any], store: Path, report: Report) -> dict[str, Any]:
+def _points(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
     """Compute the cells of a comparison that are missing, and keep each as it is done."""
     points = Points(store / ".dashboard" / "points")
     cells = points.missing(map(side_by_side.cell_of, ask["cells"]))

@@ -11,7 +11,7 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, 
 from dashboard.compared import NOTHING, Compared, skeleton, title_of
 from dashboard.parts import code_line, field, figure_card, heading, message
 from dashboard.points import COMPUTED, PRECOMPUTED
-from dashboard.runs import Store, store
+from dashboard.runs import RunFolder, store
 from dashboard.state import Control, connect_state, notices_view, number, one_of, read_state, remember, some_of, whole
 from dcsim import library
 from dcsim.network.timing import MEANING, PARTS
@@ -213,7 +213,7 @@ def _feel() -> html.Section:
     )
 
 
-def connect(app: Dash, own: Store) -> None:
+def connect(app: Dash, own: RunFolder) -> None:
     """Let the answer follow the controls; what is not kept is computed in the background."""
     connect_state(app, "compare", CONTROLS)
     app.clientside_callback(
@@ -296,7 +296,7 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _status(here: Store, asked: Compared, job: str | None) -> html.Div:
+def _status(here: RunFolder, asked: Compared, job: str | None) -> html.Div:
     """Where the numbers are from; while they are computed: how far that is, and the way to stop it."""
     if job is None:
         origins = {point.origin for point in asked.points.values() if point}
@@ -321,7 +321,7 @@ def _status(here: Store, asked: Compared, job: str | None) -> html.Div:
     )
 
 
-def _while_computing(here: Store, asked: Compared, last: dict[str, Any]) -> tuple[Any, ...]:
+def _while_computing(here: RunFolder, asked: Compared, last: dict[str, Any]) -> tuple[Any, ...]:
     """How far the background work is; what is new of the answer since the last look."""
     here.jobs.wake()
     job = here.jobs.find(last.get("job"))

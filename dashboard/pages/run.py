@@ -9,7 +9,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html
 
 from dashboard.parts import field, figure_card, heading, meaning, message, text
-from dashboard.runs import Store, Stranger, store
+from dashboard.runs import RunFolder, Stranger, store
 from dashboard.state import Control, any_text, connect_state, notices_view, read_state, remember
 from dashboard.words import number, percent, value_text
 from dcsim.errors import DcsimError
@@ -65,7 +65,7 @@ def layout(**query: Any) -> html.Div:
     )
 
 
-def connect(app: Dash, own: Store) -> None:
+def connect(app: Dash, own: RunFolder) -> None:
     """Show the run that is picked."""
     connect_state(app, "run", CONTROLS)
 

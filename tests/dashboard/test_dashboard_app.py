@@ -17,7 +17,7 @@ from dashboard.app import PAGES, make_app
 from dashboard.guard import is_loopback
 from dashboard.pages import compare as compare_page
 from dashboard.pages import run as run_page
-from dashboard.runs import Store
+from dashboard.runs import RunFolder
 from dashboard.state import read_state
 from dashboard.words import value_text
 
@@ -74,14 +74,14 @@ def test_one_broken_folder_harms_no_other(make_run, tmp_path, name, content):
     make_run(tmp_path / "good")
     make_run(tmp_path / "broken")
     (tmp_path / "broken" / f"{name}.json").write_text(content)
-    runs, strangers = Store(tmp_path).all()
+    runs, strangers = RunFolder(tmp_path).all()
     assert [run.folder.name for run in runs] == ["good"]
     assert [stranger.name for stranger in strangers] == ["broken"]
     assert '"value": "good"' in page(make_app(tmp_path), "/run")
 
 
 def test_a_run_shows_its_figures_and_every_number_with_its_meaning(make_run, tmp_path):
-    run = Store(tmp_path).open(make_run(tmp_path / "one").name)
+    run = RunFolder(tmp_path).open(make_run(tmp_path / "one").name)
     view = shown(run_page.view(run))
     assert view.count('"type": "Graph"') >= 4
     assert read_json(tmp_path / "one", "summary")["digest"] in view
@@ -104,7 +104,7 @@ def test_numbers_carry_their_units():
 
 def test_an_empty_run_is_shown_too(make_run, tmp_path):
     make_run(tmp_path / "none", count=0)
-    assert shown(run_page.view(Store(tmp_path).open("none"))).count("no data in this run") >= 2
+    assert shown(run_page.view(RunFolder(tmp_path).open("none"))).count("no data in this run") >= 2
 
 
 def test_a_page_cannot_ask_for_a_run_elsewhere(make_run, tmp_path):
@@ -115,7 +115,7 @@ def test_a_page_cannot_ask_for_a_run_elsewhere(make_run, tmp_path):
     (tmp_path / "runs" / "link").symlink_to(tmp_path / "secret")
     for name in ("../secret", str(tmp_path / "secret"), "link", "", ".", None):
         with pytest.raises(RunStoreError, match="no such run"):
-            Store(tmp_path / "runs").open(name)
+            RunFolder(tmp_path / "runs").open(name)
 
 
 def test_a_run_that_goes_or_breaks_while_the_page_is_open_gives_a_message(make_run, tmp_path):
@@ -123,7 +123,7 @@ def test_a_run_that_goes_or_breaks_while_the_page_is_open_gives_a_message(make_r
 
     make_run(tmp_path / "one")
     make_run(tmp_path / "two", seed=6)
-    own = Store(tmp_path)
+    own = RunFolder(tmp_path)
     (tmp_path / "one" / "requests.parquet").write_bytes(b"broken")
     shutil.rmtree(tmp_path / "two")
     with pytest.raises(RunStoreError, match=r"requests.parquet cannot be read"):
@@ -141,7 +141,7 @@ def test_what_a_file_says_is_never_a_part_of_the_page(make_run, tmp_path):
     (folder / "spec.json").write_text(json.dumps(spec | {"description": component, "name": component}))
     meta |= {"llm": component, "interconnect": component, "unused_keys": [component]}
     (folder / "meta.json").write_text(json.dumps(meta))
-    own = Store(tmp_path)
+    own = RunFolder(tmp_path)
     for drawn in (shown(run_page.view(own.open("one"))), page(make_app(tmp_path), "/run")):
         assert "alert(1)" in drawn
         assert '"type": "Script"' not in drawn
