@@ -151,6 +151,12 @@ SCENARIOS = {
         "steady",
         [ONE],
     ),
+    "kernels": (
+        "h200_sxm",
+        ("network.replications=1", "llm={folder}/mixed.yaml", "mapping.tp=1", "mapping.pp=1", "mapping.weights=stored"),
+        "steady",
+        [ONE, (*ONE, "--prefill", "64")],
+    ),
     "four bits": (
         GPU,
         ("network.replications=1", "mapping.weights=mxfp4", "mapping.activations=mxfp4", "chip.fp4=4 PFLOP/s"),

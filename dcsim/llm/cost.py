@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from dcsim.llm.operators import kernel_s
 from dcsim.spec.chip import Chip, LpuChip, RooflineChip
+
+ALL = -1  # of an operation's products
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,10 @@ class Work:
     `products` are (count, rows, k, n): `count` stored matrices of k x n, each met by `rows` rows. Their
     elements are stored in `stored_bytes` and multiplied in `active_bytes`. `elements` are what a vector
     operation touches. `together` input rows of `rows` meet the same stored matrix. A `fused` operation needs
-    no kernel of its own on chips that launch kernels: it belongs to the attention kernel before it.
+    no kernel of its own on chips that launch kernels: it belongs to the kernel before it. `kernel` says which
+    kind of kernel it is where chips tell them apart; of attention, `seen_fraction` is what a mask leaves of the
+    rectangle of rows and keys. Only the first `stored_products` are with matrices of their own: the others'
+    are parts of these, or made on the way.
     """
 
     part: str
@@ -31,11 +37,15 @@ class Work:
     active_bytes: int | float = 2
     elements: int = 0
     fused: bool = False
+    kernel: str = ""
+    seen_fraction: float = 1.0
+    stored_products: int = ALL
 
     @property
     def matrix_elements(self) -> int:
         """Elements of all stored matrices."""
-        return sum(count * k * n for count, _, k, n in self.products)
+        stored = self.products if self.stored_products == ALL else self.products[: self.stored_products]
+        return sum(count * k * n for count, _, k, n in stored)
 
     @property
     def read_bytes(self) -> int:
@@ -45,7 +55,8 @@ class Work:
     @property
     def flop(self) -> int:
         """A multiplication and an addition for each row and element; one operation for each vector element."""
-        return self.elements + sum(2 * count * rows * k * n for count, rows, k, n in self.products)
+        products = sum(2 * count * rows * k * n for count, rows, k, n in self.products)
+        return self.elements + (products if self.seen_fraction == 1 else round(products * self.seen_fraction))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,9 @@ def _roofline(chip: RooflineChip, work: Work) -> Cost:
     its end.
     """
     bandwidth = chip.memory_bandwidth_bytes_per_s * chip.memory_efficiency
-    if work.part == "vector":
+    if chip.operators is not None:
+        seconds = kernel_s(chip, work)
+    elif work.part == "vector":
         seconds = 0.0 if work.fused else 2 * work.elements * work.active_bytes / bandwidth + chip.small_kernel_s
     else:
         rate = _product_rate(chip, work.active_bytes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
 from dcsim.llm.blocks import Collective, Operation, Shape, Step
-from dcsim.llm.cost import Work, operation_cost
+from dcsim.llm.cost import ALL, Work, operation_cost
 from dcsim.llm.precision import active_bytes, format_of
-from dcsim.llm.storage import Weight
+from dcsim.llm.storage import EXPERTS, Weight
 from dcsim.spec.chip import Chip, LpuChip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec
@@ -21,6 +22,7 @@ NORM_PASSES, SOFTMAX_PASSES = 3, 3
 STATE_CHUNK = 64
 
 Counts = tuple[int, ...]  # one for each shard
+Products = tuple[tuple[int, int, int, int], ...]  # as of `cost.Work`
 
 
 def sum_bytes(spec: MappingSpec) -> int:
@@ -49,6 +51,11 @@ class Plan:
         return self.llm.d_model * self.sum_bytes
 
     @property
+    def whole_kernels(self) -> bool:
+        """Whether the chip says what kernels take that do all of an attention, or of a layer's experts, at once."""
+        return not isinstance(self.chip, LpuChip) and self.chip.operators is not None
+
+    @property
     def static(self) -> bool:
         """Whether the program is fixed before the tokens are known, as on chips without schedulers of their own."""
         return isinstance(self.chip, LpuChip)
@@ -61,8 +68,9 @@ class Plan:
         """Of the weight's matrices `count` meet `met` rows each, for each (count, met) of `groups`; `rows` rows come in."""
         stored = BYTES[format_of(self.llm, self.spec, weight.part)]
         active = active_bytes(self.llm, self.spec, self.chip, weight.part)
+        kernel = "experts" if weight.part == EXPERTS else ""
         works = [
-            Work("matrix", rows, rows, tuple((count, met, k, n) for count, met in groups), stored, active)
+            Work("matrix", rows, rows, tuple((count, met, k, n) for count, met in groups), stored, active, kernel=kernel)
             for k, n in weight.shapes
         ]
         return self._operation(name, works)
@@ -81,8 +89,10 @@ class Plan:
     def attend(self, rows: int, sequences: int, view: View) -> list[Step]:
         """Scores, softmax and weighted sum of `rows` rows of `sequences` sequences over the keys and values of `view`.
 
-        The whole rectangle: a static program cannot skip the masked part.
+        The whole rectangle: a static program cannot skip the masked part. Kernels that do all of it at once skip it.
         """
+        if self.whole_kernels:
+            return [self._attention("attention", rows, sequences, view)]
         softmax = tuple(SOFTMAX_PASSES * sum(groups) * view.keys for groups in view.groups)
         return [
             self._against("scores", rows, sequences, view, view.d_key, view.keys),
@@ -114,6 +124,34 @@ class Plan:
         ]
         return self._operation(name, works)
 
+    def _attention(self, name: str, rows: int, sequences: int, view: View) -> Operation:
+        """All of an attention in one kernel: products with keys, then with values; equal groups of heads together."""
+        tokens = rows // sequences
+        parts, inside = (tokens, 1) if view.alone else (-(-tokens // view.together), view.together)
+        stored = BYTES[self.spec.kv] if view.cached else 2
+        active = max(self.kv_active_bytes, min(stored, 2))
+        works = []
+        for groups in view.groups:
+            alike = Counter(groups)
+            keys, values = (
+                tuple((sequences * parts * count, inside * heads, k, n) for heads, count in alike.items())
+                for k, n in ((view.d_key, view.keys), (view.keys, view.d_value))
+            )
+            works.append(
+                Work(
+                    "attention",
+                    rows,
+                    inside,
+                    keys + values,
+                    stored,
+                    active,
+                    kernel=view.kernel,
+                    seen_fraction=view.seen_fraction,
+                    stored_products=len(keys) if view.values_are_keys else ALL,
+                )
+            )
+        return self._operation(name, works)
+
     @cached_property
     def kv_active_bytes(self) -> int | float:
         """Bytes of one element of queries and scores."""
@@ -121,6 +159,8 @@ class Plan:
 
     def scores(self, name: str, rows: int, sequences: int, view: View) -> Operation:
         """Scores alone."""
+        if self.whole_kernels:
+            return self._attention(name, rows, sequences, view)
         return self._against(name, rows, sequences, view, view.d_key, view.keys)
 
     def state(self, names: tuple[str, ...], rows: int, heads: Counts, k: int, n: int, precision: str) -> list[Step]:
@@ -135,6 +175,9 @@ class Plan:
         products = [(name, chunk, k, n, BYTES[precision]) for name in names]
         if tokens > 1:
             products += [("chunk_scores", chunk, k, chunk, 2), ("chunk_sum", chunk, chunk, n, 2)]
+        if self.whole_kernels:
+            shapes = [tuple((pieces * count, met, a, b) for _, met, a, b, _ in products) if count else () for count in heads]
+            return [self._states(rows, shapes, precision)]
         return [
             self._state(
                 name, rows, tuple(((pieces * count, met, a, b),) if count else () for count in heads), stored, fused=i > 0
@@ -152,6 +195,8 @@ class Plan:
             return [self.vector("scan", rows, tuple(6 * n * width for n in channels))]
         sequences = self.shape.batch
         products = tuple(((sequences, rows // sequences, n, width),) if n else () for n in channels)
+        if self.whole_kernels:
+            return [self._states(rows, [2 * own for own in products], precision)]
         return [self._state(name, rows, products, BYTES[precision], fused=name == "read") for name in ("change", "read")]
 
     def _state(
@@ -159,6 +204,14 @@ class Plan:
     ) -> Operation:
         together = rows // self.shape.batch
         return self._operation(name, [Work("attention", rows, together, own, stored, 2, fused=fused) for own in products])
+
+    def _states(self, rows: int, products: list[Products], precision: str) -> Operation:
+        """Change and use of states in one kernel; the first of each shard's products is with the states."""
+        together = rows // self.shape.batch
+        works = [
+            Work("attention", rows, together, own, BYTES[precision], 2, kernel="states", stored_products=1) for own in products
+        ]
+        return self._operation("states", works)
 
     def exchange(self, op: str, size_bytes: int, row_bytes: int = 0) -> list[Step]:
         """A collective, or nothing where one chip holds all."""
@@ -195,6 +248,7 @@ class View:
 
     `groups` as of `storage.head_groups`; `keys` of them for `together` rows of a sequence at once (fewer than its new tokens
     where a window moves with them), or for each row `alone` where each picks its own. Not `cached`: made in this iteration.
+    `seen_fraction` of the rectangle of rows and keys is not masked. `kernel` names a kind of attention with kernels of its own.
     """
 
     groups: tuple[Counts, ...]
@@ -205,3 +259,10 @@ class View:
     alone: bool = False
     cached: bool = True
     values_are_keys: bool = False
+    seen_fraction: float = 1.0
+    kernel: str = ""
+
+
+def causal(keys: int, together: int) -> float:
+    """Share of the rectangle that `together` successive tokens see of `keys`, the last of them all."""
+    return 1 - (together - 1) / (2 * keys) if keys else 1.0

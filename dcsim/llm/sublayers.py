@@ -356,7 +356,7 @@ class TowerLayer(_LeavesNothing):
         rows, row = self.rows(plan), self.tower.row_bytes(plan)
         sequences = plan.shape.batch * (self.tower.spec.inputs if self.tower.spec.tokens else 1)
         if isinstance(self.inner, Full):
-            inside = self.inner.steps_over(plan, rows, sequences, rows // sequences)
+            inside = self.inner.steps_over(plan, rows, sequences, rows // sequences, masked=False)
         else:
             inside = self.inner.steps(plan, rows)
         op = "reduce_scatter" if scattered else "all_reduce"

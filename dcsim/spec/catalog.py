@@ -17,6 +17,7 @@ from dcsim.spec.document import Document, Path_, parse_document, part_of, read_d
 # Sections that may be named, and where their entries live; a section comes after the one that holds it.
 REFERENCES: dict[Path_, str] = {
     ("chip",): "topologies/chips",
+    ("chip", "operators"): "topologies/operators",
     ("node",): "topologies/nodes",
     ("host",): "topologies/hosts",
     ("network",): "topologies/networks",
@@ -44,7 +45,7 @@ INHERITED: dict[Path_, Path_] = {
 }
 WORKLOAD: Path_ = ("workload",)
 TABLES = (".csv", ".jsonl", ".parquet")  # endings of request tables, which are workloads themselves
-NOTHING: dict[Path_, str] = {("network", "jitter"): "off"}  # names that stand for no entry
+NOTHING: dict[Path_, str] = {("network", "jitter"): "off", ("chip", "operators"): "none"}  # names that stand for no entry
 ALIASES = {"topologies/software": {"none": "ideal"}}  # what entries were once called
 
 

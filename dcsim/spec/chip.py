@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from dcsim.spec.operators import OperatorsSpec
 from dcsim.spec.section import (
     Area,
     Compute,
@@ -74,7 +75,7 @@ class LpuChip(_Chip):
 
 
 class RooflineChip(_Chip):
-    """A chip whose operations take max(bytes / bandwidth, FLOPs / rate) plus a kernel overhead."""
+    """A chip whose operations take max(bytes / bandwidth, FLOPs / rate) plus a kernel overhead, or what its `operators` say."""
 
     kind: Literal["roofline"]
     memory_bandwidth_bytes_per_s: Rate = Field(description="Peak memory bandwidth.")
@@ -90,6 +91,11 @@ class RooflineChip(_Chip):
     )
     kernel_s: Time = Field(description="Fixed cost of one matrix or attention kernel.")
     small_kernel_s: Time = Field(description="Cost of one norm, activation or other small kernel.")
+    operators: OperatorsSpec | None = Field(
+        default=None,
+        description="What its library's kernels reach, an entry of topologies/operators; none: `memory_efficiency`, "
+        "`compute_efficiency` and the two costs of kernels say it of all.",
+    )
 
 
 Chip = LpuChip | RooflineChip

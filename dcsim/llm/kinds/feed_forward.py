@@ -140,7 +140,7 @@ class Routed:
             plan.vector("choose_experts", rows, (choices,) * tp),
             *into,
             plan.routed("up", up, groups, rows),
-            plan.vector("activation", rows, tuple(-(-activated * n // rows) for n in columns)),
+            plan.vector("activation", rows, tuple(-(-activated * n // rows) for n in columns), fused=plan.whole_kernels),
             plan.routed("down", down, groups, rows),
             *out,
             *(self.shared.steps(plan, rows) if self.shared else []),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dcsim.llm.blocks import Step
-from dcsim.llm.plan import Plan, View
+from dcsim.llm.plan import Plan, View, causal
 from dcsim.llm.storage import ATTENTION, EACH_TOKEN, Growth, Stored, Weight, by_columns, by_rows, head_groups, whole
 from dcsim.spec.layers import ChunkedAttention, CrossAttention, FullAttention, WindowedAttention
 
@@ -99,8 +99,8 @@ class Full:
         parts = (self.query_columns(tp), self.key_value_columns(tp), self.gate_columns(tp))
         return tuple(map(sum, zip(*parts, strict=True)))
 
-    def look(self, plan: Plan, rows: int, sequences: int, context: int) -> list[Step]:
-        """Scores, softmax and weighted sum over the tokens before.
+    def look(self, plan: Plan, rows: int, sequences: int, context: int, masked: bool = True) -> list[Step]:
+        """Scores, softmax and weighted sum over the tokens before, or over all where none is `masked`.
 
         Rows of a prompt see windows that move with them: as many rows as a window is long share the keys of two windows.
         """
@@ -109,13 +109,19 @@ class Full:
         keys = min(context, self.seen_max + together - 1) if self.seen_max else context
         if isinstance(self.spec, ChunkedAttention):
             keys = self.seen(context)
-        return plan.attend(rows, sequences, View(self.groups(plan.tp), self.spec.d_head, self.d_value, keys, together))
+        seen = 1.0
+        if masked and self.seen_max and context >= keys > self.seen_max:
+            seen = self.seen_max / keys
+        elif masked:
+            seen = causal(keys, min(together, keys))
+        view = View(self.groups(plan.tp), self.spec.d_head, self.d_value, keys, together, seen_fraction=seen)
+        return plan.attend(rows, sequences, view)
 
     def steps(self, plan: Plan, rows: int) -> list[Step]:
         """Product in, positions and store, attention, product out."""
         return self.steps_over(plan, rows, plan.shape.batch, plan.shape.context)
 
-    def steps_over(self, plan: Plan, rows: int, sequences: int, context: int) -> list[Step]:
+    def steps_over(self, plan: Plan, rows: int, sequences: int, context: int, masked: bool = True) -> list[Step]:
         """The same of `sequences` sequences of `context` tokens."""
         first: list[Step] = [plan.products("query_key_value", self.inward(plan.tp), rows)]
         if self.spec.q_rank:
@@ -124,7 +130,7 @@ class Full:
         return [
             *first,
             plan.vector("rotate_and_store", rows, self.made(plan.tp)),
-            *self.look(plan, rows, sequences, context),
+            *self.look(plan, rows, sequences, context, masked),
             plan.products("attention_out", self.outward(plan.tp), rows),
         ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dcsim.llm.blocks import Step
 from dcsim.llm.kinds.index import Index
-from dcsim.llm.plan import Plan, View
+from dcsim.llm.plan import Plan, View, causal
 from dcsim.llm.storage import ATTENTION, EACH_TOKEN, Growth, Stored, Weight, by_columns, by_rows, split, whole
 from dcsim.spec.layers import LatentAttention
 
@@ -123,6 +123,8 @@ class Latent:
             together,
             alone=picks,
             values_are_keys=True,
+            seen_fraction=1.0 if picks or window else causal(context, together),
+            kernel="latent",
         )
         return [
             plan.products("query_to_latent", self.keys(plan.tp), rows),
@@ -141,6 +143,8 @@ class Latent:
             context,
             rows // plan.shape.batch,
             cached=False,
+            seen_fraction=causal(context, rows // plan.shape.batch),
+            kernel="latent_prompts",
         )
         return [
             plan.products("latent_to_key", self.keys(plan.tp), every),
