@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from dcsim.spec.chip import RooflineChip
 from dcsim.spec.load import load
-from validation.operators import TABLES, Measured, Table, measured, predicted, tables
+from validation.operators import TABLES, Table, TimedKernels, measured, predicted, tables
 
 ROWS = 8000
 LIBRARIES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
@@ -156,7 +156,7 @@ def fitted(folder: Path, chip: RooflineChip, system: str, library: str, kind: st
     return dict(sorted(found.items(), key=lambda item: order[item[0]])) if whole else {"": found["bits_16"]} if found else {}
 
 
-def fit(chip: RooflineChip, kind: str, table: Table, rows: Measured, of: str) -> list[str]:
+def fit(chip: RooflineChip, kind: str, table: Table, rows: TimedKernels, of: str) -> list[str]:
     """The figures that bring every other row closest, in logarithms; the error on the rows between."""
     from scipy.optimize import least_squares
 

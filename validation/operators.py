@@ -1,4 +1,4 @@
-"""Measured kernels as the operations of `dcsim.llm.cost`: what `topologies/operators` was distilled from and is tried on.
+"""TimedKernels kernels as the operations of `dcsim.llm.cost`: what `topologies/operators` was distilled from and is tried on.
 
 Tables lie in folders SYSTEM/OPERATOR/LIBRARY/VERSION as those of aiconfigurator-core do, `latency` in milliseconds. Whole columns
 are taken at once: a `Work` here holds arrays where the simulator's hold numbers.
@@ -30,7 +30,7 @@ STATE_CHUNK = 64  # tokens of a prompt that a state takes at once
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class TimedKernels:
     """Rows of one table: the operations they timed, one after another, and their seconds."""
 
     works: tuple[Work, ...]
@@ -57,7 +57,7 @@ def tables(folder: Path, system: str, table: Table) -> Iterator[tuple[str, str, 
         yield path.parts[-3], path.parts[-2], pd.read_parquet(path)
 
 
-def measured(rows: pd.DataFrame, table: Table, name: str, most: int, seed: int = 0) -> Measured | None:
+def measured(rows: pd.DataFrame, table: Table, name: str, most: int, seed: int = 0) -> TimedKernels | None:
     """At most so many of a table's rows of a format, drawn by `seed`; None where the table has none in the range compared."""
     rows = rows[(rows[table.column] == name) & (rows.latency > 0)]
     rows = rows[table.keep(rows)]
@@ -67,10 +67,10 @@ def measured(rows: pd.DataFrame, table: Table, name: str, most: int, seed: int =
     if rows.empty:
         return None
     rows = rows.sample(min(most, len(rows)), random_state=seed)
-    return Measured(table.works(rows, *BYTES.get(name, (2, 2))), rows.latency.to_numpy(float) * 1e-3)
+    return TimedKernels(table.works(rows, *BYTES.get(name, (2, 2))), rows.latency.to_numpy(float) * 1e-3)
 
 
-def predicted(chip: RooflineChip, kernel: Any, table: Table, rows: Measured) -> Any:
+def predicted(chip: RooflineChip, kernel: Any, table: Table, rows: TimedKernels) -> Any:
     """Seconds of each row."""
     return sum(table.time(chip, kernel, work) for work in rows.works)
 
@@ -140,17 +140,17 @@ def _states(rows: pd.DataFrame, stored: float, active: float) -> tuple[Work, ...
     """Recall, change and read of a 32-bit state for each value head; within chunks of a prompt each token sees those before."""
     batch, tokens, heads, k, n = _columns(rows, "batch_size", "seq_len", "num_v_heads", "head_k_dim", "head_v_dim")
     prompt = (rows.phase == "context").to_numpy()
-    chunk = np.where(prompt, np.minimum(tokens, STATE_CHUNK), 1)
+    chunk: Any = np.where(prompt, np.minimum(tokens, STATE_CHUNK), 1)
     count = batch * heads * np.where(prompt, np.ceil(tokens / chunk), 1)
     within = ((count, chunk, k, chunk), (count, chunk, chunk, n)) if prompt.all() else ()
-    chain = np.where(prompt, tokens, 1)
+    chain: Any = np.where(prompt, tokens, 1)
     return (Work("attention", batch, chain, 3 * ((count, chunk, k, n),) + within, 4, 2, kernel="states", stored_products=1),)
 
 
 def _vectors(rows: pd.DataFrame, stored: float, active: float) -> tuple[Work, ...]:
     """A pass that narrows 16 bits to 8: three bytes an element, as three quarters of an element read and written in 16 bits."""
     m, k = _columns(rows, "m", "k")
-    return (Work("vector", m, 1, elements=0.75 * m * k),)  # type: ignore[arg-type]
+    return (Work("vector", m, 1, elements=0.75 * m * k),)
 
 
 def _usual_heads(rows: pd.DataFrame) -> Any:

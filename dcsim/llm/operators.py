@@ -36,7 +36,8 @@ def _time(chip: RooflineChip, kernel: Kernel, size_bytes: float, flop: float, ac
     """The form of all kinds, of arrays too: tables are compared with it row by row at once."""
     moving = size_bytes / (chip.memory_bandwidth_bytes_per_s * kernel.memory_fraction)
     working = flop / (_peak(chip, active_bytes) * kernel.compute_fraction)
-    return kernel.launch_s + (moving**2 + working**2) ** 0.5
+    both: float = (moving**2 + working**2) ** 0.5
+    return kernel.launch_s + both
 
 
 def _peak(chip: RooflineChip, active_bytes: int | float) -> float:

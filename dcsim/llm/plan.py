@@ -10,7 +10,7 @@ from dcsim.llm.blocks import Collective, Operation, Shape, Step
 from dcsim.llm.cost import ALL, Work, operation_cost
 from dcsim.llm.precision import active_bytes, format_of
 from dcsim.llm.storage import EXPERTS, Weight
-from dcsim.spec.chip import Chip, LpuChip
+from dcsim.spec.chip import Chip, LpuChip, RooflineChip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec
 
@@ -53,7 +53,7 @@ class Plan:
     @property
     def whole_kernels(self) -> bool:
         """Whether the chip says what kernels take that do all of an attention, or of a layer's experts, at once."""
-        return not isinstance(self.chip, LpuChip) and self.chip.operators is not None
+        return isinstance(self.chip, RooflineChip) and self.chip.operators is not None
 
     @property
     def static(self) -> bool:
