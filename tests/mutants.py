@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,17 +43,10 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "network/scheduled/test_schedule_oracle.py",
         "network/scheduled/test_schedule_proof.py",
     ),
-    "network/packet/engine/*_kernel.py": (
-        "network/packet/test_packet_theory.py",
-        "network/packet/test_packet_engine.py",
-        "network/packet/test_packet_routing.py",
-        "network/packet/test_packet_fault_laws.py",
-        "network/test_packet_background.py",
-        "network/test_packet_recovery.py",
-    ),
+    "network/packet/engine/*_kernel.py": ("network/packet/test_packet_small.py", "network/packet/test_packet_wheel.py"),
 }
 MEMORY_KB = 8_000_000
-PLAIN = {"network/scheduled/proof_kernel.py"}
+PLAIN = ("network/scheduled/proof_kernel.py", "network/packet/engine/*_kernel.py")
 
 _SPANS = "SPANS_MAX = 16  # spans of a slot for each vector of a link, up to which spans are looked at rather than sorted starts"
 _DEEPEST = "deepest = max((_divide(k, tile_k) for *_, k, _ in work.products), default=0)"
@@ -214,7 +208,7 @@ class Copy:
     def passes(self, module: str, tests: Sequence[str], timeout_s: float | None) -> bool:
         """Whether the tests pass; those that take too long do not."""
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"}
-        if module in PLAIN:
+        if any(fnmatch(module, pattern) for pattern in PLAIN):
             environment["NUMBA_DISABLE_JIT"] = "1"
         # A fault may make a loop that never ends and fills memory.
         limited = ["sh", "-c", f'ulimit -v {MEMORY_KB}; exec "$@"', "sh"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -26,4 +27,9 @@ def _fetch(typing_context: Any, array: Any, index: Any, skip: Any) -> Any:
     return types.void(array, types.int64, types.int64), build
 
 
-fetch: Any = intrinsic(_fetch)
+def _nothing(array: Any, index: int, skip: int) -> None:
+    """Where kernels run as plain Python."""
+
+
+settings: Any = numba.config
+fetch: Any = _nothing if settings.DISABLE_JIT else intrinsic(_fetch)

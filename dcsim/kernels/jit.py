@@ -73,7 +73,7 @@ def _decorated(kind: Any, options: dict[str, Any], function: Any, makes_arrays: 
     if function is None:
         return lambda f: _decorated(kind, options, f, makes_arrays)
     if settings.DISABLE_JIT:
-        return function
+        return np.errstate(over="ignore")(function)  # 64 bits go round, as in compiled code
     return kind(function, {"nopython": True, "boundscheck": None, "_nrt": makes_arrays, **options})
 
 

@@ -17,12 +17,10 @@ from dcsim.fabric.dragonfly import dragonfly, dragonfly_plus, lpu_dragonfly
 from dcsim.fabric.graph import from_cables
 from dcsim.fabric.routers import hyperx, slim_fly
 from dcsim.fabric.switched import rail_only
-from dcsim.kernels.jit import entry
 from dcsim.network.packet.engine import routing, state, traffic
 from dcsim.network.packet.engine.breakdown import PARTS
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules, Pull, Software, Window
-from dcsim.network.packet.engine.wheel_kernel import add, empty, make_wheel, pop
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, TaskBuilder
 
 LINKS = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric", "local", "global")}
@@ -61,35 +59,6 @@ def ethernet(**more):
             **more,
         },
     )
-
-
-@entry
-def _next(wheel):
-    return pop(wheel)
-
-
-def test_wheel_pops_in_the_order_of_a_sorted_list():
-    random = np.random.default_rng(1)
-    wheel = make_wheel(3000, 100, 1000, 64, bucket_count=16)
-    empty(wheel)
-    events = [
-        (int(t), int(p), int(i))
-        for t, p, i in zip(
-            random.integers(0, 5000, 2000) * random.choice([1, 1, 40], 2000),
-            random.integers(0, 100, 2000),
-            random.integers(0, 1000, 2000),
-            strict=True,
-        )
-    ]
-    for event in events[:1500]:
-        add(wheel, *event)
-    popped = [_next(wheel) for _ in range(200)]
-    late = [(popped[-1][0] + t, p, i) for t, p, i in events[1500:]]
-    for event in late:
-        add(wheel, *event)
-    popped += [_next(wheel) for _ in range(1800)]
-    assert popped[:200] == sorted(events[:1500])[:200]
-    assert popped[200:] == sorted(sorted(events[:1500])[200:] + late)
 
 
 def star_oracle(flows, chips, packet_ps, wire_ps):

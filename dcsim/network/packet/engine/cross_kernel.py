@@ -16,7 +16,7 @@ from dcsim.kernels.jit import leaf, part
 @leaf
 def mix(a: int, b: int, c: int) -> Any:
     """A well mixed non-negative integer of three (splitmix64's finalizer): a random draw that needs no state."""
-    x = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b) * np.uint64(0xD1B54A32D192ED03) + np.uint64(c)
+    x = np.uint64(np.int64(a)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b) * np.uint64(0xD1B54A32D192ED03) + np.uint64(c)
     x ^= x >> np.uint64(30)
     x *= np.uint64(0xBF58476D1CE4E5B9)
     x ^= x >> np.uint64(27)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcsim.kernels.plain import readable
+
 # Bits of a packet's flags. TIMED: a retransmission timer runs; LANDED: counted in a buffer that may overflow; SPOILT: bits of it
 # are wrong, or part of it is missing; TRIMMED: only its header is left.
 MARKED, LOST, TIMED, LANDED, SPOILT, TRIMMED = 1, 2, 4, 8, 16, 32
@@ -352,5 +354,5 @@ def in_one_block(s: EngineState) -> EngineState:
         copy = block[begin : begin + part.nbytes].view(part.dtype).reshape(part.shape)
         if part.view(np.uint8).any():  # pages of zeros are not asked for until they are used
             copy[...] = part
-        moved.append(copy)
+        moved.append(readable(copy))
     return EngineState(type(s.wheel)(*moved[: len(s.wheel)]), *moved[len(s.wheel) :])
