@@ -16,6 +16,7 @@ from flask import Flask
 from dashboard.guard import LOOPBACK_NAMES, guard
 from dashboard.pages import compare as compare_page
 from dashboard.pages import run as run_page
+from dashboard.pages import schedule as schedule_page
 from dashboard.parts import message
 from dashboard.runs import RunFolder
 from dcsim import __version__
@@ -24,6 +25,7 @@ from dcsim import __version__
 PAGES: dict[str, ModuleType] = {
     "/": compare_page,
     "/run": run_page,
+    "/schedule": schedule_page,
 }
 UPLOAD_MAX = 8 << 20  # bytes of one request
 

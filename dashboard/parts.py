@@ -8,7 +8,9 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import dcc, html
 
-GRAPH: Any = {"displaylogo": False, "responsive": True, "displayModeBar": False}
+from dashboard.jobs import BackgroundJob
+
+GRAPH: Any = {"displaylogo": False, "responsive": True, "displayModeBar": False, "scrollZoom": False}
 
 
 def text(value: Any) -> str:
@@ -54,6 +56,16 @@ def code_line(command: str) -> html.Div:
     return html.Div(
         [html.Code(command), html.Button("copy", type="button", className="save", **{"data-copy": command})], className="command"
     )
+
+
+def working(page: str, job: BackgroundJob | None, title: str = "Computing") -> html.Div:
+    """How far background work is, with the way to stop it; `page` begins the ids."""
+    done, total = (job.done, job.total) if job else (0, 0)
+    note = "waits for a free worker" if job is None or job.state == "waiting" else job.note
+    words = f"{title}, {done} of {total}: {note}" if total else f"{title}: {note}"
+    bar = dmc.Progress(value=100 * done / total if total else 4, striped=True, animated=True, **{"aria-label": "progress"})
+    stop = html.Button("Cancel", id=f"{page}-cancel", type="button", className="save")
+    return html.Div([bar, html.Div([html.Span(words, id=f"{page}-progress"), stop], className="busy-line")])
 
 
 def field(label: str, control: Any, words: str = "") -> html.Div:

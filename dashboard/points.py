@@ -53,15 +53,32 @@ class Points:
         found = ((cell, self.find(cell)) for cell in cells)
         return [cell for cell, point in found if point is None or point.origin == STALE]
 
+    def find_picture(self, name: str) -> dict[str, Any] | None:
+        """A kept picture's data, of the code of now; None if there is none."""
+        try:
+            found: dict[str, Any] = json.loads((self._folder_now() / f"{name}.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found
+
+    def keep_picture(self, name: str, data: dict[str, Any]) -> None:
+        """Keep a picture's data under a name of hexadecimal digits."""
+        self._write(self._folder_now() / f"{name}.json", data)
+
     def keep(self, cell: Cell, answer: dict[str, Any]) -> None:
         """Keep an answer that the code of now gave."""
-        path = self._path(cell)
+        self._write(self._path(cell), answer)
+
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
-            part.write_text(json.dumps(answer))
+            part.write_text(json.dumps(content))
 
     def _path(self, cell: Cell) -> Path:
-        return self.folder / side_by_side.code_version() / f"{cell.key}.json"
+        return self._folder_now() / f"{cell.key}.json"
+
+    def _folder_now(self) -> Path:
+        return self.folder / side_by_side.code_version()
 
 
 @cache

@@ -12,6 +12,7 @@ from dashboard.jobs import BEGUN_MOST, CANCELLED, DONE, FAILED, LINGER_S, WORKER
 from dashboard.points import Points
 from dcsim.errors import DcsimError
 from dcsim.study import side_by_side
+from dcsim.study.pictured import Pictured, pictured
 
 Work = Callable[[dict[str, Any], Path, JobReport], dict[str, Any]]  # (what was asked, the store, whom to tell) -> result
 
@@ -74,4 +75,13 @@ def _points(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, An
     return {"cells": len(cells)}
 
 
-WORK: dict[str, Work] = {"points": _points}
+def _schedule(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
+    """Spell an iteration out for the schedule page."""
+    asked = Pictured(**ask["asked"])
+    steps = ("compiling", "simulating packets", "micro-batches in flight")
+    found = pictured(asked, lambda step: report.progress(steps.index(step), len(steps), step))
+    Points(store / ".dashboard" / "points").keep_picture(ask["name"], found)
+    return {}
+
+
+WORK: dict[str, Work] = {"points": _points, "schedule": _schedule}

@@ -51,8 +51,8 @@ def over_size(
     sizes = {"type": "log", "tickvals": [*TICKS], "ticktext": [f"{size:,}" for size in TICKS], "range": [1.77, 3.21]}
     layout = {
         **look(legend=True, height=360),
-        "xaxis": {**AXIS, "title": {"text": "chips"}, **sizes},
-        "yaxis": {**AXIS, "title": {"text": f"{title} ({unit})"}, "rangemode": "tozero"},
+        "xaxis": {**AXIS, "title": {"text": "chips", "font": {"size": 13}}, **sizes},
+        "yaxis": {**AXIS, "title": {"text": f"{title} ({unit})", "font": {"size": 13}}, "rangemode": "tozero"},
         "shapes": [mark] if here is not None else [],
         "annotations": [] if any(lines.values()) else [nothing_here("nothing known yet")],
     }
