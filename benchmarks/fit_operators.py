@@ -23,7 +23,8 @@ from dcsim.spec.load import load
 from validation.operators import TABLES, Table, TimedKernels, measured, predicted, tables
 
 ROWS = 8000
-LIBRARIES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
+LIBRARIES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}  # by the tables' names
+ENGINES = {"trtllm": "tensorrt-llm"}  # names of topologies/engines that are others
 # name: (first guess, least, most). Those that a kind of kernel does not have stay 0.
 FREE = {
     "launch_s": (5e-6, 3e-7, 2e-4),
@@ -112,7 +113,7 @@ def write(folder: Path, generation: Generation, library: str, called: str) -> No
 
 def path_of(generation: str, library: str) -> Path:
     """The file of an entry."""
-    return Path("topologies/operators") / f"{generation.lower().replace(' ', '-')}-{library}.yaml"
+    return Path("topologies/operators") / f"{generation.lower().replace(' ', '-')}-{ENGINES.get(library, library)}.yaml"
 
 
 def assumed(kind: dict[str, Any], generation: Generation, below: str) -> dict[str, list[str]]:

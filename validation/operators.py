@@ -26,6 +26,8 @@ BYTES: dict[str, tuple[float, float]] = {
     "nvfp4": (9 / 16, 9 / 16),
     "w4a16_mxfp4": (17 / 32, 2),
 }
+# What the same weights may be multiplied as, where a library has kernels for it.
+AS_WELL = {"w4a16_mxfp4": ("w4a8_mxfp4_mxfp8",)}
 STATE_CHUNK = 64  # tokens of a prompt that a state takes at once
 
 
@@ -59,10 +61,11 @@ def tables(folder: Path, system: str, table: Table) -> Iterator[tuple[str, str, 
 
 def measured(rows: pd.DataFrame, table: Table, name: str, most: int, seed: int = 0) -> TimedKernels | None:
     """At most so many of a table's rows of a format, drawn by `seed`; None where the table has none in the range compared."""
-    rows = rows[(rows[table.column] == name) & (rows.latency > 0)]
+    rows = rows[rows[table.column].isin((name, *AS_WELL.get(name, ()))) & (rows.latency > 0)]
     rows = rows[table.keep(rows)]
     if table.operator == "moe":  # timed with several kernels, of which a library takes the fastest
         same = ["num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size"]
+        rows = rows[(rows[table.column] == name).groupby([rows[key] for key in same]).transform("any")]
         rows = rows.loc[rows.groupby(same).latency.idxmin()]
     if rows.empty:
         return None

@@ -32,6 +32,8 @@ REFERENCES: dict[Path_, str] = {
     ("workload",): "workloads",
 }
 LIBRARY: Path_ = ("network", "software")
+KERNELS: Path_ = ("chip", "operators")
+ENGINE: Path_ = ("serving", "engine")
 # The entry that a section is where nothing names one; what not every kind of network has, by the kind that has it.
 DEFAULTS: dict[Path_, str] = {("network", "prices"): "chiplet-cloud", ("power",): "hall"}
 SAID: tuple[Path_, ...] = (("power",),)  # of which results say that nobody named it
@@ -76,6 +78,7 @@ def expand(document: Document, path: Path_) -> list[str]:
         )
         return []
     files: list[str] = []
+    base = _engines_own(document, base) if path == KERNELS else base
     entry = entry_of(base, REFERENCES[path], document.place((*path, "base")), files)
     if isinstance(value, dict):
         own, depth = Document(value), len(path)
@@ -84,6 +87,17 @@ def expand(document: Document, path: Path_) -> list[str]:
         _overlay(entry, own, path)
     document.graft(entry, path)
     return files
+
+
+def _engines_own(document: Document, name: str) -> str:
+    """The kernels of the serving engine that is named, where a chip's own entry names another engine's of its generation."""
+    engine = base_of(part_of(document.data, ENGINE))
+    said_by_chip = Path(document.place(KERNELS).partition(":")[0]).parent.name == Path(REFERENCES[("chip",)]).name
+    if engine is None or not said_by_chip:
+        return name
+    generations = [name.removesuffix(f"-{known}") for known in library.names(REFERENCES[ENGINE]) if name.endswith(f"-{known}")]
+    own = f"{generations[0]}-{engine}" if generations else name
+    return own if own in library.names(REFERENCES[KERNELS]) else name
 
 
 def _default(document: Document, path: Path_) -> str | None:

@@ -40,7 +40,9 @@ class Formats(Section):
     bits_16: Kernel = Field(description="Both sides in 16 bits.")
     bits_8: Kernel | None = Field(default=None, description="Both sides in 8 bits; attention: keys and values stored in 8 bits.")
     bits_4: Kernel | None = Field(default=None, description="Both sides in 4 bits with scales of blocks.")
-    widened: Kernel | None = Field(default=None, description="Weights of fewer than 8 bits, multiplied in a wider format.")
+    widened: Kernel | None = Field(
+        default=None, description="Weights of fewer than 8 bits, multiplied in a wider format; against the 16-bit peak."
+    )
 
 
 class OperatorsSpec(Named):

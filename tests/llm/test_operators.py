@@ -33,12 +33,12 @@ def kernel_of(operators, kind, name):
 
 def errors(system, kind, table):
     """Relative errors on the largest table of each library and format, with that library's entry."""
-    from benchmarks.fit_operators import HOST_BOUND
+    from benchmarks.fit_operators import ENGINES, HOST_BOUND
     from validation.operators import measured, predicted, tables
 
     found = []
     for library, _, rows in tables(SHARED, system, table):
-        on = chip(system, f"{LEFT_OUT[system]}-{library}")
+        on = chip(system, f"{LEFT_OUT[system]}-{ENGINES.get(library, library)}")
         for column, name in table.formats.items():
             if (library, kind, column) in HOST_BOUND or (kind == "latent_prompts" and library != "trtllm"):
                 continue
@@ -80,6 +80,16 @@ def test_kernels_of_a_chip_with_timings_name_their_table():
     launches = [f for path, f in figures.items() if path[:2] == ("chip", "operators") and path[-1] == "launch"]
     assert launches
     assert all("h200_sxm" in figure.source and "median error" in figure.source for figure in launches)
+
+
+def test_a_serving_engine_brings_its_own_kernels_unless_others_are_named():
+    def launch(*settings):
+        return load("h200_sxm", settings=list(settings)).spec.chip.operators.name
+
+    assert launch() == launch("serving.engine=vllm") == "Hopper, vLLM"
+    assert launch("serving.engine=sglang") == "Hopper, SGLang"
+    assert launch("serving.engine=tensorrt-llm") == "Hopper, TensorRT-LLM"
+    assert launch("serving.engine=sglang", "chip.operators=blackwell-vllm") == "Blackwell, vLLM"
 
 
 H200 = chip("h200_sxm")
