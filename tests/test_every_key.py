@@ -119,7 +119,16 @@ SCENARIOS = {
         "all at once",
         [RUN],
     ),
-    "engine": (GPU, ("serving.engine=vllm", "network.replications=1", "llm=llama-2-7b"), "spans", [RUN]),
+    "engine": (
+        GPU,
+        (
+            *("serving.engine=vllm", "network.replications=1", "llm=mixtral-8x7b", "mapping.tp=4", "mapping.replicas=2"),
+            *("serving.prefill_replicas=1", "mapping.prefill.tp=4", "mapping.prefill.attention_dp=2", "mapping.prefill.ep=2"),
+            *("mapping.attention_dp=2", "mapping.ep=2", "mapping.expert_load=zipf"),
+        ),
+        "spans",
+        [RUN],
+    ),
     "random faults": (LPU, ("faults.chip_mtbf=1 d", "faults.link_mtbf=1 d", "faults.node_mtbf=1 d", *SMALL), "steady", [RUN]),
     "two replicas": (LPU, (*TWO, "serving.patience=1 s", "serving.timeout=2 s", "serving.warmup=1 ms"), "sessions", [RUN]),
     "two pools": (LPU, (*TWO, "serving.prefill_replicas=1"), "steady", [RUN]),

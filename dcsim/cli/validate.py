@@ -56,6 +56,9 @@ def validate(
         typer.Option(metavar="DIR", help="With --measured: where maker--name_config.json of LLMs lie."),
     ] = None,
     sample: Annotated[int, typer.Option(min=0, help="With --measured: so many of its jobs, drawn by --seed; 0: all.")] = 0,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="With --measured: fit the engine's own time to half of the jobs, and no more.")
+    ] = False,
     figure: FigureFile = None,
     seed: Seed = 1,
     as_json: Json = False,
@@ -66,6 +69,12 @@ def validate(
     """
     from dcsim.library import beside
 
+    _require_measured(measured, llms=llms, sample=sample, calibrate=calibrate, figure=figure)
+    if measured is not None and calibrate:
+        jobs = beside("validation.measured.files").read_jobs(measured)
+        fitted = beside("validation.measured.calibrate").calibrate(jobs, llms, seed, say)
+        give(fitted, lambda rows: typer.echo(beside("validation.measured.page").calibrated(rows)), as_json=as_json, seed=seed)
+        return
     if measured is not None:
         with last_words(lambda: "interrupted; jobs run so far are kept in runs/validate/measured"):
             answer = beside("validation.measured.compare").compare(
@@ -78,6 +87,15 @@ def validate(
     with last_words(lambda: "interrupted; rows computed so far are kept in runs/validate"):
         result = beside("validation.table").validate(only or [], stored=not fresh, progress=say, seed=seed)
     give(result, lambda rows: typer.echo(beside("validation.page").table(rows)), as_json=as_json, seed=seed)
+
+
+def _require_measured(measured: Path | None, **options: Any) -> None:
+    """Options of --measured need it. Raises SpecError for one without."""
+    from dcsim.errors import Problem, SpecError
+
+    for name, value in options.items():
+        if measured is None and value:
+            raise SpecError(Problem(f"--{name}", "says how measured jobs are compared", "name their file with --measured"))
 
 
 def explain(

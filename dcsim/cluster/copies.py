@@ -1,6 +1,7 @@
 """KV on the fabric: copies from one replica's chips to another's, over links that each are three integers.
 
-Every chip sends what it stores to its counterpart, which stores the same part of the LLM, all at once. Each of these
+Every chip sends what it stores to its counterpart, which stores the same part of the LLM, all at once; where there are fewer at
+the source, they take turns. Each of these
 messages has one shortest way; where there are several, the pairs of chips take them in turn. A link carries one message
 after another, so copies that meet on a link wait for each other.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +79,7 @@ class Copies:
     def _between(self, source: int, target: int) -> Ways:
         if (source, target) not in self._ways:
             ways = []
-            for part, (a, b) in enumerate(zip(self.chips[source], self.chips[target], strict=True)):
+            for part, (a, b) in enumerate(zip(cycle(self.chips[source]), self.chips[target], strict=False)):
                 shortest = minimal_paths(self.fabric, a, b)
                 ways.append(shortest[part % len(shortest)])
             first = np.cumsum([0, *map(len, ways)])

@@ -23,3 +23,4 @@ class Placement:
     room: SequenceRoom
     weight_bytes: float = 0.0
     copies: Callable[[], Copies] | None = None
+    reading_room: SequenceRoom | None = None  # of replicas that only read prompts, where they are laid otherwise

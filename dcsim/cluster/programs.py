@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from dcsim.cluster.marks import bit_errors
+from dcsim.errors import Problem, SpecError
 from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
 from dcsim.spec.topology import ServingSpec
@@ -108,7 +109,12 @@ class Programs:
         self.chunk_tokens = serving.chunk_tokens
         drafts = serving.speculation
         self._check_tokens = 1 + drafts.draft_tokens if drafts else 1
-        self._draft_ps = round(drafts.draft_tokens * drafts.draft_token_s * 1e12) if drafts else 0
+        if drafts and drafts.draft_token_s is None:
+            what = "is missing: compiled programs do not say how long a draft takes"
+            raise SpecError(
+                Problem("serving.speculation.draft_token", what, "for example --set serving.speculation.draft_token='1 us'")
+            )
+        self._draft_ps = round(drafts.draft_tokens * (drafts.draft_token_s or 0.0) * 1e12) if drafts else 0
         self._times: dict[Shape, tuple[IterationTime, ...]] = {}
         self._decode: dict[tuple[int, int], Round] = {}
         self._prefill: dict[int, Round] = {}

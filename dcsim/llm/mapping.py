@@ -99,7 +99,7 @@ def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Se
             needed,
             chip_count,
         )
-    require_heads(llm, tp)
+    require_heads(llm, tp // spec.attention_dp)
     count = len(arch.sublayers(llm))
     if pp > count:
         raise SpecError(f"mapping.pp of {pp} exceeds the {count} blocks of {llm.name or 'the LLM'}")
@@ -118,7 +118,7 @@ def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, nod
     Raises CapacityError, naming the fewest chips that would do, if none fits, and SpecError for more shards than heads.
     """
     if spec.tp != "auto":
-        require_heads(llm, spec.tp)
+        require_heads(llm, spec.tp // spec.attention_dp)
     offered = min(chip_count, spec.chips_max or chip_count)
     if spec.replicas != "auto":
         offered //= spec.replicas

@@ -51,8 +51,10 @@ def _of_width(formats: Formats, work: Work) -> Kernel:
     """The kernel for what `work` multiplies: by stored and active bytes of an element."""
     wide = formats.bits_16
     eight = formats.bits_8 or wide
-    if work.stored_bytes < 1 <= work.active_bytes:
-        return formats.widened or (eight if work.active_bytes <= 1 else wide)
+    if work.stored_bytes < 1 and work.active_bytes == 1:  # 4-bit weights are read as where both are, and multiplied in 8 bits
+        return formats.bits_4 or formats.widened or eight
+    if work.stored_bytes < 1 < work.active_bytes:
+        return formats.widened or wide
     if work.active_bytes < 1:
         return formats.bits_4 or eight
     return eight if work.active_bytes <= 1 else wide

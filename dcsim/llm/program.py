@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from dcsim.errors import Problem, SpecError
 from dcsim.llm import architecture as arch
 from dcsim.llm.blocks import Block, Collective, Operation, Shape, Step
 from dcsim.llm.mapping import Mapping
@@ -56,6 +57,9 @@ def build_program(llm: LlmSpec, mapping: Mapping, chip: Chip, shape: Shape, host
     Tokens are sampled on the chips; `host_s` puts a round trip to the host between sampling and the next
     iteration, as where hosts look the embedding up (`lookup_s`).
     """
+    if mapping.spec.attention_dp > 1:
+        what = "chips that work on sequences of their own are followed under a serving engine alone"
+        raise SpecError(Problem("mapping.attention_dp", what, "name one, for example --set serving.engine=vllm"))
     plans = {len(chips): Plan(llm, chip, mapping.spec, len(chips), shape) for chips in mapping.stage_chips}
     plan = plans[mapping.tp]
     blocks = arch.sublayers(llm)

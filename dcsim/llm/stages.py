@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.errors import SpecError
 from dcsim.llm import architecture as arch
 from dcsim.llm.blocks import Operation, Shape
 from dcsim.llm.kv import NO_LIMIT, SequenceRoom
 from dcsim.llm.plan import Plan
 from dcsim.llm.precision import shard_bytes
 from dcsim.llm.storage import Growth
-from dcsim.llm.sublayers import TowerInput, TowerLayer, TowerOutput, build_block
+from dcsim.llm.sublayers import Layer, Sublayer, TowerInput, TowerLayer, TowerOutput, build_block
 from dcsim.spec.chip import Chip
 from dcsim.spec.llm import LlmSpec
 from dcsim.spec.mapping import BYTES, MappingSpec
@@ -77,10 +78,12 @@ def held_by(llm: LlmSpec, spec: MappingSpec, tp: int, which: Sequence[int] | Non
     for block in blocks:
         if id(block) in weights:
             continue
-        weights[id(block)] = shard_bytes(llm, spec, block.weights(tp))
+        copies = copies_of(block, spec, tp)
+        weights[id(block)] = shard_bytes(llm, spec, block.weights(tp // copies)) * copies
         by_growth = kept.setdefault(id(block), {})
-        for stored in block.stored(tp):
-            size = np.array(stored.elements, np.float64) * BYTES[stored.precision or spec.kv]
+        for stored in block.stored(tp // copies):
+            # A sequence is kept by one copy alone; sequences are shared out evenly.
+            size = np.array(stored.elements * copies, np.float64) * BYTES[stored.precision or spec.kv] / copies
             if size.any():
                 by_growth[stored.growth] = by_growth.get(stored.growth, np.zeros(tp)) + size
     growths = tuple(dict.fromkeys(growth for block in blocks for growth in kept[id(block)]))
@@ -88,6 +91,15 @@ def held_by(llm: LlmSpec, spec: MappingSpec, tp: int, which: Sequence[int] | Non
     each = np.array([[kept[id(block)].get(growth, none) for block in blocks] for growth in growths])
     shape = len(growths), len(blocks), tp
     return Held(np.array([weights[id(block)] for block in blocks], np.int64), growths, each.reshape(shape))
+
+
+def copies_of(block: Sublayer, spec: MappingSpec, tp: int) -> int:
+    """How many copies of a block lie on `tp` shards. Raises SpecError where they do not come out even."""
+    if spec.attention_dp == 1 or not (isinstance(block, Layer) and block.attends):
+        return 1
+    if tp % spec.attention_dp:
+        raise SpecError(f"mapping.attention_dp of {spec.attention_dp}: {tp} chips cannot be shared out to so many copies")
+    return spec.attention_dp
 
 
 def fewest_stages(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int) -> int:

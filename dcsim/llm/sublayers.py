@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dcsim.llm.blocks import Block, Step
 from dcsim.llm.kinds import Kind
-from dcsim.llm.kinds.feed_forward import Dense
+from dcsim.llm.kinds.feed_forward import Dense, Routed, Square
 from dcsim.llm.kinds.full import Cross, Full
 from dcsim.llm.plan import NORM_PASSES, Plan
 from dcsim.llm.storage import EMBEDDING, ENCODER, HEAD, NORM, SHARED, Stored, Weight, by_columns, split, whole
@@ -79,6 +79,11 @@ class Layer:
         if self.streams > 1:
             found.append(self.mixing(tp))
         return found + (self.layer_input.weights(tp) if self.layer_input else [])
+
+    @property
+    def attends(self) -> bool:
+        """Whether it is attention or state alone, of which a mapping may make copies (`mapping.attention_dp`)."""
+        return not any(isinstance(kind, (Dense, Routed, Square)) for kind in self.inner)
 
     def mixing(self, tp: int) -> Weight:
         """From all streams: a weight for each on the way in and on the way out, and how they mix among themselves."""

@@ -1,8 +1,12 @@
 """Iterations of whatever tokens there are: on chips that schedule for themselves no program is compiled beforehand.
 
 All shards of a stage work in lock step, so an iteration is its operations one after another, and each collective takes what it
-takes alone. What depends on the tokens' number alone (`body`), on the sequences that get a token (`head`), and on what each
-sequence looks back at (`look`, `read`) is timed apart and added up: an iteration may hold any mixture of prompts and answers.
+takes alone. What depends on the tokens' number alone (`body`, `attention`), on the sequences that get a token (`head`), and on
+what each sequence looks back at (`look`, `read`) is timed apart and added up: an iteration may hold any mixture of the two.
+
+With copies of attention (`mapping.attention_dp`) sequences are shared out evenly, and prompts in turn: the copy with the most of
+each decides. Feed-forward blocks then have all copies' tokens gathered and their sums scattered, which takes an all-reduce's
+time, or each token is sent to the chips that hold its experts and back (`mapping.ep`), whichever is sooner.
 
 Between the sizes that are timed, times are read off straight lines: eight sizes in each doubling for rows and contexts, powers
 of two for the bytes of collectives.
@@ -20,9 +24,13 @@ from numpy.typing import NDArray
 
 from dcsim.llm import architecture as arch
 from dcsim.llm.blocks import Collective, Operation, Shape
+from dcsim.llm.kinds.feed_forward import Routed
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.plan import Plan
-from dcsim.llm.sublayers import Head, Sublayer, build_block
+from dcsim.llm.precision import active_bytes
+from dcsim.llm.stages import copies_of
+from dcsim.llm.storage import EXPERTS
+from dcsim.llm.sublayers import Head, Layer, Sublayer, build_block
 from dcsim.network.tasks import PARTS
 from dcsim.network.timing import BREAKDOWN
 from dcsim.network.work import STATES
@@ -30,7 +38,8 @@ from dcsim.spec.chip import ChipPower
 from dcsim.spec.topology import Topology
 
 Parts = NDArray[np.float64]  # seconds by BREAKDOWN
-Collectives = Callable[[str, int], Parts]  # (operation, bytes) -> where its time goes
+Blocks = dict[Sublayer, int]  # how often each occurs
+Collectives = Callable[[str, int, int], Parts]  # (operation, bytes, chips) -> where its time goes
 
 # Times of what depends on rows alone are taken where a token looks back at next to nothing.
 _NO_CONTEXT = 2
@@ -74,10 +83,11 @@ class Interpolated:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A prompt's tokens from `start` to before `stop`, read in one iteration."""
+    """A prompt's tokens from `start` to before `stop`, read in one iteration; `ends`: they are its last ones."""
 
     start: int
     stop: int
+    ends: bool = True
 
     @property
     def tokens(self) -> int:
@@ -89,34 +99,43 @@ class LockStep:
     """Times iterations of an LLM on the chips of one stage of `mapping`, in seconds by BREAKDOWN."""
 
     def __init__(self, spec: Topology, mapping: Mapping, collectives: Collectives) -> None:
-        self._spec, self._mapping = spec, mapping
+        self._spec, self._mapping, self._collectives = spec, mapping, collectives
+        self._copies = mapping.spec.attention_dp
         blocks = Counter(arch.sublayers(spec.llm))
-        self._head: dict[Sublayer, int] = {block: count for block, count in blocks.items() if isinstance(block, Head)}
-        self._blocks = {block: count for block, count in blocks.items() if block not in self._head}
-        context = spec.llm.context_max
-        rows, contexts = grid(8, 1 << 20), grid(4, context)
-        self._exchange = {op: Interpolated(lambda size, op=op: collectives(op, size), _SIZES) for op in _OPS}  # type: ignore[misc]
-        self.body = Interpolated(lambda n: self._rows(self._blocks, n), rows)
+        self._head: Blocks = {block: count for block, count in blocks.items() if isinstance(block, Head)}
+        self._attends: Blocks = {block: n for block, n in blocks.items() if isinstance(block, Layer) and block.attends}
+        self._others: Blocks = {b: n for b, n in blocks.items() if b not in self._head and b not in self._attends}
+        rows = grid(8, 1 << 20)
+        self._exchanges: dict[tuple[str, int], Interpolated] = {}
+        self.body = Interpolated(lambda n: self._rows(self._others, n), rows)
+        self.attention = Interpolated(lambda n: self._rows(self._attends, n), rows)
         self.head = Interpolated(lambda n: self._rows(self._head, n), rows)
-        self._looks: dict[int, Interpolated] = {}
-        self._contexts, self._rows_taken = contexts, rows
-        self._read = Interpolated(lambda stop: self._beyond_rows(Shape(1, stop, stop)), grid(8, context))
+        self._looks: dict[tuple[int, int], Interpolated] = {}
+        self._contexts, self._rows_taken = grid(4, spec.llm.context_max), rows
+        self._read = Interpolated(lambda stop: self._beyond_rows(Shape(1, stop, stop)), grid(8, spec.llm.context_max))
 
-    def iteration(self, sequences: int, context: float, chunks: Sequence[Chunk] = ()) -> Parts:
-        """One token for each of `sequences`, whose contexts have the mean `context`, and chunks of prompts beside."""
-        rows = sequences + sum(chunk.tokens for chunk in chunks)
-        parts = self.body(rows) + self.head(sequences + len(chunks))
+    def iteration(self, sequences: int, context: float, chunks: Sequence[Chunk] = (), check_tokens: int = 1) -> Parts:
+        """A token for each of `sequences`, whose contexts have the mean `context`, and chunks of prompts beside.
+
+        `check_tokens` are a sequence's rows: one, and those drafted for it.
+        """
+        rows = sequences * check_tokens + sum(chunk.tokens for chunk in chunks)
+        own = -(-sequences // self._copies)
+        dealt = (chunks[copy :: self._copies] for copy in range(self._copies))
+        mine = max(dealt, key=lambda part: sum(chunk.tokens for chunk in part))
+        attending = own * check_tokens + sum(chunk.tokens for chunk in mine)
+        parts = self.body(rows) + self.attention(attending) + self.head(sequences * check_tokens + len(chunks))
         if sequences:
-            parts = parts + self.look(sequences, context)
+            parts = parts + self.look(own, context, check_tokens)
         if chunks:  # one kernel a layer reads them all
             parts = parts + self._read(1)
-        for chunk in chunks:
+        for chunk in mine:
             parts = parts + self.read(chunk.start, chunk.stop)
         return parts
 
-    def look(self, sequences: int, context: float) -> Parts:
-        """What the attention of one new token of each of `sequences` takes."""
-        return Interpolated(lambda n: self._look_of(n)(context), self._rows_taken)(sequences)
+    def look(self, sequences: int, context: float, tokens: int = 1) -> Parts:
+        """What the attention of `tokens` new tokens of each of `sequences` takes."""
+        return Interpolated(lambda n: self._look_of(n, tokens)(context), self._rows_taken)(sequences)
 
     def read(self, start: int, stop: int) -> Parts:
         """What the attention of a chunk takes beside its kernel: that of the prompt up to its end, less what was read before.
@@ -131,35 +150,64 @@ class LockStep:
         draw = {part: states[state] - power.wait_w for state, names in STATES.items() for part in _names(names)}
         return self._mapping.tp * sum(float(parts[_PLACE[part]]) * watts for part, watts in draw.items())
 
-    def _look_of(self, sequences: int) -> Interpolated:
-        if sequences not in self._looks:
-            self._looks[sequences] = Interpolated(lambda c: self._beyond_rows(Shape(sequences, c)), self._contexts)
-        return self._looks[sequences]
+    def _look_of(self, sequences: int, tokens: int) -> Interpolated:
+        key = sequences, tokens
+        if key not in self._looks:
+            self._looks[key] = Interpolated(lambda c: self._beyond_rows(Shape(sequences, max(c, tokens), tokens)), self._contexts)
+        return self._looks[key]
 
-    def _plan(self, shape: Shape) -> Plan:
-        return Plan(self._spec.llm, self._spec.chip, self._mapping.spec, self._mapping.tp, shape)
-
-    def _rows(self, blocks: dict[Sublayer, int], rows: int) -> Parts:
+    def _rows(self, blocks: Blocks, rows: int) -> Parts:
         """Everything but attention of so many rows that look back at nothing."""
         return self._steps(blocks, Shape(rows, _NO_CONTEXT), attention=False)
 
     def _beyond_rows(self, shape: Shape) -> Parts:
         """What a shape takes beyond its rows: attention, and all else that grows with the context."""
-        every = self._steps(self._blocks, shape, exchanges=False)
-        return every - self._steps(self._blocks, Shape(shape.rows, _NO_CONTEXT), attention=False, exchanges=False)
+        none, every = Shape(shape.rows, _NO_CONTEXT), {**self._attends, **self._others}
+        return self._steps(every, shape, exchanges=False) - self._steps(every, none, attention=False, exchanges=False)
 
-    def _steps(self, blocks: dict[Sublayer, int], shape: Shape, *, attention: bool = True, exchanges: bool = True) -> Parts:
-        plan, parts = self._plan(shape), np.zeros(len(BREAKDOWN))
+    def _steps(self, blocks: Blocks, shape: Shape, *, attention: bool = True, exchanges: bool = True) -> Parts:
+        spec, parts = self._spec, np.zeros(len(BREAKDOWN))
         for block, count in blocks.items():
+            copies = copies_of(block, self._mapping.spec, self._mapping.tp)
+            plan = Plan(spec.llm, spec.chip, self._mapping.spec, self._mapping.tp // copies, shape)
             for step in build_block(plan, block).steps:
                 if isinstance(step, Operation) and (attention or step.part != "attention"):
-                    parts[_PLACE[step.part]] += count * max(step.last_cycles) / self._spec.chip.clock_hz
+                    parts[_PLACE[step.part]] += count * max(step.last_cycles) / spec.chip.clock_hz
                 elif isinstance(step, Collective) and exchanges:
-                    parts += count * self._exchange[step.op](step.size_bytes)
+                    parts += count * self._joined(plan, block, step)
         return parts
 
+    def _joined(self, plan: Plan, block: Sublayer, step: Collective) -> Parts:
+        """A collective's time; of experts that lie apart, that of sending tokens to them and back, if that is sooner."""
+        reduced = self._exchange(step.op, step.size_bytes, plan.tp)
+        if not isinstance(block, Layer) or not any(isinstance(kind, Routed) for kind in block.inner):
+            return reduced
+        if self._copies == 1 or plan.spec.ep == 1:  # every chip has all tokens, or a part of all experts
+            return reduced
+        out_bytes, back_bytes = visited_bytes(plan, block)
+        sent = self._exchange("all_to_all", out_bytes, plan.tp) + self._exchange("all_to_all", back_bytes, plan.tp)
+        return sent if sent.sum() < reduced.sum() else reduced
 
-_OPS = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all")
+    def _exchange(self, op: str, size_bytes: int, chips: int) -> Parts:
+        key = op, chips
+        if key not in self._exchanges:
+            self._exchanges[key] = Interpolated(lambda size: self._collectives(op, size, chips), _SIZES)
+        return self._exchanges[key](size_bytes)
+
+
+def visited_bytes(plan: Plan, block: Layer) -> tuple[int, int]:
+    """What a chip sends out to the groups of chips that its tokens' experts lie on, and what comes back, in bytes.
+
+    A token goes once to each group that holds any of its experts, as narrow as these take it, and comes back in 16 bit at least.
+    """
+    kind = next(kind for kind in block.inner if isinstance(kind, Routed))
+    groups, rows = plan.spec.ep, -(-plan.shape.rows // plan.tp)
+    met = groups * (1 - (1 - 1 / groups) ** kind.spec.experts_active)
+    elements = rows * met * plan.llm.d_model
+    narrow = active_bytes(plan.llm, plan.spec, plan.chip, EXPERTS)
+    return max(1, round(elements * narrow)), max(1, round(elements * plan.sum_bytes))
+
+
 _SIZES = [1 << n for n in range(8, _LARGEST_SIMULATED.bit_length())]
 
 

@@ -17,7 +17,11 @@ class EngineSpec(Named):
     """
 
     step_s: Time = Field(le=1, description="The engine's own time in each iteration: choosing, launching, handing tokens on.")
-    sequence_s: Time = Field(le=0.1, description="The same for each sequence that gets a token or is read in an iteration.")
+    sequence_s: Time = Field(
+        le=0.1,
+        description="Its own time for each sequence it takes in and each layer of the LLM, in the iteration that ends its "
+        "prompt: such iterations are not captured as graphs, so that kernels are launched one by one.",
+    )
     batching: Annotated[str, KindOf(BATCHING)] = Field(
         description="How prompts and answers share iterations, in place of `serving.batching`."
     )

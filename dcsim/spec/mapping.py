@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,14 @@ def stored_bytes(elements: int, precision: str) -> int:
     return math.ceil(elements * BYTES[precision])
 
 
+class PoolSpec(Section):
+    """How the replicas that only read prompts are laid, where prefill and decode are apart and their degrees differ."""
+
+    tp: Positive = Field(description="Chips that share each layer.")
+    attention_dp: Positive = Field(default=1, description="Copies of attention, as in the mapping.")
+    ep: Positive = Field(default=1, description="Groups of chips that whole experts are spread over, as in the mapping.")
+
+
 class MappingSpec(Section):
     """Degrees may be `auto`: the lowest decode iteration time at batch 1 that fits."""
 
@@ -48,6 +56,20 @@ class MappingSpec(Section):
     )
     tp: Positive | Literal["auto"] = Field(default="auto", description="Chips that share each layer (tensor parallel).")
     pp: Positive | Literal["auto"] = Field(default="auto", description="Stages the layers are cut into (pipeline parallel).")
+    attention_dp: Positive = Field(
+        default=1,
+        description="Copies of attention in a stage, each with sequences of its own on an equal share of its `tp` chips.",
+    )
+    ep: Positive = Field(
+        default=1, description="Groups of a stage's chips that whole experts are spread over; 1: every chip has its part of each."
+    )
+    expert_load: Literal["balanced", "zipf"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default="balanced",
+        description="How often experts are chosen: evenly, the k-th as 1/k (zipf), or in proportion to so many numbers in turn.",
+    )
+    prefill: PoolSpec | None = Field(
+        default=None, description="Layout of the first `serving.prefill_replicas` replicas; none: as the others."
+    )
     replicas: Positive | Literal["auto"] = Field(default=1, description="Copies of the LLM, each on its own chips.")
     chips_max: Count = Field(default=0, description="Most chips one replica may use; 0: all active chips.")
     weights: Precision | Literal["stored"] = Field(

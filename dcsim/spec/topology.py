@@ -30,7 +30,12 @@ class SpeculationSpec(Section):
 
     draft_tokens: Positive = Field(le=1000, description="Tokens drafted ahead for each sequence.")
     acceptance: Fraction = Field(description="Probability that a drafted token is accepted, each by itself.")
-    draft_token_s: Time = Field(le=60, description="Time to draft one token; drafts come before each iteration.")
+    draft_token_s: Time | None = Field(
+        default=None,
+        le=60,
+        description="Time to draft one token; drafts come before each iteration. None, under an engine: what a layer of the "
+        "LLM and its head take, as layers that predict further tokens do.",
+    )
 
 
 class ServingSpec(Section):

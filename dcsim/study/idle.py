@@ -17,7 +17,8 @@ def idle_chips(machine: Machine, clusters: int = 1, replicas: int | None = None)
     spec, mapping, fabric = machine.spec, machine.mapping, machine.fabric
     replicas = clusters * mapping.replicas if replicas is None else replicas
     installed = clusters * fabric.chip_count
-    idle = installed - replicas * mapping.tp * mapping.pp
+    reading = clusters * sum(map(len, machine.readers.replica_chips)) if machine.readers else 0
+    idle = installed - replicas * mapping.tp * mapping.pp - reading
     site = levels(spec, 1)[-1]
     return {
         "chips_installed": installed,

@@ -22,7 +22,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     """
     machine.require_context(shape)
     spec, mapping = machine.spec, machine.mapping
-    time = machine.network.time(shape, parts=True)
+    time = _time(machine, shape)
     latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
     chips = mapping.chips_used
     kv_tokens = mapping.memory.room.tokens(shape.context)
@@ -46,6 +46,15 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "energy_j": time.work_j + chips * spec.chip.power.wait_w * latency_s,
         **idle_chips(machine),
     }
+
+
+def _time(machine: Machine, shape: Shape) -> IterationTime:
+    """The network's time, or what a serving engine makes of it."""
+    if machine.spec.serving.engine is None:
+        return machine.network.time(shape, parts=True)
+    from dcsim.study.serve import programs_of
+
+    return programs_of(machine, machine.times).times(shape)[0]
 
 
 def in_kv_room(time: IterationTime, shape: Shape, kv_tokens: int | None) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dcsim.errors import CapacityError, SlackError
+from dcsim.errors import CapacityError, Problem, SlackError, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.layer_per_stage import lay_by_layer
@@ -27,6 +27,7 @@ class Machine:
     network: Network
     mapping: Mapping
     seed: int = 1  # of what a network draws
+    readers: Machine | None = None  # replicas that only read prompts, where they are laid otherwise (`mapping.prefill`)
 
     @cached_property
     def site(self) -> Site:
@@ -43,7 +44,7 @@ class Machine:
     @property
     def replica_chips(self) -> tuple[tuple[int, ...], ...]:
         """The chips of each replica."""
-        return self.mapping.chips
+        return (*(self.readers.replica_chips if self.readers else ()), *self.mapping.chips)
 
     @property
     def fabric(self) -> Fabric:
@@ -90,6 +91,8 @@ def build(spec: Topology, seed: int = 1) -> Machine:
     """
     network = make_network(spec, build_fabric(spec.fabric), seed=seed)
     nodes = active_nodes(network.fabric)
+    if spec.mapping.prefill is not None:
+        return _pools(spec, network, nodes, seed)
     if spec.mapping.rule == "layer_per_stage":
         mapping = lay_by_layer(spec.llm, spec.chip, spec.mapping, nodes, max(spec.serving.context_buckets))
         return Machine(spec, network.laid(mapping), mapping, seed)
@@ -103,6 +106,29 @@ def build(spec: Topology, seed: int = 1) -> Machine:
     probe = Shape(1, max(1, spec.llm.context_max // 2))
     roomy = [machine for machine in machines if machine.mapping.memory.kv_tokens_max >= spec.llm.context_max]
     return min(roomy or machines, key=lambda machine: _latency_ps(machine, probe))
+
+
+def _pools(spec: Topology, network: Network, nodes: list[list[int]], seed: int) -> Machine:
+    """Two pools of unequal degrees: replicas that read prompts on the first chips, replicas that decode on those that follow.
+
+    Raises SpecError where one of them has no replica or degrees are left to find, CapacityError where chips or memory fall short.
+    """
+    own, pool, readers = spec.mapping, spec.mapping.prefill, spec.serving.prefill_replicas
+    assert pool is not None
+    if not isinstance(own.replicas, int) or own.tp == "auto" or own.pp == "auto" or not 0 < readers < own.replicas:
+        what = "needs serving.prefill_replicas of 1 or more, mapping.replicas beyond them, and tp and pp as numbers"
+        raise SpecError(Problem("mapping.prefill", what, "for example --set serving.prefill_replicas=2 --set mapping.replicas=3"))
+    degrees = {"tp": pool.tp, "attention_dp": pool.attention_dp, "ep": pool.ep}
+    first = own.model_copy(update={**degrees, "replicas": readers, "prefill": None})
+    rest = own.model_copy(update={"replicas": own.replicas - readers, "prefill": None})
+    order = [chip for node in nodes for chip in node]
+    taken = set(order[: readers * pool.tp * own.pp])
+    left = [kept for node in nodes if (kept := [chip for chip in node if chip not in taken])]
+    head = [kept for node in nodes if (kept := [chip for chip in node if chip in taken])]
+    reading = lay(spec.llm, spec.chip, first, pool.tp, own.pp, head)
+    decoding = lay(spec.llm, spec.chip, rest, own.tp, own.pp, left)
+    reader = Machine(spec, network.laid(reading), reading, seed)
+    return Machine(spec, network.laid(decoding), decoding, seed, reader)
 
 
 def _latency_ps(machine: Machine, shape: Shape) -> float:

@@ -106,11 +106,20 @@ def programs_of(machine: Machine, time: Callable[[Shape], Times]) -> AnyPrograms
     spec = machine.spec
     engine = spec.serving.engine
     if engine is None:
+        if machine.readers:
+            what = "replicas of unequal degrees are served under an engine alone"
+            raise SpecError(Problem("mapping.prefill", what, "name one, for example --set serving.engine=vllm"))
         return Programs(spec.serving, time)
     if len(machine.mapping.stages) > 1:
         what = f"replicas of {len(machine.mapping.stages)} stages are not served under an engine yet"
         raise SpecError(Problem("serving.engine", what, "use --set mapping.pp=1, or leave serving.engine out"))
-    return EnginePrograms(engine, spec.serving, machine.network.lockstep(), spec.chip.power, spec.llm.context_max)
+
+    def made(one: Machine) -> EnginePrograms:
+        return EnginePrograms(engine, spec.serving, one.network.lockstep(), spec.chip.power, spec.llm)
+
+    programs = made(machine)
+    programs.reading = made(machine.readers) if machine.readers else None
+    return programs
 
 
 def serve_on(
@@ -192,7 +201,7 @@ def _targets(spec: Topology) -> dict[str, tuple[float, float]]:
 
 def _placement(machine: Machine) -> Placement:
     """Where the replicas stand, and the links between them."""
-    mapping = machine.mapping
+    mapping, readers = machine.mapping, machine.readers
     chips = machine.replica_chips
 
     def copies() -> Copies:
@@ -203,7 +212,9 @@ def _placement(machine: Machine) -> Placement:
             lambda tokens: np.array(mapping.memory.room.chip_bytes(tokens), np.int64),
         )
 
-    return Placement(machine.site, chips, mapping.memory.room, mapping.memory.weight_bytes_max, copies)
+    room = mapping.memory.room
+    reading = readers.mapping.memory.room if readers else None
+    return Placement(machine.site, chips, room, mapping.memory.weight_bytes_max, copies, reading)
 
 
 def _copies_meta(tables: Mapping[str, Table], elapsed_s: float) -> dict[str, Any]:
@@ -238,8 +249,8 @@ def _meta(machine: Machine, programs: AnyPrograms) -> dict[str, Any]:
         **spec.network.terms,
         "tp": mapping.tp,
         "pp": mapping.pp,
-        "replicas": mapping.replicas,
-        "chips_used": mapping.chips_used * mapping.replicas,
+        "replicas": len(machine.replica_chips),
+        "chips_used": sum(map(len, machine.replica_chips)),
         "chips_active": int(machine.fabric.chip_active.sum()),
         **idle_chips(machine),
         "kv_tokens": mapping.memory.kv_tokens,

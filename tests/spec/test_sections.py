@@ -33,7 +33,8 @@ def at(spec, key):
 
 
 def test_every_inner_section_that_may_be_named_is_tried_here():
-    assert set(INNER) == {".".join(path) for path in REFERENCES if len(path) > 1}
+    of_gpus = {"chip.operators"}  # no key of the chips here: see tests/llm/test_operators.py
+    assert set(INNER) | of_gpus == {".".join(path) for path in REFERENCES if len(path) > 1}
 
 
 @pytest.mark.parametrize("section", INNER)

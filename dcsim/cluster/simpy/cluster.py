@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.cluster.admission import Limits
-from dcsim.cluster.engine_programs import AnyPrograms
+from dcsim.cluster.engine_programs import AnyPrograms, EnginePrograms
 from dcsim.cluster.marks import Marks, error_draws
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.rows import round_rows
@@ -97,11 +98,14 @@ class Cluster:
             self._rounds,
             chips,
         )
+        reading = setup
+        if placement.reading_room is not None and isinstance(programs, EnginePrograms) and programs.reading is not None:
+            reading = replace(setup, programs=programs.reading, room=placement.reading_room)
         self.replicas = desk.replicas = [
             Replica(
                 env,
                 i,
-                setup,
+                reading if i < serving.prefill_replicas else setup,
                 DrawPlaces(stream(seed, f"replica.{i}.iterations"), serving.draw_block),
                 Marks(error_draws(seed, i)),
                 self.ledger,

@@ -32,7 +32,7 @@ class EngineBatch(Batch):
                 break
             stop = min(request.to_read, request.read + left)
             left -= stop - request.read
-            chunks.append(Chunk(request.read, stop))
+            chunks.append(Chunk(request.read, stop, stop == request.to_read))
             self.chunks.append((request, stop))
         return [self._programs.mixed(sequences, self._step() if sequences else 0, chunks)]
 

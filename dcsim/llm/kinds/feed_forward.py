@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dcsim.errors import SpecError
 from dcsim.llm.blocks import Step
@@ -73,14 +74,22 @@ class Routed:
         """Width that experts take in."""
         return self.spec.d_latent or self.d_model
 
-    def experts(self, tp: int, whole_on_chips: bool = False) -> tuple[Weight, Weight]:
+    def experts(self, tp: int, whole_on_chips: bool = False, groups: int = 1) -> tuple[Weight, Weight]:
         """Up and down of all experts: every shard its columns of each, or `whole_on_chips` its own experts or its part of one.
 
-        Either way every shard holds as much. Raises SpecError where experts do not come out even over the chips.
+        With `groups` of shards each has its share of the experts, and a shard its columns of these. Either way every shard holds
+        as much. Raises SpecError where experts do not come out even over the chips.
         """
         s, count = self.spec, self.spec.experts
         hidden = split(s.d_ff, tp)
-        if whole_on_chips:
+        if groups > 1:
+            if tp % groups or groups > count:
+                raise SpecError(
+                    f"mapping.ep of {groups}: neither {tp} chips nor {count} experts can be shared out to so many groups"
+                )
+            hidden = split(s.d_ff, tp // groups) * groups
+            count = -(-count // groups)
+        elif whole_on_chips:
             if count % tp and tp % count:
                 raise SpecError(f"mapping.experts of own_chips: {count} experts do not come out even over {tp} chips")
             hidden = split(s.d_ff, max(1, tp // count)) * min(tp, count)
@@ -130,7 +139,7 @@ class Routed:
         """Router, experts, and the shared expert."""
         s, tp = self.spec, plan.tp
         choices = s.experts + s.experts_empty
-        up, down = self.experts(tp, plan.spec.experts == "own_chips")
+        up, down = self.experts(tp, plan.spec.experts == "own_chips", plan.spec.ep)
         groups = visits(plan, s, self.experts(1)[0].active, up.count, rows)
         activated = sum(count * met for count, met in groups)
         into, out = [[plan.products("latent", weight, rows)] for weight in self.latent(tp)] or ([], [])
@@ -160,9 +169,21 @@ def visits(plan: Plan, spec: RoutedFeedForward, met: int, held: int, rows: int) 
         return ((held, rows),)
     if plan.static:
         return ((min(held, rows * spec.experts_active), rows),)
-    visited = max(1, round(held * (1 - (1 - met / spec.experts) ** rows)))
-    each, rest = divmod(-(-rows * met * held // spec.experts), visited)
+    load = heaviest(plan.spec.expert_load, spec.experts, plan.spec.ep)
+    visited = max(1, round(held * (1 - max(0.0, 1 - load * met / spec.experts) ** rows)))
+    each, rest = divmod(-(-round(rows * met * held * load) // spec.experts), visited)
     return tuple((count, share) for count, share in ((visited - rest, each), (rest, each + 1)) if count and share)
+
+
+@lru_cache(maxsize=64)
+def heaviest(load: str | tuple[float, ...], experts: int, groups: int) -> float:
+    """How many times the mean load the group of chips with the most has, the experts lying on `groups` in turn; 1 where all
+    chips share all experts. `load` as `mapping.expert_load`.
+    """
+    if groups == 1 or load == "balanced":
+        return 1.0
+    weights = [1 / (k + 1) for k in range(experts)] if isinstance(load, str) else [load[k % len(load)] for k in range(experts)]
+    return max(sum(weights[group::groups]) for group in range(groups)) * groups / sum(weights)
 
 
 @dataclass(frozen=True, slots=True)

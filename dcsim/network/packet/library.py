@@ -72,7 +72,9 @@ def choose_pattern(step: Collective, chips: Sequence[int], fabric: Fabric, layer
     """The library's quickest pattern for one collective among `chips`, by its own costs."""
     islands = island_count(chips, fabric)
     place = layers.software.network if islands > 1 else layers.software.island
-    known = [cost for cost in place.patterns if (step.op, cost.pattern) in ALGORITHMS] or [place.patterns[0]]
+    known = [cost for cost in place.patterns if (step.op, cost.pattern) in ALGORITHMS]
+    if not known:  # every exchange can be made directly
+        return "direct"
     return min(known, key=lambda cost: pattern_time_s(step, len(chips), cost, layers, islands)).pattern
 
 

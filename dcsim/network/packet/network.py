@@ -110,7 +110,9 @@ class SimulatedNetwork:
         chips = self._mapping.stage_chips[0]
         place = self._in_place
         return LockStep(
-            self.spec, self._mapping, lambda op, size_bytes: packet_collective_parts(place, op, size_bytes, chips, self.seed)
+            self.spec,
+            self._mapping,
+            lambda op, size_bytes, count: packet_collective_parts(place, op, size_bytes, chips[:count], self.seed),
         )
 
     def wires(self) -> Wires:
