@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dcsim.cli import compare, machine, serving, validate
+from dcsim.cli import compare, machine, serving, traffic, validate
 from dcsim.cli.compiling import CompilingLine
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
@@ -29,6 +29,7 @@ app = typer.Typer(
 serving.add_to(app)
 machine.add_to(app)
 compare.add_to(app)
+traffic.add_to(app)
 validate.add_to(app)
 
 

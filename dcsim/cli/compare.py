@@ -1,4 +1,4 @@
-"""Commands that compare interconnects: on one cluster, over sizes, and under traffic patterns."""
+"""Commands that compare interconnects: on one cluster, and over sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from dcsim.cli.options import (
     Seed,
     Settings,
     TopologyPath,
-    bytes_of,
     say,
     with_engine,
     write_picture,
@@ -49,7 +48,6 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Example: dcsim compare topologies/8rack.yaml --interconnect scheduled,infiniband-ndr,roce-400g")(compare)
     app.command(epilog="Example: dcsim scale topologies/8rack.yaml --sizes 64,512,1500")(scale)
-    app.command(epilog="Example: dcsim traffic --pattern perm --endpoints 1024 --bytes 256KiB")(traffic)
 
 
 def compare(
@@ -143,29 +141,6 @@ def scale(
         from dcsim.results.pictures import scale as draw
 
         write_picture(draw(result["rows"]), figure)
-
-
-def traffic(
-    topology: Annotated[str | None, typer.Argument(metavar="[TOPOLOGY]", help="Default: a three-tier fat tree.")] = None,
-    pattern: Annotated[str, typer.Option(help="perm, uniform, adversarial, incast or all_to_all.")] = "perm",
-    endpoints: Annotated[
-        int | None, typer.Option(min=2, help="Chips that take part: the first so many; default: all, or 1024 of the fat tree.")
-    ] = None,
-    size: Annotated[str, typer.Option("--bytes", help="Size of each flow with unit, such as 256KiB.")] = "256KiB",
-    interconnect: Annotated[
-        str | None, typer.Option(help="Network file or name; default: the topology's, or infiniband-hdr.")
-    ] = None,
-    settings: Settings = None,
-    seed: Seed = 1,
-    as_json: Json = False,
-) -> None:
-    """Run a traffic pattern on a packet network."""
-    from dcsim.cli.report_compare import print_traffic
-    from dcsim.study import traffic as study
-
-    size_bytes = bytes_of(size)
-    result = study.traffic(topology, interconnect, pattern.replace("-", "_"), endpoints, size_bytes, seed, tuple(settings or ()))
-    give(result, print_traffic, as_json=as_json, seed=seed, unused=result["unused_keys"], settings=settings)
 
 
 def _names(text: str) -> list[str]:

@@ -37,7 +37,7 @@ def print_compare(result: dict[str, Any]) -> None:
     )
     rows = result["candidates"]
     for table in (_times(rows), _waterfall(rows), _plant(rows)):
-        _print_table(out, table)
+        print_table(out, table)
     for line in _incidents(rows):
         out.print(line, soft_wrap=True)
     for label, text in idle_row(result):
@@ -51,7 +51,7 @@ def print_compare(result: dict[str, Any]) -> None:
     for reason in result["identical"]:
         out.print(reason)
     if "users" in result:
-        _print_table(out, _users(result["users"]))
+        print_table(out, _users(result["users"]))
 
 
 def _print_correlation(out: Any, rows: list[dict[str, Any]]) -> None:
@@ -64,7 +64,8 @@ def _print_correlation(out: Any, rows: list[dict[str, Any]]) -> None:
         out.print(f"correlation of an iteration with the next: {low:.2f} to {high:.2f}; chance alone: +-{chance:.2f}")
 
 
-def _table(*columns: str) -> Any:
+def plain_table(*columns: str) -> Any:
+    """A table without lines, numbers to the right."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -73,7 +74,7 @@ def _table(*columns: str) -> Any:
     return table
 
 
-def _print_table(out: Any, table: Any) -> None:
+def print_table(out: Any, table: Any) -> None:
     """Print a table; where it is too wide, with one space between its columns."""
     if out.measure(table, options=out.options.update(width=10 * out.width)).maximum > out.width:
         table.padding = (0, 1, 0, 0)
@@ -85,7 +86,7 @@ def _label(row: dict[str, Any]) -> str:
 
 
 def _times(rows: list[dict[str, Any]]) -> Any:
-    table = _table("interconnect, library", "iteration", "+-", "p99", "network's", "p99.9", "tokens/s/user", "x first")
+    table = plain_table("interconnect, library", "iteration", "+-", "p99", "network's", "p99.9", "tokens/s/user", "x first")
     for row in rows:
         table.add_row(
             _label(row),
@@ -113,7 +114,7 @@ def _incidents(rows: list[dict[str, Any]]) -> list[str]:
 
 def _waterfall(rows: list[dict[str, Any]]) -> Any:
     parts = [part for part in PART_MEANING if any(row["waterfall_s"][part] for row in rows)]
-    table = _table("in us", *parts, "sum")
+    table = plain_table("in us", *parts, "sum")
     for row in rows:
         seconds = [row["waterfall_s"][part] for part in parts]
         table.add_row(_label(row), *(_us(value) for value in [*seconds, sum(seconds)]))
@@ -127,7 +128,7 @@ def _us(value_s: float) -> str:
 
 
 def _plant(rows: list[dict[str, Any]]) -> Any:
-    table = _table("what joins the chips", "adapters", "switch ports", "cables", "power", "k USD", "ports a chip", "it has")
+    table = plain_table("what joins the chips", "adapters", "switch ports", "cables", "power", "k USD", "ports a chip", "it has")
     shown: set[str] = set()
     for row in rows:
         if row["interconnect"] not in shown:
@@ -146,7 +147,9 @@ def _plant(rows: list[dict[str, Any]]) -> Any:
 
 
 def _users(rows: list[dict[str, Any]]) -> Any:
-    table = _table("what users see", "p99 TTFT", "network's", "p99 TPOT", "network's", "chips for the SLO", "cables", "watts")
+    table = plain_table(
+        "what users see", "p99 TTFT", "network's", "p99 TPOT", "network's", "chips for the SLO", "cables", "watts"
+    )
     for row in rows:
         table.add_row(
             _label(row),
@@ -175,7 +178,7 @@ def _times_as(value: float | None) -> str:
 
 def print_scale(result: dict[str, Any]) -> None:
     """Tokens per second and user by size and candidate."""
-    table = _table("chips", "LLM", "used", "interconnect, library", "iteration", "p99", "tokens/s/user", "x first")
+    table = plain_table("chips", "LLM", "used", "interconnect, library", "iteration", "p99", "tokens/s/user", "x first")
     for row in result["rows"]:
         table.add_row(
             f"{row['chips']:,}",
@@ -187,33 +190,6 @@ def print_scale(result: dict[str, Any]) -> None:
             f"{row['tokens_per_s_per_user']:,.1f}",
             f"{row['slower_than_first_ratio']:.3f}",
         )
-    _print_table(console(), table)
+    print_table(console(), table)
     for chips in result["no_llm_fits"]:
         console().print(f"{chips:,} chips: none of the LLMs fits")
-
-
-def print_traffic(result: dict[str, Any]) -> None:
-    """One traffic pattern."""
-    table = _table("", "")
-    rows = [
-        ("finished after", format_time(result["finish_s"])),
-        (
-            "flows",
-            f"{result['flows']:,} of {format_bytes(result['size_bytes'])}; p50 {format_time(result['flow_s_p50'])}, "
-            f"p99 {format_time(result['flow_s_p99'])}",
-        ),
-        ("packets", f"{result['packets']:,}, {result['packet_hops']:,} packet-hops, {result['resent']:,} sent again"),
-        (
-            "queues",
-            f"{format_bytes(result['peak_queue_bytes'])} at most; {result['drops']:,} drops, {result['pauses']:,} pauses, "
-            f"{result['marks']:,} marks",
-        ),
-        ("busiest link", f"{100 * result['link_use_fraction_max']:.1f} % of the time"),
-        ("simulated in", f"{format_time(result['wall_s'])}: {result['packet_hops_per_wall_s'] / 1e6:.2f} M packet-hops/s"),
-    ]
-    for row in rows:
-        table.add_row(*row)
-    out = console()
-    out.print(f"{result['pattern']} among {result['endpoints']:,} chips, {result['interconnect']} on {result['fabric']}")
-    table.show_header = False
-    out.print(table)

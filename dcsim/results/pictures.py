@@ -366,6 +366,67 @@ def scale(rows: Any) -> Figure:
     return dress(figure, legend=True, empty=not lines, height=440)
 
 
+def latency_at_load(rows: Any) -> Figure:
+    """How long flows take, and how much of what is offered arrives, over the load (rows of `dcsim traffic --load --json`)."""
+    from plotly.subplots import make_subplots
+
+    loads = [row["load_fraction"] for row in rows]
+    figure = make_subplots(1, 2, horizontal_spacing=0.12)
+    for name, key, colour in (("p50", "flow_s_p50", BLUE), ("p99", "flow_s_p99", ORANGE), ("p99.9", "flow_s_p999", VERMILION)):
+        times = [row[key] for row in rows]
+        figure.add_scatter(
+            x=loads,
+            y=times,
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "width": 2.2},
+            hovertemplate="%{y:.4~s}s at %{x:.0%}",
+            row=1,
+            col=1,
+        )
+    shares = [row["load_fraction"] * row["accepted_bytes_per_s"] / row["offered_bytes_per_s"] for row in rows]
+    for name, values, dash, colour in (("offered", loads, "dot", INK), ("accepted", shares, "solid", GREEN)):
+        figure.add_scatter(
+            x=loads, y=values, name=name, mode="lines+markers", line={"color": colour, "width": 2, "dash": dash}, row=1, col=2
+        )
+    every = np.array([row[key] for row in rows for key in ("flow_s_p50", "flow_s_p99", "flow_s_p999")])
+    figure.update_yaxes(title="a flow takes", **_log_time_axis(every), row=1, col=1)
+    figure.update_yaxes(title="accepted load", tickformat=".0%", rangemode="tozero", row=1, col=2)
+    figure.update_xaxes(title="offered load", tickformat=".0%")
+    return dress(figure, legend=True, empty=not loads, height=420)
+
+
+QUEUES_SHOWN = 6
+
+
+def queues(queue: Any) -> Figure:
+    """What was queued at the links with the longest queues over time (`queues.csv` of `dcsim traffic --out`)."""
+    from plotly.graph_objects import Figure as Picture
+
+    figure = Picture()
+    link, time_s, size = (np.asarray(queue[name]) for name in ("link", "time_s", "queue_bytes"))
+    names, place = np.unique(link, return_inverse=True)
+    longest = np.zeros(len(names))
+    np.maximum.at(longest, place, size)
+    times = np.unique(time_s)
+    for i, one in enumerate(np.argsort(-longest, kind="stable")[:QUEUES_SHOWN]):
+        here = np.flatnonzero(place == one)
+        heights = np.zeros(len(times))
+        heights[np.searchsorted(times, time_s[here])] = size[here]
+        ends = f"{queue['from'].iloc[here[0]]} to {queue['to'].iloc[here[0]]}"
+        figure.add_scatter(
+            x=times,
+            y=heights,
+            name=f"link {names[one]}, {ends}",
+            mode="lines",
+            line={"color": (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)[i % 6], "width": 1.8},
+            hovertemplate="%{y:.4~s}B at %{x:.4~s}s",
+        )
+    figure.update_xaxes(title="time (s)", tickformat="~s")
+    figure.update_yaxes(title="queued (B)", tickformat="~s", rangemode="tozero")
+    return dress(figure, legend=True, empty=not len(names), height=440)
+
+
 def tornado(explanation: Mapping[str, Any], bars_max: int = 20) -> Figure:
     """How far an answer moves with each figure it rests on (`study.explain.as_json`): the widest bars on top."""
     from plotly.graph_objects import Figure

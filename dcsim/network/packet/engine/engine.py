@@ -22,7 +22,7 @@ from dcsim.network.packet.engine.breakdown_kernel import collect
 from dcsim.network.packet.engine.loop_kernel import CUT_OFF, FINISHED, STUCK, run_iteration
 from dcsim.network.packet.engine.progress_kernel import reset_tasks
 from dcsim.network.packet.engine.rules import Fault, PacketRules, Software
-from dcsim.network.packet.engine.state import COUNTED, FAULT_PLACE, RELEASE_PLACE
+from dcsim.network.packet.engine.state import COUNTED, FAULT_PLACE, RELEASE_PLACE, SAMPLE_PLACE
 from dcsim.network.packet.engine.traffic import Flows
 from dcsim.network.packet.engine.wheel_kernel import add, empty
 from dcsim.network.tasks import MESSAGE, Tasks
@@ -76,7 +76,9 @@ class SimulatedIteration:
 class Engine:
     """A network with its state; `iteration` runs the tasks once. Raises FabricError for what cannot be built.
 
-    `cross_load` is [link] the share that cross traffic offers beyond that of the link's class.
+    `cross_load` is [link] the share that cross traffic offers beyond that of the link's class. `sample_s` is how often
+    queues are looked at (`queues`), in seconds; 0 is never. Looking changes nothing, but that each iteration then starts
+    on an idle network.
     """
 
     def __init__(
@@ -89,12 +91,14 @@ class Engine:
         faults: tuple[Fault, ...] = (),
         seed: int = 0,
         cross_load: Any = None,
+        sample_s: float = 0.0,
     ) -> None:
         tasks, release_s = (work.tasks(), work.release_s) if isinstance(work, Flows) else (work, None)
         _check(fabric, tasks)
         self.fabric, self.tasks, self.seed = fabric, tasks, seed
         self.software = software or Software()
-        self._state = setup.build_state(fabric, figures, tasks, release_s, faults, cross_load)
+        self._sample_ps = setup.ps(sample_s)
+        self._state = setup.build_state(fabric, figures, tasks, release_s, faults, cross_load, sampled=self._sample_ps > 0)
         self._idle_links, self._idle_queues = self._state.links.copy(), self._state.queues.copy()
         self._release_ps = self._state.spans["release"].copy()
         self._messages = np.flatnonzero(tasks.kind == MESSAGE)
@@ -119,7 +123,7 @@ class Engine:
 
         Raises FabricError when a message is cut off, or when the network locks up.
         """
-        if fresh:
+        if fresh or self._sample_ps:
             self._start_over()
         jitter = self._prepare(replication)
         status = run_iteration(self._state)
@@ -136,6 +140,23 @@ class Engine:
         np.maximum.at(answered, packets["message"], packets["tail"] + packets["wire"] + packets["switch"] - self._began)
         return answered
 
+    def queues(self) -> tuple[Any, Any]:
+        """(times in s from the start of the last iteration, [time, link] bytes queued at each link, what is being sent included).
+
+        Times are `sample_s` apart, or twice, four times ... that where the iteration was long. Empty without `sample_s`.
+        """
+        tally, links = self._state.tally[0], self._state.links
+        seen = self._state.samples[: int(tally["sampled"])]
+        times_s = np.arange(len(seen)) * (int(tally["sample_ps"]) / 1e12)
+        return times_s, np.rint(seen * 1000.0 / links["fs_per_byte"]).astype(np.int64)
+
+    def delivered_bytes(self, begin_s: float, end_s: float) -> int:
+        """Bytes of data (headers not counted) that arrived in the last iteration from `begin_s` until before `end_s`."""
+        packets, header = self._state.packets, int(self._state.rules["header"][0])
+        at_s = (packets["tail"] - self._began) / 1e12
+        inside = (at_s >= begin_s) & (at_s < end_s)
+        return int((packets["bytes"][inside].astype(np.int64) - header).sum())
+
     def _prepare(self, replication: int) -> Any:
         """Reset the tasks, draw the jitter and set the first event; returns the jitter of each task, ps."""
         s = self._state
@@ -150,6 +171,9 @@ class Engine:
         delay[self._messages] += calls[self.tasks.call[self._messages]]
         reset_tasks(s, self._base, self._release_ps, delay)
         add(s.wheel, self._base, len(s.links) + RELEASE_PLACE, 0)
+        if self._sample_ps:
+            s.tally["sampled"], s.tally["sample_ps"] = 0, self._sample_ps
+            add(s.wheel, self._base, len(s.links) + SAMPLE_PLACE, 0)
         return jitter
 
     def _draw_jitter(self, replication: int) -> Any:

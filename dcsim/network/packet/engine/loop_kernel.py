@@ -17,6 +17,7 @@ from dcsim.network.packet.engine.progress_kernel import arrive, begin_root, spre
 from dcsim.network.packet.engine.rate_kernel import cut_rate
 from dcsim.network.packet.engine.receive_kernel import receive
 from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link
+from dcsim.network.packet.engine.sample_kernel import sample
 from dcsim.network.packet.engine.state import (
     ACK_PLACE,
     ADAPTIVE,
@@ -26,6 +27,7 @@ from dcsim.network.packet.engine.state import (
     NOTICE_PLACE,
     PULL_PLACE,
     RELEASE_PLACE,
+    SAMPLE_PLACE,
     SPOILT,
     START_PLACE,
     STRAIGHT,
@@ -183,6 +185,8 @@ def _rare_event(s: EngineState, now: int, place: int, item: int) -> None:
         trimmed(s, now, item)
     elif place == FAULT_PLACE:
         apply_fault(s, now, item)
+    elif place == SAMPLE_PLACE:
+        sample(s, now)
     else:
         if place == TIMEOUT_PLACE:
             s.packets[item].flags &= ~TIMED

@@ -305,8 +305,20 @@ def fit_wheel(work: TaskTables, rules: Any, links: Any, faults: int) -> Wheel:
     return make_wheel(capacity, count + state.PLACES, items, width)
 
 
+def sample_rows(links: int) -> int:
+    """How many looks at all queues are kept: a thousand, or as many as fit 128 MB."""
+    return max(16, min(1024, (1 << 24) // max(1, links)))
+
+
 def build_state(
-    fabric: Fabric, figures: PacketRules, tasks: Tasks, release_s: Any, faults: tuple[Fault, ...], cross_load: Any = None
+    fabric: Fabric,
+    figures: PacketRules,
+    tasks: Tasks,
+    release_s: Any,
+    faults: tuple[Fault, ...],
+    cross_load: Any = None,
+    *,
+    sampled: bool = False,
 ) -> EngineState:
     """An idle network at time 0. Raises FabricError for figures that are missing or unknown."""
     if figures.routing not in state.ROUTING or figures.flow_control not in FLOW_CONTROL:
@@ -359,5 +371,6 @@ def build_state(
             landed=np.zeros(len(queues) if rules["overflow"][0] else 0, np.int64),
             faults=fault_table,
             lane_asked=np.zeros(work.packets if len(fault_table) else 0, np.int8),
+            samples=np.zeros((sample_rows(len(links)) if sampled else 0, len(links)), np.int64),
         )
     )

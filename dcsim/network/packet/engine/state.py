@@ -288,7 +288,18 @@ RULES = np.dtype(
 )
 
 # Counters of one iteration (one record); `root` is the next task to let go, `culprit` the message in an error.
-TALLY = np.dtype([("open", "i8"), ("hops", "i8"), ("resent", "i8"), ("root", "i8"), ("culprit", "i8"), ("epoch", "i8")])
+TALLY = np.dtype(
+    [
+        ("open", "i8"),
+        ("hops", "i8"),
+        ("resent", "i8"),
+        ("root", "i8"),
+        ("culprit", "i8"),
+        ("epoch", "i8"),
+        ("sampled", "i8"),  # rows of `samples` that are filled
+        ("sample_ps", "i8"),  # time between them
+    ]
+)
 
 FAULT = np.dtype(
     [
@@ -335,6 +346,7 @@ class EngineState(NamedTuple):
     landed: Any  # int64[link * channels] packets that reached the buffer; empty where none can overflow
     faults: Any  # FAULT[fault]
     lane_asked: Any  # int8[packet] the lane a stranded packet asked for; empty without faults
+    samples: Any  # int64[row, link] what was queued, ps; no rows where nobody looks
 
 
 def aligned(count: int, record: Any) -> Any:

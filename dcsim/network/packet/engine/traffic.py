@@ -68,10 +68,14 @@ def adversarial(groups: Any, size_bytes: int, seed: int = 0) -> Flows:
 
 def next_group_targets(groups: Any, source: Any, random: Any) -> Any:
     """For each source a random chip of the group after its own."""
+    return next_group(groups, source, random.random(len(source)))
+
+
+def next_group(groups: Any, source: Any, draw: Any) -> Any:
+    """For each source the chip of the group after its own that its draw, from 0 to 1, falls on."""
     names = np.unique(groups)
     members = [np.flatnonzero(groups == name) for name in names]
     following = (np.searchsorted(names, groups[source]) + 1) % len(names)
-    draw = random.random(len(source))
     sizes = np.array([len(m) for m in members])
     starts = np.concatenate([[0], np.cumsum(sizes)])
     return np.concatenate(members)[starts[following] + (draw * sizes[following]).astype(np.int64)]
