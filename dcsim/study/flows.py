@@ -60,8 +60,8 @@ def _rows(lines: Any, chips: int) -> Iterator[tuple[int, int, int, float]]:
 
 
 def _flow(cells: list[str], chips: int) -> tuple[int, int, int, float]:
-    source, target, size = (_whole(name, cell) for name, cell in zip(COLUMNS, cells, strict=False))
-    for name, chip in zip(COLUMNS, (source, target), strict=False):
+    source, target, size = (_whole(name, cell) for name, cell in zip(COLUMNS[:3], cells[:3], strict=True))
+    for name, chip in (("source", source), ("destination", target)):
         if not 0 <= chip < chips:
             raise ValueError(f"{name} {chip} is no chip; there are {chips:,}, from 0")
     if source == target:

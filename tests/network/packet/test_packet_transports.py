@@ -162,6 +162,22 @@ def test_without_trimming_what_full_queues_drop_is_still_sent_again():
     assert done.resent == done.links.drops.sum() > 0
 
 
+@pytest.mark.parametrize("packets", [1, 2, 16, 63, 64, 65, 100])
+@pytest.mark.parametrize("first", [1, 8, 64])
+def test_whatever_is_trimmed_is_pulled_again(packets, first):
+    """Messages shorter than their first window too: several that start together at each of 24 senders, into short queues."""
+    rules = pulled_rules(first)
+    source = np.repeat(np.arange(1, 25), 3)
+    flows = traffic.Flows(source, np.zeros(len(source), np.int64), np.full(len(source), packets * 4096), np.zeros(len(source)))
+    done = Engine(star(25), rules, flows).iteration()
+    assert done.resent == done.links.drops.sum()
+    assert done.links.bytes.max() >= 72 * packets * PACKET
+
+
+def pulled_rules(first):
+    return figures(flow_control="drop", buffer_bytes=8 * PACKET, pull=Pull(first))
+
+
 def test_a_first_window_is_all_that_is_sent_unasked():
     """64 packets by 16 at a time: the pulls for a window come a round trip after it left."""
     rules = figures(flow_control="drop", buffer_bytes=35 * PACKET, pull=Pull(16))

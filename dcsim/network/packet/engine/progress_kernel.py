@@ -179,4 +179,4 @@ def reset_tasks(s: EngineState, base: int, release_ps: Any, delay_ps: Any) -> No
         s.spans[task].release, s.spans[task].delay = base + release_ps[task], delay_ps[task]
     for task in range(len(s.credits)):
         credit = s.credits[task]
-        credit.unasked, credit.pulled, credit.coming, credit.owed = s.rules[0].pull_first, 0, 0, 0
+        credit.unasked, credit.pulled, credit.coming, credit.owed, credit.trimmed = s.rules[0].pull_first, 0, 0, 0, 0

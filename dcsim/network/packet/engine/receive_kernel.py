@@ -65,6 +65,7 @@ def _refuse(s: EngineState, packet: int, when: int, back: int) -> None:
     line = s.links[row.link]
     if row.flags & TRIMMED:
         s.credits[row.message].owed += 1
+        s.credits[row.message].trimmed = 1
         push(s.wheel, back, len(s.links) + TRIM_PLACE, packet)
         if s.rules[0].transport == PULLED:
             pull(s, row.message, int(row.link), when, back)

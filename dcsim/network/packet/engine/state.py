@@ -244,6 +244,7 @@ CREDIT = np.dtype(
         ("pulled", "i4"),
         ("coming", "i4"),  # pulls on their way to it
         ("owed", "i4"),  # trimmed packets that it has not sent again
+        ("trimmed", "i4"),  # 1 once the receiver got a packet without its data: what was not sent yet is to be pulled
     ]
 )
 

@@ -125,7 +125,9 @@ def pull(s: EngineState, message: int, link: int, when: int, back: int) -> None:
     """
     task, credit = s.tasks[message], s.credits[message]
     needed = task.packets - task.sent + credit.owed
-    if needed <= credit.unasked + credit.pulled + credit.coming:
+    if credit.trimmed == 0:
+        needed -= credit.unasked
+    if needed <= credit.pulled + credit.coming:
         return
     full_ps = (s.rules[0].mtu + s.rules[0].header) * s.links[link].fs_per_byte // 1000
     at = max(when, s.pull_free[task.target])
