@@ -54,7 +54,7 @@ def traffic(
 
     _check_together(flows, load, size, sizes, duration)
     loads = _loads(load)
-    asked = study.Asked(
+    asked = study.FlowsAsked(
         pattern.replace("-", "_"),
         endpoints,
         bytes_of(size or "256KiB"),

@@ -42,7 +42,7 @@ QUANTILES = {"50": 0.5, "99": 0.99, "999": 0.999}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class FlowsAsked:
     """What flows are wanted: a pattern at once (each `size_bytes`), the same at `loads`, or those of a file.
 
     At a load, from 0 up to 1, flows start at random for `duration_s` (default: until `PACKETS_A_LOAD` packets are sent at the
@@ -61,7 +61,7 @@ class Asked:
 def traffic(
     topology: str | None,
     interconnect: str | None,
-    asked: Asked,
+    asked: FlowsAsked,
     seed: int = 1,
     settings: tuple[str, ...] = (),
     *,
@@ -123,7 +123,7 @@ class _Scene:
         return np.asarray(np.add.reduceat(speeds, self.fabric.first_link[: self.fabric.chip_count]))
 
 
-def _works(asked: Asked, scene: _Scene, endpoints: int) -> Iterator[tuple[float | None, patterns.Flows]]:
+def _works(asked: FlowsAsked, scene: _Scene, endpoints: int) -> Iterator[tuple[float | None, patterns.Flows]]:
     """(load, flows) of each simulation; a load of None for flows that are as they are."""
     if asked.file is not None:
         yield None, read_flows(asked.file, scene.fabric.chip_count)
@@ -137,7 +137,7 @@ def _works(asked: Asked, scene: _Scene, endpoints: int) -> Iterator[tuple[float 
             yield share, poisson(asked.pattern, groups, line, share, duration_s, sizes, scene.seed)
 
 
-def _duration_s(asked: Asked, line_bytes_per_s: float, endpoints: int, sizes: FlowSizes | int, mtu_bytes: int) -> float:
+def _duration_s(asked: FlowsAsked, line_bytes_per_s: float, endpoints: int, sizes: FlowSizes | int, mtu_bytes: int) -> float:
     """How long flows start, so that `PACKETS_A_LOAD` packets are sent at the highest load."""
     receivers = 1 if asked.pattern == "incast" else endpoints
     packets_a_flow = max(1.0, mean_size(sizes) / mtu_bytes)

@@ -25,7 +25,7 @@ from dcsim.network.packet.switches import attach
 from dcsim.network.tasks import TaskBuilder
 from dcsim.spec.load import load
 from dcsim.study.machine import build
-from dcsim.study.traffic import Asked, traffic
+from dcsim.study.traffic import FlowsAsked, traffic
 
 FOUR = ("mapping.tp=8", "mapping.pp=2", "mapping.replicas=4", "chip.memory=2 GB")
 
@@ -180,8 +180,11 @@ def test_too_much_and_too_few_are_errors(four):
 
 
 def test_a_pattern_of_traffic_can_meet_another():
-    idle = traffic(None, "infiniband-hdr", Asked("perm", 32, 64 * 1024))
+    idle = traffic(None, "infiniband-hdr", FlowsAsked("perm", 32, 64 * 1024))
     met = traffic(
-        None, "infiniband-hdr", "perm", 32, 64 * 1024, settings=("network.load_fraction=0.6", "network.load_pattern=uniform")
+        None,
+        "infiniband-hdr",
+        FlowsAsked("perm", 32, 64 * 1024),
+        settings=("network.load_fraction=0.6", "network.load_pattern=uniform"),
     )
     assert met["flow_s_p99"] > 1.2 * idle["flow_s_p99"]

@@ -10,7 +10,7 @@ from dcsim.llm.program import Shape
 from dcsim.network.timing import PARTS
 from dcsim.study.compare import PACKETS_MAX, compare, correlation, half_width
 from dcsim.study.scale import largest_llm, scale, size_settings
-from dcsim.study.traffic import Asked, three_tier_radix, traffic
+from dcsim.study.traffic import FlowsAsked, three_tier_radix, traffic
 
 SHAPE = Shape(1, 1024)
 FEW = ("network.replications=4",)
@@ -226,19 +226,19 @@ def test_three_tiers_have_the_radix_of_the_textbook():
 
 
 def test_a_permutation_counts_its_packets_and_loses_none():
-    done = traffic(None, "infiniband-hdr", Asked("perm", 128, 64 * 1024))
+    done = traffic(None, "infiniband-hdr", FlowsAsked("perm", 128, 64 * 1024))
     assert done["packets"] == 128 * 16
     assert 2 * done["packets"] <= done["packet_hops"] <= 6 * done["packets"]
     assert done["drops"] == 0
     wire_s = 16 * (4096 + 26) / 25e9
     assert wire_s < done["flow_s_p50"] <= done["flow_s_p99"] <= done["finish_s"]
-    again = traffic(None, "infiniband-hdr", Asked("perm", 128, 64 * 1024))
+    again = traffic(None, "infiniband-hdr", FlowsAsked("perm", 128, 64 * 1024))
     assert again["finish_s"] == done["finish_s"]
 
 
 def test_an_incast_takes_what_the_last_link_takes():
     """k flows of S bytes on one link of rate B: k S / B, and the way there."""
-    done = traffic(None, "infiniband-hdr", Asked("incast", 16, 256 * 1024))
+    done = traffic(None, "infiniband-hdr", FlowsAsked("incast", 16, 256 * 1024))
     link_s = 15 * 64 * (4096 + 26) / 25e9
     assert done["finish_s"] == pytest.approx(link_s, rel=0.03)
     assert done["link_use_fraction_max"] > 0.95
@@ -246,18 +246,18 @@ def test_an_incast_takes_what_the_last_link_takes():
 
 @pytest.mark.parametrize("pattern", ["uniform", "adversarial", "all_to_all"])
 def test_patterns_run_on_a_topology_and_on_each_kind_of_network(pattern):
-    assert traffic("64chip", "roce-400g", Asked(pattern, 64, 8192))["drops"] == 0
-    lossy = traffic(None, "ethernet-100g", Asked(pattern, 32, 8192))
+    assert traffic("64chip", "roce-400g", FlowsAsked(pattern, 64, 8192))["drops"] == 0
+    lossy = traffic(None, "ethernet-100g", FlowsAsked(pattern, 32, 8192))
     assert lossy["packets"] == lossy["flows"] * 6
 
 
 def test_traffic_says_what_it_cannot_do():
     with pytest.raises(SpecError, match="perm"):
-        traffic(None, "infiniband-hdr", Asked("swirl", 16, 1024))
+        traffic(None, "infiniband-hdr", FlowsAsked("swirl", 16, 1024))
     with pytest.raises(SpecError, match="64 chips"):
-        traffic("64chip", "infiniband-hdr", Asked("perm", 65, 1024))
+        traffic("64chip", "infiniband-hdr", FlowsAsked("perm", 65, 1024))
     with pytest.raises(SpecError, match="no packets"):
-        traffic("64chip", "scheduled", Asked("perm", 16, 1024))
+        traffic("64chip", "scheduled", FlowsAsked("perm", 16, 1024))
 
 
 def test_users_see_the_network_and_pay_for_headroom():

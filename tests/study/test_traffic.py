@@ -14,7 +14,7 @@ from dcsim.network.packet.engine.traffic import Flows
 from dcsim.spec.flow_sizes import FlowSizes
 from dcsim.spec.load import load_entry
 from dcsim.study.flows import poisson, read_flows, sizes_drawn
-from dcsim.study.traffic import Asked, traffic
+from dcsim.study.traffic import FlowsAsked, traffic
 
 HDR = "infiniband-hdr"
 HEADER = "source,destination,bytes,start\n"
@@ -29,7 +29,7 @@ def written(tmp_path, text):
 def test_flows_of_a_file_go_where_and_when_it_says(tmp_path):
     """Columns in any order; one flow alone, the other a millisecond later over the same link."""
     path = written(tmp_path, "start,id,bytes,destination,source\n0,a,1000000,5,3\n1e-3,b,4096,5,4\n")
-    done = traffic(None, HDR, Asked(endpoints=16, file=path), tables=True)
+    done = traffic(None, HDR, FlowsAsked(endpoints=16, file=path), tables=True)
     assert (done["pattern"], done["flows"], done["size_bytes"]) == ("file", 2, None)
     table = done["flow_table"]
     assert (table["source"].tolist(), table["destination"].tolist()) == ([3, 4], [5, 5])
@@ -145,7 +145,7 @@ def test_waiting_at_one_link_is_that_of_a_queue_with_equal_work(load):
     Load is data; headers count in rho. Each chip sends so seldom that next to nothing waits at its own cable.
     """
     done, light = (
-        traffic(*ONE_SWITCH, Asked("incast", None, 4096, (share,), duration_s=0.008), settings=("network.buffer=1 GB",))
+        traffic(*ONE_SWITCH, FlowsAsked("incast", None, 4096, (share,), duration_s=0.008), settings=("network.buffer=1 GB",))
         for share in (load, 0.001)
     )
     rho = load * WIRE / 4096
@@ -155,7 +155,7 @@ def test_waiting_at_one_link_is_that_of_a_queue_with_equal_work(load):
 
 
 def test_more_than_a_link_carries_is_not_accepted():
-    row = traffic(None, HDR, Asked("incast", 16, 4096, (1.5,), duration_s=0.002))["rows"][0]
+    row = traffic(None, HDR, FlowsAsked("incast", 16, 4096, (1.5,), duration_s=0.002))["rows"][0]
     assert row["accepted_bytes_per_s"] == pytest.approx(25e9 * 4096 / 4122, rel=0.02)
     assert row["slowdown_p99"] > 50
 
@@ -163,7 +163,7 @@ def test_more_than_a_link_carries_is_not_accepted():
 @pytest.mark.parametrize("network", [HDR, "roce-400g", "ethernet-100g", "ultra-ethernet-400g"])
 @pytest.mark.parametrize("pattern", ["uniform", "incast"])
 def test_looking_at_queues_changes_nothing(network, pattern):
-    asked = Asked(pattern, 16, 64 * 1024, (0.7,), duration_s=2e-4)
+    asked = FlowsAsked(pattern, 16, 64 * 1024, (0.7,), duration_s=2e-4)
     seen, unseen = (traffic(None, network, asked, tables=tables)["rows"][0] for tables in (True, False))
     timed = {"wall_s", "packet_hops_per_wall_s"}
     assert {k: v for k, v in seen.items() if k not in timed} == {k: v for k, v in unseen.items() if k not in timed}
@@ -172,7 +172,7 @@ def test_looking_at_queues_changes_nothing(network, pattern):
 def test_queues_over_time_hold_the_work_of_such_a_queue():
     """The mean work of an M/D/1 queue, what is being sent included, is rho s / (2 (1 - rho)), as is its waiting time (PASTA)."""
     load = 0.8
-    asked = Asked("incast", None, 4096, (load,), duration_s=0.008)
+    asked = FlowsAsked("incast", None, 4096, (load,), duration_s=0.008)
     done = traffic(*ONE_SWITCH, asked, settings=("network.buffer=1 GB",), tables=True)
     table, rho = done["queue_table"], load * WIRE / 4096
     looks = round(done["finish_s"] / np.diff(np.unique(table["time_s"])).min())
@@ -221,4 +221,4 @@ def test_bad_words_are_one_clear_error(words, said, tmp_path, monkeypatch, capsy
 
 def test_patterns_need_groups_to_be_adversarial():
     with pytest.raises(SpecError, match="all in one group"):
-        traffic("h100x16", None, Asked("adversarial", 8, 4096, (0.5,)))
+        traffic("h100x16", None, FlowsAsked("adversarial", 8, 4096, (0.5,)))
