@@ -85,11 +85,12 @@ def traffic(
     endpoints = asked.endpoints or (fabric.chip_count if topology else ENDPOINTS)
     figures = figures_of(network, fabric, island)
     scene = _Scene(network, fabric, figures, seed, tables)
-    rows, parts = [], []
+    rows, parts, wall_s = [], [], 0.0
     for share, flows in _works(asked, scene, endpoints):
         if progress and asked.loads:
             progress(f"load {share:g}: {len(flows.source):,} flows")
-        row, found = _send(scene, flows, share)
+        row, took_s, found = _send(scene, flows, share)
+        wall_s += took_s
         rows.append(row)
         parts.append(found)
     answer = {
@@ -101,6 +102,8 @@ def traffic(
         "sizes": asked.sizes,
         **(rows[0] if len(rows) == 1 else {}),
         "rows": rows,
+        "wall_s": wall_s,
+        "packet_hops_per_wall_s": sum(row["packet_hops"] for row in rows) / wall_s,
         "seed": seed,
         "unused_keys": unused(resolved, topology=topology is not None),
     }
@@ -145,8 +148,8 @@ def _duration_s(asked: FlowsAsked, line_bytes_per_s: float, endpoints: int, size
     return PACKETS_A_LOAD / (packets_a_flow * flows_per_s)
 
 
-def _send(scene: _Scene, flows: patterns.Flows, share: float | None) -> tuple[dict[str, Any], Any]:
-    """One simulation: its row, and its tables if they are wanted."""
+def _send(scene: _Scene, flows: patterns.Flows, share: float | None) -> tuple[dict[str, Any], float, Any]:
+    """One simulation: its row, the seconds that it took, and its tables if they are wanted."""
     fabric, figures, ends_s = scene.fabric, scene.figures, float(np.max(flows.release_s))
     _warm_up(fabric, figures, flows)
     engine = Engine(
@@ -180,8 +183,6 @@ def _send(scene: _Scene, flows: patterns.Flows, share: float | None) -> tuple[di
         "finish_s": done.finish_ps * 1e-12,
         "packets": done.packets,
         "packet_hops": done.packet_hops,
-        "wall_s": wall_s,
-        "packet_hops_per_wall_s": done.packet_hops / wall_s,
         "flow_s_mean": float(flow_s[counted].mean()),
         **{f"flow_s_p{name}": float(np.quantile(flow_s[counted], q)) for name, q in QUANTILES.items()},
         **{f"answered_s_p{name}": float(np.quantile(answered_s[counted], q)) for name, q in QUANTILES.items()},
@@ -194,7 +195,7 @@ def _send(scene: _Scene, flows: patterns.Flows, share: float | None) -> tuple[di
         "peak_queue_bytes": int(links.peak_queue_bytes.max(initial=0)),
         "link_use_fraction_max": float(links.busy_ps.max(initial=0) / max(1, done.finish_ps)),
     }
-    return row, _tables(scene, flows, share, flow_s, answered_s, slowdown, engine) if scene.tables else None
+    return row, wall_s, _tables(scene, flows, share, flow_s, answered_s, slowdown, engine) if scene.tables else None
 
 
 def _look_s(scene: _Scene, flows: patterns.Flows) -> float:
