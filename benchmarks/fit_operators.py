@@ -2,7 +2,7 @@
 
     python -m benchmarks.fit_operators TABLES [GENERATION ...]
 
-`TABLES` is a folder as `validation.operators` reads. For each generation below and each library, half of the rows of the
+`TABLES` is a folder as `dcsim.llm.timings` reads. For each generation below and each library, half of the rows of the
 library's newest whole table fix the figures of a kind of kernel, the other half the error. What is not timed for a generation,
 or not in a form that its kernels have, is taken from another as an assumption. Needs scipy, which dcsim itself does not.
 """
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
+from dcsim.llm.timings import TABLES, Table, TimedKernels, measured, predicted, tables
 from dcsim.spec.chip import RooflineChip
 from dcsim.spec.load import load
-from validation.operators import TABLES, Table, TimedKernels, measured, predicted, tables
 
 ROWS = 8000
 LIBRARIES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}  # by the tables' names
@@ -137,7 +137,7 @@ def fitted(folder: Path, chip: RooflineChip, system: str, library: str, kind: st
     """The YAML lines of a kind of kernel by format; another library's where this one has no table."""
     whole = kind in ("products", "experts", "prompts", "decoding")
     of_library: dict[str, list[tuple[str, Any]]] = {}
-    for name, version, rows in tables(folder, system, table):
+    for name, version, rows in tables(folder / system, table):
         of_library.setdefault(name, []).append((version, rows))
     found: dict[str, list[str]] = {}
     for name in (library, *sorted(other for other in of_library if other != library)):

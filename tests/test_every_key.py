@@ -6,6 +6,7 @@ Each scenario is written out with all its keys and asked with a few commands. Wh
 import json
 
 import explicit
+import pandas as pd
 import pytest
 from test_every_command import OF_THE_MOMENT, changed
 
@@ -162,7 +163,10 @@ SCENARIOS = {
     ),
     "kernels": (
         "h200_sxm",
-        ("network.replications=1", "llm={folder}/mixed.yaml", "mapping.tp=1", "mapping.pp=1", "mapping.weights=stored"),
+        (
+            *("network.replications=1", "llm={folder}/mixed.yaml", "mapping.tp=1", "mapping.pp=1", "mapping.weights=stored"),
+            *("chip.operators.tables={folder}/timings", "chip.operators.library=mine"),
+        ),
         "steady",
         [ONE, (*ONE, "--prefill", "64")],
     ),
@@ -251,6 +255,9 @@ def tree_of(name, folder):
     path = folder / "workload.yaml"
     path.write_text(WORKLOADS[workload])
     (folder / "mixed.yaml").write_text(MIXED)
+    timings = folder / "timings/gemm/mine/1/gemm_perf.parquet"
+    timings.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"gemm_dtype": ["bfloat16"], "m": [1], "n": [256], "k": [256], "latency": [0.01]}).to_parquet(timings)
     settings = [setting.replace("{folder}", str(folder)) for setting in settings]
     return load(topology, workload=str(path), settings=settings).spec, commands
 

@@ -6,6 +6,7 @@ its arithmetic, which overlap but not perfectly. Kinds differ in what counts as 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dcsim.spec.chip import RooflineChip
@@ -22,14 +23,26 @@ def kernel_s(chip: RooflineChip, work: Work) -> float:
     operators = chip.operators
     assert operators is not None
     if work.part == "vector":
-        return 0.0 if work.fused else vector_s(chip, operators.vectors, work)
+        return 0.0 if work.fused else _one(chip, operators, "vectors", "bits_16", operators.vectors, work)
     if work.part == "matrix":
-        return product_s(chip, _of_width(operators.experts if work.kernel == "experts" else operators.products, work), work)
+        kind = "experts" if work.kernel == "experts" else "products"
+        name, kernel = _of_width(getattr(operators, kind), work)
+        return _one(chip, operators, kind, name, kernel, work)
     if work.kernel == "states":
-        kernel = operators.state_chunks if work.products[0][1] > 1 else operators.states
-        return state_s(chip, kernel, work)
+        kind = "state_chunks" if work.products[0][1] > 1 else "states"
+        return _one(chip, operators, kind, "bits_16", getattr(operators, kind), work)
     # A library takes the kernel that is faster for so many rows.
-    return min(attention_s(chip, kernel, work) for kernel in _attentions(operators, work))
+    return min(_one(chip, operators, kind, name, kernel, work) for kind, name, kernel in _attentions(operators, work))
+
+
+def _one(chip: RooflineChip, operators: OperatorsSpec, kind: str, name: str, kernel: Kernel, work: Work) -> float:
+    """By a kernel's figures, and by users' own tables where there are any."""
+    seconds = TIMES[kind](chip, kernel, work)
+    if not operators.tables:
+        return seconds
+    from dcsim.llm.timings import looked_up
+
+    return seconds * looked_up(chip, operators, kind, name, kernel, work)
 
 
 def _time(chip: RooflineChip, kernel: Kernel, size_bytes: float, flop: float, active_bytes: int | float) -> float:
@@ -47,17 +60,29 @@ def _peak(chip: RooflineChip, active_bytes: int | float) -> float:
     return chip.int8_flop_per_s if active_bytes <= 1 else chip.fp16_flop_per_s
 
 
-def _of_width(formats: Formats, work: Work) -> Kernel:
-    """The kernel for what `work` multiplies: by stored and active bytes of an element."""
-    wide = formats.bits_16
-    eight = formats.bits_8 or wide
+def _of_width(formats: Formats, work: Work) -> tuple[str, Kernel]:
+    """The kernel for what `work` multiplies, by stored and active bytes of an element; and its name."""
     if work.stored_bytes < 1 and work.active_bytes == 1:  # 4-bit weights are read as where both are, and multiplied in 8 bits
-        return formats.bits_4 or formats.widened or eight
-    if work.stored_bytes < 1 < work.active_bytes:
-        return formats.widened or wide
-    if work.active_bytes < 1:
-        return formats.bits_4 or eight
-    return eight if work.active_bytes <= 1 else wide
+        order: tuple[str, ...] = ("bits_4", "widened", "bits_8", "bits_16")
+    elif work.stored_bytes < 1 < work.active_bytes:
+        order = ("widened", "bits_16")
+    elif work.active_bytes < 1:
+        order = ("bits_4", "bits_8", "bits_16")
+    else:
+        order = ("bits_8", "bits_16") if work.active_bytes <= 1 else ("bits_16",)
+    kernels = ((name, getattr(formats, name)) for name in order)
+    return next((name, kernel) for name, kernel in kernels if kernel is not None)
+
+
+def _attentions(operators: OperatorsSpec, work: Work) -> list[tuple[str, str, Kernel]]:
+    """Kernels that can do it."""
+    if work.kernel == "latent_prompts":
+        return [("latent_prompts", "bits_16", operators.latent_prompts)]
+    if work.kernel == "latent":
+        return [("latent_decoding", "bits_16", operators.latent_decoding)]
+    eight = operators.decoding.bits_8 if work.stored_bytes <= 1 else None
+    decoding = ("decoding", "bits_8", eight) if eight else ("decoding", "bits_16", operators.decoding.bits_16)
+    return [decoding] if work.together == 1 else [decoding, ("prompts", *_of_width(operators.prompts, work))]
 
 
 def product_s(chip: RooflineChip, kernel: Kernel, work: Work) -> float:
@@ -72,18 +97,6 @@ def product_s(chip: RooflineChip, kernel: Kernel, work: Work) -> float:
     flop += 2 * work.products[0][2] * kernel.idle_elements
     narrowing = kernel.input_passes * inputs * (OUTPUT_BYTES + work.active_bytes) / chip.memory_bandwidth_bytes_per_s
     return narrowing + _time(chip, kernel, size, flop, work.active_bytes)
-
-
-def _attentions(operators: OperatorsSpec, work: Work) -> tuple[Kernel, ...]:
-    if work.kernel == "latent_prompts":
-        return (operators.latent_prompts,)
-    if work.kernel == "latent":
-        return (operators.latent_decoding,)
-    by_cache = operators.decoding.bits_8 if work.stored_bytes <= 1 else None
-    decoding = by_cache or operators.decoding.bits_16
-    if work.together == 1:
-        return (decoding,)
-    return decoding, _of_width(operators.prompts, work)
 
 
 def attention_s(chip: RooflineChip, kernel: Kernel, work: Work) -> float:
@@ -113,3 +126,11 @@ def state_s(chip: RooflineChip, kernel: Kernel, work: Work) -> float:
     size = 2 * count * k * n * work.stored_bytes + count * rows * 2 * (k + n) * OUTPUT_BYTES
     idle = kernel.idle_elements * (work.together / rows) / (count * k * n)
     return _time(chip, kernel, size, work.flop * (1 + idle**2) ** 0.5, work.active_bytes)
+
+
+TIMES: dict[str, Callable[[RooflineChip, Kernel, Work], float]] = {
+    **dict.fromkeys(("products", "experts"), product_s),
+    **dict.fromkeys(("prompts", "decoding", "latent_prompts", "latent_decoding"), attention_s),
+    **dict.fromkeys(("states", "state_chunks"), state_s),
+    "vectors": vector_s,
+}

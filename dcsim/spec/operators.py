@@ -48,6 +48,12 @@ class Formats(Section):
 class OperatorsSpec(Named):
     """The kernels of one generation of chips under one library."""
 
+    tables: str = Field(
+        default="",
+        description="Folder of timings of your own: OPERATOR/LIBRARY/VERSION/*_perf.parquet, as aiconfigurator-core has for a "
+        "system. An operation takes what its nearest rows took, by the figures' form; none: the figures alone.",
+    )
+    library: str = Field(default="", description="Of `tables`, those of this library; none: the last by name that has most rows.")
     products: Formats = Field(description="Products with weights.")
     experts: Formats = Field(description="Products with the weights of those experts that tokens visit, all of a layer at once.")
     prompts: Formats = Field(description="Attention of many new tokens of a sequence.")

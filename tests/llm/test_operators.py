@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcsim.errors import SpecError
 from dcsim.llm.architecture import sublayers
 from dcsim.llm.blocks import Operation, Shape
 from dcsim.llm.cost import Work, operation_cost
+from dcsim.llm.operators import product_s
 from dcsim.llm.plan import Plan
 from dcsim.spec.load import load
 
@@ -34,10 +36,10 @@ def kernel_of(operators, kind, name):
 def errors(system, kind, table):
     """Relative errors on the largest table of each library and format, with that library's entry."""
     from benchmarks.fit_operators import ENGINES, HOST_BOUND
-    from validation.operators import measured, predicted, tables
+    from dcsim.llm.timings import measured, predicted, tables
 
     found = []
-    for library, _, rows in tables(SHARED, system, table):
+    for library, _, rows in tables(SHARED / system, table):
         on = chip(system, f"{LEFT_OUT[system]}-{ENGINES.get(library, library)}")
         for column, name in table.formats.items():
             if (library, kind, column) in HOST_BOUND or (kind == "latent_prompts" and library != "trtllm"):
@@ -54,7 +56,7 @@ def errors(system, kind, table):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("system", LEFT_OUT)
 def test_half_the_timings_of_a_chip_left_out_are_met_within_15_percent(system, kind):
-    from validation.operators import TABLES
+    from dcsim.llm.timings import TABLES
 
     assert np.median(errors(system, kind, TABLES[kind])) <= MOST.get((system, kind), 0.15)
 
@@ -63,7 +65,7 @@ def test_half_the_timings_of_a_chip_left_out_are_met_within_15_percent(system, k
 @pytest.mark.parametrize("system", LEFT_OUT)
 def test_products_of_every_head_are_near_what_products_are(system):
     """A table that nothing was fitted to, on any chip, and of another shape: a small product for every head."""
-    from validation.operators import BATCHED_PRODUCTS
+    from dcsim.llm.timings import BATCHED_PRODUCTS
 
     assert np.median(errors(system, "products", BATCHED_PRODUCTS)) <= 0.45
 
@@ -158,3 +160,61 @@ def test_a_prompt_of_experts_goes_by_tokens():
     """Not by all experts with room for every row: 512 tokens meet 4 of 128 experts each."""
     (up,) = {max(op.flop) for op in operations("gpt-oss-120b", Shape(1, 512, 512)) if op.name == "up"}
     assert up == pytest.approx(2 * 512 * 4 * 2880 * 2 * 2880 / 8, rel=0.02)
+
+
+def own_tables(folder):
+    """A folder of products in 16 bits on a chip where every one takes three times what it takes on an H200."""
+    import pandas as pd
+
+    kernel = H200.operators.products.bits_16
+    sizes = [(m, n, k) for m in (1, 8, 64, 512, 4096) for n in (1024, 4096, 16384) for k in (1024, 4096, 16384)]
+    rows = [
+        {"gemm_dtype": "bfloat16", "m": m, "n": n, "k": k, "latency": 3e3 * product_s(H200, kernel, product(m, k, n))}
+        for m, n, k in sizes
+    ]
+    path = folder / "gemm/mine/1.0/gemm_perf.parquet"
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(path)
+    return folder
+
+
+def test_tables_of_ones_own_are_looked_up_and_what_they_do_not_hold_keeps_its_figures(tmp_path):
+    own = load("h200_sxm", settings=[f"chip.operators.tables={own_tables(tmp_path)}"]).spec.chip
+
+    def ratio(work):
+        return operation_cost(own, work).last_cycles / operation_cost(H200, work).last_cycles
+
+    assert ratio(product(64, 4096, 4096)) == pytest.approx(3, rel=1e-3)  # a row
+    assert ratio(product(200, 5000, 3000)) == pytest.approx(3, rel=1e-3)  # between rows
+    assert ratio(product(64, 4096, 4096, 1.0, 1.0)) == 1
+    assert ratio(attention(1, 4096)) == 1
+
+
+def test_a_folder_without_tables_is_refused_where_it_is_named(tmp_path):
+    own = load("h200_sxm", settings=[f"chip.operators.tables={tmp_path}"]).spec.chip
+    with pytest.raises(SpecError, match=r"chip\.operators\.tables: no tables of kernels in"):
+        operation_cost(own, product(1))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the tables of measured kernels are not beside this checkout")
+@pytest.mark.parametrize("kind", ["products", "decoding"])
+def test_tables_bring_what_lies_between_their_rows_closer(kind):
+    """Each row told by the others: its nearest neighbours' factors against the figures alone."""
+    from dcsim.llm.timings import TABLES, Lookup, _place, measured, predicted, tables
+
+    table = TABLES[kind]
+    (rows,) = [rows for library, _, rows in tables(SHARED / "h100_sxm", table) if library == "vllm"]
+    on = chip("h100_sxm", "hopper-vllm")
+    timed = measured(rows, table, "bfloat16", 3000)
+    off = np.log(timed.seconds / predicted(on, kernel_of(on.operators, kind, "bits_16"), table, timed))
+    (work,) = timed.works
+    places = _place(work)
+    told = Lookup(places[1::2], off[1::2])
+    alone = [np.exp(off[i]) / told.factor(_row(work, i)) for i in range(0, 600, 2)]
+    assert np.median(np.abs(np.array(alone) - 1)) < 0.8 * np.median(np.abs(np.expm1(off)))
+
+
+def _row(work, i):
+    """One row of a work of arrays."""
+    sizes = tuple(size[i] if np.ndim(size) else size for size in work.products[0])
+    return Work(work.part, 1, 1, (sizes,))

@@ -1,22 +1,28 @@
-"""TimedKernels kernels as the operations of `dcsim.llm.cost`: what `topologies/operators` was distilled from and is tried on.
+"""Timings of kernels as the operations of `llm.cost`: what `topologies/operators` was distilled from, and tables of users' own.
 
-Tables lie in folders SYSTEM/OPERATOR/LIBRARY/VERSION as those of aiconfigurator-core do, `latency` in milliseconds. Whole columns
-are taken at once: a `Work` here holds arrays where the simulator's hold numbers.
+Tables lie in folders OPERATOR/LIBRARY/VERSION, `latency` in milliseconds, as those of aiconfigurator-core do for each system.
+Whole columns are taken at once: a `Work` here holds arrays where the simulator's hold numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
+from dcsim.errors import Problem, SpecError
 from dcsim.llm.cost import Work
 from dcsim.llm.operators import attention_s, product_s, state_s, vector_s
 from dcsim.spec.chip import RooflineChip
+from dcsim.spec.operators import Kernel, OperatorsSpec
+
+if TYPE_CHECKING:  # heavy, and wanted only where tables are read
+    import pandas as pd
 
 # Bytes of a stored and of a multiplied element by the tables' name of a format.
 BYTES: dict[str, tuple[float, float]] = {
@@ -53,9 +59,11 @@ class Table:
     time: Callable[[RooflineChip, Any, Work], Any]
 
 
-def tables(folder: Path, system: str, table: Table) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Library, version and rows of every file of a kind of kernel."""
-    for path in sorted((folder / system / table.operator).glob(f"*/*/{table.file}_perf.parquet")):
+def tables(folder: Path, table: Table) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Library, version and rows of every file of a kind of kernel in a system's folder."""
+    import pandas as pd
+
+    for path in sorted((folder / table.operator).glob(f"*/*/{table.file}_perf.parquet")):
         yield path.parts[-3], path.parts[-2], pd.read_parquet(path)
 
 
@@ -279,3 +287,62 @@ BATCHED_PRODUCTS = Table(
     _heads,
     product_s,
 )
+
+
+NEAREST = 8  # rows of a table that an operation between them is told by
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Where the rows of a table lie, and by what factor each took longer than the kernel's figures say."""
+
+    places: NDArray[np.float64]  # [row, dimension] logarithms of an operation's sizes
+    factors: NDArray[np.float64]  # [row] logarithms
+
+    def factor(self, work: Work) -> float:
+        """Of the nearest rows, the nearer the more; a row's own where `work` is that row's operation."""
+        apart = ((self.places - _place(work)) ** 2).sum(axis=1)
+        near = np.argpartition(apart, NEAREST)[:NEAREST] if apart.size > NEAREST else np.arange(apart.size)
+        weights = 1 / (apart[near] + 1e-9)
+        return float(np.exp(weights @ self.factors[near] / weights.sum()))
+
+
+def looked_up(chip: RooflineChip, operators: OperatorsSpec, kind: str, name: str, kernel: Kernel, work: Work) -> float:
+    """The factor of a kernel's time that users' own tables say; 1 where they have no table of its kind and format."""
+    found = _lookup(chip, operators.tables, operators.library, kind, name, kernel)
+    return 1.0 if found is None else found.factor(work)
+
+
+@lru_cache(maxsize=64)
+def _lookup(chip: RooflineChip, folder: str, library: str, kind: str, name: str, kernel: Kernel) -> Lookup | None:
+    """The newest table that has most of the rows. Raises SpecError where the folder holds none at all."""
+    where = Path(folder).expanduser()
+    if not any(where.glob("*/*/*/*_perf.parquet")):
+        mend = "name the folder of one system, with files such as gemm/vllm/0.24.0/gemm_perf.parquet in it"
+        raise SpecError(Problem("chip.operators.tables", f"no tables of kernels in '{folder}'", mend))
+    table = TABLES[kind]
+    for column in (column for column, format_name in table.formats.items() if format_name == name):
+        found = [
+            timed
+            for of, _, rows in tables(where, table)
+            if library in ("", of) and (timed := measured(rows, table, column, ROWS_MOST)) is not None
+        ]
+        if found:
+            most = max(timed.seconds.size for timed in found) // 2
+            timed = next(timed for timed in reversed(found) if timed.seconds.size >= most)
+            factors = np.log(timed.seconds / predicted(chip, kernel, table, timed))
+            places = np.concatenate([_place(work) for work in timed.works])
+            return Lookup(places, np.tile(factors, len(timed.works)))
+    return None
+
+
+ROWS_MOST = 200_000  # of one table
+
+
+def _place(work: Work) -> NDArray[np.float64]:
+    """[row, dimension] of operations with arrays, or one row: the logarithms of count, rows, and the first product's shape."""
+    if work.part == "vector":
+        return np.log(np.atleast_2d(np.asarray(work.elements, np.float64) + 1).T)
+    sizes = np.broadcast_arrays(*(np.asarray(size, np.float64) for size in work.products[0]))
+    place: NDArray[np.float64] = np.log(np.maximum(np.atleast_2d(np.stack(sizes, axis=-1)), 1e-3))
+    return place
