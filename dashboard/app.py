@@ -14,9 +14,11 @@ from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 from flask import Flask
 
 from dashboard.guard import LOOPBACK_NAMES, guard
+from dashboard.pages import claims as claims_page
 from dashboard.pages import compare as compare_page
 from dashboard.pages import run as run_page
 from dashboard.pages import schedule as schedule_page
+from dashboard.pages import topology as topology_page
 from dashboard.parts import message
 from dashboard.runs import RunFolder
 from dcsim import __version__
@@ -25,7 +27,9 @@ from dcsim import __version__
 PAGES: dict[str, ModuleType] = {
     "/": compare_page,
     "/run": run_page,
+    "/topology": topology_page,
     "/schedule": schedule_page,
+    "/claims": claims_page,
 }
 UPLOAD_MAX = 8 << 20  # bytes of one request
 

@@ -13,6 +13,7 @@ from dashboard.points import Points
 from dcsim.errors import DcsimError
 from dcsim.study import side_by_side
 from dcsim.study.pictured import Pictured, pictured
+from dcsim.study.standing import standing
 
 Work = Callable[[dict[str, Any], Path, JobReport], dict[str, Any]]  # (what was asked, the store, whom to tell) -> result
 
@@ -84,4 +85,28 @@ def _schedule(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, 
     return {}
 
 
-WORK: dict[str, Work] = {"points": _points, "schedule": _schedule}
+def _topology(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
+    """Build a cluster for the topology page."""
+    report.progress(0, 2, "building, and one iteration")
+    found = standing(ask["topology"])
+    Points(store / ".dashboard" / "points").keep_picture(ask["name"], found)
+    return {}
+
+
+def _claims(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
+    """Simulate and judge every published claim that is not kept yet."""
+    from validation.claims import read_claims
+    from validation.table import validate
+
+    total, done = len(read_claims()), 0
+
+    def tell(text: str) -> None:
+        nonlocal done
+        done += text.startswith("computed")
+        report.progress(done, total, text)
+
+    Points(store / ".dashboard" / "points").keep_picture(ask["name"], validate(progress=tell, jobs=1))
+    return {}
+
+
+WORK: dict[str, Work] = {"points": _points, "schedule": _schedule, "topology": _topology, "claims": _claims}

@@ -1,0 +1,275 @@
+"""Topology: where chips stand and what they do, from the hall to a rack to a node to a chip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import dash_mantine_components as dmc
+import numpy as np
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+
+from dashboard.parts import facts, field, figure_card, heading, message, text, working
+from dashboard.runs import RunFolder, store
+from dashboard.state import Control, any_text, connect_state, notices_view, one_of, read_state, remember, whole
+from dcsim import library
+from dcsim.errors import DcsimError
+from dcsim.results.hall import hall
+from dcsim.units import format_bytes, format_power, format_time
+
+TITLE = "Topology"
+TOPOLOGIES = library.names("topologies")
+COLOURS = {
+    "stage": ("pipeline stage", "", "which stage of the pipeline the chip holds"),
+    "use": ("use", "share of an iteration", "how much of one iteration the chip computes"),
+    "links": (
+        "busiest link",
+        "share of an iteration",
+        "how much of one iteration the busiest link that leaves the chip is in use",
+    ),
+    "kv": ("KV", "bytes", "what the chip keeps of one sequence of 2,048 tokens"),
+    "power": ("rack's power", "W", "what the chip's rack drew in the run that is picked, at the time of the slider"),
+}
+
+CONTROLS = (
+    Control("topology", "8rack", one_of(TOPOLOGIES)),
+    Control("colour", "stage", one_of(list(COLOURS))),
+    Control("rack", "", any_text),
+    Control("node", "", any_text),
+    Control("run", "", any_text),
+    Control("time", 50, whole(0, 100)),
+)
+NAMES = [control.name for control in CONTROLS]
+
+
+def layout(**query: Any) -> html.Div:
+    """The controls at what the address says, and room for the hall."""
+    values, notices = read_state(CONTROLS, query)
+    return html.Div(
+        [
+            heading(
+                "Topology", "Where chips stand and what they do in one iteration. Click a chip for its figures and its node."
+            ),
+            notices_view(notices),
+            _controls(values),
+            html.Div(id="topology-status", className="status", role="status"),
+            html.Div(id="topology-view"),
+            html.Div(id="topology-chip"),
+            dcc.Store(id="topology-job"),
+            dcc.Interval(id="topology-tick", interval=700, disabled=True),
+            remember("topology", CONTROLS),
+        ]
+    )
+
+
+def _controls(values: dict[str, Any]) -> html.Section:
+    runs, _ = store().all()
+    names = [{"value": "", "label": "none"}] + [
+        {"value": run.folder.name, "label": f"{text(run.spec['name'])} · {run.folder.name}"} for run in runs
+    ]
+    colours = [{"value": name, "label": title} for name, (title, _, _) in COLOURS.items()]
+    words = "; ".join(f"{title}: {meaning}" for title, _, meaning in COLOURS.values())
+    return html.Section(
+        [
+            field(
+                "Cluster",
+                dmc.Select(
+                    id="topology-topology", value=values["topology"], data=TOPOLOGIES, searchable=True, allowDeselect=False
+                ),
+            ),
+            field("Colour", dmc.Select(id="topology-colour", value=values["colour"], data=colours, allowDeselect=False), words),
+            field(
+                "Rack",
+                dmc.TextInput(id="topology-rack", value=values["rack"], placeholder="all", debounce=400),
+                "number of a rack to look into",
+            ),
+            field(
+                "Node",
+                dmc.TextInput(id="topology-node", value=values["node"], placeholder="all", debounce=400),
+                "number of a node to look into",
+            ),
+            field(
+                "Run",
+                dmc.Select(id="topology-run", value=values["run"], data=names, allowDeselect=False),
+                "a run of this cluster, for its power over time",
+            ),
+            html.Div(
+                field(
+                    "Time of the run, %",
+                    dmc.Slider(
+                        id="topology-time",
+                        value=values["time"],
+                        min=0,
+                        max=100,
+                        updatemode="drag",
+                        thumbLabel="time of the run",
+                        className="slider",
+                    ),
+                ),
+                className="span",
+            ),
+        ],
+        className="controls",
+        **{"aria-label": "What is shown"},
+    )
+
+
+def connect(app: Dash, own: RunFolder) -> None:
+    """Draw what is asked for; a cluster that is not known is built in the background."""
+    connect_state(app, "topology", CONTROLS)
+
+    @app.callback(
+        Output("topology-view", "children"),
+        Output("topology-status", "children"),
+        Output("topology-job", "data"),
+        Output("topology-tick", "disabled"),
+        [Input(f"topology-{name}", "value") for name in NAMES],
+        Input("topology-tick", "n_intervals"),
+        State("topology-job", "data"),
+    )
+    def show(*args: Any) -> Any:
+        values, notices = read_state(
+            CONTROLS,
+            {name: str(value or "") for name, value in zip(NAMES, args, strict=False) if value != 0}
+            | {"time": str(args[5] or 0)},
+        )
+        if notices:
+            return no_update, notices_view(notices), None, True
+        here, last = store(), args[-1]
+        name = picture_name(values["topology"])
+        found = here.points.find_picture(name)
+        if found is not None:
+            return _view(found, values), "", None, True
+        job = here.jobs.find(last)
+        if ctx.triggered_id == "topology-tick" and job is not None and job.over:
+            if job.state == "failed":
+                return message("This cluster cannot be shown", job.note, kind="error"), "", None, True
+            return no_update, "", None, True
+        if ctx.triggered_id != "topology-tick":
+            last = here.jobs.submit("topology", {"name": name, "topology": values["topology"]}, f"topology {values['topology']}")
+        here.jobs.wake()
+        return no_update, working("topology", here.jobs.find(last), "Building the cluster"), last, False
+
+    @app.callback(
+        Output("topology-tick", "disabled", allow_duplicate=True),
+        Output("topology-status", "children", allow_duplicate=True),
+        Input("topology-cancel", "n_clicks"),
+        State("topology-job", "data"),
+        prevent_initial_call=True,
+    )
+    def cancel(clicks: int | None, last: str | None) -> Any:
+        if not clicks:
+            return no_update, no_update
+        store().jobs.cancel(last)
+        return True, html.Span("Cancelled. Change something to ask again.", className="badge")
+
+    @app.callback(
+        Output("topology-chip", "children"),
+        Input("topology-hall", "clickData"),
+        State("topology-topology", "value"),
+        prevent_initial_call=True,
+    )
+    def click(clicked: Any, topology: str) -> Any:
+        found = store().points.find_picture(picture_name(topology))
+        if not clicked or found is None or "customdata" not in clicked["points"][0]:
+            return no_update
+        return _chip(found, int(clicked["points"][0]["customdata"]))
+
+
+def picture_name(topology: str) -> str:
+    """Under which a topology's picture is kept."""
+    return hashlib.sha256(json.dumps(["topology", topology]).encode()).hexdigest()[:16]
+
+
+def _view(found: dict[str, Any], values: dict[str, Any]) -> Any:
+    chips = found["chips"]
+    chosen, where, notice = _chosen(chips, values)
+    values_of, notes = _values(found, values)
+    title, unit, words = COLOURS[values["colour"]]
+    own = {name: [column[i] for i in chosen] for name, column in chips.items()}
+    links = found["links_of"].get(str(own["node"][0]), []) if values["node"] and chosen else []
+    figure = hall(own, [values_of[i] for i in chosen], title, unit, links=[tuple(pair) for pair in links])
+    summary = facts(
+        [
+            ("LLM", found["llm"]),
+            ("mapping", f"tp {found['tp']}, pp {found['pp']}, replicas {found['replicas']}"),
+            ("chips", f"{len(chips['chip']):,}, {sum(chips['active']):,} active"),
+            ("racks", f"{len(set(chips['rack'])):,}"),
+            ("links", f"{found['links']:,} one way"),
+            ("network", found["network"]),
+            ("one iteration", format_time(found["iteration_s"])),
+        ]
+    )
+    notes = [html.P(note, className="left-out") for note in (*notes, *notice)]
+    caption = f"{where}. Colour: {words}. Pale squares are spares. Drag to move; click a chip."
+    return [summary, *notes, figure_card("topology-hall", values["topology"], caption, figure, wide=True)]
+
+
+def _chosen(chips: dict[str, list[Any]], values: dict[str, Any]) -> tuple[list[int], str, list[str]]:
+    """Indexes of the chips in sight, what that is, and what of it cannot be."""
+    everything = list(range(len(chips["chip"])))
+    for part in ("node", "rack"):
+        wanted = values[part].strip()
+        if not wanted:
+            continue
+        known = {str(number) for number in chips[part]}
+        if wanted in known:
+            return [i for i in everything if str(chips[part][i]) == wanted], f"{part} {wanted}", []
+        return everything, "All of it", [f"{part}: '{wanted}' is none of this cluster's {len(known)}; all are shown."]
+    return everything, "All of it", []
+
+
+def _values(found: dict[str, Any], values: dict[str, Any]) -> tuple[list[float | None], list[str]]:
+    """What colours each chip, and what to say of it."""
+    chips = found["chips"]
+    if values["colour"] != "power":
+        column: list[float | None] = chips[values["colour"]]
+        return column, []
+    nothing: list[float | None] = [None] * len(chips["chip"])
+    if not values["run"]:
+        return nothing, ["Pick a run of this cluster to see its power."]
+    try:
+        power = store().open(values["run"]).power
+    except DcsimError as error:
+        return nothing, [str(error)]
+    times = np.unique(np.asarray(power["time_s"]))
+    at = times[min(len(times) - 1, int(values["time"] / 100 * len(times)))] if len(times) else 0.0
+    now = np.asarray(power["time_s"]) == at
+    watts = dict(zip(np.asarray(power["rack"])[now].tolist(), np.asarray(power["power_w"])[now].tolist(), strict=True))
+    missing = (
+        [] if set(watts) >= set(chips["rack"]) else ["This run is of other racks: those it has no power of are without colour."]
+    )
+    total = format_power(sum(watts.values()), 4)
+    return [watts.get(rack) for rack in chips["rack"]], [
+        f"At {format_time(float(at))} of the run its racks drew {total}.",
+        *missing,
+    ]
+
+
+def _chip(found: dict[str, Any], chip: int) -> Any:
+    """The figures of one chip."""
+    chips = found["chips"]
+    if not 0 <= chip < len(chips["chip"]):
+        return no_update
+    own = {name: column[chip] for name, column in chips.items()}
+    look_into = dcc.Link(f"look into node {own['node']}", href=f"/topology?topology={found['topology']}&node={own['node']}")
+    rack = dcc.Link(f"look into rack {own['rack']}", href=f"/topology?topology={found['topology']}&rack={own['rack']}")
+    stage = "none, a spare" if own["stage"] is None else f"{own['stage']}"
+    return html.Section(
+        [
+            html.H2(f"Chip {chip}"),
+            facts(
+                [
+                    ("node", own["node"]),
+                    ("rack", own["rack"]),
+                    ("stage", stage),
+                    ("computes", "–" if own["use"] is None else f"{100 * own['use']:.3g} % of an iteration"),
+                    ("busiest link", "–" if own["links"] is None else f"{100 * own['links']:.3g} % of an iteration"),
+                    ("KV of 2,048 tokens", "–" if own["kv"] is None else format_bytes(own["kv"])),
+                ]
+            ),
+            html.P([look_into, " · ", rack]),
+        ],
+        className="card",
+    )

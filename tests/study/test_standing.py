@@ -1,0 +1,32 @@
+"""Where chips stand, as a picture needs it."""
+
+import numpy as np
+
+from dcsim.results.hall import CHIPS_MAX, hall, places
+from dcsim.study.standing import standing
+
+
+def test_every_chip_has_its_place_and_spares_have_no_figures():
+    found = standing("64chip")
+    chips = found["chips"]
+    assert len(chips["chip"]) == 64
+    assert all(len(column) == 64 for column in chips.values())
+    assert len(set(zip(*places(chips), strict=True))) == 64
+    assert sum(len(cables) for cables in found["links_of"].values()) == 8 * 28, "all chips of a node are joined to all"
+    for name in ("stage", "use", "links", "kv"):
+        assert [value is None for value in chips[name]] == [not active for active in chips["active"]]
+    assert len({value for value in chips["kv"]}) >= 1
+    assert all(0 < value < 1 for value in chips["use"])
+
+
+def test_many_chips_are_drawn_node_by_node():
+    count = CHIPS_MAX + 8
+    chips = {
+        "chip": list(range(count)),
+        "node": [i // 8 for i in range(count)],
+        "rack": [i // 64 for i in range(count)],
+        "active": [True] * count,
+    }
+    (drawn,) = hall(chips, [float(i // 8) for i in range(count)], "x", "").data
+    assert len(drawn.x) == count // 8
+    assert np.allclose(drawn.marker.color, np.arange(count // 8))
