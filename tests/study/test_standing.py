@@ -15,7 +15,6 @@ def test_every_chip_has_its_place_and_spares_have_no_figures():
     assert sum(len(cables) for cables in found["links_of"].values()) == 8 * 28, "all chips of a node are joined to all"
     for name in ("stage", "use", "links", "kv"):
         assert [value is None for value in chips[name]] == [not active for active in chips["active"]]
-    assert len({value for value in chips["kv"]}) >= 1
     assert all(0 < value < 1 for value in chips["use"])
 
 
