@@ -138,8 +138,8 @@ class Jobs:
     def wake(self) -> None:
         """See to it that somebody works, if there is work and a place for one more."""
         self._children = [child for child in self._children if child.poll() is None]
-        if not self.folder.is_dir() or next(self.ready(), None) is None:
-            return
+        if len(self._children) >= WORKERS or not self.folder.is_dir() or next(self.ready(), None) is None:
+            return  # those that were started are on their way
         for place in range(WORKERS):
             with held(self.folder.parent / f"worker-{place}") as free:
                 pass
@@ -209,7 +209,7 @@ class JobReport:
     """How a worker tells of its job; `interrupt` is raised by a job that was cancelled."""
 
     def __init__(self, folder: Path, begun: int) -> None:
-        self._folder, self._begun, self._told = folder, begun, 0.0
+        self._folder, self._begun, self._told, self._began = folder, begun, 0.0, time.monotonic()
         self.live: list[dict[str, Any]] = []
 
     def progress(self, done: int, total: int, note: str = "") -> None:
@@ -221,6 +221,12 @@ class JobReport:
         if (self._folder / "cancel").exists():
             raise KeyboardInterrupt
         self._tell(RUNNING, done=done, total=total, note=note, live=self.live)
+
+    def serving(self, done: int, total: int) -> None:
+        """The same of requests, with how many were done when: the last hundred looks."""
+        if not self.live or time.monotonic() - self._began - self.live[-1]["seconds"] > 0.5:
+            self.live = [*self.live[-99:], {"seconds": round(time.monotonic() - self._began, 2), "requests": done}]
+        self.progress(done, total, "requests served")
 
     def over(self, state: str, **more: Any) -> None:
         """Say how the job ended."""

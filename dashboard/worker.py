@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def _take(jobs: Jobs, job: BackgroundJob, store: Path) -> bool:
         except DcsimError as error:
             report.over(FAILED, note=str(error))
         except Exception as error:  # a fault of ours must not end the jobs after it
-            report.over(FAILED, note=f"{type(error).__name__}: {error}")
+            traceback.print_exc()  # into worker.log
+            report.over(FAILED, note=f"an error of dcsim's own, {type(error).__name__}: see .dashboard/worker.log")
         else:
             report.over(DONE, result=result)
     return True
@@ -109,4 +111,19 @@ def _claims(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, An
     return {}
 
 
-WORK: dict[str, Work] = {"points": _points, "schedule": _schedule, "topology": _topology, "claims": _claims}
+def _run(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
+    """Serve what a form asked for, and keep the run in the store under its own name."""
+    from dashboard.fence import fence
+    from dashboard.uploads import loaded
+    from dcsim.study.scenario import run_hash
+
+    with fence(store):
+        report.progress(0, 0, "reading")
+        case = loaded(store, ask)
+        name = run_hash(case.spec.model_dump(mode="json", by_alias=True), ask["seed"])
+        if not (store / name / "meta.json").is_file():
+            case.run(ask["seed"], store / name, progress=lambda done, total: report.serving(done, total))
+    return {"run": name}
+
+
+WORK: dict[str, Work] = {"run": _run, "points": _points, "schedule": _schedule, "topology": _topology, "claims": _claims}

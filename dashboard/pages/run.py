@@ -8,6 +8,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html
 
+from dashboard import run_form
 from dashboard.parts import field, figure_card, heading, meaning, message, text
 from dashboard.runs import RunFolder, Stranger, store
 from dashboard.state import Control, any_text, connect_state, notices_view, read_state, remember
@@ -38,27 +39,47 @@ TILES = (
 MEANING = {metric.name: metric.meaning for metric in METRICS}
 
 
-CONTROLS = (Control("run", "", any_text),)
+CONTROLS = (Control("run", "", any_text), Control("beside", "", any_text))
 
 
 def layout(**query: Any) -> html.Div:
-    """The picker, set to the run that the address names or to the newest, and room for the run."""
+    """What is at work, a form for more, and the run that the address names, or the newest."""
     values, notices = read_state(CONTROLS, query)
     runs, strangers = store().all()
     names = [run.folder.name for run in runs]
-    chosen = values["run"]
-    if chosen and chosen not in names:
-        notices.append(f"{chosen}: no such run in this folder; the newest is shown instead.")
-    if chosen not in names:
-        chosen = names[0] if names else None
+    for name in ("run", "beside"):
+        if values[name] and values[name] not in names:
+            notices.append(f"{values[name]}: no such run in this folder.")
+            values[name] = ""
     options = [{"label": label, "value": run.folder.name} for run, label in zip(runs, _labels(runs), strict=True)]
-    picker = dmc.Select(id="run-run", value=chosen, data=options, searchable=True, allowDeselect=False, className="picker")
+    chosen = values["run"] or (names[0] if names else None)
+    pick = dmc.Select(id="run-run", value=chosen, data=options, searchable=True, allowDeselect=False)
+    beside = dmc.Select(
+        id="run-beside",
+        value=values["beside"],
+        data=[{"label": "none", "value": ""}, *options],
+        searchable=True,
+        allowDeselect=False,
+    )
+    pickers = html.Section(
+        [
+            html.Div(field("Run", pick), className="half"),
+            html.Div(field("Beside it", beside, "a second run, to compare"), className="half"),
+        ],
+        className="controls",
+        hidden=not runs,
+        **{"aria-label": "Which runs"},
+    )
     return html.Div(
         [
             heading("Runs", "What was served, how fast, with how much power, and what limited it."),
             notices_view(notices),
-            html.Div(field("Run", picker), hidden=not runs),
-            html.Div(id="run-view") if runs else message("No run here yet", "Make one with: dcsim run topologies/8rack.yaml"),
+            run_form.form(),
+            html.Div(id="run-jobs"),
+            pickers,
+            html.Div(id="run-view")
+            if runs
+            else message("No run here yet", "Start one above, or with: dcsim run topologies/8rack.yaml"),
             *_strangers(strangers),
             remember("run", CONTROLS),
         ]
@@ -66,15 +87,67 @@ def layout(**query: Any) -> html.Div:
 
 
 def connect(app: Dash, own: RunFolder) -> None:
-    """Show the run that is picked."""
+    """Show the runs that are picked."""
     connect_state(app, "run", CONTROLS)
+    run_form.connect(app)
 
-    @app.callback(Output("run-view", "children"), Input("run-run", "value"))
-    def show(name: str | None) -> html.Div:
+    @app.callback(Output("run-view", "children"), Input("run-run", "value"), Input("run-beside", "value"))
+    def show(name: str | None, beside: str | None) -> html.Div:
         try:
-            return view(store().open(name))
+            run = store().open(name)
+            return view(run) if not beside else html.Div([_side_by_side(run, store().open(beside)), view(run)])
         except DcsimError as error:
             return message("This run cannot be shown", str(error), kind="error")
+
+
+def _side_by_side(a: Run, b: Run) -> html.Section:
+    """What differs between two runs, in what was asked and in what came of it."""
+    asked = [
+        html.Tr([html.Th(key, scope="row"), html.Td(text(one)), html.Td(text(other))])
+        for key, one, other in differences(a.spec, b.spec)
+    ]
+    came = [
+        html.Tr([html.Th(m.name, scope="row"), html.Td(_shown(a, m.name)), html.Td(_shown(b, m.name))])
+        for m in METRICS
+        if a.summary.get(m.name) != b.summary.get(m.name)
+    ]
+    head = html.Thead(
+        html.Tr([html.Th("", scope="col"), html.Th(a.folder.name, scope="col"), html.Th(b.folder.name, scope="col")])
+    )
+    none = html.Tr(html.Td("nothing", colSpan=3))
+    return html.Section(
+        [
+            html.H2("What differs"),
+            html.Div(
+                html.Table(
+                    [
+                        head,
+                        html.Tbody([html.Tr(html.Th("asked", colSpan=3), className="section"), *(asked or [none])]),
+                        html.Tbody([html.Tr(html.Th("came of it", colSpan=3), className="section"), *(came or [none])]),
+                    ],
+                    className="numbers",
+                ),
+                className="scroll",
+                tabIndex=0,
+            ),
+        ],
+        className="card",
+        id="run-differences",
+    )
+
+
+def _shown(run: Run, metric: str) -> str:
+    return value_text(metric, run.summary.get(metric))
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Dotted keys whose values differ, with both values; what is on one side only is None on the other."""
+    if not isinstance(a, dict) or not isinstance(b, dict):
+        return [] if a == b else [(path, a, b)]
+    found = []
+    for key in sorted({*a, *b}, key=str):
+        found += differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+    return found
 
 
 def _strangers(strangers: list[Stranger]) -> list[html.Details]:
@@ -98,7 +171,7 @@ def view(run: Run) -> html.Div:
 
 
 def _labels(runs: list[Run]) -> list[str]:
-    """A line for each run that says what it shares with none or few of the others."""
+    """A line for each run that says what tells it from the others; its name last."""
     columns = [
         [text(run.spec["name"]) for run in runs],
         [text(run.meta["llm"]) for run in runs],
@@ -106,9 +179,9 @@ def _labels(runs: list[Run]) -> list[str]:
         [f"{number(run.summary['requests_in'])} requests" for run in runs],
         [f"seed {text(run.summary['seed'])}" for run in runs],
         [datetime.fromtimestamp((run.folder / "meta.json").stat().st_mtime).strftime("%d %b %H:%M") for run in runs],
-        [run.folder.name for run in runs],
     ]
-    return [" · ".join(parts) for parts in zip(*columns, strict=True)]
+    telling = [column for column in columns if len(set(column)) > 1] or columns[:3]
+    return [" · ".join([*parts, run.folder.name]) for run, parts in zip(runs, zip(*telling, strict=True), strict=True)]
 
 
 def _heading(run: Run) -> html.Div:
@@ -167,16 +240,22 @@ def _qualifier(name: str) -> str:
     return short.get(name) or word.replace("_", " ")
 
 
-def _cards(run: Run) -> list[html.Figure]:
+def _cards(run: Run) -> list[Any]:
     meta, summary, requests = run.meta, run.summary, run.requests
     met = percent(summary["slo_met_fraction"])
     slo = f"TTFT {format_time(meta['slo_ttft_s'])} and TPOT {format_time(meta['slo_tpot_s'])}"
     return [
-        figure_card(
-            "run-latency",
-            "Latency",
-            f"Share of requests, or of gaps, that took that long or longer. {met} met {slo}.",
-            figures.latency(requests, run.gaps, meta["slo_ttft_s"], meta["slo_tpot_s"]),
+        *(
+            html.Div(
+                figure_card(
+                    name,
+                    "Latency",
+                    f"Share of requests, or of gaps, that took that long or longer. {met} met {slo}.",
+                    figures.latency(requests, run.gaps, meta["slo_ttft_s"], meta["slo_tpot_s"], columns),
+                ),
+                className=seen,
+            )
+            for name, columns, seen in (("run-latency", 2, "only-wide"), ("run-latency-narrow", 1, "only-narrow"))
         ),
         figure_card(
             "run-load",

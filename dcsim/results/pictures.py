@@ -33,7 +33,9 @@ INTERVALS_MAX = 240  # intervals of time: few enough that a noisy line stays a l
 BANDS_MAX = 16  # layers of the power figure that an eye still tells apart
 
 
-def latency(requests: Any, gaps: Any, slo_ttft_s: float | None = None, slo_tpot_s: float | None = None) -> Figure:
+def latency(
+    requests: Any, gaps: Any, slo_ttft_s: float | None = None, slo_tpot_s: float | None = None, columns: int = 2
+) -> Figure:
     """How slow the slowest are: the share of requests (TTFT, TPOT, E2E) or gaps (ITL) that took t or longer.
 
     Finished requests only, as in the summary. Both axes are logarithmic; a dashed line marks an SLO.
@@ -48,9 +50,10 @@ def latency(requests: Any, gaps: Any, slo_ttft_s: float | None = None, slo_tpot_
         ("arrival to last token", _finite(requests["e2e_s"], done), None, None, VERMILION),
     ]
     titles = [panel[0] for panel in panels]
-    figure = make_subplots(2, 2, subplot_titles=titles, horizontal_spacing=0.11, vertical_spacing=0.17)
+    rows = len(panels) // columns
+    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.11, vertical_spacing=0.34 / rows)
     for i, (name, values, counts, slo_s, colour) in enumerate(panels):
-        place = {"row": i // 2 + 1, "col": i % 2 + 1}
+        place = {"row": i // columns + 1, "col": i % columns + 1}
         x, share = ccdf(values, counts)
         keep = _thin(share)
         hover = "%{y:.3~%} took %{x:.4~s}s or longer"
@@ -73,7 +76,7 @@ def latency(requests: Any, gaps: Any, slo_ttft_s: float | None = None, slo_tpot_
     figure.update_yaxes(type="log", tickformat="~%", dtick=1)
     figure.update_yaxes(title="share at least that slow", col=1)
     figure.update_layout(hovermode="closest")
-    return dress(figure, legend=False, empty=not done.any(), height=520)
+    return dress(figure, legend=False, empty=not done.any(), height=260 * rows)
 
 
 def ccdf(values: Array, counts: Array | None = None) -> tuple[Array, Array]:

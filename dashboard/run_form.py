@@ -1,0 +1,292 @@
+"""The form that starts a run, with its fields made from the spec, and what is at work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+
+from dashboard import uploads
+from dashboard.jobs import BackgroundJob
+from dashboard.parts import field, text
+from dashboard.runs import store
+from dcsim import library
+from dcsim.results.curves import COLOURS
+from dcsim.results.pictures import AXIS, look
+
+FIELDS = ("topology", "llm", "workload", "interconnect", "duration", "rate", "seed", "settings")
+# A field that a problem's place belongs to, by how the place begins.
+PLACES = (("duration", "duration"), ("rate", "rate"), ("workload", "workload"), ("llm", "llm"))
+OWN = "the topology's own"
+
+
+def form() -> html.Details:
+    """Everything a run is made of."""
+    brought = uploads.kept(_folder())
+    yaml = [name for name in brought if name.endswith((".yaml", ".yml"))]
+    configs = [name for name in brought if name.endswith((".yaml", ".yml", ".json"))]
+
+    def select(name: str, data: list[str], own: list[str], default: str = "") -> Any:
+        first = [] if default else [{"value": "", "label": OWN}]
+        groups = [
+            *first,
+            *({"value": entry, "label": f"{entry} (brought)"} for entry in own),
+            *({"value": e, "label": e} for e in data),
+        ]
+        return dmc.Select(id=f"run-form-{name}", value=default, data=groups, searchable=True, allowDeselect=False)
+
+    keys = dmc.Select(id="run-form-key", data=keys_of(), searchable=True, placeholder="look a key up", limit=60, clearable=True)
+    return html.Details(
+        [
+            html.Summary("Start a run"),
+            html.Div(
+                [
+                    field(
+                        "Topology",
+                        select("topology", library.names("topologies"), yaml, "64chip"),
+                        "chips, nodes, racks and what joins them",
+                    ),
+                    field(
+                        "LLM",
+                        select("llm", library.names("workloads/llms"), configs),
+                        "an entry, a file, or a Hugging Face config.json",
+                    ),
+                    field(
+                        "Workload",
+                        select("workload", library.names("workloads"), [*yaml, *(n for n in brought if ".csv" in n)]),
+                        "which requests arrive, and when",
+                    ),
+                    field("Network", select("interconnect", library.names("topologies/networks"), yaml), "what joins the chips"),
+                    field(
+                        "Duration",
+                        dmc.TextInput(id="run-form-duration", value="1 min", placeholder="all of it"),
+                        "serve only requests that arrive before this time, such as '10 min'",
+                    ),
+                    field(
+                        "Rate",
+                        dmc.TextInput(id="run-form-rate", value="", placeholder="the workload's own"),
+                        "requests in a second, such as '20/s'",
+                    ),
+                    field(
+                        "Seed",
+                        dmc.NumberInput(id="run-form-seed", value=1, min=0, max=2**31, allowDecimal=False),
+                        "of every random stream",
+                    ),
+                    field(
+                        "Files of your own",
+                        dcc.Upload(
+                            "Topology, workload, trace or config.json, up to 4 MiB",
+                            id="run-form-upload",
+                            multiple=True,
+                            max_size=uploads.SIZE_MAX,
+                            className="upload",
+                        ),
+                        "kept in this folder; read in a process with limits",
+                    ),
+                    html.Div(
+                        [
+                            field("Keys", keys, "every key of a topology with its meaning; picked, it is put below"),
+                            html.P("", id="run-form-help"),
+                        ],
+                        className="half",
+                    ),
+                    html.Div(
+                        field(
+                            "Settings, one a line",
+                            dcc.Textarea(id="run-form-settings", value="", placeholder="serving.chunk_tokens=64"),
+                            "as --set takes them: key=value, with unit",
+                        ),
+                        className="half",
+                    ),
+                ],
+                className="controls form-fields",
+            ),
+            html.Div(
+                [
+                    html.Button("Start", id="run-form-start", type="button", className="primary"),
+                    html.Div(id="run-form-said", role="status"),
+                ],
+                className="row",
+            ),
+            dcc.Interval(id="run-tick", interval=800, disabled=False, max_intervals=-1),
+            dcc.Store(id="run-form-seen", data=[]),
+        ],
+        className="card form",
+        open=False,
+    )
+
+
+def keys_of(topology: str = "8rack") -> list[dict[str, str]]:
+    """Every dotted key of a topology, with its meaning as its label."""
+    from dcsim.spec.load import load
+
+    return [{"value": key, "label": key} for key, _ in _walk(load(topology).spec, "")]
+
+
+def _walk(section: Any, above: str) -> list[tuple[str, str]]:
+    found = []
+    for name, about in type(section).model_fields.items():
+        value, key = section.__dict__[name], f"{above}{about.alias or name}"
+        if hasattr(type(value), "model_fields"):
+            found += _walk(value, f"{key}.")
+        elif about.description and not isinstance(value, tuple):
+            found.append((key, about.description))
+    return found
+
+
+def connect(app: Dash) -> None:
+    """Take files, check and start runs, and say what is at work."""
+
+    @app.callback(
+        Output("run-form-settings", "value"),
+        Output("run-form-help", "children"),
+        Input("run-form-key", "value"),
+        State("run-form-settings", "value"),
+        prevent_initial_call=True,
+    )
+    def pick(key: str | None, settings: str) -> Any:
+        from dcsim.spec.load import load
+
+        if not key:
+            return no_update, ""
+        about = dict(_walk(load("8rack").spec, "")).get(key, "")
+        return "\n".join([*filter(None, [settings]), f"{key}="]), about
+
+    @app.callback(
+        Output("run-form-said", "children", allow_duplicate=True),
+        *(Output(f"run-form-{name}", "data") for name in ("topology", "llm", "workload", "interconnect")),
+        Input("run-form-upload", "contents"),
+        State("run-form-upload", "filename"),
+        *(State(f"run-form-{name}", "data") for name in ("topology", "llm", "workload", "interconnect")),
+        prevent_initial_call=True,
+    )
+    def upload(contents: list[str] | None, names: list[str] | None, *data: Any) -> Any:
+        said, taken = [], []
+        for content, name in zip(contents or [], names or [], strict=True):
+            try:
+                taken.append(uploads.keep(_folder(), str(name), str(content)))
+            except (uploads.UploadError, OSError) as error:
+                said.append(html.P(str(error), className="problem"))
+        if taken:
+            said.append(html.P(f"taken: {', '.join(taken)}"))
+        known = [{entry["value"] for entry in entries} for entries in data]
+        more = [
+            [*entries, *({"value": name, "label": f"{name} (brought)"} for name in taken if name not in here)]
+            for entries, here in zip(data, known, strict=True)
+        ]
+        return (said, *more)
+
+    @app.callback(
+        Output("run-form-said", "children"),
+        *(Output(f"run-form-{name}", "error") for name in ("duration", "rate", "workload", "llm")),
+        Input("run-form-start", "n_clicks"),
+        *(State(f"run-form-{name}", "value") for name in FIELDS),
+        prevent_initial_call=True,
+    )
+    def start(clicks: int | None, *values: Any) -> Any:
+        if not clicks:
+            return (no_update,) * 5
+        ask = dict(zip(FIELDS, values, strict=True))
+        ask |= {"seed": int(ask["seed"] or 0), "settings": str(ask["settings"] or "").splitlines()}
+        here = store()
+        problems = uploads.check(here.folder, ask)
+        if problems:
+            lines = [
+                html.P(
+                    " ".join(
+                        filter(None, [f"{p['where']}:" if p["where"] else "", p["what"], f"({p['mend']})" if p["mend"] else ""])
+                    ),
+                    className="problem",
+                )
+                for p in problems
+            ]
+            at = _by_field(problems)
+            return lines, *(at.get(name) for name in ("duration", "rate", "workload", "llm"))
+        title = f"{ask['topology']}, {ask['workload'] or 'its workload'}, {ask['duration'] or 'all of it'}, seed {ask['seed']}"
+        here.jobs.submit("run", ask, title)
+        return [html.P("Started.")], None, None, None, None
+
+    @app.callback(
+        Output("run-jobs", "children"),
+        Output("run-form-seen", "data"),
+        Input("run-tick", "n_intervals"),
+        Input({"job": "cancel", "name": ALL}, "n_clicks"),
+        Input({"job": "remove", "name": ALL}, "n_clicks"),
+        State("run-form-seen", "data"),
+    )
+    def watch(_: int | None, cancels: Any, removes: Any, seen: list[str]) -> Any:
+        here = store()
+        if isinstance(ctx.triggered_id, dict) and any([*cancels, *removes]):
+            act = here.jobs.cancel if ctx.triggered_id["job"] == "cancel" else here.jobs.remove
+            act(ctx.triggered_id["name"])
+        here.jobs.wake()
+        jobs = [job for job in here.jobs.all() if job.kind == "run"][:8]
+        signs = [f"{job.name} {job.state} {job.done} {job.note}" for job in jobs]
+        if signs == seen and ctx.triggered_id == "run-tick":
+            return no_update, no_update
+        return _jobs(jobs), signs
+
+
+def _by_field(problems: list[dict[str, str]]) -> dict[str, str]:
+    """The first problem of each field that one belongs to."""
+    found: dict[str, str] = {}
+    for problem in problems:
+        place = f"{problem['where']} {problem['what'].partition(':')[0]}"
+        name = next((name for mark, name in PLACES if mark in place), None)
+        if name:
+            found.setdefault(name, problem["what"])
+    return found
+
+
+def _jobs(jobs: list[BackgroundJob]) -> Any:
+    if not jobs:
+        return ""
+    return html.Section(
+        [html.H2("At work"), *map(_job, jobs)], className="card", style={"marginTop": 14}, **{"aria-label": "At work"}
+    )
+
+
+def _job(job: BackgroundJob) -> html.Div:
+    share = 100 * job.done / job.total if job.total else 0
+    if job.state == "done":
+        what: Any = dcc.Link("open", href=f"/run?run={text(job.result.get('run'))}", refresh=True)
+    elif job.over:
+        what = html.Span(job.note or "cancelled", className="problem" if job.state == "failed" else "")
+    else:
+        words = f"{job.done:,} of {job.total:,} requests" if job.total else job.note or "waits for a free worker"
+        what = html.Div(
+            [dmc.Progress(value=max(3, share), animated=True, striped=True, **{"aria-label": "progress"}), html.Span(words)]
+        )
+    action, label = ("remove", "Remove") if job.over else ("cancel", "Cancel")
+    button = html.Button(
+        label, type="button", className="save", id={"job": action, "name": job.name}, **{"aria-label": f"{label} {job.title}"}
+    )
+    badge = html.Span(job.state, className=f"badge {'good' if job.state == 'done' else 'bad' if job.state == 'failed' else ''}")
+    live = _live(job) if not job.over and len(job.live) > 2 else None
+    return html.Div(
+        [badge, html.Div([html.Div(job.title), what], className="grow"), button, *([live] if live else [])], className="job"
+    )
+
+
+def _live(job: BackgroundJob) -> dcc.Graph:
+    """Requests served over the seconds since it began."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [at["seconds"] for at in job.live],
+            "y": [at["requests"] for at in job.live],
+            "line": {"color": COLOURS[0]},
+        }
+    ]
+    axes = {"xaxis": {**AXIS, "title": {"text": "seconds"}}, "yaxis": {**AXIS, "title": {"text": "requests"}}}
+    return dcc.Graph(
+        figure={"data": data, "layout": {**look(legend=False, height=150), "margin": {"l": 50, "r": 8, "t": 8, "b": 34}, **axes}},
+        config={"displayModeBar": False},
+        style={"width": "100%", "height": 150},
+    )
+
+
+def _folder() -> Any:
+    return store().folder / ".dashboard" / "uploads"
