@@ -12,6 +12,7 @@ from dashboard.jobs import Jobs
 from dashboard.points import Points
 from dcsim.errors import RunStoreError
 from dcsim.results import records
+from dcsim.study.store import OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class RunFolder:
     def _folders(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted(p for p in self.folder.iterdir() if not p.name.startswith(".") and p.is_dir() and not p.is_symlink())
+        here = (path for path in self.folder.iterdir() if not path.name.startswith(".") and path.name not in OURS)
+        return sorted(path for path in here if path.is_dir() and not path.is_symlink())
 
 
 def store() -> RunFolder:
@@ -76,11 +78,11 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 def _read(folder: Path) -> records.Run | Stranger:
     """The run in `folder`; what is wrong with it if it cannot be shown."""
-    try:
-        run = records.open_run(folder)
-        parts: dict[str, Any] = {"summary": run.summary, "meta": run.meta, "spec": run.spec}
-    except RunStoreError as error:
-        return Stranger(folder.name, str(error).removeprefix(f"{folder}: "))
+    reason = records.why_no_run(folder)
+    if reason:
+        return Stranger(folder.name, reason)
+    run = records.open_run(folder)
+    parts: dict[str, Any] = {"summary": run.summary, "meta": run.meta, "spec": run.spec}
     for part, names in NEEDED.items():
         lacking = [name for name in names if name not in parts[part]] if isinstance(parts[part], dict) else list(names)
         if lacking:

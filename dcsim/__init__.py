@@ -15,11 +15,18 @@ if TYPE_CHECKING:
     from dcsim.api.answers import CostAnswer as CostAnswer
     from dcsim.api.answers import IterationAnswer as IterationAnswer
     from dcsim.api.answers import MappingAnswer as MappingAnswer
+    from dcsim.api.planning import PlanAnswer as PlanAnswer
+    from dcsim.api.planning import PlannedSystem as PlannedSystem
+    from dcsim.api.planning import plan as plan
     from dcsim.api.run import ServedRun as Run
     from dcsim.api.run import open_run as open_run
     from dcsim.api.scenario import Scenario as Scenario
     from dcsim.api.scenario import compare as compare
     from dcsim.api.scenario import load as load
+    from dcsim.api.store import RunStore as RunStore
+    from dcsim.api.store import store as store
+    from dcsim.api.sweeping import SweepAnswer as SweepAnswer
+    from dcsim.api.sweeping import sweep as sweep
     from dcsim.errors import DcsimError as DcsimError
 
 __version__ = "0.1.0"
@@ -36,6 +43,13 @@ _FACE = {
     "MappingAnswer": ("dcsim.api.answers", "MappingAnswer"),
     "CostAnswer": ("dcsim.api.answers", "CostAnswer"),
     "ComparisonAnswer": ("dcsim.api.answers", "ComparisonAnswer"),
+    "RunStore": ("dcsim.api.store", "RunStore"),
+    "store": ("dcsim.api.store", "store"),
+    "plan": ("dcsim.api.planning", "plan"),
+    "PlanAnswer": ("dcsim.api.planning", "PlanAnswer"),
+    "PlannedSystem": ("dcsim.api.planning", "PlannedSystem"),
+    "sweep": ("dcsim.api.sweeping", "sweep"),
+    "SweepAnswer": ("dcsim.api.sweeping", "SweepAnswer"),
     "DcsimError": ("dcsim.errors", "DcsimError"),
 }
 
@@ -46,12 +60,19 @@ __all__ = [
     "DcsimError",
     "IterationAnswer",
     "MappingAnswer",
+    "PlanAnswer",
+    "PlannedSystem",
     "Run",
+    "RunStore",
     "Scenario",
+    "SweepAnswer",
     "__version__",
     "compare",
     "load",
     "open_run",
+    "plan",
+    "store",
+    "sweep",
 ]
 
 

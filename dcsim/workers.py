@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, function), daemon=True)
         self._index = -1
-        with undisturbed(), _interrupts_held():
+        with undisturbed(), _interrupts_held(), _main_hidden(function):
             self._process.start()
         theirs.close()
 
@@ -126,6 +127,28 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _main_hidden(function: Callable[..., Any]) -> Iterator[None]:
+    """Processes started within the block do not run the user's script again, unless the function is of it.
+
+    So a script that asks the library needs no `if __name__ == "__main__"`.
+    """
+    main = sys.modules.get("__main__")
+    if getattr(function, "__module__", type(function).__module__) == "__main__":
+        yield
+        return
+    before = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    for name in before:
+        setattr(main, name, None)
+    if "__file__" in before:
+        del main.__file__  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(main, name, value)
 
 
 def _work(pipe: Any, function: Callable[[Any], Any]) -> None:

@@ -127,6 +127,14 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def remove_folder(path: Path, kind: type[OutputError] = OutputError) -> None:
+    """Remove a folder: gone under its name at once, whatever happens meanwhile. An error of `kind` where that is not possible."""
+    with telling(path, kind):
+        aside = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
+        os.replace(path, aside)
+        _remove(aside)
+
+
 def drop_all() -> None:
     """Remove whatever this process has not completed, for an end that unwinds nothing."""
     for path in list(_making):

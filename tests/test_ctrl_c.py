@@ -169,7 +169,9 @@ def test_a_sweep_keeps_the_rows_that_are_done(tmp_path, hooks, jobs):
     assert rows, err
     assert one_line(err) == f"interrupted after {len(rows)} points; written: rows.csv"
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + len(rows)
-    assert everything_in(tmp_path) == ["rows.csv"]
+    *kept, journal = everything_in(tmp_path)
+    assert kept == ["rows.csv", "runs", "runs/sweeps"]
+    assert len((tmp_path / journal).read_text().splitlines()) == len(rows)
 
 
 def test_workers_started_just_now(tmp_path, hooks):

@@ -41,6 +41,8 @@ OTHERS = {
     "dashboard": ["there"],
     "validate": ["--only", "E3"],
     "init": ["copy"],
+    "runs": ["."],
+    "check": ["copy/topologies/node.yaml"],
 }
 OF_THE_MOMENT = {"seed", "unused_keys", "compile_s", "prove_s", "replay_s", "wall_s", "packet_hops_per_wall_s"}
 

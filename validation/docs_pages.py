@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from dcsim import units
 from dcsim.results.metrics import METRICS
 from dcsim.results.records import TABLES
 from dcsim.spec.document import FIGURE_KINDS, section_types
+from dcsim.spec.schema import SCHEMAS
 from dcsim.spec.section import KindOf, Named, Section
 from dcsim.spec.topology import Topology
 from dcsim.writing import write_text
@@ -146,10 +148,19 @@ def _cell(text: str) -> str:
 PAGES = {"METRICS.md": metrics_page, "FILES.md": files_page}
 
 
+def schema_pages() -> dict[str, str]:
+    """The JSON Schemas that editors check files by, by name."""
+    return {name: json.dumps(schema(), indent=1, sort_keys=True) + "\n" for name, schema in SCHEMAS.items()}
+
+
 def main(folder: str) -> None:
-    """Write all pages into `folder`."""
+    """Write all pages into `folder`, and the schemas beside it."""
     for name, page in PAGES.items():
         write_text(Path(folder, name), page())
+    schemas = Path(folder).resolve().parent / "schemas"
+    schemas.mkdir(exist_ok=True)
+    for name, text in schema_pages().items():
+        write_text(schemas / name, text)
 
 
 if __name__ == "__main__":

@@ -92,13 +92,13 @@ class ServedRun(records.Run):
     @cached_property
     def _machine(self) -> tuple[Machine, Shape]:
         """The cluster built again, and the iteration of a lone sequence as the run timed it first."""
-        from dcsim.cluster.programs import Programs
         from dcsim.spec.topology import Topology
         from dcsim.study.machine import build
+        from dcsim.study.serve import programs_of
 
         with speaking_python(), self._readable():
             machine = build(Topology.from_saved(self.spec), int(self.summary["seed"]))
-        return machine, Programs(machine.spec.serving, machine.times).lone
+        return machine, programs_of(machine, machine.times).lone
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -190,7 +190,9 @@ class Plots:
 
 def of(run: records.Run) -> ServedRun:
     """The run with all that Python is given."""
-    return ServedRun(run.folder, run.summary, run.spec, run.meta, run._tables)
+    made = ServedRun(run.folder, run.summary, run.spec, run.meta, run._tables)
+    made.reused = run.reused
+    return made
 
 
 @speaks_python

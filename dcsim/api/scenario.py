@@ -28,7 +28,7 @@ INTERCONNECTS = ("scheduled", "infiniband-ndr", "roce-400g")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ScenarioAsked:
     """What a scenario was made of: names, settings in order (the last of a key counts), and a rate."""
 
     topology: str
@@ -54,7 +54,7 @@ class Asked:
 class Scenario:
     """A checked topology with what it serves. Make one with `dcsim.load`, others like it with `with_`; it never changes."""
 
-    asked: Asked
+    asked: ScenarioAsked
     loaded: study.Loaded
 
     @property
@@ -216,7 +216,7 @@ class Scenario:
 _CHANGES_SHOWN = 120
 
 
-def _made(asked: Asked) -> Scenario:
+def _made(asked: ScenarioAsked) -> Scenario:
     return Scenario(asked, asked.loaded())
 
 
@@ -249,7 +249,7 @@ def load(
     if rate is not None and rate_scale is not None:
         raise SpecError(Problem("rate=", "is given beside rate_scale=", "leave out one of them"))
     texts = () if isinstance(set, Mapping) else tuple(set)
-    asked = Asked(str(topology), _name(llm), _name(workload), _name(interconnect), texts, _rate(rate))
+    asked = ScenarioAsked(str(topology), _name(llm), _name(workload), _name(interconnect), texts, _rate(rate))
     spec = replace(asked, rate=None).loaded().resolved.spec
     plain = {"workload.duration": duration, "engine": engine, "workload.rate_scale": rate_scale}
     changes = {**(set if isinstance(set, Mapping) else {}), **{key: value for key, value in plain.items() if value is not None}}

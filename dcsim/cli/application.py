@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dcsim.cli import compare, machine, serving, traffic, validate
+from dcsim.cli import compare, keeping, machine, planning, serving, sweeping, traffic, validate, writing_files
 from dcsim.cli.compiling import CompilingLine
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
@@ -31,6 +31,10 @@ machine.add_to(app)
 compare.add_to(app)
 traffic.add_to(app)
 validate.add_to(app)
+sweeping.add_to(app)
+planning.add_to(app)
+keeping.add_to(app)
+writing_files.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -17,7 +17,6 @@ from dcsim.cli.options import (
     Interconnect,
     Json,
     Llm,
-    NoSeed,
     Rate,
     SavedSeed,
     Seed,
@@ -41,7 +40,6 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: dcsim workload workloads/chat.yaml --figure chat.html")(workload)
     app.command(epilog="Example: dcsim export --format perfetto --first 0 --count 500 --out trace.json")(export)
     app.command(epilog="Example: dcsim dashboard --port 8050")(dashboard)
-    app.command(epilog="Example: dcsim init my-cluster")(init)
 
 
 class Zoom(StrEnum):
@@ -66,6 +64,7 @@ def run(
     zoom: Annotated[
         Zoom, typer.Option(help="chips: every chip and link carries every round out, with a timeline; for short workloads.")
     ] = Zoom.SERVICE,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run it again though runs/ has it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Serve a workload on a cluster and report speed, tails, power and what limits it.
@@ -74,7 +73,6 @@ def run(
     rows (--engine). With --zoom chips so is every chip and link, on its own drifting clock.
     """
     from dcsim.cli.tables import print_run
-    from dcsim.spec.unused import unused
     from dcsim.study import scenario
     from dcsim.study.serve import ENGINE_KEYS, WHAT_RAN
 
@@ -89,16 +87,16 @@ def run(
         rate=rate,
     )
     with progress_bar("serving", "iterations" if zoom == Zoom.CHIPS else "requests") as progress:
-        result = case.run(seed, out, save=True, progress=progress, rounds=rounds, zoom=zoom.value)
+        result = case.run(seed, out, save=True, progress=progress, rounds=rounds, zoom=zoom.value, fresh=fresh)
     give(
         result.summary | {key: result.meta[key] for key in (*WHAT_RAN, *ENGINE_KEYS)},
         lambda _: print_run(result),
         as_json=as_json,
         seed=seed,
-        unused=unused(case.resolved),
+        unused=case.unused(result),
         settings=settings,
     )
-    say(f"run folder: {result.folder}")
+    say(f"run folder: {result.folder}" + (" (as it was; --fresh runs it again)" if result.reused else ""))
 
 
 def repeat(
@@ -251,20 +249,3 @@ def dashboard(
     of_run, unused = (shown.summary["seed"], {}) if shown else (None, seedless(seed))
     give(content, lambda _: say(f"dashboard on {url} (Ctrl-C to stop)"), as_json=as_json, seed=of_run, unused=unused)
     serving.run()
-
-
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy to; it is made if need be.")],
-    seed: NoSeed = None,
-    as_json: Json = False,
-) -> None:
-    """Copy the topologies and workloads into a folder for editing; commands run there use the copies."""
-    from dcsim.library import copy_data
-
-    made = [str(target) for target in copy_data(folder)]
-
-    def show(_: Any) -> None:
-        for target in made:
-            say(f"made {target}")
-
-    give({"made": made}, show, as_json=as_json, seed=seed, unused=seedless(seed))

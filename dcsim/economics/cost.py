@@ -50,6 +50,12 @@ class TokenCost:
     lines: tuple[Line, ...] = ()
 
 
+def run_money(run: Run, basis: Basis = "buy") -> dict[str, float | None]:
+    """Capital, cost an hour and per million tokens of a run at its own prices: `run_cost` in short."""
+    cost = owned_cost(run.summary, _parts(run), Topology.from_saved(run.spec), basis)
+    return {"capital_usd": cost.capital_usd, "usd_per_h": cost.usd_per_h, "usd_per_mtoken": cost.usd_per_mtoken}
+
+
 def run_cost(run: Run, prices: str | None = None, rent: str | None = None) -> dict[str, Any]:
     """`usd_per_mtoken` of a saved run and what it consists of, by basis, at the run's own prices or at those named.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
@@ -217,6 +218,6 @@ def _does_not_fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, offered: int, nod
     return CapacityError(
         f"{llm.name or 'the LLM'} needs {needed / 1e9:.2f} GB of {told(llm, spec)} weights and room for KV cache; "
         f"{offered} chips offer {available / 1e9:.2f} GB of {limit_bytes(chip) / 1e6:.1f} MB each; {mend}",
-        needed,
+        needed if chips else inf,
         available,
     )

@@ -26,6 +26,11 @@ def steady(
     return site.draw(chips_in, work_w, hosts_w)
 
 
+def with_spares(running_w: float, idle_w: float) -> float:
+    """What clusters draw with units beside them that stand idle, in case one of theirs fails."""
+    return running_w + idle_w
+
+
 @dataclass(frozen=True, slots=True)
 class Meters:
     """What the meters of several clusters read together."""

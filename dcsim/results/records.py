@@ -27,6 +27,8 @@ from dcsim.writing import whole_folder
 Table = Mapping[str, NDArray[Any]]  # column name -> values
 
 _BLOCK_ROWS = 65_536
+STORE_VERSION = 1  # of what a run's folder holds, `schema_version` in its summary; a later one is not read
+KEPT = ("requests", "power", "gaps", "limits")  # tables that every run has
 
 FINISHED, REJECTED, FAILED, IN_FLIGHT = "finished", "rejected", "failed", "in_flight"
 # How the reason of a request begins that asks for more context than the LLM has, which no cluster changes.
@@ -330,6 +332,7 @@ class Run:
     ) -> None:
         self.folder, self.summary, self.spec, self.meta = folder, summary, spec, meta
         self._tables = tables
+        self.reused = False  # found in a store, not run
 
     @property
     def description(self) -> str:
@@ -382,14 +385,39 @@ class Run:
 
 
 def open_run(folder: str | Path) -> Run:
-    """Open a saved run; RunStoreError if the folder does not hold one."""
+    """Open a saved run; RunStoreError if the folder does not hold one, or one that a later dcsim wrote."""
     path = Path(folder)
-    return Run(path, *(read_json(path, name) for name in ("summary", "spec", "meta")))
+    summary, spec, meta = (read_json(path, name) for name in ("summary", "spec", "meta"))
+    version = summary.get("schema_version", STORE_VERSION)
+    if not isinstance(version, int) or version > STORE_VERSION:
+        raise RunStoreError(f"{path}: was written by a later dcsim (schema_version {version}, this one knows {STORE_VERSION})")
+    return Run(path, summary, spec, meta)
+
+
+def why_no_run(folder: Path) -> str:
+    """Why what stands in a folder of runs is not one of them, in a few words; nothing for a run."""
+    if not folder.is_dir():
+        return "a file, not a run"
+    if not (folder / "meta.json").is_file():
+        return "not a run of dcsim: it has no meta.json"
+    try:
+        run = open_run(folder)
+    except RunStoreError as error:
+        return str(error).removeprefix(f"{folder}: ")
+    if "requests_in" not in run.summary or "name" not in run.spec:
+        return "not a run of dcsim: its files say other things"
+    missing = [name for name in KEPT if not run.has_table(name)]
+    return f"broken: {missing[0]}.parquet is missing" if missing else ""
 
 
 def last_run(runs: Path) -> Path:
     """The newest run folder in `runs`."""
-    folders = [p.parent for p in runs.glob("[!.]*/meta.json")]
-    if not folders:
+    folders = sorted((p.parent for p in runs.glob("[!.]*/meta.json")), key=_age, reverse=True)
+    newest = next((folder for folder in folders if not why_no_run(folder)), None)
+    if newest is None:
         raise RunStoreError(f"{runs}: no run here yet; make one with `dcsim run topologies/8rack.yaml`")
-    return max(folders, key=lambda p: ((p / "meta.json").stat().st_mtime_ns, p.name))
+    return newest
+
+
+def _age(folder: Path) -> tuple[int, str]:
+    return (folder / "meta.json").stat().st_mtime_ns, folder.name

@@ -13,6 +13,15 @@ from dcsim.study.machine import Machine
 CONTEXT = 2048  # tokens of context where none is asked for
 
 
+# The figures of an iteration that are values: a sweep's metrics.
+FIGURES = (
+    *("llm", "interconnect", "software", "batch", "context", "new_tokens", "iteration_s", "occupancy_s"),
+    *("tokens_per_s_per_user", "tokens_per_s", "concurrency", "chips_used", "tp", "pp", "kv_tokens"),
+    *("concurrency_in_kv_room", "tokens_per_s_in_kv_room", "energy_j"),
+    *("chips_installed", "idle_chips", "idle_spare_chips", "idle_power_w", "idle_buy_usd"),
+)
+
+
 def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
     """Time, speed, breakdown along the critical path and energy of one iteration of `shape`.
 

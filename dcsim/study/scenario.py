@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcsim import __version__
 from dcsim.errors import Problem, SpecError
@@ -16,7 +14,11 @@ from dcsim.results import records
 from dcsim.spec.load import Resolved
 from dcsim.spec.load import load as load_spec
 from dcsim.spec.unused import unused
+from dcsim.study.store import RUNS, Store, fingerprint, opened, run_hash
 from dcsim.units import EVENTS, parse_quantity
+
+if TYPE_CHECKING:
+    from dcsim.study.serve import ReadyMachine
 
 RATE_MAX = 1e9  # requests per second: everybody on earth asks every eighth second
 Progress = Callable[[int, int], None]  # requests done, requests in all
@@ -42,8 +44,12 @@ class Loaded:
         progress: Progress | None = None,
         rounds: bool = False,
         zoom: str = "service",
+        fresh: bool = False,
+        prepared: ReadyMachine | None = None,
     ) -> records.Run:
-        """Serve the workload; returns the run, saved to `out`, or to `runs/<hash>` if `save` is set.
+        """Serve the workload; returns the run, saved to `out`, to `runs/<hash>` if `save` is set, or to the store that is open.
+
+        A run that the store has is not run again, unless `fresh`: the same spec, seed and code give the same rows.
 
         `rounds` keeps the rounds table as well, which only SimPy can. `zoom="chips"` has every chip and link carry every round
         out, with the same times, and leaves `timeline.json.gz` in the run's folder; `progress` then counts iterations.
@@ -53,9 +59,14 @@ class Loaded:
         from dcsim.study.serve import serve_scenario
 
         spec = self.resolved.spec.model_dump(mode="json", by_alias=True)
-        folder = Path(out) if out is not None else Path("runs") / run_hash(spec, seed, zoom)
-        ways = {"rounds": rounds, "zoom": zoom}
-        if out is None and not save:
+        store = Store(RUNS) if save else opened()
+        name = run_hash(spec, seed, zoom)
+        folder = Path(out) if out is not None else (store.folder if store else RUNS) / name
+        kept = store.find(name, ("rounds",) if rounds else ()) if store and out is None and not fresh else None
+        if kept is not None:
+            return kept
+        ways: dict[str, Any] = {"rounds": rounds, "zoom": zoom, "prepared": prepared}
+        if out is None and store is None:
             with careful_interrupts():
                 tables, summary, meta = self._serve(serve_scenario, seed, progress, None, **ways)
             return records.Run(folder, summary, spec, meta, tables)
@@ -67,6 +78,13 @@ class Loaded:
             records.fill(work, tables, summary, spec, meta)
         return records.Run(folder, summary, spec, meta)
 
+    def unused(self, run: records.Run) -> dict[str, str]:
+        """Keys without effect on a run of this, and where each was given; a run that was kept says so itself."""
+        if not run.reused:
+            return unused(self.resolved)
+        places, keys = self.resolved.places, run.meta.get("unused_keys", [])
+        return {key: places[tuple(key.split("."))] for key in keys if tuple(key.split(".")) in places}
+
     def _serve(self, serve: Any, seed: int, progress: Progress | None, rows: records.TableWriter | None, **ways: Any) -> Any:
         tables, summary, meta = serve(self.resolved, seed, progress, rows, **ways)
         summary["digest"] = records.digest(tables, summary)
@@ -75,6 +93,8 @@ class Loaded:
             summary,
             {
                 "dcsim_version": __version__,
+                "schema_version": records.STORE_VERSION,
+                "files": fingerprint(),
                 "seed": seed,
                 "unused_keys": [*unused(self.resolved)],
                 "prices": _prices(self.resolved),
@@ -160,9 +180,3 @@ COSTED: frozenset[Any] = frozenset(
         ("power", "optic"),
     }
 )
-
-
-def run_hash(spec: dict[str, Any], seed: int, zoom: str = "service") -> str:
-    """Twelve hex digits that name a run: what it simulates, with which seed, how closely, in which version."""
-    text = json.dumps([spec, seed, __version__, *([zoom] if zoom != "service" else [])], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,26 @@ WHAT_RAN = (  # of its meta too: what a run's metrics are of
 Served = tuple[dict[str, Table], dict[str, Any], dict[str, Any]]  # tables, summary without digest, meta
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyMachine:
+    """A machine with its programs, the first of which is timed: what runs share that differ in traffic alone."""
+
+    machine: Machine
+    programs: AnyPrograms
+    token_fractions: dict[str, float]
+
+
+def prepare(spec: Topology, seed: int) -> ReadyMachine:
+    """Build the machine of a spec and time a lone sequence's next token, with where its time goes."""
+    machine = build(spec, seed)
+    parts: dict[str, float] = {}
+    programs = programs_of(machine, _timing(machine, parts))
+    lone = programs.times(programs.lone)
+    if not parts:  # an engine's iterations say where their time goes
+        parts.update(_shares(lone))
+    return ReadyMachine(machine, programs, parts)
+
+
 def serve_scenario(
     resolved: Resolved,
     seed: int,
@@ -50,20 +70,17 @@ def serve_scenario(
     rounds: bool = False,
     zoom: str = "service",
     timeline: Path | None = None,
+    prepared: ReadyMachine | None = None,
 ) -> Served:
     """Build the machine of a spec and serve its workload on it.
 
     `rows` takes the requests' rows (default: in memory); `rounds` keeps the rounds table as well. `zoom: chips` has chips and
     links carry every round out, and writes what they did to `timeline`; `progress` then counts iterations. How many there will
-    be the service zoom says first.
+    be the service zoom says first. `prepared` is the machine of a spec that differs in its workload alone, if there is one.
     """
     spec = resolved.spec
-    machine = build(spec, seed)
-    parts: dict[str, float] = {}
-    programs = programs_of(machine, _timing(machine, parts))
-    lone = programs.times(programs.lone)
-    if not parts:  # an engine's iterations say where their time goes
-        parts.update(_shares(lone))
+    ready = prepared or prepare(spec, seed)
+    machine, programs, parts = ready.machine, ready.programs, ready.token_fractions
     if zoom == "service":
         tables, summary, meta = serve_on(machine, programs, spec, seed, progress, rows, rounds)
         return tables, summary, meta | {"token_fractions": parts, "zoom": zoom}

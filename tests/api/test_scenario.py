@@ -161,6 +161,11 @@ cost: dcsim.CostAnswer = scenario.cost()
 picture = run.plot.ttft()
 again: dcsim.Run = dcsim.open_run("runs/1")
 rows: pd.DataFrame = dcsim.compare(scenario, ["scheduled"]).candidates
+swept: pd.DataFrame = dcsim.sweep(scenario, {"fabric.nodes": [8, 9]}, replications=2).means
+plan: dcsim.PlanAnswer = dcsim.plan(scenario, rate="50/s", slo={"ttft_p99": 1})
+system: dcsim.PlannedSystem | None = plan.answer
+with dcsim.store("runs") as store:
+    kept: pd.DataFrame = store.runs
 reveal_type(run.requests)
 reveal_type(scenario.iteration().iteration_s)
 wrong: int = run.requests

@@ -1,0 +1,104 @@
+"""A plan by simulation as a person likes to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dcsim.cli.report_explain import print_rows
+from dcsim.cli.tables import console, counted
+from dcsim.results.metrics import LIMIT_MEANING
+from dcsim.units import format_power, format_time
+
+WHY_MAX = 90  # characters of a reason in a table; --json has all of it
+
+
+def candidate_line(row: Mapping[str, Any]) -> str:
+    """One candidate as it comes."""
+    verdict = "holds" if row["holds"] else "does not hold"
+    why = f": {row['reason']}" if row["reason"] else ""
+    return f"{_what(row)}, {_layout(row)}: {verdict}{why}"
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    return f"{row['topology']} of {counted(row['units'], row['unit'])}"
+
+
+def _layout(row: Mapping[str, Any]) -> str:
+    if "tp" not in row:
+        return (
+            ", ".join(f"{key} {value}" for key, value in row["settings"].items() if not key.startswith("fabric.")) or "as it is"
+        )
+    return f"tp {row['tp']}, pp {row['pp']}, {counted(row['replicas'], 'replica')}, chunks of {row['chunk_tokens']}"
+
+
+def print_sized(result: Mapping[str, Any]) -> None:
+    """The answer in words, then each system's smallest size, and why nothing smaller does."""
+    out = console()
+    targets = ", ".join(f"{name} {format_time(limit)}" for name, limit in result["slo"].items())
+    out.print(f"{result['rate_per_s']:.4g} requests/s within {targets}, by simulation with prompts, queues and bursts")
+    answer = result["answer"]
+    if answer is None:
+        out.print("no system that was asked holds this, or none within the limits on power and cost")
+    else:
+        spare = f", {counted(answer['spare_units'], answer['unit'])} of them spare" if answer["spare_units"] else ""
+        total = answer["units"] + answer["spare_units"]
+        out.print(f"build {answer['topology']} of {counted(total, answer['unit'])}{spare}: {_layout(answer)}")
+        power = f"{format_power(answer['power_w'])} mean and {format_power(answer['power_w_max'])} at most"
+        out.print(f"  {counted(answer['racks'], 'rack')}, {counted(answer['chips'], 'chip')}; {power} at the site's meter")
+        cost = answer["usd_per_mtoken"]
+        out.print(
+            f"  {answer['capital_usd'] / 1e6:,.4g} M USD, {answer['usd_per_h']:,.4g} USD/h"
+            + (f", {cost:.4g} USD per million output tokens at that rate" if cost else "")
+        )
+        meaning = LIMIT_MEANING.get(answer["binding"])
+        out.print(f"  breaks first: {answer['binding']}" + (f": {meaning}" if meaning else ""))
+    if result["answers"]:
+        print_rows([_short(row, result) for row in result["answers"]])
+    print_rows([_looked_at(row) for row in _told(result["candidates"])])
+    for one in result.get("growth", ())[1:]:
+        grown = one["answer"]
+        what = "nothing holds" if grown is None else f"{_what(grown)}, {grown['capital_usd'] / 1e6:,.4g} M USD"
+        out.print(f"at {one['rate_per_s']:.4g} requests/s: {what}")
+    out.print(f"{counted(result['simulations'], 'simulation')}, {result['simulations_kept']} kept from before")
+    for one in result["skipped"]:
+        out.print(f"left out: {one['topology']}: {one['reason'].splitlines()[0]}")
+    for line in result["assumes"]:
+        out.print(f"assumes: {line}")
+
+
+def _short(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = {f"{name}": row[name.replace("_p", "_s_p")] for name in result["slo"]}
+    return {
+        "smallest that holds": f"{row['topology']}, {counted(row['units'], row['unit'])}",
+        "interconnect": row["interconnect"],
+        "racks": str(row["racks"]),
+        "chips": f"{row['chips']:,}",
+        **{name: "-" if value is None else format_time(value) for name, value in metrics.items()},
+        "power": format_power(row["power_w"]),
+        "M USD": f"{row['capital_usd'] / 1e6:,.4g}",
+        "USD/h": f"{row['usd_per_h']:,.4g}",
+        "breaks first": row["binding"],
+    }
+
+
+def _told(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What was simulated; of a system of which nothing was, the largest size that was refused."""
+    simulated = {row["topology"] for row in rows if not row["estimated"]}
+    last = {row["topology"]: row for row in rows if row["topology"] not in simulated}
+    return [*(row for row in rows if not row["estimated"]), *last.values()]
+
+
+def _looked_at(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "looked at": _what(row),
+        "laid": _layout(row),
+        "by": "bound" if row["estimated"] else f"{row.get('seeds', 1)} seed{'s' if row.get('seeds', 1) > 1 else ''}",
+        "holds": "yes" if row["holds"] else "no",
+        "why": _short_reason(row["reason"]),
+    }
+
+
+def _short_reason(reason: str) -> str:
+    text = reason.partition("\n")[0]
+    return text if len(text) <= WHY_MAX else f"{text[: WHY_MAX - 3]}..."
