@@ -159,7 +159,7 @@ def collective(
     ranks: Annotated[int, typer.Option(min=2, help="Chips that take part: the first active ones.")] = 8,
     algorithm: Annotated[str, typer.Option(help="auto, direct, ring, tree or hierarchical.")] = "auto",
     settings: Settings = None,
-    form: Annotated[str, typer.Option("--format", help="text, or nccl for a line as nccl-tests prints it.")] = "text",
+    form: Annotated[str, typer.Option("--format", help="text, or nccl for what nccl-tests prints.")] = "text",
     seed: Seed = 1,
     as_json: Json = False,
 ) -> None:

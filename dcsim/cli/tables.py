@@ -397,17 +397,11 @@ def _in_flight(result: dict[str, Any]) -> str:
 
 
 def print_collective(result: dict[str, Any], form: str) -> None:
-    """One collective, as text or as a line of nccl-tests."""
+    """One collective, as text or as nccl-tests prints it."""
     if form == "nccl":
-        print(
-            "#       size         count      type   redop     time   algbw   busbw\n"
-            "#        (B)    (elements)                       (us)  (GB/s)  (GB/s)"
-        )
-        print(
-            f"{result['size_bytes']:>12} {result['size_bytes'] // 2:>13}      half     sum "
-            f"{result['time_s'] * 1e6:>8.2f} {result['algorithm_bandwidth_bytes_per_s'] / 1e9:>7.2f} "
-            f"{result['bus_bandwidth_bytes_per_s'] / 1e9:>7.2f}"
-        )
+        from dcsim.cli.nccl_tests import lines
+
+        print("\n".join(lines(result)))
         return
     work = f"{result['cycles']:,} cycles" if "cycles" in result else f"{result['packets']:,} packets"
     print(
