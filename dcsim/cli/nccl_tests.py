@@ -36,8 +36,8 @@ def _line(result: dict[str, Any]) -> str:
     op, size_bytes = result["op"], result["size_bytes"]
     count = size_bytes // ELEMENT_BYTES // (result["ranks"] if op in A_SHARE else 1)
     name, root = "sum" if op in SUMS else "none", 0 if op in ROOTED else -1
-    rates = (result["algorithm_bandwidth_bytes_per_s"] / 1e9, result["bus_bandwidth_bytes_per_s"] / 1e9)
-    half = "  {:>7}  {:>6.2f}  {:>6.2f}  {:>5}".format(_time(result["time_s"] * 1e6), *rates, "N/A")
+    rate, bus = (result[f"{kind}_bandwidth_bytes_per_s"] / 1e9 for kind in ("algorithm", "bus"))
+    half = f"  {_time(result['time_s'] * 1e6):>7}  {rate:>6.2f}  {bus:>6.2f}  {'N/A':>5}"
     return f"{size_bytes:>12}  {count:>12}  {'half':>8}  {name:>6}  {root:>6}{half}{half}"
 
 

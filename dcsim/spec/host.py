@@ -43,6 +43,10 @@ class IslandSpec(Section):
     bandwidth_bytes_per_s: LinkRate = Field(description="Raw bytes per second of a chip's link, one way.")
     adapter_s: Latency = Field(description="Latency of a chip's port, send or receive.")
     switch_s: Latency = Field(description="Port to port through the switch.")
+    packet_bytes: Data | None = Field(
+        default=None, gt=0, le=2**20, description="Payload of its own packets; default: `bandwidth` is what the network's fill."
+    )
+    header_bytes: Data = Field(default=0.0, ge=0, le=2**20, description="What each has beside its payload.")
 
 
 class NodeSpec(Named):

@@ -23,6 +23,7 @@ from dcsim.network.packet.rules_of import (
 from dcsim.network.packet.switches import attach, plane
 from dcsim.network.tasks import SEND, TaskBuilder
 from dcsim.spec.load import load
+from dcsim.study.collective import collective
 from dcsim.study.machine import build
 
 
@@ -185,3 +186,15 @@ def test_results_name_the_library_that_ran(topology, settings, said):
     spec = load(topology, settings=settings).spec
     assert network_text(spec.network.terms) == said
     assert "software" not in spec.network.fields_read()  # to name it is not to use it
+
+
+@pytest.mark.parametrize(("alone", "joined"), [("dgx-h100", "h100x16"), ("dgx-a100", "a100x16")])
+def test_a_port_inside_a_node_carries_the_same_payload_whatever_joins_nodes(alone, joined):
+    """256 of 272 bytes of NVLink, with adapters of InfiniBand beside it or without."""
+    rates = []
+    for name in (alone, joined):
+        spec = load(name, settings=["network.replications=1", "network.software=ideal"]).spec
+        rates.append(collective(spec, "send", 1 << 28, 2)["algorithm_bandwidth_bytes_per_s"])
+    raw = load(joined).spec.node.island.bandwidth_bytes_per_s
+    assert rates[0] == pytest.approx(rates[1], rel=0.005)
+    assert rates[1] == pytest.approx(raw * 256 / 272, rel=0.005)

@@ -106,7 +106,12 @@ def _link_figures(network: PacketNetwork, island: IslandSpec | None, link_class:
         return LinkFigures(network.bandwidth_bytes_per_s, network.cables.each_s)
     if island is None:
         raise FabricError(f"nodes have islands, on which network '{network.name}' is silent: give node.island")
-    return LinkFigures(island.bandwidth_bytes_per_s, adapter_s=island.adapter_s, switch_s=island.switch_s)
+    speed = island.bandwidth_bytes_per_s
+    if island.packet_bytes is not None:
+        # Packets are the network's here; they take as long as the island's own with the same payload.
+        own = island.packet_bytes / (island.packet_bytes + island.header_bytes)
+        speed *= own * (network.mtu_bytes + network.header_bytes) / network.mtu_bytes
+    return LinkFigures(speed, adapter_s=island.adapter_s, switch_s=island.switch_s)
 
 
 def call_of(pattern: str) -> int:
