@@ -95,6 +95,7 @@ def print_run(run: Run) -> None:
         *_token_way(run),
         *_only_if_there(run),
         *_chips(meta),
+        *_recompiled(meta),
         ("engine", engine_text(meta)),
         ("digest", f"{s['digest']} (seed {s['seed']})"),
     ]
@@ -219,6 +220,14 @@ def _only_if_there(run: Run) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _recompiled(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a node's move to its spare takes, where programs are compiled for it."""
+    if "recompile_s" not in meta:
+        return []
+    programs, took = counted(meta["programs_recompiled"], "program"), format_time(meta["recompile_s"])
+    return [("move to a spare", f"{programs} compiled again, {took} by network.compile")]
 
 
 def counted(number: int, noun: str) -> str:

@@ -15,7 +15,8 @@ class Placement:
     """Which chips each replica uses, on which floor, and the room each has for what sequences keep.
 
     `weight_bytes` is what the fullest chip stores of the LLM; `copies` gives a run's links for KV on its way from one
-    replica to another, where prefill and decode are apart.
+    replica to another, where prefill and decode are apart. `recompile_s` is what all programs take to be compiled again when a
+    node moves to its spare.
     """
 
     site: Site
@@ -24,3 +25,4 @@ class Placement:
     weight_bytes: float = 0.0
     copies: Callable[[], Copies] | None = None
     reading_room: SequenceRoom | None = None  # of replicas that only read prompts, where they are laid otherwise
+    recompile_s: float = 0.0

@@ -84,6 +84,9 @@ class Network(Protocol):
     def lockstep(self) -> LockStep:
         """Times iterations of whatever tokens there are, in lock step; SpecError where programs are compiled."""
 
+    def recompile_s(self, programs: int) -> float:
+        """How long it takes to compile so many programs again for chips that have moved; 0 where nothing is compiled."""
+
     def wires(self) -> Wires:
         """What each link takes to carry bulk data."""
 

@@ -59,6 +59,7 @@ class ScheduledNetwork(Named):
     buffer_vectors: Count = Field(description="Vectors a chip may hold in transit on each link.")
     error_rate: float = Field(ge=0, le=1, description="Bit errors per bit left after error correction.")
     detours_max: Count = Field(description="Non-minimal paths tried for one message.")
+    compile_s: Time = Field(default=0.0, ge=0, description="One program compiled again for a node that has moved to its spare.")
     clock: Clock
     link_energy_j: Energy = Field(description="Energy per byte and link.")
     prices: TcoPrices = Field(description="What parts, buildings and electricity cost, an entry of topologies/prices.")

@@ -231,7 +231,21 @@ def _placement(machine: Machine) -> Placement:
 
     room = mapping.memory.room
     reading = readers.mapping.memory.room if readers else None
-    return Placement(machine.site, chips, room, mapping.memory.weight_bytes_max, copies, reading)
+    recompile_s = _recompiling(machine).get("recompile_s", 0.0)
+    return Placement(machine.site, chips, room, mapping.memory.weight_bytes_max, copies, reading, recompile_s)
+
+
+def _recompiling(machine: Machine) -> dict[str, Any]:
+    """Programs that are compiled again when a node moves to its spare, and how long that takes; empty where nothing fails.
+
+    They are those of every batch and context, and a chunk of a prompt for each context.
+    """
+    spec = machine.spec
+    if not spec.faults.any:
+        return {}
+    programs = (len(spec.serving.batch_buckets) + 1) * len(spec.serving.context_buckets)
+    recompile_s = machine.network.recompile_s(programs)
+    return {"programs_recompiled": programs, "recompile_s": recompile_s} if recompile_s else {}
 
 
 def _copies_meta(tables: Mapping[str, Table], elapsed_s: float) -> dict[str, Any]:
@@ -270,6 +284,7 @@ def _meta(machine: Machine, programs: AnyPrograms) -> dict[str, Any]:
         "chips_used": sum(map(len, machine.replica_chips)),
         "chips_active": int(machine.fabric.chip_active.sum()),
         **idle_chips(machine),
+        **_recompiling(machine),
         "kv_tokens": mapping.memory.kv_tokens,
         "parts": asdict(parts_of(machine.site)),
         **power_terms(spec),

@@ -125,7 +125,8 @@ class Cluster:
         self._cap(placement.site, chips_in)
         reload_ps = to_ps(placement.weight_bytes / spec.host.bus_bandwidth_bytes_per_s)
         replicas, hosts = ([part.process for part in parts] for parts in (self.replicas, self.hosts))
-        self._faults = Faults(env, spec.faults, fabric, replica_chips, reload_ps, replicas, hosts)
+        recompile_ps = to_ps(placement.recompile_s)
+        self._faults = Faults(env, spec.faults, fabric, replica_chips, reload_ps, recompile_ps, replicas, hosts)
         self._faults.start(seed)
 
     def run(self) -> tuple[dict[str, Table], int, float, float]:

@@ -23,7 +23,8 @@ from dcsim.workload.streams import stream
 class Faults:
     """Strikes parts at given times and at random; a failed node is replaced by its rack's spare while there is one.
 
-    Without a spare the node itself must be repaired first. Either way its weights are loaded again (`reload_ps`).
+    Without a spare the node itself must be repaired first. Either way its weights are loaded again (`reload_ps`); for a spare all
+    programs are compiled again meanwhile (`recompile_ps`).
     A link between two switches stops nothing here: whether routes around it are slower is a matter of the network.
     `replicas` and `hosts` are the processes of the parts, which are interrupted with an `Outage`.
     """
@@ -33,6 +34,7 @@ class Faults:
     fabric: Fabric
     replica_chips: tuple[tuple[int, ...], ...]
     reload_ps: int
+    recompile_ps: int
     replicas: Sequence[simpy.Process]
     hosts: Sequence[simpy.Process]
     _spares: list[int] = field(init=False)  # by rack
@@ -115,12 +117,12 @@ class Faults:
         fabric, spec = self.fabric, self.spec
         chip = int(np.flatnonzero(fabric.node_of == node)[0])
         rack, repair = int(fabric.rack_of[chip]), to_ps(spec.repair_s)
-        wait = repair
+        wait = repair + self.reload_ps
         if self._spares[rack]:
             self._spares[rack] -= 1
             self.env.process(self._repair(rack, repair))
-            wait = to_ps(spec.detect_s)
-        return wait + self.reload_ps
+            wait = to_ps(spec.detect_s) + max(self.reload_ps, self.recompile_ps)
+        return wait
 
     def _repair(self, rack: int, repair_ps: int) -> Process:
         """A failed node is repaired, and is its rack's spare from then on."""

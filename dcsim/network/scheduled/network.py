@@ -143,6 +143,10 @@ class CompiledNetwork:
         require_slack(given, slack, margins.shown(schedule.makespan_cycles))
         return compile_schedule(tasks, self.fabric, self._figures(given)), self._figures(given)
 
+    def recompile_s(self, programs: int) -> float:
+        """One program after another: what passes through a node has other links where its spare stands."""
+        return programs * self.network.compile_s
+
     def wires(self) -> Wires:
         """What each link takes to carry vectors."""
         figures = self.figures

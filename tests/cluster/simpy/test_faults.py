@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_cluster import PLAIN, closed, constant, make_table, random_requests, slow_copies
 
+import dcsim
 from dcsim.results.records import FAILED, FINISHED
 
 DOWN = ["faults.detect=1 s", "faults.repair=100 s"]
@@ -32,6 +33,25 @@ def test_a_lone_request_is_read_again_once_the_spare_is_loaded(serve_small):
     gaps = result.tables["gaps"]
     assert gaps["count"].sum() == 999
     assert gaps["gap_s"].max() == pytest.approx(0.0002 + 1.2 + 0.001)
+
+
+@pytest.mark.parametrize(("recompile_s", "down_s"), [(0.1, 1.2), (0.7, 1.7)])
+def test_programs_are_compiled_again_while_the_spare_is_loaded(serve_small, recompile_s, down_s):
+    place = {"weight_bytes": 5e9, "recompile_s": recompile_s}
+    event = "faults.events=[{at: 1 s, part: chip, index: 3}, {at: 5 s, part: chip, index: 40}]"
+    down = run(serve_small, make_table([0.0, 10.0], [10, 10], [5, 5]), event, place=place).tables["faults"]["down_s"]
+    assert down.tolist() == pytest.approx([down_s, 100.2])  # there is one spare: the second node stays where it is
+
+
+def test_a_run_names_what_a_move_takes_where_there_are_schedules():
+    event = "faults.events=[{at: 1 ms, part: chip, index: 3}]"
+    case = dcsim.load("64chip", workload="glimpse", set=(event, "network.compile=300 ms"))
+    meta, serving = case.run().meta, case.spec.serving
+    programs = len(serving.batch_buckets) * len(serving.context_buckets) + len(serving.context_buckets)
+    assert (meta["programs_recompiled"], meta["recompile_s"]) == (programs, pytest.approx(0.3 * programs))
+    assert "recompile_s" not in dcsim.load("64chip", workload="glimpse").run().meta
+    packets = dcsim.load("64chip", workload="glimpse", interconnect="infiniband-hdr", set=(event,))
+    assert "recompile_s" not in packets.run().meta
 
 
 def test_requests_in_flight_may_fail_instead(serve_small):
