@@ -1,1 +1,1 @@
-"""The web face of dcsim: pages that show saved runs. They read run folders and never import the simulator."""
+"""The web face of dcsim: thin pages on studies and pictures. What takes long is done by workers, never by the server."""

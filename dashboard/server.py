@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,23 @@ def serve(store: Path, host: str = "127.0.0.1", port: int = 8050, token: str | N
     names = LOOPBACK_NAMES | {host} if local else frozenset()
     listener = _listen(host, port)
     app = make_app(store, names=names, token=token)
+    threading.Thread(target=_warm, daemon=True).start()
     server = waitress.create_server(
         app.server, sockets=[listener], threads=THREADS, ident=None, clear_untrusted_proxy_headers=True
     )
     shown = f"[{host}]" if ":" in host else host
     return Serving(server, listener, f"http://{shown}:{listener.getsockname()[1]}", token)
+
+
+def _warm() -> None:
+    """Load what the first page asks for while its reader still types the address."""
+    import plotly.graph_objects  # noqa: F401
+
+    from dcsim.study import side_by_side
+
+    side_by_side.code_version()
+    for network in side_by_side.NETWORKS:
+        side_by_side.has_library(network)
 
 
 def _listen(host: str, port: int) -> socket.socket:

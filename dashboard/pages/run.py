@@ -77,7 +77,7 @@ def layout(**query: Any) -> html.Div:
             run_form.form(),
             html.Div(id="run-jobs"),
             pickers,
-            html.Div(id="run-view")
+            html.Div(html.P("Reading the run", className="sentence waiting"), id="run-view")
             if runs
             else message("No run here yet", "Start one above, or with: dcsim run topologies/8rack.yaml"),
             *_strangers(strangers),

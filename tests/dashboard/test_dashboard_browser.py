@@ -1,6 +1,8 @@
 """The dashboard in a real browser: what people see, press and share."""
 
+import json
 import os
+import re
 
 import pytest
 
@@ -226,9 +228,9 @@ def test_the_browser_shows_the_summary_of_a_run(page, said, make_run, tmp_path, 
     summary = read_json(folder, "summary")
     with serve_folder(tmp_path) as url:
         page.goto(url + "/run")
-        expect(page.locator("[data-metric]").first).to_be_visible()
+        expect(page.locator("[data-metric]").first).to_be_visible(timeout=30_000)
         values = page.eval_on_selector_all("[data-metric]", "all => all.map(e => [e.dataset.metric, e.textContent])")
-        expect(page.locator("#run-latency .main-svg").first).to_be_visible()
+        expect(page.locator("#run-latency .main-svg").first).to_be_visible(timeout=30_000)
     assert len(values) >= 20
     for name, text in values:
         if isinstance(summary[name], str):
@@ -237,4 +239,68 @@ def test_the_browser_shows_the_summary_of_a_run(page, said, make_run, tmp_path, 
         amount, _, unit = text.partition(" ")
         value = float(amount.replace(",", "")) * SCALE.get(unit, 1.0)
         assert value == pytest.approx(summary[name], rel=6e-3), name
+    assert not said
+
+
+def fill(page, **values):
+    """Fill the form that starts a run."""
+    page.get_by_text("Start a run").click()
+    for name, value in values.items():
+        page.locator(f"#run-form-{name}").fill(value)
+
+
+@pytest.mark.slow
+def test_a_run_is_watched_through_a_reload_and_a_restart_of_its_server_and_cancelled(page, said, tmp_path, serve_folder):
+    with serve_folder(tmp_path) as url:
+        page.goto(url + "/run")
+        fill(page, duration="", settings="engine=simpy")
+        page.get_by_role("button", name="Start", exact=True).click()
+        expect(page.locator("#run-jobs")).to_contain_text("requests", timeout=60_000)
+        page.reload()
+        expect(page.locator("#run-jobs")).to_contain_text("64chip, its workload", timeout=20_000)
+    with serve_folder(tmp_path) as url:
+        page.goto(url + "/run")
+        jobs = page.locator("#run-jobs")
+        expect(jobs).to_contain_text("64chip, its workload", timeout=20_000)
+        button = jobs.get_by_role("button", name="Cancel 64chip, its workload, all of it, seed 1")
+        if button.count():
+            button.click()
+        expect(jobs.locator(".badge")).to_have_text(re.compile("cancelled|done"), timeout=60_000)
+
+
+@pytest.mark.slow
+def test_a_run_is_started_and_its_result_opened(page, said, tmp_path, serve_folder):
+    with serve_folder(tmp_path) as url:
+        page.goto(url + "/run")
+        fill(page, duration="60")
+        page.get_by_role("button", name="Start", exact=True).click()
+        expect(page.locator("#run-form-said")).to_contain_text("needs a unit", timeout=40_000)
+        page.locator("#run-form-duration").fill("3 s")
+        page.get_by_role("button", name="Start", exact=True).click()
+        page.get_by_role("link", name="open").click(timeout=60_000)
+        expect(page.locator("[data-metric]").first).to_be_visible(timeout=40_000)
+        assert "run=" in page.url
+    assert not said
+
+
+def test_broken_and_hostile_files_are_named_and_shown_as_text(page, said, make_run, tmp_path, serve_folder):
+    folder = make_run(tmp_path / "one")
+    hostile = "<img src=x onerror=\"document.title='owned'\">"
+    for part in ("spec", "meta"):
+        content = read_json(folder, part) | {"description": hostile, "name": hostile, "llm": hostile}
+        (folder / f"{part}.json").write_text(json.dumps(content))
+    (tmp_path / "<b>strange").mkdir()
+    with serve_folder(tmp_path) as url:
+        page.goto(url + "/run")
+        expect(page.locator("#run-view h2").first).to_have_text(hostile, timeout=30_000)
+        expect(page.locator("details.all").last).to_contain_text("<b>strange")
+        page.get_by_text("Start a run").click()
+        upload = page.locator("#run-form-upload input[type=file]")
+        said_of = page.locator("#run-form-said")
+        upload.set_input_files({"name": "evil.html", "mimeType": "text/html", "buffer": hostile.encode()})
+        expect(said_of).to_contain_text("a file's name has letters")
+        upload.set_input_files({"name": "mine.yaml", "mimeType": "text/yaml", "buffer": b"name: [unclosed"})
+        expect(said_of).to_contain_text("taken: mine.yaml")
+        assert page.title() != "owned"
+    assert (tmp_path / ".dashboard" / "uploads" / "mine.yaml").is_file()
     assert not said
