@@ -224,7 +224,7 @@ def _only_if_there(run: Run) -> list[tuple[str, str]]:
 
 def _recompiled(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a node's move to its spare takes, where programs are compiled for it."""
-    if "recompile_s" not in meta:
+    if meta.get("recompile_s") is None:  # nor has a run of an earlier version
         return []
     programs, took = counted(meta["programs_recompiled"], "program"), format_time(meta["recompile_s"])
     return [("move to a spare", f"{programs} compiled again, {took} by network.compile")]

@@ -37,6 +37,7 @@ ENGINE_KEYS = ("engine", "engine_processes", "engine_events")  # of a run's meta
 WHAT_RAN = (  # of its meta too: what a run's metrics are of
     *("llm", "interconnect", "software", "tp", "pp", "replicas", "chips_used"),
     *("chips_installed", "idle_chips", "idle_spare_chips", "idle_power_w", "idle_buy_usd", "pue", "power_entry"),
+    *("programs_recompiled", "recompile_s"),
 )
 
 Served = tuple[dict[str, Table], dict[str, Any], dict[str, Any]]  # tables, summary without digest, meta
@@ -231,21 +232,19 @@ def _placement(machine: Machine) -> Placement:
 
     room = mapping.memory.room
     reading = readers.mapping.memory.room if readers else None
-    recompile_s = _recompiling(machine).get("recompile_s", 0.0)
+    recompile_s = _recompiling(machine)["recompile_s"] or 0.0
     return Placement(machine.site, chips, room, mapping.memory.weight_bytes_max, copies, reading, recompile_s)
 
 
 def _recompiling(machine: Machine) -> dict[str, Any]:
-    """Programs that are compiled again when a node moves to its spare, and how long that takes; empty where nothing fails.
+    """Programs compiled again when a node moves to its spare, and how long that takes; None where none are, or nothing fails.
 
     They are those of every batch and context, and a chunk of a prompt for each context.
     """
     spec = machine.spec
-    if not spec.faults.any:
-        return {}
     programs = (len(spec.serving.batch_buckets) + 1) * len(spec.serving.context_buckets)
-    recompile_s = machine.network.recompile_s(programs)
-    return {"programs_recompiled": programs, "recompile_s": recompile_s} if recompile_s else {}
+    recompile_s = machine.network.recompile_s(programs) if spec.faults.any else 0.0
+    return {"programs_recompiled": programs if recompile_s else None, "recompile_s": recompile_s or None}
 
 
 def _copies_meta(tables: Mapping[str, Table], elapsed_s: float) -> dict[str, Any]:
