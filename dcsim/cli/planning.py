@@ -111,6 +111,8 @@ def _size(asked: PlanAsked, fresh: bool, settings: list[str] | None, seed: int, 
     with last_words(lambda: "interrupted; what was simulated is kept in runs/plans"):
         result, keys = sized(asked, journal, hear)
     give(result, print_sized, as_json=as_json, seed=seed, unused=unused_of(keys), settings=settings)
+    if not as_json:
+        say(f"{result['simulations']} simulations, {result['simulations_kept']} more kept from before in {journal.path}")
 
 
 def _estimate(

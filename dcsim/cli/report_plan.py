@@ -10,7 +10,7 @@ from dcsim.cli.tables import console, counted
 from dcsim.results.metrics import LIMIT_MEANING
 from dcsim.units import format_power, format_time
 
-WHY_MAX = 90  # characters of a reason in a table; --json has all of it
+WHY_MAX = 60  # characters of a reason in a table; --json has all of it
 
 
 def candidate_line(row: Mapping[str, Any]) -> str:
@@ -44,6 +44,8 @@ def print_sized(result: Mapping[str, Any]) -> None:
         spare = f", {counted(answer['spare_units'], answer['unit'])} of them spare" if answer["spare_units"] else ""
         total = answer["units"] + answer["spare_units"]
         out.print(f"build {answer['topology']} of {counted(total, answer['unit'])}{spare}: {_layout(answer)}")
+        met = [f"{name} {_time(answer[name.replace('_p', '_s_p')])}" for name in result["slo"]]
+        out.print(f"  {', '.join(met)}")
         power = f"{format_power(answer['power_w'])} mean and {format_power(answer['power_w_max'])} at most"
         out.print(f"  {counted(answer['racks'], 'rack')}, {counted(answer['chips'], 'chip')}; {power} at the site's meter")
         cost = answer["usd_per_mtoken"]
@@ -53,14 +55,13 @@ def print_sized(result: Mapping[str, Any]) -> None:
         )
         meaning = LIMIT_MEANING.get(answer["binding"])
         out.print(f"  breaks first: {answer['binding']}" + (f": {meaning}" if meaning else ""))
-    if result["answers"]:
+    if len(result["answers"]) > 1:
         print_rows([_short(row, result) for row in result["answers"]])
     print_rows([_looked_at(row) for row in _told(result["candidates"])])
     for one in result.get("growth", ())[1:]:
         grown = one["answer"]
         what = "nothing holds" if grown is None else f"{_what(grown)}, {grown['capital_usd'] / 1e6:,.4g} M USD"
         out.print(f"at {one['rate_per_s']:.4g} requests/s: {what}")
-    out.print(f"{counted(result['simulations'], 'simulation')}, {result['simulations_kept']} kept from before")
     for one in result["skipped"]:
         out.print(f"left out: {one['topology']}: {one['reason'].splitlines()[0]}")
     for line in result["assumes"]:
@@ -83,20 +84,31 @@ def _short(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _told(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What was simulated; of a system of which nothing was, the largest size that was refused."""
-    simulated = {row["topology"] for row in rows if not row["estimated"]}
-    last = {row["topology"]: row for row in rows if row["topology"] not in simulated}
-    return [*(row for row in rows if not row["estimated"]), *last.values()]
+    """Of each size that was simulated the layout that holds, or the first; of a system of which none was, the last refusal."""
+    best: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+    refused: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in rows:
+        system = row["topology"], row["interconnect"]
+        if row["estimated"]:
+            refused[system] = row
+        elif row["holds"] or (*system, row["units"]) not in best:
+            best[*system, row["units"]] = row
+    simulated = {key[:2] for key in best}
+    return [*best.values(), *(row for system, row in refused.items() if system not in simulated)]
 
 
 def _looked_at(row: Mapping[str, Any]) -> dict[str, Any]:
+    laid = f", {counted(row['replicas'], 'replica')}" if "tp" in row else ""
     return {
-        "looked at": _what(row),
-        "laid": _layout(row),
-        "by": "bound" if row["estimated"] else f"{row.get('seeds', 1)} seed{'s' if row.get('seeds', 1) > 1 else ''}",
+        "looked at": f"{_what(row)}{laid}",
+        "by": "bound" if row["estimated"] else counted(row.get("seeds", 1), "seed"),
         "holds": "yes" if row["holds"] else "no",
         "why": _short_reason(row["reason"]),
     }
+
+
+def _time(value: float | None) -> str:
+    return "-" if value is None else format_time(value)
 
 
 def _short_reason(reason: str) -> str:

@@ -8,8 +8,8 @@ neighbours are run with several seeds, where seeds make a difference. Everything
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import ceil
+from dataclasses import asdict, dataclass, field
+from math import ceil, inf
 from typing import Any
 
 from dcsim.errors import CapacityError, FabricError, SpecError
@@ -20,6 +20,7 @@ from dcsim.study.machine import build
 from dcsim.study.sizing.bound import MARGIN, RateBound, Traffic, bound_of, chunks_beside, traffic_of
 from dcsim.study.sizing.sizes import GrowthPath, Settings, counts, growth_of, layouts
 from dcsim.study.sizing.slo import Target
+from dcsim.study.store import hash_of, run_hash
 from dcsim.study.sweep.case import Case, Done, Worker
 from dcsim.study.sweep.journal import Journal
 
@@ -141,7 +142,7 @@ def _first_that_holds(one: Searched, wanted: Wanted, told: Told, count: int) -> 
     own, copies = one.growth.point(count)
     passed: list[tuple[Settings, dict[str, Any]]] = []
     for layout in layouts(one.spec, one.growth):
-        row, may = _bounded(one, wanted, {**own, **layout}, count, copies)
+        row, may = _bounded(one, wanted, told, {**own, **layout}, count, copies)
         if not may:
             one.rows.append(row)
             continue
@@ -162,29 +163,39 @@ def _first_that_holds(one: Searched, wanted: Wanted, told: Told, count: int) -> 
     return None
 
 
-def _bounded(one: Searched, wanted: Wanted, point: Settings, count: int, copies: int) -> tuple[dict[str, Any], bool]:
+def _bounded(one: Searched, wanted: Wanted, told: Told, point: Settings, count: int, copies: int) -> tuple[dict[str, Any], bool]:
     """An estimated row, and whether the point must be simulated."""
     row = {**_head(one, point, count, copies), "holds": False, "estimated": True, "hopeless": False}
     name = str(sorted(point.items()))
     if name not in one.bounds:
-        try:
-            one.bounds[name] = _bound(one, wanted, point)
-        except CapacityError as error:
-            never = one.growth.settings is None or error.needed == float("inf")
-            one.bounds[name] = RateBound(0.0, str(error), hopeless=never)
-        except FabricError as error:
-            one.bounds[name] = RateBound(0.0, str(error), hopeless=count > 1 or one.growth.settings is None)
-        except SpecError as error:  # such as more stages than blocks, or shards than heads
-            one.bounds[name] = RateBound(0.0, str(error), hopeless=one.growth.settings is None)
+        one.bounds[name] = _bound(one, wanted, told, point, count)
     bound = one.bounds[name]
     may = copies * bound.requests_per_s * MARGIN >= wanted.rate_per_s
     return {**row, "reason": _told(bound, copies), "hopeless": bound.hopeless}, may
 
 
-def _bound(one: Searched, wanted: Wanted, point: Settings) -> RateBound:
+def _bound(one: Searched, wanted: Wanted, told: Told, point: Settings, count: int) -> RateBound:
+    """The bound of a point, from what was kept or computed; 0 requests a second, with the reason, where it cannot be built."""
+    grows = one.growth.settings is not None
     tpot_s = min((target.limit_s for target in wanted.targets if target.metric.startswith("tpot_s")), default=None)
-    machine = build(one.case.load(point).resolved.spec, wanted.seed)
-    return bound_of(machine, one.traffic, tpot_s)
+    try:
+        spec = one.case.load(point).resolved.spec
+        name = hash_of(["bound", run_hash(spec.saved(), wanted.seed), tpot_s])
+        kept = told.before.get(name)
+        if kept is not None:
+            rate = kept.row["requests_per_s"]
+            return RateBound(inf if rate is None else rate, kept.row["reason"], kept.row["hopeless"])
+        bound = bound_of(build(spec, wanted.seed), one.traffic, tpot_s)
+    except CapacityError as error:
+        return RateBound(0.0, str(error), hopeless=not grows or error.needed == inf)
+    except FabricError as error:
+        return RateBound(0.0, str(error), hopeless=not grows or count > 1)
+    except SpecError as error:  # such as more stages than blocks, or shards than heads
+        return RateBound(0.0, str(error), hopeless=not grows)
+    told.before[name] = Done(asdict(bound) | {"requests_per_s": None if bound.requests_per_s == inf else bound.requests_per_s})
+    if told.journal:
+        told.journal.append(name, told.before[name])
+    return bound
 
 
 def _told(bound: RateBound, copies: int) -> str:
@@ -194,7 +205,8 @@ def _told(bound: RateBound, copies: int) -> str:
 def _head(one: Searched, point: Settings, count: int, copies: int) -> dict[str, Any]:
     """What a candidate is."""
     return {
-        "topology": one.case.topology,
+        "topology": one.spec.name,
+        "file": one.case.topology,
         "interconnect": one.spec.network.name,
         "unit": one.growth.unit,
         "units": count,
