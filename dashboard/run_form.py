@@ -112,7 +112,6 @@ def form() -> html.Details:
             dcc.Interval(id="run-tick", interval=800, disabled=False, max_intervals=-1),
             dcc.Store(id="run-form-seen", data=[]),
         ],
-        id="run-form",
         className="card form",
         open=False,
     )
@@ -209,19 +208,6 @@ def connect(app: Dash) -> None:
         return [html.P("Started.")], None, None, None, None
 
     @app.callback(
-        *(Output(f"run-form-{name}", "value", allow_duplicate=True) for name in FIELDS),
-        Output("run-form", "open"),
-        Input({"job": "again", "name": ALL}, "n_clicks"),
-        prevent_initial_call=True,
-    )
-    def again(clicks: list[int | None]) -> Any:
-        job = store().jobs.find(ctx.triggered_id["name"]) if any(clicks) else None
-        if job is None:
-            return (no_update,) * (len(FIELDS) + 1)
-        ask = job.ask | {"settings": "\n".join(job.ask.get("settings", []))}
-        return (*(ask.get(name) if ask.get(name) is not None else "" for name in FIELDS), True)
-
-    @app.callback(
         Output("run-jobs", "children"),
         Output("run-form-seen", "data"),
         Input("run-tick", "n_intervals"),
@@ -276,18 +262,10 @@ def _job(job: BackgroundJob) -> html.Div:
     button = html.Button(
         label, type="button", className="save", id={"job": action, "name": job.name}, **{"aria-label": f"{label} {job.title}"}
     )
-    again = html.Button(
-        "Again, with changes",
-        type="button",
-        className="save",
-        id={"job": "again", "name": job.name},
-        title=f"Put {job.title} into the form",
-    )
     badge = html.Span(job.state, className=f"badge {'good' if job.state == 'done' else 'bad' if job.state == 'failed' else ''}")
     live = _live(job) if not job.over and len(job.live) > 2 else None
     return html.Div(
-        [badge, html.Div([html.Div(job.title), what], className="grow"), again, button, *([live] if live else [])],
-        className="job",
+        [badge, html.Div([html.Div(job.title), what], className="grow"), button, *([live] if live else [])], className="job"
     )
 
 

@@ -136,9 +136,6 @@ def _side_by_side(a: Run, b: Run) -> html.Section:
     )
 
 
-ROWS_SHOWN = 200
-
-
 def _shown(run: Run, metric: str) -> str:
     return value_text(metric, run.summary.get(metric))
 
@@ -168,9 +165,6 @@ def view(run: Run) -> html.Div:
             _heading(run),
             html.Section([_tile(run.summary, *tile) for tile in TILES], className="tiles"),
             html.Section(_cards(run), className="cards"),
-            *_cost(run),
-            *_table(run, "classes", "Classes", "What each class of requests saw."),
-            *_table(run, "faults", "Faults", "What failed, when, and what it cost."),
             _all_metrics(run),
         ]
     )
@@ -282,58 +276,6 @@ def _cards(run: Run) -> list[Any]:
             figures.limits(run.limits, LIMIT_MEANING),
         ),
     ]
-
-
-def _cost(run: Run) -> list[html.Section]:
-    """What the run's tokens cost, bought and at what building the chips takes; nothing for a run that does not say its parts."""
-    from dcsim.economics.cost import run_cost
-
-    try:
-        bases = run_cost(run)["bases"]
-    except DcsimError:
-        return []
-    shown = [basis for basis, cost in bases.items() if cost["usd_per_mtoken"] is not None]
-    if not shown:
-        return []
-    terms = list(bases[shown[0]]["terms"])
-    head = html.Tr(
-        [
-            html.Th("USD per million tokens", scope="col"),
-            *(html.Th(f"chips at the {basis} price", scope="col") for basis in shown),
-        ]
-    )
-    rows = [
-        html.Tr(
-            [html.Th(term.replace("_", " "), scope="row"), *(html.Td(f"{bases[basis]['terms'][term]:,.4g}") for basis in shown)]
-        )
-        for term in terms
-    ]
-    total = html.Tr([html.Th("all of it", scope="row"), *(html.Td(f"{bases[basis]['usd_per_mtoken']:,.4g}") for basis in shown)])
-    capital = html.Tr(
-        [html.Th("capital, M USD", scope="row"), *(html.Td(f"{bases[b]['capital_usd'] / 1e6:,.4g}") for b in shown)]
-    )
-    words = "All that is owned and paid over its life, over the output tokens at this run's load."
-    return [_numbers("Cost", words, head, [*rows, total, capital])]
-
-
-def _table(run: Run, name: str, title: str, words: str) -> list[html.Section]:
-    """A table of the run as it is; nothing where it has no rows."""
-    if not run.has_table(name) or not len(run.table(name)):
-        return []
-    rows = run.table(name).head(ROWS_SHOWN)
-    head = html.Tr([html.Th(str(column).replace("_", " "), scope="col") for column in rows.columns])
-    body = [html.Tr([html.Td(_cell(value)) for value in row]) for row in rows.itertuples(index=False)]
-    return [_numbers(title, words, head, body)]
-
-
-def _numbers(title: str, words: str, head: html.Tr, rows: list[html.Tr]) -> html.Section:
-    table = html.Table([html.Thead(head), html.Tbody(rows)], className="numbers")
-    inside = html.Div(table, className="scroll", tabIndex=0, role="region", **{"aria-label": title})
-    return html.Section([html.H2(title), html.P(words), inside], className="card", style={"marginTop": 16})
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,.5g}" if isinstance(value, float) else text(value)
 
 
 def _all_metrics(run: Run) -> html.Details:

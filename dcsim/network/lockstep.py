@@ -4,6 +4,9 @@ All shards of a stage work in lock step, so an iteration is its operations one a
 takes alone. What depends on the tokens' number alone (`body`, `attention`), on the sequences that get a token (`head`), and on
 what each sequence looks back at (`look`, `read`) is timed apart and added up: an iteration may hold any mixture of the two.
 
+Over several stages sequences and prompts are dealt to as many micro-batches, which pass the stages at the same time: the one with
+the most decides, and a token takes its way through all stages.
+
 With copies of attention (`mapping.attention_dp`) sequences are shared out evenly, and prompts in turn: the copy with the most of
 each decides. Feed-forward blocks then have all copies' tokens gathered and their sums scattered, which takes an all-reduce's
 time, or each token is sent to the chips that hold its experts and back (`mapping.ep`), whichever is sooner.
@@ -26,7 +29,7 @@ from dcsim.llm import architecture as arch
 from dcsim.llm.blocks import Collective, Operation, Shape
 from dcsim.llm.kinds.feed_forward import Routed
 from dcsim.llm.mapping import Mapping
-from dcsim.llm.plan import Plan
+from dcsim.llm.plan import Plan, sum_bytes
 from dcsim.llm.precision import active_bytes
 from dcsim.llm.stages import copies_of
 from dcsim.llm.storage import EXPERTS
@@ -119,12 +122,19 @@ class LockStep:
 
         `check_tokens` are a sequence's rows: one, and those drafted for it.
         """
+        if self._mapping.pp > 1:
+            dealt = (chunks[batch :: self._mapping.pp] for batch in range(self._mapping.pp))
+            chunks = max(dealt, key=lambda part: sum(chunk.tokens for chunk in part))
+            sequences = -(-sequences // self._mapping.pp)
         rows = sequences * check_tokens + sum(chunk.tokens for chunk in chunks)
         own = -(-sequences // self._copies)
         dealt = (chunks[copy :: self._copies] for copy in range(self._copies))
         mine = max(dealt, key=lambda part: sum(chunk.tokens for chunk in part))
         attending = own * check_tokens + sum(chunk.tokens for chunk in mine)
         parts = self.body(rows) + self.attention(attending) + self.head(sequences * check_tokens + len(chunks))
+        if self._mapping.pp > 1:
+            shard_bytes = -(-rows * self._spec.llm.d_model * sum_bytes(self._mapping.spec) // self._mapping.tp)
+            parts = parts + (self._mapping.pp - 1) * self._exchange("send", shard_bytes, 2)
         if sequences:
             parts = parts + self.look(own, context, check_tokens)
         if chunks:  # one kernel a layer reads them all

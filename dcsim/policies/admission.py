@@ -32,6 +32,11 @@ class Waiting(Generic[R]):
         self._queues[request.priority].append(request)
         self.count += 1
 
+    def put_back(self, request: R) -> None:
+        """The request waits before all of its priority: it was admitted once already."""
+        self._queues[request.priority].appendleft(request)
+        self.count += 1
+
     def remove(self, request: R) -> None:
         """Take a request out, wherever it stands."""
         queue = self._queues[request.priority]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,5 +24,9 @@ class EngineSpec(Named):
     )
     batching: Annotated[str, KindOf(BATCHING)] = Field(
         description="How prompts and answers share iterations, in place of `serving.batching`."
+    )
+    preemption: Literal["recompute", "never"] = Field(
+        description="recompute: a sequence's room grows as it is stored, and where none is left the one that joined last "
+        "waits and is read anew; never: it holds room for its longest answer from the beginning."
     )
     batched_tokens_max: Positive = Field(le=1_000_000, description="Tokens of one iteration: answers' and prompts'.")

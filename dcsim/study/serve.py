@@ -119,7 +119,7 @@ def _shares(times: Sequence[IterationTime]) -> dict[str, float]:
 def programs_of(machine: Machine, time: Callable[[Shape], Times]) -> AnyPrograms:
     """What the replicas of a machine run: programs compiled for some shapes, timed by `time`, or what their engine finds to do.
 
-    Raises SpecError for an engine where the network runs compiled programs, or where an LLM is cut into several stages.
+    Raises SpecError for an engine where the network runs compiled programs, and for unequal pools without an engine.
     """
     spec = machine.spec
     engine = spec.serving.engine
@@ -128,9 +128,6 @@ def programs_of(machine: Machine, time: Callable[[Shape], Times]) -> AnyPrograms
             what = "replicas of unequal degrees are served under an engine alone"
             raise SpecError(Problem("mapping.prefill", what, "name one, for example --set serving.engine=vllm"))
         return Programs(spec.serving, time)
-    if len(machine.mapping.stages) > 1:
-        what = f"replicas of {len(machine.mapping.stages)} stages are not served under an engine yet"
-        raise SpecError(Problem("serving.engine", what, "use --set mapping.pp=1, or leave serving.engine out"))
 
     def made(one: Machine) -> EnginePrograms:
         return EnginePrograms(engine, spec.serving, one.network.lockstep(), spec.chip.power, spec.llm)

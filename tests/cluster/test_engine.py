@@ -101,3 +101,60 @@ def test_unequal_pools_need_an_engine_and_replicas_of_both():
 def test_no_engine_where_programs_are_compiled():
     with pytest.raises(dcsim.errors.SpecError, match="runs compiled programs"):
         dcsim.load("node", set=["serving.engine=vllm", "mapping.pp=1", "mapping.tp=8"], duration="1 s").run()
+
+
+def tight(tmp_path, *more):
+    """Twelve users on a chip with room for about 4,200 tokens, who all may need 1,000."""
+    return settings(tmp_path, 12, 36, (300, 400), (400, 600), "mapping.tp=1", "chip.memory=9.33 GB", *more)
+
+
+def served(spec, skip=True):
+    machine = build(spec)
+    programs, loop = programs_of(machine, machine.times), make_closed_loop(spec.workload, 1)
+    return machine, serve(spec, machine.fabric, _placement(machine), programs, loop, skip=skip, record_rounds=True).tables
+
+
+def test_sequences_hold_what_they_store_and_the_last_is_read_anew_where_room_ends(tmp_path):
+    names, own = tight(tmp_path)
+    spec = load("h100_sxm", **names, settings=own).spec
+    machine, tables = served(spec)
+    room = machine.mapping.memory.room
+    assert 3_000 < room.capacity < 6_000
+    requests, rounds = tables["requests"], tables["rounds"]
+    assert set(requests["status"]) == {"finished"}
+    assert (requests["tokens_out"] == requests["output_tokens"]).all()
+    # Had each held its whole answer from the beginning, no more than these would ever have decoded together.
+    reserved = room.capacity // (300 + 400)
+    assert rounds["decoding"].max() > reserved
+
+
+def test_an_engine_that_never_preempts_holds_the_longest_answer_from_the_beginning(tmp_path):
+    names, own = tight(tmp_path, "serving.engine.preemption=never")
+    machine, tables = served(load("h100_sxm", **names, settings=own).spec)
+    assert tables["rounds"]["decoding"].max() <= machine.mapping.memory.room.capacity // (300 + 400)
+
+
+def test_preemption_is_the_same_however_rounds_are_simulated(tmp_path):
+    names, own = tight(tmp_path)
+    spec = load("h100_sxm", **names, settings=own).spec
+    (_, one), (_, other) = served(spec), served(spec, skip=False)
+    for column in one["requests"]:
+        np.testing.assert_array_equal(one["requests"][column], other["requests"][column], err_msg=column)
+
+
+def test_room_bounds_what_is_stored_and_is_all_given_back(tmp_path, monkeypatch):
+    from dcsim.cluster.simpy.kv import KvRoom
+
+    most, rooms = [], set()
+    fits = KvRoom.fits
+
+    def watched(self, tokens):
+        rooms.add(self)
+        most.append((self.used + self.growing()) / self.capacity)
+        return fits(self, tokens)
+
+    monkeypatch.setattr(KvRoom, "fits", watched)
+    names, own = tight(tmp_path)
+    served(load("h100_sxm", **names, settings=own).spec)
+    assert 0.8 < max(most) <= 1.0
+    assert {room.used + room.growing() for room in rooms} == {0}

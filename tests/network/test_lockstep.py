@@ -107,6 +107,19 @@ def test_a_replica_of_copies_takes_as_many_more_sequences_of_latent_vectors():
 ENGINE = ("serving.engine=vllm", "mapping.tp=8", "mapping.pp=1", "mapping.replicas=1")
 
 
+def test_stages_work_on_micro_batches_at_the_same_time():
+    one, two = (
+        build(load("h200_sxm", llm="llama-3.1-70b", settings=[*ENGINE[:1], "mapping.tp=4", f"mapping.pp={pp}", ENGINE[3]]).spec)
+        for pp in (1, 2)
+    )
+    times = [m.network.lockstep() for m in (one, two)]
+    alone = [seconds(t.iteration(1, 1000)) for t in times]
+    assert alone[0] < alone[1] < 1.05 * alone[0]  # and a message
+    assert seconds(times[1].iteration(64, 1000)) == pytest.approx(seconds(times[0].iteration(32, 1000)), rel=0.05)
+    prompts = [Chunk(0, 1000), Chunk(0, 1000)]
+    assert seconds(times[1].iteration(0, 0, prompts)) == pytest.approx(seconds(times[0].iteration(0, 0, prompts[:1])), rel=0.05)
+
+
 def test_experts_spread_whole_over_chips_hold_as_much_and_meet_as_many_tokens():
     cut, spread = (parallel(f"mapping.ep={n}") for n in (1, 8))
     assert spread.mapping.memory.weight_bytes_max == pytest.approx(cut.mapping.memory.weight_bytes_max, rel=0.01)

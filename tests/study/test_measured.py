@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from command import dcsim
 
+from dcsim import library
 from validation.measured.compare import compare, summary
 from validation.measured.files import read_jobs
-from validation.measured.predict import llm_of, stored_as
+from validation.measured.predict import llm_of, stored_as, topology_of
 
 HEAD = (
     "id,backend,backend_version,model_path,system,precision,mode,isl,osl,gemm_quant_mode,moe_quant_mode,batch_size,tp_size,pp_size,"
@@ -126,6 +127,11 @@ def test_an_llm_is_looked_up_in_the_folder_and_then_in_the_library(tmp_path):
     assert llm_of("meta-llama/Meta-Llama-3.1-70B-Instruct", None) == "llama-3.1-70b"
     with pytest.raises(Exception, match="no LLM 'nobody/nothing'"):
         llm_of("nobody/nothing", None)
+
+
+def test_every_system_that_tables_name_is_known():
+    named = ["a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200", "gb300", "mi300x", "mi325x", "mi355x", "l40s"]
+    assert {topology_of(name) for name in named} <= set(library.names("topologies"))
 
 
 def test_a_checkpoint_is_never_wider_than_the_job_says_nor_widened():

@@ -23,6 +23,7 @@ class _Sequence:
     joined: int  # step at which it joined
     given: int  # tokens given by then
     growth: list[int] | None  # None: one a step
+    number: int  # among all that ever joined
     bucket: int = 0  # index of the compiled context it needs now
     end: int = 0  # step at which it ends
 
@@ -50,7 +51,9 @@ class Decoding:
         self._contexts, self._growth, self._ahead, self.tokens_per_step = contexts, growth, ahead, tokens_per_step
         self._step = 0
         self._sequences: dict[int, _Sequence] = {}  # request index -> sequence
-        self._changes: list[tuple[int, int, _Sequence]] = []  # (step, request index, sequence), soonest first
+        # (step, request index, how manieth sequence, sequence), soonest first; a request may join again after it has left
+        self._changes: list[tuple[int, int, int, _Sequence]] = []
+        self._joins = 0
         self._in_bucket = [0] * len(contexts)
         self.bucket = 0  # index of the largest compiled context any sequence needs
         self.count = 0
@@ -63,7 +66,8 @@ class Decoding:
     def join(self, request: Request) -> None:
         """Decode the request from the next step on."""
         growth = self._growth(request) if self._growth else None
-        sequence = _Sequence(request, self._step, request.given, growth)
+        self._joins += 1
+        sequence = _Sequence(request, self._step, request.given, growth, self._joins)
         sequence.end = self._step + sequence.steps_until(request.output)
         self._sequences[request.index] = sequence
         self.count += 1
@@ -74,13 +78,23 @@ class Decoding:
         """Mean tokens of a sequence's context, the one being made among them, if all under way have grown as on average."""
         return self._at_start / self.count + self._step * self.tokens_per_step + 1
 
+    def contexts(self) -> list[int]:
+        """Tokens of each sequence's context now, the one being made among them."""
+        step = self._step
+        return [s.request.prompt + s.given_after(step - s.joined) + 1 for s in self._sequences.values()]
+
+    @property
+    def latest(self) -> Request:
+        """The sequence that joined last."""
+        return next(reversed(self._sequences.values())).request
+
     def _start_of(self, sequence: _Sequence) -> float:
         return sequence.request.prompt + sequence.given - sequence.joined * self.tokens_per_step
 
     def steps_until_change(self) -> int:
         """Steps until a sequence ends or outgrows its compiled context; there must be one."""
         while True:
-            step, index, sequence = self._changes[0]
+            step, index, _, sequence = self._changes[0]
             if self._sequences.get(index) is sequence:
                 return step - self._step
             self._changes.pop(0)
@@ -90,7 +104,7 @@ class Decoding:
         self._step += steps
         ended = []
         while self._changes and self._changes[0][0] <= self._step:
-            _, index, sequence = self._changes.pop(0)
+            _, index, _, sequence = self._changes.pop(0)
             if self._sequences.get(index) is not sequence:
                 continue
             request = sequence.request
@@ -135,4 +149,4 @@ class Decoding:
         self.bucket = max(self.bucket, bucket)
         # The context must hold the token being made: one more than the bucket's length is too long.
         outgrown = sequence.joined + sequence.steps_until(self._contexts[bucket] - fixed + 1)
-        insort(self._changes, (min(sequence.end, outgrown), request.index, sequence))
+        insort(self._changes, (min(sequence.end, outgrown), request.index, sequence.number, sequence))

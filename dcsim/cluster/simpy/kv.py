@@ -3,9 +3,12 @@
 What a sequence of so many tokens takes of it, `SequenceRoom.cost` says: as many tokens where all layers keep all of them, bytes
 where windows cap that or states do not grow.
 
-A request holds room for all it will ever store from admission to its end, so a sequence once begun never stops for
-want of room. What an ended turn of a session stored is kept while nobody needs the room; the session's next turn
-finds it there and reads only the rest of its prompt. Room is made by dropping the turn that ended longest ago.
+On compiled programs a request holds room for all it will ever store from admission to its end, so a sequence once begun never
+stops for want of room. Under a serving engine it holds what it stores, which grows while it decodes (`growing`): nobody knows
+beforehand how long an answer will be, and where room ends the sequence that joined last goes back to wait and is read anew.
+
+What an ended turn of a session stored is kept while nobody needs the room; the session's next turn finds it there and reads only
+the rest of its prompt. Room is made by dropping the turn that ended longest ago.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ class KvRoom:
     unit.
     """
 
-    def __init__(self, room: SequenceRoom, reuse: Callable[[], bool]) -> None:
+    def __init__(self, room: SequenceRoom, reuse: Callable[[], bool], growing: Callable[[], int] = lambda: 0) -> None:
+        self.growing = growing  # what decoding sequences store now and one further token of each, beside `used`
         self.capacity, self._cost, self._reuse = room.capacity, room.cost, reuse  # asked only where a turn of a session ends
         self._all_or_none = not room.by_tokens
         self.used = 0
@@ -31,7 +35,7 @@ class KvRoom:
 
     def fits(self, tokens: int) -> bool:
         """Whether room for `tokens` can be had now, dropping kept turns if need be."""
-        return self.used + self._cost(tokens) <= self.capacity
+        return self.used + self.growing() + self._cost(tokens) <= self.capacity
 
     def take(self, request: Request, tokens: int) -> None:
         """Hold room for `tokens`, which must fit; the request's `read` starts at what its session left here."""
@@ -45,6 +49,10 @@ class KvRoom:
         self._held[request.index] = tokens
         self.used += self._cost(tokens)
         self._make_room()
+
+    def let_grow(self, request: Request) -> None:
+        """The request decodes from now on: what it stores is counted as growing."""
+        self.used -= self._cost(self._held.pop(request.index, 0))
 
     def give_back(self, request: Request, *, keep: bool = True) -> None:
         """The request's room is free again; an ended turn may stay while nobody needs the room."""
@@ -72,5 +80,5 @@ class KvRoom:
         return min(kept, shared)
 
     def _make_room(self) -> None:
-        while self.used + self.kept_total > self.capacity:
+        while self.kept and self.used + self.growing() + self.kept_total > self.capacity:
             self.kept_total -= self._cost(self.kept.pop(next(iter(self.kept))))

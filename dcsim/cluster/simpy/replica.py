@@ -12,6 +12,7 @@ What comes from outside is seen at the end of the round it comes in; only a faul
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import Protocol
 
 import simpy
@@ -88,7 +89,8 @@ class Replica:
         self.forget: Callable[[Request], None] | None = None
         self.caps: CappedMeters | None = None
         self._ahead = serving.speculation.draft_tokens if serving.speculation else 0
-        self.kv = KvRoom(setup.room, lambda: serving.prefix_reuse and not serving.prefill_replicas)
+        self.kv = KvRoom(setup.room, lambda: serving.prefix_reuse and not serving.prefill_replicas, self._growing)
+        self._grows = serving.engine is not None and serving.engine.preemption == "recompute"
         self._waiting: Waiting[Request] = Waiting(setup.priorities)
         mean = tokens_per_step(serving.speculation) if serving.speculation else 1.0
         self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead, mean)
@@ -311,6 +313,7 @@ class Replica:
         for request in self._landed:
             self._join(request, now)
         self._landed.clear()
+        self._make_room()
         self._admit(now)
         self._since = now
         self._attribution.begin(self._waiting.count, self._why_waiting())
@@ -319,6 +322,7 @@ class Replica:
                 self.caps.idle(self.index)
             return False
         self._pace, self._rounds = self._next_rounds.choose(self.caps)
+        self._rounds = min(self._rounds, self._rounds_of_room())
         if self._setup.chips:
             self._setup.chips.begin(self._pace)
         if self.caps:
@@ -359,9 +363,37 @@ class Replica:
 
     def _room(self, request: Request) -> int:
         """Tokens of whose KV the request holds here from admission to its end."""
-        if self.pass_on:
+        if self.pass_on or self._grows:
             return request.to_read + 1
         return request.prompt + request.output + self._ahead
+
+    def _growing(self) -> int:
+        """What decoding sequences store, and room for the next token of each; nothing where they hold it from the beginning."""
+        if not self._grows or not self._decoding.count:
+            return 0
+        room = self._setup.room
+        if room.by_tokens:
+            return ceil(self._decoding.count * self._decoding.context_mean())
+        return sum(map(room.cost, self._decoding.contexts()))
+
+    def _make_room(self) -> None:
+        """Where the next tokens have no room, the sequences that joined last go back to wait, and are read anew."""
+        while self._grows and self._decoding.count > 1 and self.kv.used + self._growing() > self.kv.capacity:
+            request = self._decoding.latest
+            request.token_ps = self._gaps.last_token_ps(request, self._env.now)
+            self._decoding.leave(request)
+            self._gaps.leave(request)
+            self.kv.give_back(request, keep=False)
+            request.read = 0
+            self._waiting.put_back(request)
+
+    def _rounds_of_room(self) -> int:
+        """Rounds until decoding sequences may have filled the room; no fewer where they hold it from the beginning."""
+        if not self._grows or not self._decoding.count:
+            return self._rounds
+        left = self.kv.capacity - self.kv.used - self._growing()
+        each = self._decoding.count * self._decoding.tokens_per_step * self._setup.room.cost(1)
+        return 1 + max(0, int(left // each))
 
     def _active(self) -> int:
         return len(self._batch) + len(self._copying) + len(self._landed)
@@ -412,6 +444,8 @@ class Replica:
             self._join(request, now)
 
     def _join(self, request: Request, now: int) -> None:
+        if self._grows:
+            self.kv.let_grow(request)
         self._decoding.join(request)
         self._gaps.join(request, now)
 

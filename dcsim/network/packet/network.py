@@ -107,12 +107,16 @@ class SimulatedNetwork:
 
     def lockstep(self) -> LockStep:
         """Iterations of whatever tokens there are; collectives are simulated alone on the network."""
-        chips = self._mapping.stage_chips[0]
+        stages = self._mapping.stage_chips
+        # A message to the next stage goes between chips of the same shard; all else stays among a stage's.
+        chips = {"send": (stages[0][0], stages[1][0])} if len(stages) > 1 else {}
         place = self._in_place
         return LockStep(
             self.spec,
             self._mapping,
-            lambda op, size_bytes, count: packet_collective_parts(place, op, size_bytes, chips[:count], self.seed),
+            lambda op, size_bytes, count: packet_collective_parts(
+                place, op, size_bytes, chips.get(op, stages[0][:count]), self.seed
+            ),
         )
 
     def recompile_s(self, programs: int) -> float:
