@@ -150,10 +150,11 @@ def test_a_number_is_explained_with_its_sources_and_its_command(page, said, addr
 def test_text_streams_at_each_networks_pace(page, said, address):
     page.goto(address + "/?library=nccl")
     expect(page.locator("#feel-count-1")).to_be_attached()
+    look = """() => { const n = i => parseInt(document.getElementById('feel-count-' + i).textContent) || 0;
+                      return n(0) > 60 && n(1) > 0 ? [n(0), n(1)] : null; }"""
     page.locator("#compare-play").click()
-    page.wait_for_timeout(700)
-    counts = [int(page.locator(f"#feel-count-{i}").inner_text().split()[0]) for i in (0, 1)]
-    assert counts[0] > 1.3 * counts[1] > 0
+    counts = page.wait_for_function(look, polling="raf").json_value()
+    assert counts[0] > 1.3 * counts[1], "both were counted in one frame, the first after more than 60 tokens"
     assert not said
 
 
