@@ -42,6 +42,7 @@ OTHERS = {
     "validate": ["--only", "E3"],
     "init": ["copy"],
     "runs": ["."],
+    "report": ["there"],
     "check": ["copy/topologies/node.yaml"],
 }
 OF_THE_MOMENT = {"seed", "unused_keys", "compile_s", "prove_s", "replay_s", "wall_s", "packet_hops_per_wall_s"}

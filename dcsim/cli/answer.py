@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +51,11 @@ def give(
         show(content)
     for line in unused_lines(found):
         say(line)
+
+
+def typed() -> str:
+    """The command as it was typed, for answers that are kept and shown later."""
+    return shlex.join(["dcsim", *sys.argv[1:]])
 
 
 def seedless(seed: int | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The command that looks after runs: lists, filters, compares, removes and exports them."""
+"""The commands that look after runs: list, filter, compare, remove and export them; and put them in a report."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dcsim.cli.answer import give
-from dcsim.cli.options import Json, SavedSeed, say, writable
+from dcsim.cli.answer import give, seedless, typed
+from dcsim.cli.options import Json, NoSeed, SavedSeed, say, writable
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Example: dcsim runs --where 'fabric.racks>=8' --where 'ttft_s_p99<1 s'")(runs)
+    app.command(epilog="Example: dcsim report plan.json runs/1a2b3c4d5e6f --out report.html")(report)
 
 
 def runs(
@@ -67,3 +68,21 @@ def runs(
         say(f"removed: {folder / name}")
     if export is not None:
         say(f"written: {export}")
+
+
+def report(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN|PLAN|SWEEP|COMPARE...", help="Runs; files with the --json of others."),
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write.", callback=writable)] = Path("report.html"),
+    seed: NoSeed = None,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML file that needs no other: figures, tables, sources, limits, and the commands that made it."""
+    from dcsim.study.report import report as page
+    from dcsim.study.store import RUNS
+    from dcsim.writing import write_text
+
+    write_text(out, page(what, RUNS, typed()))
+    give({"written": str(out)}, lambda _: say(f"written: {out}"), as_json=as_json, seed=seed, unused=seedless(seed))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dcsim.cli.answer import give
+from dcsim.cli.answer import give, typed
 from dcsim.cli.machine import Context
 from dcsim.cli.options import Json, Llm, Seed, Settings, Workload, say
 from dcsim.interrupt import last_words
@@ -110,6 +110,7 @@ def _size(asked: PlanAsked, fresh: bool, settings: list[str] | None, seed: int, 
         journal.path.unlink(missing_ok=True)
     with last_words(lambda: "interrupted; what was simulated is kept in runs/plans"):
         result, keys = sized(asked, journal, hear)
+    result["command"] = typed()
     give(result, print_sized, as_json=as_json, seed=seed, unused=unused_of(keys), settings=settings)
     if not as_json:
         say(f"{result['simulations']} simulations, {result['simulations_kept']} more kept from before in {journal.path}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dcsim.cli.answer import give
+from dcsim.cli.answer import give, typed
 from dcsim.cli.machine import Batch, Context, Prefill
 from dcsim.cli.options import Engine, Interconnect, Json, Llm, Rate, Seed, Settings, Workload, say, with_engine, writable
 from dcsim.interrupt import last_words
@@ -154,7 +154,7 @@ def _sweep(
             shown = study.pick(lines, swept, [*counted, *metrics])
             content = {"rows": study.pick(rows, swept, asked.metrics) if asked.metrics else rows}
             give(
-                content | ({"points": lines} if asked.replications > 1 else {}),
+                content | ({"points": lines} if asked.replications > 1 else {}) | {"command": typed()},
                 lambda _: print_rows(shown),
                 as_json=as_json,
                 seed=case.seed,
