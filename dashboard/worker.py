@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import time
 import traceback
@@ -16,12 +17,15 @@ from dcsim.study import side_by_side
 from dcsim.study.pictured import Pictured, pictured
 from dcsim.study.standing import standing
 
+MEMORY_MAX = 8 << 30  # of addresses, most of which compiled code and its libraries reserve
+
 Work = Callable[[dict[str, Any], Path, JobReport], dict[str, Any]]  # (what was asked, the store, whom to tell) -> result
 
 
 def main(store: str) -> None:
     """Take one of the few places, do what there is to do, and wait a little for more."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, resource.getrlimit(resource.RLIMIT_AS)[1]))
     jobs = Jobs(Path(store))
     for place in range(WORKERS):
         with held(jobs.folder.parent / f"worker-{place}") as mine:
