@@ -52,3 +52,37 @@ def test_capacity_planning_runs_and_concludes_from_its_table(tmp_path):
     above = [row for row in sweep if row["rate_per_s"] > best["rate_per_s"]]
     expected = f"At {above[0]['rate_per_s']:.1f} requests/s" if above else "lies higher"
     assert expected in conclusion
+
+
+def run_through(name, folder, ask):
+    """Every output of a notebook that is run from top to bottom, and what a last cell prints."""
+    book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    book.cells.append(nbformat.v4.new_code_cell(f"import json\nprint(json.dumps({ask}))"))
+    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    assert not list(folder.iterdir()), "a notebook's runs stay in memory"
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    return outputs, json.loads(book.cells[-1].outputs[-1].text)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq", "ignore::DeprecationWarning:jupyter_client")
+def test_a_first_look_ends_in_what_its_tables_say(tmp_path):
+    outputs, (conclusion, summary, first) = run_through(
+        "first_look", tmp_path, '[conclusion, run.summary, reasons["resource"][0]]'
+    )
+    assert sum(PICTURE in output.get("data", {}) for output in outputs) == 2
+    assert conclusion.startswith(f"{summary['requests_finished']} of {summary['requests_in']} requests")
+    assert f"{1e3 * summary['ttft_s_p99']:.1f} ms" in conclusion
+    assert first == summary["limited_by"]
+    assert first in conclusion
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq", "ignore::DeprecationWarning:jupyter_client")
+def test_how_many_racks_ends_in_what_its_plan_says(tmp_path):
+    _, (conclusion, content) = run_through("how_many_racks", tmp_path, "[conclusion, plan.content]")
+    answer = content["answer"]
+    assert f"Build {answer['units']} {answer['unit']}" in conclusion
+    assert answer["binding"] in conclusion
+    smaller = [row for row in content["candidates"] if row["topology"] == answer["topology"] and row["units"] < answer["units"]]
+    assert not any(row["holds"] for row in smaller)
