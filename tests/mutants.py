@@ -52,6 +52,8 @@ _SPANS = "SPANS_MAX = 16  # spans of a slot for each vector of a link, up to whi
 _DEEPEST = "deepest = max((_divide(k, tile_k) for *_, k, _ in work.products), default=0)"
 _FIRST = "what leaves first stands at its span's beginning, a whole slot before the next span"
 _SIDE_BY_SIDE = "if within[span] >= 0 and within[span - 1] >= 0 and within[span] - within[span - 1] < slot:"
+_DEALT = "keys are dealt in another order before they are sorted"
+_CROWD = "if end == count or keys[0, end] >> shift != keys[0, begin] >> shift:"
 _INSIDE = "inside = held_edges[(held_edges > edges[0]) & (held_edges < edges[-1])]"
 # Survivors that change nothing anybody could see: (module, line of source, what it became) -> why.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
@@ -64,6 +66,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("network/scheduled/proof_kernel.py", _SIDE_BY_SIDE, "(within[span - 1] > 0)"): _FIRST,
     ("network/scheduled/proof_kernel.py", _SIDE_BY_SIDE, "1"): _FIRST,
     ("llm/cost.py", _DEEPEST, "1"): "a matrix operation without products takes no time, so its first output does not either",
+    ("cluster/simpy/replica.py", "self._leaving.clear()", "pass"): "who has gone is looked at again, and has left already",
+    ("network/packet/engine/wheel_kernel.py", "shift += 1", "2"): _DEALT,
+    (
+        "network/packet/engine/wheel_kernel.py",
+        _CROWD,
+        "(end == count and keys[0, end] >> shift != keys[0, begin] >> shift)",
+    ): _DEALT,
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",
 }
 

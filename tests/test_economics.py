@@ -156,6 +156,13 @@ def test_break_even_is_where_owning_costs_the_rent(prices):
     assert break_even_life_y(500, 0, prices, 10.0) < 1e-6
 
 
+@pytest.mark.parametrize("life_y", [0.01, 0.3, 3.0, 30.0])
+def test_break_even_is_the_inverse_of_the_cost_an_hour(prices, life_y):
+    """To a millionth, for lives of days too."""
+    worth = owned_usd_per_h(500, 15000, prices, life_y)
+    assert break_even_life_y(500, 15000, prices, worth) == pytest.approx(life_y, rel=1.1e-6)
+
+
 def test_what_a_run_measured_replaces_the_assumption(prices):
     assumed, measured = tco(100, 0, prices), tco(100, 0, prices, average_power_fraction=0.25, pue=1.1)
     assert measured.electricity_usd == pytest.approx(assumed.electricity_usd / 4)

@@ -5,7 +5,7 @@ import pytest
 
 from dcsim.kernels.jit import entry
 from dcsim.kernels.plain import readable
-from dcsim.network.packet.engine.wheel_kernel import add, empty, make_wheel, pop
+from dcsim.network.packet.engine.wheel_kernel import DIGIT, SCALARS, _sort, add, empty, make_wheel, pop
 
 
 @entry
@@ -38,3 +38,22 @@ def test_wheel_pops_in_the_order_of_a_sorted_list(seed, spread):
     popped += [_next(wheel) for _ in range(1800)]
     assert popped[:200] == sorted(events[:1500])[:200]
     assert popped[200:] == sorted(sorted(events[:1500])[200:] + late)
+
+
+@entry
+def _sort_keys(keys, counts, count):
+    _sort(keys, counts, count)
+
+
+@pytest.mark.parametrize("bits", [(3,), (40,), (40, 30), (40, 30, 20), (60, 44, 28, 12)])
+def test_keys_are_sorted_however_they_crowd(bits):
+    """Crowds within crowds: most keys differ in their lowest bits alone, a few in each of these bits as well."""
+    random, count = np.random.default_rng(len(bits)), 400
+    values = random.integers(0, 200, count)
+    for bit in bits:
+        values[random.random(count) < 0.05] += 1 << bit
+    keys = np.zeros((2, count + 8), np.int64)
+    keys[0, :count], keys[0, count:] = values, -7  # what stands behind is left alone
+    _sort_keys(keys, np.zeros(SCALARS + DIGIT, np.int64), count)
+    assert keys[0, :count].tolist() == sorted(values.tolist())
+    assert (keys[0, count:] == -7).all()

@@ -210,7 +210,7 @@ def _sort_digits(keys: Any, counts: Any, count: int) -> None:
     for i in range(1, count):
         differ |= keys[0, i] ^ keys[0, 0]
     source, shift = 0, 0
-    while differ >> shift:
+    while shift < 64 and differ >> shift:  # a word is not shifted by its own width
         if (differ >> shift) & (DIGIT - 1):
             _sort_digit(keys[source], keys[1 - source], counts, count, shift)
             source = 1 - source
