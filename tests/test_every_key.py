@@ -131,7 +131,12 @@ SCENARIOS = {
         [RUN],
     ),
     "random faults": (LPU, ("faults.chip_mtbf=1 d", "faults.link_mtbf=1 d", "faults.node_mtbf=1 d", *SMALL), "steady", [RUN]),
-    "two replicas": (LPU, (*TWO, "serving.patience=1 s", "serving.timeout=2 s", "serving.warmup=1 ms"), "sessions", [RUN]),
+    "two replicas": (
+        LPU,
+        (*TWO, "serving.patience=1 s", "serving.timeout=2 s", "serving.warmup=1 ms", "serving.batch_buckets=[1, 4]"),
+        "sessions",
+        [RUN],
+    ),
     "two pools": (LPU, (*TWO, "serving.prefill_replicas=1"), "steady", [RUN]),
     "drafts": (
         LPU,

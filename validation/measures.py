@@ -198,10 +198,10 @@ def _speed(
 
 def _reading_s(of: tuple[str, str | None, tuple[str, ...]], prompt: int) -> float:
     """Seconds to read a lone prompt with the programs of serving: every chunk's occupancy, and the last one's latency."""
-    serving = _machine(*of)[1].spec.serving
-    ends = [*range(serving.chunk_tokens, prompt, serving.chunk_tokens), prompt]
-    buckets = sorted(serving.context_buckets)
-    times = [_time(*of, Shape(1, buckets[bisect_left(buckets, end)], serving.chunk_tokens)) for end in ends]
+    machine = _machine(*of)[1]
+    chunk, buckets = machine.chunk_tokens, sorted(machine.spec.serving.context_buckets)
+    ends = [*range(chunk, prompt, chunk), prompt]
+    times = [_time(*of, Shape(1, buckets[bisect_left(buckets, end)], chunk)) for end in ends]
     return (sum(time.occupancy_ps for time in times[:-1]) + times[-1].latency_ps) * 1e-12
 
 
@@ -220,7 +220,7 @@ def _time(topology: str, llm: str | None, settings: tuple[str, ...], shape: Shap
 
 def _prefill_s(of: tuple[str, str | None, tuple[str, ...]], size: int, micro: int, prompt: int) -> float:
     """Seconds to read `micro` micro-batches of `size` prompts: every chunk's occupancy, and the last one's latency."""
-    chunk = min(prompt, _machine(*of)[1].spec.serving.chunk_tokens)
+    chunk = min(prompt, _machine(*of)[1].chunk_tokens)
     ends = range(chunk, prompt + chunk, chunk)  # the last chunk is padded to a whole one
     times = [_time(*of, Shape(size, end, chunk)) for end in ends]
     held_ps = micro * sum(time.occupancy_ps for time in times)

@@ -93,11 +93,14 @@ class ServedRun(records.Run):
     def _machine(self) -> tuple[Machine, Shape]:
         """The cluster built again, and the iteration of a lone sequence as the run timed it first."""
         from dcsim.spec.topology import Topology
-        from dcsim.study.machine import build
+        from dcsim.study.machine import build, by_hand, with_chunk
         from dcsim.study.serve import programs_of
 
         with speaking_python(), self._readable():
-            machine = build(Topology.from_saved(self.spec), int(self.summary["seed"]))
+            spec, ran = Topology.from_saved(self.spec), self.meta
+            if ran.get("search"):  # as it ran, whatever a search would find today
+                spec = with_chunk(by_hand(spec, ran["tp"], ran["pp"], ran["replicas"]), ran["chunk_tokens"])
+            machine = build(spec, int(self.summary["seed"]))
         return machine, programs_of(machine, machine.times).lone
 
     @contextmanager

@@ -167,6 +167,7 @@ class Scenario:
         context: int | None = None,
         prefill: int = 0,
         own_mapping: bool = False,
+        same_mapping: bool = False,
         serve: str | None = None,
         seed: int = 1,
     ) -> ComparisonAnswer:
@@ -183,6 +184,7 @@ class Scenario:
                 llm=asked.llm,
                 settings=[*workload, *asked.settings],
                 own_mapping=own_mapping,
+                same_mapping=same_mapping,
                 serve=serve,
                 seed=seed,
                 packets_max=compare.PACKETS_MAX,

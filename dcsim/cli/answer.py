@@ -22,6 +22,7 @@ OPTIONS = {
     "network.fairness": "--fairness",
     "network.prices": "--prices",
     "engine": "--engine",
+    "mapping.objective": "--objective",
 }
 
 

@@ -13,11 +13,13 @@ from dcsim.cli.options import (
     FigureFile,
     Json,
     Llm,
+    Objective,
     Seed,
     Settings,
     TopologyPath,
     say,
     with_engine,
+    with_objective,
     write_picture,
 )
 
@@ -41,6 +43,7 @@ Fairness = Annotated[
 Jitter = Annotated[
     str | None, typer.Option(help="Host jitter on packet networks: an entry of topologies/jitter such as host, or off.")
 ]
+SameMapping = Annotated[bool, typer.Option("--same-mapping", help="Give every network the mapping found for the first one.")]
 DEFAULT = "scheduled,infiniband-ndr,roce-400g"
 
 
@@ -62,7 +65,9 @@ def compare(
     load_pattern: LoadPattern = None,
     jitter: Jitter = None,
     fairness: Fairness = None,
+    objective: Objective = None,
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
+    same_mapping: SameMapping = False,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
     settings: Settings = None,
     engine: Engine = None,
@@ -70,7 +75,11 @@ def compare(
     figure: FigureFile = None,
     as_json: Json = False,
 ) -> None:
-    """Time the same program on several interconnects and take the gap apart. `--set network.KEY` is for packet networks."""
+    """Time an LLM on several interconnects and take the gaps apart. `--set network.KEY` is for packet networks.
+
+    All have the first one's mapping. With --objective each has the mapping that serves it best there, then the one with its
+    lowest latency.
+    """
     from dcsim.cli.report_compare import print_compare
     from dcsim.spec.load import load as load_spec
     from dcsim.study import compare as study
@@ -83,10 +92,11 @@ def compare(
         _names(interconnect),
         shape_of(batch, context, prefill, served),
         llm=llm,
-        settings=with_engine(settings, engine),
+        settings=with_engine(with_objective(settings, objective), engine),
         packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness),
         seed=seed,
         own_mapping=own_mapping,
+        same_mapping=same_mapping,
         serve=serve,
         packets_max=0 if replications or _sets_replications(settings) else study.PACKETS_MAX,
         progress=say,

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from dcsim.cli.answer import give, seedless
-from dcsim.cli.options import Interconnect, Json, Llm, NoSeed, Seed, Settings, TopologyPath, bytes_of, say, writable
+from dcsim.cli.options import (
+    Interconnect,
+    Json,
+    Llm,
+    NoSeed,
+    Objective,
+    Seed,
+    Settings,
+    TopologyPath,
+    bytes_of,
+    say,
+    with_objective,
+    writable,
+)
 
 Batch = Annotated[int, typer.Option(min=1, help="Sequences that advance by one token.")]
 Context = Annotated[
@@ -76,6 +89,7 @@ def iteration(
     prefill: Prefill = 0,
     llm: Llm = None,
     interconnect: Interconnect = None,
+    objective: Objective = None,
     settings: Settings = None,
     seed: Seed = 1,
     as_json: Json = False,
@@ -87,7 +101,7 @@ def iteration(
     from dcsim.study import iteration as study
     from dcsim.study.machine import build
 
-    resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
+    resolved = load(topology, llm=llm, network=interconnect, settings=with_objective(settings, objective))
     machine = build(resolved.spec, seed)
     shape = study.shape_of(batch, context, prefill, machine.spec.llm)
     machine.require_room(shape)
@@ -101,6 +115,7 @@ def power(
     context: Context = None,
     llm: Llm = None,
     interconnect: Interconnect = None,
+    objective: Objective = None,
     settings: Settings = None,
     seed: Seed = 1,
     as_json: Json = False,
@@ -113,7 +128,7 @@ def power(
     from dcsim.study.iteration import shape_of
     from dcsim.study.machine import build
 
-    resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
+    resolved = load(topology, llm=llm, network=interconnect, settings=with_objective(settings, objective))
     machine = build(resolved.spec, seed)
     shape = shape_of(batch, context, 0, machine.spec.llm)
     machine.require_room(shape)
@@ -127,6 +142,7 @@ def schedule(
     context: Context = None,
     prefill: Prefill = 0,
     llm: Llm = None,
+    objective: Objective = None,
     settings: Settings = None,
     seed: Seed = 1,
     trace: Annotated[
@@ -142,7 +158,7 @@ def schedule(
     from dcsim.study.iteration import shape_of
     from dcsim.study.machine import build
 
-    resolved = load(topology, llm=llm, settings=settings or [])
+    resolved = load(topology, llm=llm, settings=with_objective(settings, objective))
     machine = build(resolved.spec, seed)
     shape = shape_of(batch, context, prefill, machine.spec.llm)
     machine.require_room(shape)

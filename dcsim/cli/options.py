@@ -49,6 +49,26 @@ Engine = Annotated[
 ]
 
 
+class ObjectiveName(StrEnum):
+    """What a mapping is searched for, as `mapping.objective` in a topology."""
+
+    CAPACITY, LATENCY, THROUGHPUT, COST = "capacity", "latency", "throughput", "cost"
+
+
+Objective = Annotated[
+    ObjectiveName | None,
+    typer.Option(
+        help="What degrees that are auto are searched for: the largest rate inside the SLO, the shortest iteration, the most "
+        "tokens per second, the fewest USD per token; default: the topology's."
+    ),
+]
+
+
+def with_objective(settings: list[str] | None, objective: ObjectiveName | None) -> list[str]:
+    """The settings, with the objective of the mapping if one is named."""
+    return [*(settings or []), *([f"mapping.objective={objective}"] if objective else [])]
+
+
 def with_engine(settings: list[str] | None, engine: EngineName | None) -> list[str]:
     """The settings, with the engine if one is named."""
     return [*(settings or []), *([f"engine={engine}"] if engine else [])]

@@ -10,7 +10,7 @@ import typer
 
 from dcsim.cli.answer import give, typed
 from dcsim.cli.machine import Context
-from dcsim.cli.options import Json, Llm, Seed, Settings, Workload, say
+from dcsim.cli.options import Json, Llm, Objective, Seed, Settings, Workload, say, with_objective
 from dcsim.interrupt import last_words
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def plan(
         float | None, typer.Option(min=0.0, help="Of the quick estimate: tokens per second each user must get.")
     ] = None,
     context: Context = None,
+    objective: Objective = None,
     settings: Settings = None,
     prices: Annotated[
         str | None, typer.Option(help="Price file, or its name in topologies/prices; default: the topology's.")
@@ -69,7 +70,7 @@ def plan(
     """
     from dcsim.errors import Problem, SpecError
 
-    priced = [*(settings or ()), *([f"network.prices={prices}"] if prices else [])]
+    priced = [*with_objective(settings, objective), *([f"network.prices={prices}"] if prices else [])]
     if rate is None:
         speeds = (tokens_per_s, tokens_per_s_per_user)
         _estimate(topology or [], speeds, context, llm, interconnect, priced, settings, seed, as_json)

@@ -27,17 +27,34 @@ FAIRNESS = {
 }
 
 
+OBJECTIVES = {
+    "capacity": "the largest rate inside the SLO",
+    "latency": "the lowest latency",
+    "throughput": "the most tokens per second",
+    "cost": "the fewest USD per token",
+}
+
+
 def print_compare(result: dict[str, Any]) -> None:
     """Times, the waterfall, what joins the chips, and the rest."""
     out = console()
     what = f"{result['new_tokens']} prompt tokens" if result["new_tokens"] > 1 else f"batch {result['batch']}"
-    out.print(
-        f"{result['llm']} on {result['chips_used']} chips (tp {result['tp']}, pp {result['pp']}; mapping: "
-        f"{result['mapping']}), {what} at context {result['context']}"
-    )
     rows = result["candidates"]
-    for table in (_times(rows), _waterfall(rows), _plant(rows)):
-        print_table(out, table)
+    objectives = dict.fromkeys(row["objective"] for row in rows)
+    if len(objectives) == 1:
+        out.print(
+            f"{result['llm']} on {result['chips_used']} chips (tp {result['tp']}, pp {result['pp']}; mapping: "
+            f"{result['mapping']}), {what} at context {result['context']}"
+        )
+    else:
+        out.print(f"{result['llm']}, {what} at context {result['context']}; each with its own mapping")
+    for objective in objectives:
+        own = [row for row in rows if row["objective"] == objective]
+        if len(objectives) > 1:
+            out.print(f"for {OBJECTIVES[objective]}:")
+        for table in (_times(own, own_mapping=len(objectives) > 1), _waterfall(own)):
+            print_table(out, table)
+    print_table(out, _plant(rows))
     for line in _incidents(rows):
         out.print(line, soft_wrap=True)
     for label, text in idle_row(result):
@@ -85,8 +102,10 @@ def _label(row: dict[str, Any]) -> str:
     return f"{row['interconnect']} {row['software']}" if row["software"] else str(row["interconnect"])
 
 
-def _times(rows: list[dict[str, Any]]) -> Any:
-    table = plain_table("interconnect, library", "iteration", "+-", "p99", "network's", "p99.9", "tokens/s/user", "x first")
+def _times(rows: list[dict[str, Any]], own_mapping: bool) -> Any:
+    """A line for each candidate; its mapping in place of p99.9 where each has its own."""
+    names = ["interconnect, library", "iteration", "+-", "p99", "network's", "p99.9", "tokens/s/user", "x first"]
+    table = plain_table(*["tp x pp" if name == "p99.9" and own_mapping else name for name in names])
     for row in rows:
         table.add_row(
             _label(row),
@@ -94,7 +113,7 @@ def _times(rows: list[dict[str, Any]]) -> Any:
             format_time(row["iteration_s_interval"], 2),
             format_time(row["iteration_s_p99"]),
             _share(row["network_p99_fraction"]),
-            format_time(row["iteration_s_p999"]),
+            f"{row['tp']} x {row['pp']}" if own_mapping else format_time(row["iteration_s_p999"]),
             f"{row['tokens_per_s_per_user']:,.1f}",
             f"{row['slower_than_first_ratio']:.3f}",
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcsim.cli.tables import console, counted, idle_row, network_text, pue_text
+from dcsim.cli.tables import console, counted, idle_row, network_text, print_search, pue_text, search_rows, what_ran
 from dcsim.units import format_power, format_time
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def print_explanation(result: Explanation) -> None:
     stuck = [effect for effect in result.effects if effect.low is None or effect.high is None]
     still = [effect for effect in result.effects if effect not in moving and effect not in stuck]
     out = console()
+    out.print(what_ran(result.terms))
+    print_search(out, result.terms)
     out.print(f"{result.metric} {answer:.6g}; each figure 10 % lower and higher, the mapping held; % of the answer for 1 %")
     widest = moving[0].swing(result.metric) if moving else 1.0
     width = max(34, *(len(effect.key) + 2 for effect in moving[:ROWS_SHOWN]), 0)
@@ -103,7 +105,7 @@ def print_plan(result: dict[str, Any]) -> None:
         f"{format_power(result['power_w'])} at the site's meter, {result['energy_j_per_token']:.4g} J per token; "
         f"{pue_text(result)}",
     )
-    for row in idle_row(result):
+    for row in (*idle_row(result), *search_rows(result)):
         grid.add_row(*row)
     for basis, money in result["money"].items():
         grid.add_row(
@@ -150,6 +152,7 @@ def print_power(result: dict[str, Any]) -> None:
     out.print(f"a rack's chips entering a program at once: +{format_power(loads[-1]['rack_start_w'])}")
     for label, text in idle_row(result):
         out.print(f"{label}: {text}")
+    print_search(out, result)
     out.print(pue_text(result))
 
 

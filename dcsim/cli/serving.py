@@ -17,6 +17,7 @@ from dcsim.cli.options import (
     Interconnect,
     Json,
     Llm,
+    Objective,
     Rate,
     SavedSeed,
     Seed,
@@ -27,6 +28,7 @@ from dcsim.cli.options import (
     saved_run,
     say,
     with_engine,
+    with_objective,
     writable,
     write_picture,
 )
@@ -57,6 +59,7 @@ def run(
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time, e.g. '10 min'.")] = None,
     rate_scale: Annotated[float | None, typer.Option(help="Let requests come this many times as fast.")] = None,
     rate: Rate = None,
+    objective: Objective = None,
     engine: Engine = None,
     seed: Seed = 1,
     out: Annotated[Path | None, typer.Option(help="Run folder to write; default: runs/<hash>.")] = None,
@@ -81,7 +84,7 @@ def run(
         llm=llm,
         workload=workload,
         interconnect=interconnect,
-        set=with_engine(settings, engine),
+        set=with_engine(with_objective(settings, objective), engine),
         duration=duration,
         rate_scale=rate_scale,
         rate=rate,
@@ -107,6 +110,7 @@ def repeat(
     settings: Settings = None,
     duration: Annotated[str | None, typer.Option(help="Serve only requests that arrive before this time.")] = None,
     rate: Rate = None,
+    objective: Objective = None,
     engine: Engine = None,
     seeds: Annotated[int, typer.Option(min=2, max=1000, help="How many seeds, from --seed on.")] = 5,
     seed: Seed = 1,
@@ -123,7 +127,7 @@ def repeat(
         llm=llm,
         workload=workload,
         interconnect=interconnect,
-        set=with_engine(settings, engine),
+        set=with_engine(with_objective(settings, objective), engine),
         duration=duration,
         rate=rate,
     )
@@ -199,6 +203,7 @@ def capacity(
     interconnect: Interconnect = None,
     rate: Rate = None,
     settings: Settings = None,
+    objective: Objective = None,
     engine: Engine = None,
     seed: Seed = 1,
     as_json: Json = False,
@@ -210,7 +215,12 @@ def capacity(
     from dcsim.study.scenario import load
 
     resolved = load(
-        topology, llm=llm, workload=workload, interconnect=interconnect, set=with_engine(settings, engine), rate=rate
+        topology,
+        llm=llm,
+        workload=workload,
+        interconnect=interconnect,
+        set=with_engine(with_objective(settings, objective), engine),
+        rate=rate,
     ).resolved
     result = study.capacity(
         resolved, seed, progress=lambda t: say(f"{t['rate_scale']:.3g} x the rate: {'holds' if t['holds'] else 'misses'} the SLO")

@@ -14,7 +14,21 @@ import typer
 
 from dcsim.cli.answer import give, typed
 from dcsim.cli.machine import Batch, Context, Prefill
-from dcsim.cli.options import Engine, Interconnect, Json, Llm, Rate, Seed, Settings, Workload, say, with_engine, writable
+from dcsim.cli.options import (
+    Engine,
+    Interconnect,
+    Json,
+    Llm,
+    Objective,
+    Rate,
+    Seed,
+    Settings,
+    Workload,
+    say,
+    with_engine,
+    with_objective,
+    writable,
+)
 from dcsim.interrupt import last_words
 
 if TYPE_CHECKING:
@@ -48,6 +62,7 @@ def sweep(
     rate: Rate = None,
     llm: Llm = None,
     interconnect: Interconnect = None,
+    objective: Objective = None,
     settings: Settings = None,
     engine: Engine = None,
     seed: Seed = 1,
@@ -76,14 +91,16 @@ def sweep(
             raise SpecError(
                 Problem(topology, "is a sweep with a design of its own", "leave out --set-range, --design, --samples")
             )
-        asked = _from_file(checked(document), tuple(with_engine(settings, engine)), metric, replications)
+        asked = _from_file(
+            checked(document), tuple(with_engine(with_objective(settings, objective), engine)), metric, replications
+        )
     else:
         pairs = [study.parse_range(text) for text in set_range or ()]
         if not pairs:
             raise SpecError(Problem("--set-range", "no key is given", "for example --set-range mapping.tp=8,16"))
         if len(dict(pairs)) < len(pairs):
             raise SpecError(Problem("--set-range", "a key is given twice", "list its values in one"))
-        own = tuple(with_engine(settings, engine))
+        own = tuple(with_engine(with_objective(settings, objective), engine))
         case = study.Case(topology, own, interconnect, llm, batch, context, prefill, zoom == "run", seed, workload, rate)
         asked = SweepAsked(case, study.Design(design, dict(pairs), samples=samples, seed=seed), metric or [], replications)
     _sweep(asked, set_range or [], settings, jobs, executor, fresh, csv, as_json)

@@ -90,6 +90,7 @@ def print_run(run: Run) -> None:
         ("site power", f"{format_power(s['power_w_mean'] or 0)} mean, {format_power(s['power_w_max'] or 0)} max"),
         ("of that, racks", f"{format_power(s['it_power_w_mean'] or 0)} mean; {pue_text(meta)}"),
         *idle_row(meta),
+        *search_rows(meta),
         ("energy", f"{_number(s['energy_j_per_token'])} J per output token at that concurrency"),
         ("limited by", _limit(s)),
         *_token_way(run),
@@ -137,6 +138,66 @@ def idle_row(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"power, {result['idle_buy_usd'] / 1e6:,.3g} M USD"
     )
     return [("idle chips", text)]
+
+
+LIMITS = {
+    "kv": "KV room",
+    "stage cut": "KV room of the fullest stage",
+    "bucket": "the largest compiled batch",
+    "chunk": "prompt chunks in the pipeline",
+    "pipeline": "the busiest stage",
+    "latency": "one token's way through the stages",
+}
+
+
+def search_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the mapping was found, what binds it and which numbers of stages nearby change much; nothing where it was given."""
+    found = result.get("search")
+    if not found:
+        return []
+    winner, second, value = found["winner"], found["runner_up"], _value_text(found)
+    next_best = "no other fits" if found["mappings"] == 1 else "no other came near"
+    if second:
+        next_best = f"next {_choice_text(second, found)} with {value(second)}"
+    best = f"best for {found['objective']} of {counted(found['mappings'], 'mapping')}: {_choice_text(winner, found)}"
+    rows = [("mapping", f"{best} with {value(winner)}; {next_best}")]
+    if winner["value"] == 0:
+        rows = [
+            (
+                "mapping",
+                f"none of {counted(found['mappings'], 'mapping')} holds the SLO; the fastest is {_choice_text(winner, found)}",
+            )
+        ]
+    near = [f"{counted(it['pp'], 'stage')} ({it['chips']:,} chips) hold {it['kv_tokens']:,}" for it in found["cliffs"]]
+    bound = f"bound by {LIMITS[found['limit']]}"
+    if near:
+        bound += f", {found['kv_tokens']:,} tokens in {counted(winner['pp'], 'stage')}; nearby {', '.join(near)}"
+    return [*rows, ("", bound)]
+
+
+def print_search(out: Console, result: Mapping[str, Any]) -> None:
+    """The same as lines."""
+    for label, text in search_rows(result):
+        out.print(f"{label}: {text}" if label else text)
+
+
+def _choice_text(choice: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    replicas = f", {choice['replicas']:,} replicas" if choice["replicas"] > 1 else ""
+    chunks = f", chunks of {choice['chunk_tokens']:,}" if found["objective"] == "capacity" else ""
+    return f"tp {choice['tp']}, pp {choice['pp']}{replicas}{chunks}"
+
+
+def _value_text(found: Mapping[str, Any]) -> Any:
+    """A function that says a choice's value with its unit."""
+
+    def text(choice: Mapping[str, Any]) -> str:
+        if choice["value"] is None:
+            return f"less than a quarter of the {found['unit']}"
+        if found["objective"] == "latency":
+            return f"{format_time(choice['value'])} an iteration"
+        return f"{_number(choice['value'])} {found['unit']}"
+
+    return text
 
 
 def engine_text(meta: Mapping[str, Any]) -> str:
@@ -280,7 +341,7 @@ def print_iteration(result: dict[str, Any]) -> None:
             f"{result['kv_tokens']:,} tokens of room",
         )
     grid.add_row("energy, alone on its chips", f"{_number(result['energy_j'])} J")
-    for row in idle_row(result):
+    for row in (*idle_row(result), *search_rows(result)):
         grid.add_row(*row)
     out.print(grid)
     parts = Table(box=None, pad_edge=False)
@@ -387,6 +448,8 @@ def print_schedule(result: dict[str, Any]) -> None:
     grid.add_row(
         "compiled in", f"{format_time(result['compile_s'])}, {result['pieces_compiled']} different of {result['pieces']:,} pieces"
     )
+    for row in search_rows(result):
+        grid.add_row(*row)
     out = console()
     out.print(f"{what_ran(result)}: {_shape(result)}")
     out.print(grid)
@@ -452,6 +515,7 @@ def print_capacity(result: dict[str, Any]) -> None:
         f"{result['capacity_requests_per_s']:.3g} requests/s ({result['rate_scale']:.3g} x the workload's rate)"
     )
     out.print(f"at {result['overload']:g} x that rate the limit is {_limit(result)}")
+    print_search(out, result)
     out.print(f"power: at the site's meter, {pue_text(result)}")
     out.print(f"engine: {engine_text(result)}")
 
@@ -471,6 +535,7 @@ def print_repeat(result: dict[str, Any]) -> None:
     out.print(table)
     if not result["random"]:
         out.print(f"nothing here is random: all {result['seeds']} seeds gave the same run, and one would have done")
+    print_search(out, result)
     out.print(f"engine: {engine_text(result)}")
 
 

@@ -14,12 +14,14 @@ from dcsim.cli.options import (
     Interconnect,
     Json,
     Llm,
+    Objective,
     SavedSeed,
     Seed,
     Settings,
     TopologyPath,
     saved_run,
     say,
+    with_objective,
     write_picture,
 )
 from dcsim.interrupt import last_words
@@ -92,6 +94,7 @@ def explain(
     prefill: Prefill = 0,
     llm: Llm = None,
     interconnect: Interconnect = None,
+    objective: Objective = None,
     settings: Settings = None,
     metric: Annotated[str, typer.Option(help="iteration_s, tokens_per_s or energy_j.")] = "iteration_s",
     seed: Seed = 1,
@@ -108,7 +111,7 @@ def explain(
 
     if metric not in study.METRICS:
         raise SpecError(f"--metric: '{metric}' is not known; use {', '.join(study.METRICS)}")
-    resolved = load(topology, llm=llm, network=interconnect, settings=settings or [])
+    resolved = load(topology, llm=llm, network=interconnect, settings=with_objective(settings, objective))
     result = study.explain(resolved, shape_of(batch, context, prefill, resolved.spec.llm), metric, seed)
     give(
         study.as_json(result),

@@ -1,6 +1,7 @@
 """The finite set of compiled programs a replica runs, and how long each takes.
 
-A static schedule exists only for compiled shapes: batch and context are padded to the next bucket. Each shape
+A static schedule exists only for compiled shapes: batch and context are padded to the next bucket. Chips without compiled
+programs take a batch of any size, up to what memory holds; it is timed at the next of sizes a third to a half apart. Each shape
 is timed once, by whichever network the run uses, and remembered. A network that is not deterministic gives the times
 of several successive iterations instead of one; a round then has as many draws.
 """
@@ -16,9 +17,26 @@ from dcsim.cluster.marks import bit_errors
 from dcsim.errors import Problem, SpecError
 from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
+from dcsim.spec.chip import Chip, LpuChip
 from dcsim.spec.topology import ServingSpec
 
 Times = IterationTime | Sequence[IterationTime]
+# Batch sizes that a chip with programs fixed beforehand has programs for, where the topology names none.
+COMPILED_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+CHUNK_TOKENS = 128  # prompt tokens of a chunk where nobody names another number
+
+
+def batches_of(serving: ServingSpec, chip: Chip) -> tuple[int, ...]:
+    """The batch sizes that iterations are padded to on such chips, smallest first."""
+    if serving.batch_buckets is not None:
+        return tuple(sorted(set(serving.batch_buckets)))
+    return COMPILED_BATCHES if isinstance(chip, LpuChip) else any_batches(serving.sequences_max)
+
+
+def any_batches(most: int) -> tuple[int, ...]:
+    """1, 2, 3, 4, 6, 8, 12 and so on, and `most` itself: what a batch of any size up to it is timed at."""
+    steps = (size for power in range(most.bit_length()) for size in (1 << power, 3 << power >> 1))
+    return tuple(sorted({size for size in steps if size < most} | {most}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +118,16 @@ class Round:
 
 
 class Programs:
-    """Compiled shapes by bucket. `time_shape` gives the time or times of one shape and is called once for each."""
+    """Compiled shapes by bucket. `time_shape` gives the time or times of one shape and is called once for each.
 
-    def __init__(self, serving: ServingSpec, time_shape: Callable[[Shape], Times]) -> None:
+    `batches` are as of `batches_of`; left out: those that the topology names, or COMPILED_BATCHES.
+    """
+
+    def __init__(self, serving: ServingSpec, time_shape: Callable[[Shape], Times], batches: Sequence[int] = ()) -> None:
         self._time_shape = time_shape
-        self.batches = tuple(sorted(serving.batch_buckets))
+        self.batches = tuple(sorted(batches or serving.batch_buckets or COMPILED_BATCHES))
         self.contexts = tuple(sorted(serving.context_buckets))
-        self.chunk_tokens = serving.chunk_tokens
+        self.chunk_tokens = CHUNK_TOKENS if serving.chunk_tokens == "auto" else serving.chunk_tokens
         drafts = serving.speculation
         self._check_tokens = 1 + drafts.draft_tokens if drafts else 1
         if drafts and drafts.draft_token_s is None:
@@ -151,8 +172,8 @@ class Programs:
         """One token (or one check of drafts) for each of `sequences`, split into the micro-batches that finish soonest.
 
         A micro-batch of b takes latency T(b) and holds each stage for occupancy o(b); ceil(n / b) of them are in
-        flight at once, so the round takes max(T(b), ceil(n / b) o(b)). Ties go to the smaller batch. `bucket` is the
-        index of the compiled context.
+        flight at once, so the round takes max(T(b), ceil(n / b) o(b)). Ties go to the smaller batch. A larger program may
+        serve a smaller batch, so that no round is shorter for having more to do. `bucket` is the index of the compiled context.
         """
         key = sequences, bucket
         if key not in self._decode:
@@ -191,13 +212,19 @@ class Programs:
         return Shape(batch, max(context, self._check_tokens), self._check_tokens)
 
     def _useful_batches(self, sequences: int, context: int) -> list[int]:
-        """Batch buckets worth trying, smallest first: none beyond the first that leaves the pipeline room."""
+        """Batch buckets worth trying, smallest first: up to the first that leaves the pipeline room, and on as long as the next
+        larger program is the faster one.
+        """
         useful = []
+        enough, best_ps = False, 0
         for batch in self.batches:
-            useful.append(batch)
             split = self._split(sequences, batch, context)
-            if split.occupancy_ps <= split.latency_ps or batch >= sequences:
+            took_ps = max(split.latency_ps, split.occupancy_ps)
+            if enough and took_ps >= best_ps:
                 break
+            useful.append(batch)
+            enough = enough or split.occupancy_ps <= split.latency_ps or batch >= sequences
+            best_ps = min(best_ps or took_ps, took_ps)
         return useful
 
 

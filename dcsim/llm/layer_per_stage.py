@@ -40,7 +40,7 @@ def lay_by_layer(llm: LlmSpec, chip: Chip, spec: MappingSpec, nodes: Nodes, cont
     require_heads(llm, tp)
     offered = sum(len(node) for node in nodes)
     wanted = tp * (len(layers) if spec.pp == "auto" else spec.pp)
-    replicas = max(1, offered // wanted) if spec.replicas == "auto" else spec.replicas
+    replicas = max(1, offered // wanted) if spec.replicas == "auto" else spec.replicas or 1
     share = min(offered // replicas, spec.chips_max or offered)
     stages = _stages(llm, chip, spec, layers, tp, share)
     own = [_of_replica(nodes, i * (offered // replicas), share) for i in range(replicas)]

@@ -7,6 +7,10 @@ room for KV cache at the price of a hop each), and of these candidates the calle
 iteration at batch 1. Added later, without effect on any system compared before: candidates with KV room for one sequence
 of full context go first. A wider group given by hand may be faster for one user; it shares few cables and leaves a pipeline
 with few stages, so it serves fewer users at once.
+
+Where an objective is named, `study.search` chooses among `choices` instead: groups of any size inside a node (powers of two and
+divisors of the heads) or of whole nodes, cut into as many stages as there are chips for, as few as fit, or whole layers a
+stage; and as many replicas as are left room for.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
+from typing import NamedTuple
 
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
@@ -28,7 +33,18 @@ from dcsim.spec.mapping import MappingSpec
 # Wider groups are not tried when the fewest chips are named that would do; the widest anyone has published is 128.
 SHARDS_MAX = 1024
 
-__all__ = ["NO_LIMIT", "Mapping", "MemoryPlan", "candidates", "fewest_chips", "lay", "place"]
+# Cuts into stages that are looked at for one tensor-parallel degree: the fewest, the most, and others evenly between.
+CUTS_MAX = 8
+
+__all__ = ["NO_LIMIT", "Layout", "Mapping", "MemoryPlan", "candidates", "choices", "fewest_chips", "lay", "place"]
+
+
+class Layout(NamedTuple):
+    """Chips that share a layer, stages, copies."""
+
+    tp: int
+    pp: int
+    replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +104,11 @@ def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Se
     """Map `llm` over `tp` x `pp` chips for each replica; `nodes` lists the active chips of each node, in
     order.
 
-    `replicas: auto` makes as many as there are chips for. Raises CapacityError if chips or memory do not
-    suffice, with the fewest chips that would do, and SpecError if there are more stages than blocks.
+    `replicas: auto` makes as many as there are chips for, and one where nothing is said. Raises CapacityError if chips or memory
+    do not suffice, with the fewest chips that would do, and SpecError if there are more stages than blocks.
     """
     chip_count = sum(len(node) for node in nodes)
-    replicas = max(1, chip_count // (tp * pp)) if spec.replicas == "auto" else spec.replicas
+    replicas = max(1, chip_count // (tp * pp)) if spec.replicas == "auto" else spec.replicas or 1
     if tp * pp * replicas > chip_count:
         needed = tp * pp * replicas
         raise CapacityError(
@@ -114,15 +130,15 @@ def lay(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, pp: int, nodes: Se
 
 
 def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, node_chips: int = 8) -> list[tuple[int, int]]:
-    """The (tp, pp) that `spec` allows on `chip_count` active chips in nodes of `node_chips` and that fit.
+    """The (tp, pp) inside nodes of `node_chips`, all `chip_count` active chips used, that `spec` allows and that fit; of groups
+    of whole nodes the first, if no other fits.
 
     Raises CapacityError, naming the fewest chips that would do, if none fits, and SpecError for more shards than heads.
     """
     if spec.tp != "auto":
         require_heads(llm, spec.tp // spec.attention_dp)
     offered = min(chip_count, spec.chips_max or chip_count)
-    if spec.replicas != "auto":
-        offered //= spec.replicas
+    offered //= _copies_given(spec) or 1
     if _all_weight_bytes(llm, spec) > offered * limit_bytes(chip):
         raise _does_not_fit(llm, chip, spec, offered, node_chips)
     inside, across = _degrees(llm, spec, node_chips, offered)
@@ -131,6 +147,52 @@ def candidates(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, nod
     if not found:
         raise _does_not_fit(llm, chip, spec, offered, node_chips)
     return found
+
+
+def choices(llm: LlmSpec, chip: Chip, spec: MappingSpec, chip_count: int, node_chips: int = 8) -> list[Layout]:
+    """All degrees to choose from on `chip_count` active chips in nodes of `node_chips`, narrow groups first.
+
+    Raises what `candidates` raises where there is none.
+    """
+    least = candidates(llm, chip, spec, chip_count, node_chips)
+    given = _copies_given(spec)
+    offered = min(chip_count // (given or 1), spec.chips_max or chip_count)
+    inside, across = _degrees(llm, spec, node_chips, offered)
+    found = []
+    for tp in [*inside, *_worth(llm, across)]:
+        fewest = fewest_stages(llm, chip, spec, tp)
+        most = min(offered // tp, len(arch.sublayers(llm)))
+        for pp in [spec.pp] if spec.pp != "auto" else _cuts(llm, fewest, most, 1 if given else offered // tp):
+            if fewest <= pp <= most:
+                found.append(Layout(tp, pp, given or chip_count // (tp * pp)))
+    return found or [Layout(tp, pp, given or 1) for tp, pp in least]
+
+
+def _copies_given(spec: MappingSpec) -> int:
+    """Replicas as the file or the command line says, one where both degrees are given; 0: as many as one likes."""
+    if spec.replicas is None:
+        return 0 if "auto" in (spec.tp, spec.pp) else 1
+    return 0 if spec.replicas == "auto" else spec.replicas
+
+
+def _worth(llm: LlmSpec, widths: Sequence[int]) -> list[int]:
+    """Of widths of whole nodes the narrowest for each number of heads that a shard then has: wider ones gain it nothing."""
+    heads = arch.degree_max(llm)
+    return sorted({-(-heads // tp): tp for tp in reversed(widths)}.values())
+
+
+def _cuts(llm: LlmSpec, fewest: int, most: int, chips: int) -> list[int]:
+    """Numbers of stages between `fewest` and `most`: those two, whole layers a stage, and as many as let more copies in.
+
+    `chips` is the number of groups there are chips for.
+    """
+    layers = max(1, len(arch.layer_blocks(llm)))
+    whole = {-(-layers // each) for each in range(1, layers + 1)}
+    copies = {chips // count for count in range(1, chips // max(1, fewest) + 1)}
+    found = sorted(pp for pp in {fewest, most} | whole | copies if fewest <= pp <= most)
+    if len(found) <= CUTS_MAX:
+        return found
+    return sorted({found[round(i * (len(found) - 1) / (CUTS_MAX - 1))] for i in range(CUTS_MAX)})
 
 
 def _fit(llm: LlmSpec, chip: Chip, spec: MappingSpec, tp: int, offered: int) -> tuple[int, int] | None:

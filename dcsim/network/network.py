@@ -53,8 +53,8 @@ class Network(Protocol):
         Where their time goes is sure to be said only with `parts`, which takes longer.
         """
 
-    def time(self, shape: Shape, *, parts: bool = False) -> IterationTime:
-        """Their mean."""
+    def time(self, shape: Shape, *, parts: bool = False, few: bool = False) -> IterationTime:
+        """Their mean; with `few` that of the first few, to tell which of two mappings is the faster one."""
 
     def iterations(self, shape: Shape, count: int = 0, *, packets_max: int = 0) -> Iterations:
         """`count` successive iterations (0: as many as the network says) with where their time goes.

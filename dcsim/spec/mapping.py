@@ -41,13 +41,19 @@ class PoolSpec(Section):
 
 
 class MappingSpec(Section):
-    """Degrees may be `auto`: the lowest decode iteration time at batch 1 that fits."""
+    """Degrees that are `auto` are searched for, for the best `objective`, or follow from a rule where none is named."""
 
     rule: Literal["auto", "layer_per_stage"] = Field(
         default="auto",
         description="How degrees that are `auto` are found. `layer_per_stage`: as a static pipeline is built, a stage for each "
         "layer on the smallest power of two of chips that hold one; it also takes `experts: all` and `serving.chunk_tokens: 1` "
         "unless these are given.",
+    )
+    objective: Literal["auto", "capacity", "latency", "throughput", "cost"] = Field(
+        default="auto",
+        description="What degrees that are `auto` are searched for. `capacity`: the largest rate of the workload that holds the "
+        "SLO; `latency`: the shortest iteration for one user; `throughput`: the most tokens per second in KV room; `cost`: the "
+        "fewest USD per token. `auto`: not searched for: groups inside nodes, all chips, the shortest iteration for one user.",
     )
     experts: Literal["auto", "all", "routed", "own_chips"] = Field(
         default="auto",
@@ -70,7 +76,11 @@ class MappingSpec(Section):
     prefill: PoolSpec | None = Field(
         default=None, description="Layout of the first `serving.prefill_replicas` replicas; none: as the others."
     )
-    replicas: Positive | Literal["auto"] = Field(default=1, description="Copies of the LLM, each on its own chips.")
+    replicas: Positive | Literal["auto"] | None = Field(
+        default=None,
+        description="Copies of the LLM, each on its own chips; `auto`: as many as there are chips for. Left out: as many as a "
+        "named objective but latency wants, else one.",
+    )
     chips_max: Count = Field(default=0, description="Most chips one replica may use; 0: all active chips.")
     weights: Precision | Literal["stored"] = Field(
         default="int8",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self, get_args
 
@@ -167,6 +167,31 @@ class Section(BaseModel):
             for part in parts:
                 if isinstance(part, Section):
                     part.forget_reads()
+
+    def reads(self) -> dict[str, Any]:
+        """What was read so far, here and in all sections below, for `take_as_read`."""
+        inner = {}
+        for place, part in self._sections():
+            found = part.reads()
+            if found:
+                inner[place] = found
+        return {"": sorted(self._read)} | inner if self._read or inner else {}
+
+    def take_as_read(self, reads: dict[str, Any]) -> None:
+        """Count as read what was read of an equal section."""
+        self._read.update(reads.get("", ()))
+        for place, part in self._sections():
+            part.take_as_read(reads.get(place, {}))
+
+    def _sections(self) -> Iterator[tuple[str, Section]]:
+        """The sections right below, by their places."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, Section):
+                yield name, value
+            elif isinstance(value, dict):
+                yield from ((f"{name}.{key}", part) for key, part in value.items() if isinstance(part, Section))
+            elif isinstance(value, tuple):
+                yield from ((f"{name}.{i}", part) for i, part in enumerate(value) if isinstance(part, Section))
 
     def __eq__(self, other: object) -> bool:
         """Two sections are equal if they are of one kind and say the same, whatever was read of either.

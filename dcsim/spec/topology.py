@@ -71,12 +71,18 @@ class ServingSpec(Section):
         default=16, description="Successive iterations drawn together from a packet network's replications."
     )
     warmup_s: Time = Field(default=0.0, ge=0, description="Requests that arrive before this are served but not measured.")
-    chunk_tokens: Positive = Field(
-        default=128, le=100_000, description="Prompt tokens of one prefill chunk; the last chunk is padded."
+    chunk_tokens: Annotated[Positive, Field(le=100_000)] | Literal["auto"] = Field(
+        default="auto",
+        description="Prompt tokens of one prefill chunk; the last chunk is padded. `auto`: 128, or what the search for the "
+        "mapping with the largest capacity finds.",
     )
     prefill_tokens_max: Positive = Field(default=2048, description="Prompt tokens one iteration may carry.")
     sequences_max: Positive = Field(default=512, le=100_000, description="Sequences one replica serves at once.")
-    batch_buckets: BatchBuckets = Field(default=(1, 2, 4, 8, 16, 32, 64), description="Batch sizes programs are compiled for.")
+    batch_buckets: BatchBuckets | None = Field(
+        default=None,
+        description="Batch sizes that iterations are padded to. Left out: 1, 2, 4 and so on up to 64 on chips whose programs are "
+        "compiled beforehand; on others, whose kernels take any batch, up to what memory holds.",
+    )
     context_buckets: ContextBuckets = Field(
         default=(512, 1024, 2048, 4096, 8192, 16384, 32768),
         description="Context lengths programs are compiled for; a sequence is padded to the next.",

@@ -53,7 +53,7 @@ def check(machine: Machine, traffic: Iterable[Requests] | ClosedLoop) -> None:
     if isinstance(traffic, ClosedLoop):
         return
     drafts = spec.serving.speculation.draft_tokens if spec.serving.speculation else 0
-    together = max(spec.serving.batch_buckets) * (1 + drafts)
+    together = max(machine.batches) * (1 + drafts)
     tokens, iteration_s = 0, _iteration_s(machine)
     for block in traffic:
         served = block.prompt_tokens.astype(np.int64) + block.output_tokens <= spec.llm.context_max

@@ -1,4 +1,7 @@
-"""The same chips, LLM, mapping and traffic on several interconnects: how much slower, and which part of it is whose.
+"""The same chips, LLM and traffic on several interconnects: how much slower, and which part of it is whose.
+
+All have the first one's mapping. Where an objective is named, each has the mapping that serves it best there (a packet network's
+libraries that of its own), and once more the one with the lowest latency.
 
 Every packet network is shown with no library, with each of `LIBRARIES` and with its own. Iterations of a packet
 network follow each other, so their means are given with an interval from blocks of them, not from each by itself.
@@ -6,8 +9,9 @@ network follow each other, so their means are given with an interval from blocks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -15,18 +19,21 @@ from numpy.typing import NDArray
 
 from dcsim.economics.bill import parts_of
 from dcsim.errors import SpecError
+from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
 from dcsim.network.timing import waterfall
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved, load
 from dcsim.spec.price import TcoPrices
 from dcsim.spec.section import LABELS
+from dcsim.spec.topology import Topology
 from dcsim.spec.unused import Keys, keys_of, unused_of
 from dcsim.study.candidate import Timed, time_candidate
 from dcsim.study.idle import idle_chips
 from dcsim.study.machine import Machine, build
 from dcsim.study.users import for_packets, ideal_base, ideal_time_s, users, without_network
 
+Wanted = tuple[str, str | None, Resolved]  # a network, a library (None: there is none to have) and the topology with both
 LIBRARIES = ("ideal", "verbs")  # shown beside the one that a packet network has
 PACKETS_MAX = 5_000_000  # of a candidate whose replications nobody asked for: a few seconds
 BLOCKS = 10  # successive iterations are correlated; means of blocks of them much less
@@ -43,17 +50,21 @@ def compare(
     packet_settings: Sequence[str] = (),
     seed: int = 1,
     own_mapping: bool = False,
+    same_mapping: bool = False,
     serve: str | None = None,
     packets_max: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Time `shape` on each interconnect with the mapping of the first (or each with its own best).
 
-    With `packets_max`, no candidate simulates more packets than that in all its replications, but one iteration at least, and
-    few iterations where nothing disturbs its network.
+    Where an objective of mappings is named, each has its own best for that, then for the lowest latency; with `same_mapping` all
+    have the first one's all the same. With `packets_max`, no candidate simulates more packets than that in all its replications,
+    but one iteration at least, and few iterations where nothing disturbs its network.
     `packet_settings` and those of `settings` that start with `network.` apply to packet networks only. Returns the
-    shape, the mapping and `candidates`, one row for each interconnect and library; rows are compared with the first.
-    With `serve` (a time with unit) so much of the workload is served on each, and `users` says what users see of it.
+    shape, the first mapping and `candidates`, one row for each objective, interconnect and library; rows are compared with the
+    first of their objective.
+    With `serve` (a time with unit) so much of the workload is served on each of the first objective, and `users` says what users
+    see of it.
     """
     if not interconnects:
         raise SpecError("--interconnect: name at least one network")
@@ -62,23 +73,27 @@ def compare(
         for name in interconnects
         for library, resolved in _with_libraries(topology, name, llm, settings, packet_settings)
     ]
-    machine: Machine | None = None
+    passes = _passes(wanted[0][2].spec, same_mapping)
+    same_mapping = same_mapping or (passes == ["auto"] and not own_mapping)
     done: list[Timed] = []
-    for name, software, resolved in wanted:
-        spec = resolved.spec
-        if progress:
-            progress(f"{name} {software or ''}".strip())
-        machine = build(spec, seed) if machine is None or own_mapping else machine.on(spec)
-        machine.require_context(shape)
-        done.append(time_candidate(name, software, machine, shape, packets_max))
+    for objective in passes:
+        said = f"for {objective}" if len(passes) > 1 else ""
+
+        def hear(name: str, software: str | None, said: str = said) -> None:
+            if progress:
+                progress(" ".join(filter(None, (name, software, said))))
+
+        for name, software, machine in _machines(wanted, objective, same_mapping, seed, hear):
+            machine.require_context(shape)
+            done.append(time_candidate(name, software, machine, shape, packets_max))
+    per_pass = len(wanted)
+    firsts = [done[i - i % per_pass] for i in range(len(done))]
     first = done[0]
     # Settings of packet networks are for those alone; what all are compared at stands in the first of them.
     stated = next((timed for timed in done if timed.software is not None), first)
     terms, prices = stated.machine.network.conditions(), stated.spec.network.prices
-    base, ideal_s = [ideal_base(topology, llm, settings)], dict[int, float]()
-    for timed in done:
-        key = id(timed.machine.mapping)
-        ideal_s[key] = ideal_s.get(key) or ideal_time_s(base[0].spec, timed.machine, shape)
+    base = [ideal_base(topology, llm, settings)]
+    ideal_s = _ideals(base[0].spec, done, shape)
     result = {
         "topology": topology,
         "llm": first.spec.llm.name,
@@ -88,24 +103,78 @@ def compare(
         "tp": first.machine.mapping.tp,
         "pp": first.machine.mapping.pp,
         "chips_used": first.machine.mapping.chips_used,
-        "mapping": "own" if own_mapping else "same",
+        "mapping": "same" if same_mapping else "own",
+        "objective": first.machine.chosen["objective"],
         **idle_chips(first.machine),
         "fairness": terms["fairness"],
         "prices": prices.name,
         "jitter": terms["jitter"],
         "jitter_description": terms["jitter_description"] or "",
         "seed": seed,
-        "identical": identical(done),
-        "candidates": [row(timed, first, shape, prices, ideal_s[id(timed.machine.mapping)]) for timed in done],
+        "identical": [line for i in range(0, len(done), per_pass) for line in identical(done[i : i + per_pass])],
+        "candidates": [
+            row(timed, own, shape, prices, ideal_s[timed.machine.mapping]) for timed, own in zip(done, firsts, strict=True)
+        ],
     }
     if serve is not None:
-        result["users"], served = users(done, topology, llm, settings, serve, seed, progress)
+        result["users"], served = users(done[:per_pass], topology, llm, settings, serve, seed, progress)
         base.append(served)
     ignored = () if stated.software else tuple(filter(for_packets, (*settings, *packet_settings)))
     left_out = {_key(setting): f"--set {setting}" for setting in ignored}
     found = [keys_of(one) for one in (*(one for _, _, one in wanted), *base)]
     result["unused_keys"] = unused_of([*found, Keys(left_out, frozenset())])
     return result
+
+
+def _machines(
+    wanted: Sequence[Wanted], objective: str, same_mapping: bool, seed: int, hear: Callable[[str, str | None], None]
+) -> Iterator[tuple[str, str | None, Machine]]:
+    """Each candidate with its mapping: found for it, or for its network with its own library, or for the first of all.
+
+    `hear` is told of each before it is searched for.
+    """
+    first: Machine | None = None
+    for name, group in groupby(wanted, key=lambda one: one[0]):
+        libraries = list(group)
+        shared = first if same_mapping else None
+        for _, software, resolved in libraries:
+            hear(name, software)
+            if shared is None and objective not in ("auto", "latency"):
+                shared = build(for_objective(libraries[-1][2].spec, objective), seed)
+            spec = for_objective(resolved.spec, objective)
+            machine = shared.on(spec) if shared else build(spec, seed)
+            first = first or machine
+            shared = first if same_mapping else shared
+            yield name, software, machine
+
+
+def _passes(spec: Topology, same_mapping: bool) -> list[str]:
+    """The objectives that mappings are searched for, one after the other; one alone where there is nothing to search."""
+    own = spec.mapping
+    if own.objective == "auto" or same_mapping or own.rule != "auto" or "auto" not in (own.tp, own.pp):
+        return [own.objective]
+    return list(dict.fromkeys((own.objective, "latency")))
+
+
+def for_objective(spec: Topology, objective: str) -> Topology:
+    """The spec with its mapping searched for another objective."""
+    return spec.model_copy(update={"mapping": spec.mapping.model_copy(update={"objective": objective})})
+
+
+def _ideals(base: Topology, done: Sequence[Timed], shape: Shape) -> dict[Mapping, float]:
+    """For each mapping the time of an iteration on a network that takes no time but for its cables.
+
+    Packets wait until they are full even there. So the base is no more than what the operations and the cables on any
+    candidate's critical path take: no network is faster than that.
+    """
+    found: dict[Mapping, float] = {}
+    for timed in done:
+        mapping = timed.machine.mapping
+        if mapping not in found:
+            found[mapping] = ideal_time_s(base, timed.machine, shape)
+        parts_s = waterfall(timed.iterations.mean().breakdown_s)
+        found[mapping] = min(found[mapping], parts_s["compute"] + parts_s["wire"])
+    return found
 
 
 def _key(setting: str) -> Path_:
@@ -131,7 +200,7 @@ def _with_libraries(
 
 
 def row(timed: Timed, first: Timed, shape: Shape, prices: TcoPrices, ideal_s: float) -> dict[str, Any]:
-    """One candidate as flat numbers, with the gap to the first split into parts (they sum to it).
+    """One candidate as flat numbers, with the gap to the first of its objective split into parts (they sum to it).
 
     `ideal_s` is the iteration's time on a network that takes no time but for its cables.
     """
@@ -160,6 +229,9 @@ def row(timed: Timed, first: Timed, shape: Shape, prices: TcoPrices, ideal_s: fl
         "gap_s": {part: seconds - first_s[part] for part, seconds in parts_s.items()},
         "tp": mapping.tp,
         "pp": mapping.pp,
+        "replicas": mapping.replicas,
+        "chips_used": mapping.chips_used,
+        **timed.machine.chosen,
         "energy_j": mean.work_j + mapping.chips_used * wait_w * mean_s,
         "packets": iterations.packets,
         "drops": iterations.drops,

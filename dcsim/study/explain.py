@@ -10,7 +10,7 @@ from dcsim.llm.program import Shape
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved
 from dcsim.spec.section import part_at, was_read, with_value
-from dcsim.study.machine import Machine, build
+from dcsim.study.machine import Machine, build, build_held
 
 METRICS = {
     "iteration_s": "time of one decode iteration",
@@ -52,6 +52,7 @@ class Explanation:
     metric: str
     answer: dict[str, float]
     effects: list[Effect]
+    terms: dict[str, Any]  # what was timed, as of `Machine.terms`
 
 
 def explain(resolved: Resolved, shape: Shape, metric: str = "iteration_s", seed: int = 1) -> Explanation:
@@ -60,12 +61,15 @@ def explain(resolved: Resolved, shape: Shape, metric: str = "iteration_s", seed:
     The mapping stays as chosen at first. Figures that timing the iteration does not read cannot move it and are not
     run again.
     """
-    machine = build(resolved.spec, seed)
+    build(resolved.spec, seed)
+    chose = resolved.spec.reads()
+    machine = build_held(resolved.spec, seed)
     machine.require_context(shape)
     answer = answers(machine, shape)
     effects = [_effect(machine, resolved, path, shape, answer) for path in sorted(resolved.figures)]
+    resolved.spec.take_as_read(chose)
     effects.sort(key=lambda effect: (-effect.swing(metric), effect.key))
-    return Explanation(metric, answer, effects)
+    return Explanation(metric, answer, effects, machine.terms)
 
 
 def answers(machine: Machine, shape: Shape) -> dict[str, float]:
@@ -117,6 +121,7 @@ def as_json(result: Explanation) -> dict[str, Any]:
     """The explanation as plain data: one object a figure, with the answer at both ends and the elasticity."""
     answer = result.answer[result.metric]
     return {
+        **result.terms,
         "metric": result.metric,
         "answer": result.answer,
         "fraction": FRACTION,

@@ -34,14 +34,14 @@ class Load:
 
 
 def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None) -> list[Load]:
-    """Every load the memory holds at `context` tokens a sequence, over the compiled batch sizes.
+    """Every load the memory holds at `context` tokens a sequence, over the batch sizes of programs, or of any chip without.
 
     For each batch: one micro-batch alone, as many as keep every stage busy, and one more (which no longer speeds
     anything up but shows the limit). A round takes max(latency, micro-batches x occupancy).
     """
     machine.require_context(Shape(1, context))
     found = []
-    for batch in batches or machine.spec.serving.batch_buckets:
+    for batch in batches or machine.batches_held(context):
         room = machine.mapping.memory.room.sequences_max(context) // batch
         if room < 1:
             break

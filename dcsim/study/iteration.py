@@ -50,6 +50,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "tp": mapping.tp,
         "pp": mapping.pp,
         "kv_tokens": kv_tokens,
+        **machine.chosen,
         **in_kv_room(time, shape, kv_tokens),
         "breakdown_s": time.breakdown_s,
         "energy_j": time.work_j + chips * spec.chip.power.wait_w * latency_s,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dcsim.cluster.programs import CHUNK_TOKENS, Programs, Times, any_batches, batches_of
 from dcsim.errors import CapacityError, Problem, SlackError, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
@@ -16,7 +18,11 @@ from dcsim.llm.program import Shape
 from dcsim.network.network import Network, make_network
 from dcsim.network.timing import IterationTime
 from dcsim.power.site import Site, site_of
+from dcsim.spec.chip import LpuChip
 from dcsim.spec.topology import Topology
+
+if TYPE_CHECKING:
+    from dcsim.study.search import MappingFound
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class Machine:
     network: Network
     mapping: Mapping
     seed: int = 1  # of what a network draws
+    found: MappingFound | None = None  # how the mapping was chosen; None: it was given
     readers: Machine | None = None  # replicas that only read prompts, where they are laid otherwise (`mapping.prefill`)
 
     @cached_property
@@ -39,7 +46,51 @@ class Machine:
         """What ran, by the names that results give it."""
         spec, mapping = self.spec, self.mapping
         degrees = {"tp": mapping.tp, "pp": mapping.pp, "replicas": mapping.replicas}
-        return {"topology": spec.name, "llm": spec.llm.name, **spec.network.terms, **degrees}
+        return {"topology": spec.name, "llm": spec.llm.name, **spec.network.terms, **degrees, **self.chosen}
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """How the mapping was chosen, by the names that results give it: `search` is None where it was not searched for."""
+        own, found = self.spec.mapping, self.found
+        by_rule = own.rule if own.rule != "auto" else "auto" if "auto" in (own.tp, own.pp) else "given"
+        return {
+            "chunk_tokens": self.chunk_tokens,
+            "objective": found.objective if found else by_rule,
+            "search": asdict(found) | {"kv_tokens": self.mapping.memory.kv_tokens} if found else None,
+        }
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Settings that give the same mapping by hand."""
+        mapping = self.mapping
+        degrees = f"mapping.tp={mapping.tp}", f"mapping.pp={mapping.pp}"
+        if self.found is None:
+            return degrees
+        return *degrees, f"mapping.replicas={mapping.replicas}", f"serving.chunk_tokens={self.chunk_tokens}"
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Prompt tokens of one chunk."""
+        given = self.spec.serving.chunk_tokens
+        return CHUNK_TOKENS if given == "auto" else given
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch sizes that iterations are padded to, smallest first."""
+        return batches_of(self.spec.serving, self.spec.chip)
+
+    def batches_held(self, context: int) -> tuple[int, ...]:
+        """Batches of sequences of `context` tokens that memory holds: of the sizes of programs, or up to the last that fits
+        (and that `serving.sequences_max` lets in).
+        """
+        serving, room = self.spec.serving, self.mapping.memory.room.sequences_max(context)
+        if serving.batch_buckets is None and not isinstance(self.spec.chip, LpuChip):
+            return any_batches(min(room, serving.sequences_max)) if room else ()
+        return tuple(batch for batch in self.batches if batch <= room)
+
+    def programs(self, time_shape: Callable[[Shape], Times] | None = None) -> Programs:
+        """The programs of one replica, each timed when it is first asked for (by `time_shape`; left out: by the network)."""
+        return Programs(self.spec.serving, time_shape or self.times, self.batches)
 
     @property
     def replica_chips(self) -> tuple[tuple[int, ...], ...]:
@@ -60,8 +111,11 @@ class Machine:
         return self.network.times(shape)
 
     def on(self, spec: Topology) -> Machine:
-        """The same chips and mapping on the network of another spec."""
-        return Machine(spec, make_network(spec, self.network.bare, self.mapping, self.seed), self.mapping, self.seed)
+        """The same chips, mapping and prompt chunk on the network of another spec."""
+        spec = with_chunk(spec, self.chunk_tokens)
+        return Machine(
+            spec, make_network(spec, self.network.bare, self.mapping, self.seed), self.mapping, self.seed, found=self.found
+        )
 
     def require_context(self, shape: Shape) -> None:
         """Raise CapacityError for a context longer than the LLM was built for."""
@@ -85,9 +139,10 @@ class Machine:
 def build(spec: Topology, seed: int = 1) -> Machine:
     """Build the fabric, put the network in place and lay the LLM over the active chips.
 
-    With `mapping.rule: layer_per_stage` that rule lays it. Else, where degrees are `auto`, the candidate with the shortest
-    decode iteration at batch 1 and half the LLM's context is taken among those with KV room for one sequence of full context
-    (among all, if none has it); ties go to the fewest shards. Raises CapacityError if nothing fits.
+    With `mapping.rule: layer_per_stage` that rule lays it. Degrees that are `auto` are searched for where an objective is named
+    (`study.search`); else the candidate inside nodes with the shortest decode iteration at batch 1 and half the LLM's context is
+    taken among those with KV room for one sequence of full context (among all, if none has it); ties go to the fewest shards.
+    Raises CapacityError if nothing fits.
     """
     network = make_network(spec, build_fabric(spec.fabric), seed=seed)
     nodes = active_nodes(network.fabric)
@@ -95,12 +150,20 @@ def build(spec: Topology, seed: int = 1) -> Machine:
         return _pools(spec, network, nodes, seed)
     if spec.mapping.rule == "layer_per_stage":
         mapping = lay_by_layer(spec.llm, spec.chip, spec.mapping, nodes, max(spec.serving.context_buckets))
-        return Machine(spec, network.laid(mapping), mapping, seed)
+        return Machine(with_chunk(spec), network.laid(mapping), mapping, seed)
+    is_open = "auto" in (spec.mapping.tp, spec.mapping.pp)
+    if is_open and spec.mapping.objective != "auto":
+        from dcsim.study.found import find
+
+        found = find(spec)
+        best = found.winner
+        mapping = lay(spec.llm, spec.chip, spec.mapping.model_copy(update={"replicas": best.replicas}), best.tp, best.pp, nodes)
+        return Machine(with_chunk(spec, best.chunk_tokens), network.laid(mapping), mapping, seed, found=found)
     chips, node_chips = sum(len(node) for node in nodes), max(len(node) for node in nodes)
     machines = []
     for tp, pp in candidates(spec.llm, spec.chip, spec.mapping, chips, node_chips):
         mapping = lay(spec.llm, spec.chip, spec.mapping, tp, pp, nodes)
-        machines.append(Machine(spec, network.laid(mapping), mapping, seed))
+        machines.append(Machine(with_chunk(spec), network.laid(mapping), mapping, seed))
     if len(machines) == 1:
         return machines[0]
     probe = Shape(1, max(1, spec.llm.context_max // 2))
@@ -128,7 +191,7 @@ def _pools(spec: Topology, network: Network, nodes: list[list[int]], seed: int) 
     reading = lay(spec.llm, spec.chip, first, pool.tp, own.pp, head)
     decoding = lay(spec.llm, spec.chip, rest, own.tp, own.pp, left)
     reader = Machine(spec, network.laid(reading), reading, seed)
-    return Machine(spec, network.laid(decoding), decoding, seed, reader)
+    return Machine(spec, network.laid(decoding), decoding, seed, readers=reader)
 
 
 def _latency_ps(machine: Machine, shape: Shape) -> float:
@@ -137,6 +200,31 @@ def _latency_ps(machine: Machine, shape: Shape) -> float:
         return machine.time(shape).latency_ps
     except SlackError:
         return math.inf
+
+
+def build_held(spec: Topology, seed: int = 1) -> Machine:
+    """As `build`; what was read of the spec to find the mapping does not count as read, only what the machine is made of.
+
+    For those who ask what a figure moves while the mapping stays.
+    """
+    machine = build(spec, seed)
+    if machine.found is None:
+        return machine
+    mapping = machine.mapping
+    spec.forget_reads()
+    return replace(build(by_hand(machine.spec, mapping.tp, mapping.pp, mapping.replicas), seed), found=machine.found)
+
+
+def by_hand(spec: Topology, tp: int, pp: int, replicas: int) -> Topology:
+    """The spec with these degrees given."""
+    return spec.model_copy(update={"mapping": spec.mapping.model_copy(update={"tp": tp, "pp": pp, "replicas": replicas})})
+
+
+def with_chunk(spec: Topology, chunk_tokens: int = CHUNK_TOKENS) -> Topology:
+    """The spec with so many tokens in a prompt chunk, unless it names a number."""
+    if spec.serving.chunk_tokens != "auto":
+        return spec
+    return spec.model_copy(update={"serving": spec.serving.model_copy(update={"chunk_tokens": chunk_tokens})})
 
 
 def active_nodes(fabric: Fabric) -> list[list[int]]:

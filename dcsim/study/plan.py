@@ -57,6 +57,7 @@ def plan(
         "context": context,
         "tp": machine.mapping.tp,
         "pp": machine.mapping.pp,
+        **machine.chosen,
         "batch": best.batch,
         "micro_batches": best.micro_batches,
         "concurrency_per_replica": best.concurrency,

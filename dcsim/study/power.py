@@ -44,9 +44,7 @@ def power(machine: Machine, shape: Shape) -> dict[str, Any]:
     full = max(1, min(room, int(work.latency_s / work.occupancy_s)))
     loads = [_load(machine, work, name, count) for name, count in (("idle", 0), ("alone", 1), ("full", full))]
     return {
-        "topology": machine.spec.name,
-        "llm": machine.spec.llm.name,
-        **machine.spec.network.terms,
+        **machine.terms,
         "batch": shape.batch,
         "context": shape.context,
         "micro_batches_full": full,

@@ -12,7 +12,7 @@ import numpy as np
 
 from dcsim.cluster.copies import Copies
 from dcsim.cluster.engine_programs import AnyPrograms, EnginePrograms
-from dcsim.cluster.programs import Programs, Times
+from dcsim.cluster.programs import Times
 from dcsim.cluster.service import Placement, ServedBy, serve
 from dcsim.economics.bill import parts_of
 from dcsim.errors import Problem, SpecError
@@ -36,6 +36,7 @@ _BLOCK = 65_536  # requests made, and rows written, at a time
 ENGINE_KEYS = ("engine", "engine_processes", "engine_events")  # of a run's meta: who served it, and what that took
 WHAT_RAN = (  # of its meta too: what a run's metrics are of
     *("llm", "interconnect", "software", "tp", "pp", "replicas", "chips_used"),
+    *("chunk_tokens", "objective", "search"),
     *("chips_installed", "idle_chips", "idle_spare_chips", "idle_power_w", "idle_buy_usd", "pue", "power_entry"),
     *("programs_recompiled", "recompile_s"),
 )
@@ -127,7 +128,7 @@ def programs_of(machine: Machine, time: Callable[[Shape], Times]) -> AnyPrograms
         if machine.readers:
             what = "replicas of unequal degrees are served under an engine alone"
             raise SpecError(Problem("mapping.prefill", what, "name one, for example --set serving.engine=vllm"))
-        return Programs(spec.serving, time)
+        return machine.programs(time)
 
     def made(one: Machine) -> EnginePrograms:
         return EnginePrograms(engine, spec.serving, one.network.lockstep(), spec.chip.power, spec.llm)
@@ -146,16 +147,17 @@ def serve_on(
     rows: TableWriter | None = None,
     rounds: bool = False,
     chips: Chips | None = None,
+    traffic: Requests | None = None,
 ) -> Served:
-    """Serve the spec's workload on a machine already built, with the shapes already timed in `programs`."""
-    traffic, total = _traffic(spec, seed)
+    """Serve the spec's workload (or `traffic`) on a machine already built, with the shapes already timed in `programs`."""
+    requests, total = _traffic(spec, seed) if traffic is None else (traffic, len(traffic))
     report = partial(_report, progress, total) if progress else None
     result = serve(
         spec,
         machine.fabric,
         _placement(machine),
         programs,
-        traffic,
+        requests,
         seed=seed,
         rows=rows,
         progress=report,
@@ -239,7 +241,7 @@ def _recompiling(machine: Machine) -> dict[str, Any]:
     They are those of every batch and context, and a chunk of a prompt for each context.
     """
     spec = machine.spec
-    programs = (len(spec.serving.batch_buckets) + 1) * len(spec.serving.context_buckets)
+    programs = (len(machine.batches) + 1) * len(spec.serving.context_buckets)
     recompile_s = machine.network.recompile_s(programs) if spec.faults.any else 0.0
     return {"programs_recompiled": programs if recompile_s else None, "recompile_s": recompile_s or None}
 
@@ -282,6 +284,7 @@ def _meta(machine: Machine, programs: AnyPrograms) -> dict[str, Any]:
         **idle_chips(machine),
         **_recompiling(machine),
         "kv_tokens": mapping.memory.kv_tokens,
+        **machine.chosen,
         "parts": asdict(parts_of(machine.site)),
         **power_terms(spec),
         "slo_ttft_s": spec.slo.ttft_s,

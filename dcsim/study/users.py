@@ -2,16 +2,17 @@
 
 Both ask the service zoom's questions of each candidate. The network's share of a percentile is what it loses to an
 ideal network, whose adapters, switches and bytes take no time (cables do, and packets wait until they are full, which
-a schedule's vectors need not: its share may come out a little below nothing). Headroom is how many times the chips,
+a schedule's vectors need not: no base is above the fastest candidate with its mapping). Headroom is how many times the chips,
 cables and watts a candidate needs to give users the first candidate's tokens per second inside the SLO on time per
 token, from one replica's best steady state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
 from dcsim.network.packet.ideal import ideal_of
 from dcsim.spec.load import Resolved, load
@@ -20,6 +21,7 @@ from dcsim.study.candidate import Timed
 from dcsim.study.machine import Machine
 from dcsim.study.serve import ENGINE_KEYS, programs_of, serve_on
 
+SHARED = ("ttft_s_p99", "tpot_s_p99")  # what is split into the network's share and the rest
 IDEAL_BASE = "infiniband-ndr"  # only what is not made ideal is read of it
 
 
@@ -38,24 +40,33 @@ def users(
     """
     resolved = ideal_base(topology, llm, [*settings, f"workload.duration={duration}"])
     base = resolved.spec
-    first = done[0].machine
-    ideal = _served(first.on(ideal_of(base)), base, seed)
-    rows = []
+    machines, served = [], []
     for timed in done:
         if progress:
             progress(f"serving {timed.interconnect} {timed.software or ''}".strip())
-        machine = timed.machine.on(timed.spec.model_copy(update={"workload": base.workload}))
-        served = _served(machine, machine.spec, seed)
-        rows.append(
-            {
-                "interconnect": timed.interconnect,
-                "software": timed.software,
-                **_shares(served, ideal),
-                **{key: served[key] for key in ENGINE_KEYS},
-                **holding(machine),
-            }
-        )
+        machines.append(timed.machine.on(timed.spec.model_copy(update={"workload": base.workload})))
+        served.append(_served(machines[-1], machines[-1].spec, seed))
+    ideals: dict[Mapping, dict[str, Any]] = {}
+    for timed in done:
+        alike = [own for own, other in zip(served, done, strict=True) if other.machine.mapping == timed.machine.mapping]
+        if timed.machine.mapping not in ideals:
+            ideal = _served(timed.machine.on(ideal_of(base)), base, seed)
+            ideals[timed.machine.mapping] = {metric: _least(one[metric] for one in (ideal, *alike)) for metric in SHARED}
+    rows = [
+        {
+            "interconnect": timed.interconnect,
+            "software": timed.software,
+            **_shares(own, ideals[timed.machine.mapping]),
+            **{key: own[key] for key in ENGINE_KEYS},
+            **holding(machine),
+        }
+        for timed, machine, own in zip(done, machines, served, strict=True)
+    ]
     return _headroom(rows), resolved
+
+
+def _least(values: Iterable[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)
 
 
 def ideal_base(topology: str, llm: str | None, settings: Sequence[str]) -> Resolved:
@@ -87,7 +98,7 @@ def _served(machine: Machine, spec: Topology, seed: int) -> dict[str, Any]:
 def _shares(summary: dict[str, Any], ideal: dict[str, Any]) -> dict[str, Any]:
     """p99 and the share of it that the ideal network would save; None where nothing finished."""
     found: dict[str, Any] = {}
-    for metric in ("ttft_s_p99", "tpot_s_p99"):
+    for metric in SHARED:
         value, bound = summary[metric], ideal[metric]
         found[metric] = value
         found[f"network_{metric.replace('_s_', '_')}_fraction"] = 1 - bound / value if value and bound is not None else None

@@ -65,7 +65,7 @@ class CompiledNetwork:
         """The one time of `shape`."""
         return (self.time(shape, parts=parts),)
 
-    def time(self, shape: Shape, *, parts: bool = False) -> IterationTime:
+    def time(self, shape: Shape, *, parts: bool = False, few: bool = False) -> IterationTime:
         """Time of one iteration of `shape`: where it goes takes the whole schedule, spelled out."""
         if parts:
             return self.iterations(shape).mean()

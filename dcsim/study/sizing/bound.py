@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.cluster.programs import CHUNK_TOKENS
 from dcsim.llm.program import Shape
 from dcsim.spec.topology import Topology
 from dcsim.study.machine import Machine
@@ -60,10 +61,10 @@ def bound_of(machine: Machine, traffic: Traffic, tpot_s: float | None) -> RateBo
         return RateBound(0.0, f"one token takes {format_time(lone_s)} alone, more than {format_time(tpot_s)}", hopeless=True)
     if not len(traffic.prompt):
         return RateBound(float("inf"), "")
-    batch = max(*serving.batch_buckets, serving.sequences_max if serving.engine else 1)  # an engine's batches are of any size
+    batch = max(*machine.batches, serving.sequences_max if serving.engine else 1)  # an engine's batches are of any size
     full = machine.time(Shape(batch, context))
     decode_s = float(traffic.output.mean()) / (drafts * batch) * full.occupancy_ps * 1e-12
-    prefill_s = min(_prefill_s(machine, traffic, tokens) for tokens in (serving.chunk_tokens, *chunks_beside(machine.spec)))
+    prefill_s = min(_prefill_s(machine, traffic, tokens) for tokens in (machine.chunk_tokens, *chunks_beside(machine.spec)))
     found: list[tuple[float, str]] = [(replicas / max(decode_s + prefill_s, 1e-12), "the busiest stage")]
     room = machine.mapping.memory.room
     kept = float((traffic.output * (traffic.prompt + traffic.output / 2)).mean()) * lone_s / drafts
@@ -83,5 +84,6 @@ def _prefill_s(machine: Machine, traffic: Traffic, chunk_tokens: int) -> float:
 
 def chunks_beside(spec: Topology) -> tuple[int, ...]:
     """Other sizes of prompt chunks than the topology's, tried where that is not enough."""
-    own = spec.serving.chunk_tokens
+    given = spec.serving.chunk_tokens
+    own = CHUNK_TOKENS if given == "auto" else given
     return tuple(n for n in (own * 4, max(16, own // 4)) if n != own and n <= spec.serving.prefill_tokens_max)
