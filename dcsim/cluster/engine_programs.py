@@ -43,6 +43,11 @@ class EnginePrograms:
         return made
 
     @property
+    def apart(self) -> int:
+        """Iterations that go on side by side, each with a budget of tokens of its own."""
+        return self._lockstep.apart
+
+    @property
     def lone(self) -> Shape:
         """A lone sequence's next token."""
         return Shape(1, CONTEXT_STEP)
@@ -61,7 +66,9 @@ class EnginePrograms:
             parts = self._lockstep.iteration(0, 0, chunks)
         joules = self._lockstep.joules(parts, self._power)
         seconds = dict(zip(BREAKDOWN, parts.tolist(), strict=True))
-        seconds["host"] += self.engine.step_s + (shape.batch * self._taken_in_s if shape.new_tokens > 1 else 0.0)
+        seconds["host"] += self.engine.step_s + (
+            -(-shape.batch // self._lockstep.apart) * self._taken_in_s if shape.new_tokens > 1 else 0.0
+        )
         latency_ps = round(sum(seconds.values()) * 1e12)
         return (IterationTime(latency_ps, latency_ps, joules, seconds),)
 
@@ -78,7 +85,7 @@ class EnginePrograms:
         context = (step + 0.5) * CONTEXT_STEP
         check = 1 + self._drafts.draft_tokens if self._drafts else 1
         parts = self._lockstep.iteration(sequences, context, chunks, check)
-        own_s = self.engine.step_s + sum(chunk.ends for chunk in chunks) * self._taken_in_s
+        own_s = self.engine.step_s + -(-sum(chunk.ends for chunk in chunks) // self._lockstep.apart) * self._taken_in_s
         seconds = float(parts.sum()) + own_s
         if sequences:
             seconds += self._draft_s(sequences, context)

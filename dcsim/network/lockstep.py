@@ -117,6 +117,11 @@ class LockStep:
         self._contexts, self._rows_taken = grid(4, spec.llm.context_max), rows
         self._read = Interpolated(lambda stop: self._beyond_rows(Shape(1, stop, stop)), grid(8, spec.llm.context_max))
 
+    @property
+    def apart(self) -> int:
+        """Copies of attention and micro-batches, each of which takes in prompts of its own at the same time."""
+        return self._copies * self._mapping.pp
+
     def iteration(self, sequences: int, context: float, chunks: Sequence[Chunk] = (), check_tokens: int = 1) -> Parts:
         """A token for each of `sequences`, whose contexts have the mean `context`, and chunks of prompts beside.
 

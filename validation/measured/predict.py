@@ -130,7 +130,7 @@ def _with_client(spec: Topology, job: Job) -> Topology:
             },
         }
     )
-    together = -(-job.concurrency // spec.mapping.replicas) if isinstance(spec.mapping.replicas, int) else job.concurrency
+    together = -(-job.concurrency // job.degrees.workers)
     serving = spec.serving.model_copy(update={"sequences_max": together})
     return spec.model_copy(update={"workload": workload, "serving": serving})
 

@@ -18,7 +18,8 @@ class EngineBatch(Batch):
 
     def __init__(self, programs: EnginePrograms, decoding: Decoding) -> None:
         engine = programs.engine
-        super().__init__(BATCHING[engine.batching], engine.batched_tokens_max, decoding)
+        # Each copy of attention, and each micro-batch of a pipeline, is scheduled by itself.
+        super().__init__(BATCHING[engine.batching], engine.batched_tokens_max * programs.apart, decoding)
         self._programs = programs
 
     def compose(self) -> list[Round]:
