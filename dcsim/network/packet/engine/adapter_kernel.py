@@ -16,6 +16,7 @@ from dcsim.network.packet.engine.state import (
     BONDED_PORTS,
     FOREVER,
     OWN_PORT,
+    PULLED,
     START_PLACE,
     STARTING,
     TIMED,
@@ -131,6 +132,8 @@ def _take_packet(s: EngineState, port: int, message: int, now: int) -> int:
     packet = s.tasks[message].resend_first
     if packet >= 0:
         s.tasks[message].resend_first = s.packets[packet].next
+        if s.rules[0].transport == PULLED:
+            s.credits[message].owed -= 1
         if s.packets[packet].flags & TRIMMED:
             make_whole(s, packet)
         _forget_journey(s.packets[packet], s.links[port].source_ps, now)

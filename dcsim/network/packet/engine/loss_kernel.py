@@ -40,6 +40,7 @@ def resend(s: EngineState, now: int, packet: int) -> None:
     if s.rules[0].transport == WINDOWED:
         window_lost(s, now, message, int(s.sent_at[packet]))
     elif s.rules[0].transport == PULLED:
+        s.credits[message].owed += 1
         s.credits[message].pulled += 1
         let_go(s, now, message)
     requeue(s, now, message, 0)
@@ -85,7 +86,6 @@ def make_whole(s: EngineState, packet: int) -> None:
     """A trimmed packet is about to be sent again, with its data."""
     row = s.packets[packet]
     message = row.message
-    s.credits[message].owed -= 1
     left = s.tasks[message].size - (packet - s.tasks[message].first_packet) * s.rules[0].mtu
     row.bytes = max(0, min(s.rules[0].mtu, left)) + s.rules[0].header
     row.flags &= ~TRIMMED

@@ -173,10 +173,12 @@ def reset_tasks(s: EngineState, base: int, release_ps: Any, delay_ps: Any) -> No
         row.first_out, row.last_out, row.fraction = 0, 0, 0
         row.arrived, row.released, row.sent, row.state = 0, 0, 0, IDLE
         row.start, row.last_packet, row.port, row.resend_first, row.lost_first = -1, -1, -1, -1, -1
-        row.unanswered = 0
         row.idle = s.tasks[task + 1].before_start - row.before_start
         row.unfinished = row.idle
         s.spans[task].release, s.spans[task].delay = base + release_ps[task], delay_ps[task]
+    for pair in range(len(s.windows)):  # all has arrived; what answers are still on their way say nothing new
+        s.windows[pair].out, s.windows[pair].unanswered, s.windows[pair].blocked_first = 0, 0, -1
+    s.answers[:] = 0
     for task in range(len(s.credits)):
         credit = s.credits[task]
         credit.unasked, credit.pulled, credit.coming, credit.owed, credit.trimmed = s.rules[0].pull_first, 0, 0, 0, 0

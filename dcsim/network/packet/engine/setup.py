@@ -366,6 +366,7 @@ def build_state(
             pairs=make_pairs(work.pairs),
             windows=make_windows(work.pairs if windowed else 0, rules),
             sent_at=np.zeros(work.packets if windowed else 0, np.int64),
+            answers=np.zeros(work.packets if windowed else 0, np.int64),
             credits=np.zeros(len(work.tasks) if pulled else 0, state.CREDIT),
             pull_free=np.zeros(fabric.chip_count if pulled else 0, np.int64),
             landed=np.zeros(len(queues) if rules["overflow"][0] else 0, np.int64),

@@ -191,7 +191,7 @@ TASK = np.dtype(
         ("after_start", "i4"),
         ("rows", "i4"),
         ("lead", "i4"),
-        ("unanswered", "i4"),  # packets arrived since the last acknowledgement
+        ("room", "i4"),
     ]
 )
 
@@ -233,7 +233,8 @@ WINDOW = np.dtype(
         ("out", "i8"),  # packets not answered
         ("blocked_first", "i4"),  # messages that wait for it
         ("blocked_last", "i4"),
-        ("room", "i8", 2),
+        ("unanswered", "i8"),  # packets arrived since the last acknowledgement
+        ("room", "i8", 1),
     ]
 )
 
@@ -243,7 +244,7 @@ CREDIT = np.dtype(
         ("unasked", "i4"),
         ("pulled", "i4"),
         ("coming", "i4"),  # pulls on their way to it
-        ("owed", "i4"),  # trimmed packets that it has not sent again
+        ("owed", "i4"),  # packets to send again
         ("trimmed", "i4"),  # 1 once the receiver got a packet without its data: what was not sent yet is to be pulled
     ]
 )
@@ -342,6 +343,7 @@ class EngineState(NamedTuple):
     pairs: Any  # PAIR[pair]
     windows: Any  # WINDOW[pair]; empty without windows
     sent_at: Any  # int64[packet] when it last left its source; empty without windows
+    answers: Any  # int64[packet] how many packets its acknowledgement on the way answers; empty without windows
     credits: Any  # CREDIT[task]; empty where nobody pulls
     pull_free: Any  # int64[chip] when it may pull again; empty where nobody pulls
     landed: Any  # int64[link * channels] packets that reached the buffer; empty where none can overflow

@@ -59,13 +59,17 @@ def _unblock(s: EngineState, now: int, pair: int) -> None:
 
 @part
 def answer(s: EngineState, packet: int, back: int) -> None:
-    """WINDOWED, at the receiver: every `ack_packets`-th packet is acknowledged, at once the last and those after a gap."""
-    message = s.packets[packet].message
-    task = s.tasks[message]
-    task.unanswered += 1
-    if task.unanswered >= s.rules[0].ack_packets or task.arrived + 1 == task.packets or task.lost_first >= 0:
-        s.packets[packet].next = task.unanswered
-        task.unanswered = 0
+    """WINDOWED, at the receiver: every `ack_packets`-th packet of a queue pair is acknowledged, and with it those before.
+
+    At once are a message's last, those after a gap, and those after which the sender's window lets nothing follow.
+    """
+    task = s.tasks[s.packets[packet].message]
+    window = s.windows[task.pair]
+    window.unanswered += 1
+    due = window.unanswered >= s.rules[0].ack_packets or window.out >= window.size
+    if due or task.arrived + 1 == task.packets or task.lost_first >= 0:
+        s.answers[packet] = window.unanswered
+        window.unanswered = 0
         push(s.wheel, back, len(s.links) + ACK_PLACE, packet)
 
 
@@ -73,7 +77,10 @@ def answer(s: EngineState, packet: int, back: int) -> None:
 def acknowledged(s: EngineState, now: int, packet: int) -> None:
     """WINDOWED, at the sender: an acknowledgement makes room and lets the window grow (RFC 5681)."""
     pair = s.tasks[s.packets[packet].message].pair
-    window, count = s.windows[pair], int(s.packets[packet].next)
+    window, count = s.windows[pair], int(s.answers[packet])
+    s.answers[packet] = 0
+    if count == 0:  # of an iteration before
+        return
     took = now - s.sent_at[packet]
     window.round_trip = took if window.round_trip == 0.0 else window.round_trip + SMOOTHING * (took - window.round_trip)
     window.out -= count
@@ -89,7 +96,8 @@ def window_lost(s: EngineState, now: int, message: int, sent_at: int) -> None:
     """WINDOWED, at the sender: a loss makes room and cuts the window, once for all packets sent before the last cut."""
     pair = s.tasks[message].pair
     window = s.windows[pair]
-    window.out -= 1
+    window.out -= 1 + window.unanswered  # who tells of a loss tells of what has arrived
+    window.unanswered = 0
     if sent_at >= window.cut_at:
         window.threshold = max(2.0, window.size * s.rules[0].window_cut)
         window.size = max(WINDOW_LEAST, window.threshold)
@@ -104,6 +112,7 @@ def taken_back(s: EngineState, now: int, message: int) -> None:
         s.windows[s.tasks[message].pair].out -= 1
         _unblock(s, now, s.tasks[message].pair)
     elif s.rules[0].transport == PULLED:
+        s.credits[message].owed += 1
         s.credits[message].pulled += 1
 
 
