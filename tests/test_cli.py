@@ -235,7 +235,7 @@ def test_missing_keys_come_in_one_order_in_every_process(tmp_path):
         (["run", "node", "--llm", "llama-2-70b"], "(?i)needs? .*(B|bytes|chips)"),
         (["iteration", "64chip", "--batch", "1000000000"], "need KV room for .* tokens, there is"),
         (["nosuch"], "No such command 'nosuch'"),
-        (["dashboard", "--port", "99999"], "--port: 99999 is no port: 0 to 65535"),
+        (["dashboard", "--port", "99999"], "--port: 99999 is no port; 0 to 65535"),
         (["dashboard", "--host", "no such host"], "--host: 'no such host' is no address of this machine"),
     ],
 )

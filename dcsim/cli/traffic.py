@@ -117,9 +117,9 @@ def _span_s(text: str) -> float:
 def _write_tables(out: Path, tables: dict[str, Any]) -> None:
     from dcsim.writing import whole_folder
 
-    with whole_folder(out) as folder:
+    with whole_folder(out) as work:
         for name, table in tables.items():
-            table.to_csv(folder / f"{name}s.csv", index=False)
+            table.to_csv(work / f"{name}s.csv", index=False)
 
 
 def print_traffic(result: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ CONTEXT = 2048  # tokens of context where none is asked for
 FIGURES = (
     *("llm", "interconnect", "software", "batch", "context", "new_tokens", "iteration_s", "occupancy_s"),
     *("tokens_per_s_per_user", "tokens_per_s", "concurrency", "chips_used", "tp", "pp", "kv_tokens"),
+    *("chunk_tokens", "objective"),
     *("concurrency_in_kv_room", "tokens_per_s_in_kv_room", "energy_j"),
     *("chips_installed", "idle_chips", "idle_spare_chips", "idle_power_w", "idle_buy_usd"),
 )

@@ -50,9 +50,9 @@ def write_topology(path: Path, wanted: TopologyTemplate) -> dict[str, Any]:
     for mapping in _mappings(sections["fabric"]):
         text = _text({**sections, "mapping": {**mapping, **_precision(own)}}, pattern)
         try:
-            with scratch_folder(path.absolute().parent) as folder:
-                trial = folder / path.name
-                trial.write_text(text, encoding="utf-8")
+            with scratch_folder(path.absolute().parent) as work:
+                trial = work / path.name
+                (work / path.name).write_text(text, encoding="utf-8")
                 machine = build(load(trial).spec)
         except CapacityError as error:
             problem = error

@@ -18,4 +18,4 @@ def test_every_run_has_its_line(tmp_path):
         page = json.dumps(PAGES["/runs"].layout().to_plotly_json(), default=lambda part: part.to_plotly_json())
     assert page.count('"type": "Tr"') == 3
     assert all(json.dumps(name) in page for name in ("one", "two"))
-    assert "/runs" in app.server.test_client().get("/_dash-layout").text
+    assert "/runs" in json.dumps(app.server.test_client().get("/_dash-layout").json)

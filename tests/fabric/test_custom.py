@@ -194,11 +194,10 @@ def test_links_of_a_schedule_are_alike_and_others_need_a_packet_network(tmp_path
 
 
 def test_an_islands_own_ports_count_in_the_cut(tmp_path):
-    """Half a node of eight: four NVLink ports at 450 GB/s and four adapters at 50, less headers."""
+    """Half a node of eight: four NVLink ports at 450 GB/s and four adapters at 50, less the headers of each."""
     fabric = "{kind: leaf_spine, endpoints: 8, node_chips: 8, rails: 8}"
     result = topology(load(topology_file(tmp_path, fabric, "infiniband-ndr", chip="h100", node="dgx-h100")).spec)
-    part = 4096 / (4096 + 26)
-    assert result["bisection_bytes_per_s"] == pytest.approx(part * (4 * 450e9 + 4 * 50e9))
+    assert result["bisection_bytes_per_s"] == pytest.approx(4 * 450e9 * 256 / 272 + 4 * 50e9 * 4096 / 4122)
 
 
 @pytest.mark.parametrize(

@@ -203,14 +203,14 @@ def test_the_fine_clock_counts_picoseconds() -> None:
 @pytest.mark.parametrize(
     ("topology", "settings", "says"),
     [
-        ("dgx-h100", (), "moves packets: there is no schedule to compile; use --zoom service"),
+        ("dgx-h100", (), "moves packets: there is no schedule to compile; use zoom='service'"),
         (
             "node",
             ("mapping.tp=1", "mapping.pp=4", "mapping.replicas=2"),
-            "follows one replica, this mapping has 2; use --set mapping.replicas=1",
+            "follows one replica, this mapping has 2; use with_\\({'mapping.replicas': 1}\\)",
         ),
         ("node", ("chip.clock=1000000001 Hz",), "whole kHz"),
-        ("node", ("engine=compiled",), "the compiled copy does not know --zoom chips"),
+        ("node", ("engine=compiled",), "the compiled copy does not know zoom='chips'"),
         ("node", ("workload.requests=2000000",), "iterations would take more than .* at most 300 s are allowed"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_long_run_of_few_requests_is_refused_with_the_time_it_would_take(monke
     """How many iterations there are depends on who is served together, which only the service zoom tells."""
     iterations = glimpse()[1].meta["iterations_carried_out"]
     monkeypatch.setattr(chip_zoom, "LONGEST_S", 0.1)
-    says = rf"--zoom chips: {iterations} iterations would take about [0-9.]+ ms here, at most 100 ms"
+    says = rf"zoom='chips': {iterations} iterations would take about [0-9.]+ ms here, at most 100 ms"
     with pytest.raises(SpecError, match=says):
         dcsim.load("node", workload="glimpse").run(zoom="chips")
 

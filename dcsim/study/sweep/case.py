@@ -107,7 +107,8 @@ class Worker:
 
         spec = scenario.resolved.spec
         shape = study.shape_of(self.case.batch, self.case.context, self.case.prefill, spec.llm)
-        return study.iteration(build(spec, seed), shape)
+        figures = study.iteration(build(spec, seed), shape)
+        return {name: figures[name] for name in study.FIGURES}
 
     def _served(self, scenario: Loaded, seed: int) -> dict[str, Any]:
         from dcsim.economics.cost import run_money
@@ -126,8 +127,7 @@ class Worker:
             "nodes": parts["nodes"],
             "chips": parts["chips"],
             "clusters_a_rack": spec.power.rack_units // max(1, parts["nodes"] * spec.node.rack_units),
-            **{name: run.meta[name] for name in ("replicas", "tp", "pp")},
-            "chunk_tokens": spec.serving.chunk_tokens,
+            **{name: run.meta[name] for name in ("replicas", "tp", "pp", "chunk_tokens")},
             "idle_w": site.draw().power_w,
             **run_money(run),
         }

@@ -12,7 +12,7 @@ from typing import Any
 from dcsim.errors import OutputError
 from dcsim.spec.unused import Keys
 from dcsim.study.sweep.case import Case, Done
-from dcsim.writing import telling
+from dcsim.writing import folders_for, telling
 
 SWEEPS = "sweeps"  # beside the runs
 
@@ -47,8 +47,7 @@ class Journal:
         """Keep one point, on the disk when this returns. OutputError where it cannot be; what stood there before still does."""
         said = {"name": name, "row": done.row, "keys": _plain(done.keys)}
         line = (json.dumps(said, allow_nan=False, default=lambda value: value.item()) + "\n").encode()
-        with telling(self.path, OutputError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with telling(self.path, OutputError), folders_for(self.path.parent):
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             try:
                 size = os.fstat(file).st_size
@@ -58,6 +57,10 @@ class Journal:
                     os.ftruncate(file, size)
                     raise OSError(28, "No space left on device")
                 os.fsync(file)
+            except OSError:
+                if not os.fstat(file).st_size:
+                    self.path.unlink(missing_ok=True)
+                raise
             finally:
                 os.close(file)
 
