@@ -43,8 +43,8 @@ def installed(built, tmp_path_factory):
     return python.with_name("dcsim")
 
 
-def run(command, *arguments, cwd):
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+def run(command, *arguments, cwd, **more):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | more
     done = subprocess.run([command, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout, done.stderr
 
@@ -105,10 +105,12 @@ def test_a_mistake_is_told_from_the_wheel_too(installed, tmp_path):
 
 
 @pytest.mark.slow  # compiles every kernel anew
-def test_the_first_run_after_an_install_works_from_an_empty_folder(installed, tmp_path):
-    exit_code, out, err = run(installed, "run", "8rack", "--duration", "30 s", "--json", cwd=tmp_path)
+def test_the_first_run_after_an_install_works_from_an_empty_folder(installed, tmp_path, tmp_path_factory):
+    cold = str(tmp_path_factory.mktemp("cache"))
+    exit_code, out, err = run(installed, "run", "8rack", "--duration", "30 s", "--json", cwd=tmp_path, NUMBA_CACHE_DIR=cold)
     assert exit_code == 0, err
     summary = json.loads(out)
-    assert summary["requests_finished"] == summary["requests_in"] > 50
+    # Four of the trace have prompts that the LLM has no positions for.
+    assert summary["requests_finished"] + summary["requests_beyond_llm"] == summary["requests_in"] > 50
     assert "compiling dcsim.network.scheduled" in err
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
