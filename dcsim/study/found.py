@@ -5,29 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from dcsim.errors import SpecError
 from dcsim.kernels import kept
-from dcsim.reading import reading
-from dcsim.spec.fabric import Custom
-from dcsim.spec.section import Section
 from dcsim.spec.topology import Topology
 from dcsim.study.search import Choice, MappingFound, search
+from dcsim.study.store import files_in, fingerprint
 
 
 def find(spec: Topology) -> MappingFound:
     """As `search`; what it read of the spec counts as read whether it was made now or before."""
     own = spec.model_copy(deep=True)
     name = _name(own)
-    content = kept.read("mapping", made_of(), name)
+    content = kept.read("mapping", fingerprint(), name)
     if content is None:
         own.forget_reads()
         found = search(own)
         content = json.dumps([asdict(found), _of_the_search(own.reads())]).encode()
-        kept.write("mapping", made_of(), name, content)
+        kept.write("mapping", fingerprint(), name, content)
     told, reads = json.loads(content)
     spec.take_as_read(reads)
     second = told.pop("runner_up")
@@ -60,40 +55,5 @@ def _name(spec: Topology) -> str:
         said.pop(key, None)
     said["workload"].pop("rate_scale", None)
     said["given"] = sorted(spec.model_fields_set & {"workload", "slo"})
-    said["files"] = [_digest(path) for path in (*_traces(spec.workload), *_graphs(spec))]
+    said["files"] = files_in(said)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _digest(path: Path) -> str:
-    with reading(path, SpecError):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _graphs(spec: Topology) -> list[Path]:
-    """The file that a fabric is read from, if it is."""
-    return [Path(spec.fabric.path)] if isinstance(spec.fabric, Custom) else []
-
-
-def _traces(section: Section) -> list[Path]:
-    """The files that a workload names."""
-    from dcsim.spec.workload import TraceSpec
-    from dcsim.workload.traces import find_trace
-
-    found = []
-    for part in section.__dict__.values():
-        if isinstance(part, TraceSpec):
-            found.append(find_trace(part.__dict__["file"]))
-        elif isinstance(part, Section):
-            found += _traces(part)
-    return found
-
-
-@cache
-def made_of() -> str:
-    """A digest of the simulator's sources: an answer of another make is not taken."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:32]

@@ -45,8 +45,8 @@ QUANTILES = {"50": 0.5, "99": 0.99, "999": 0.999}
 class FlowsAsked:
     """What flows are wanted: a pattern at once (each `size_bytes`), the same at `loads`, or those of a file.
 
-    At a load, from 0 up to 1, flows start at random for `duration_s` (default: until `PACKETS_A_LOAD` packets are sent at the
-    highest load), with sizes of the distribution `sizes` (an entry of workloads/flows, or a file) if it is named.
+    At a load (above 1 the network is overrun) flows start at random for `duration_s` (default: until `PACKETS_A_LOAD` packets are
+    sent at the highest load), with sizes of the distribution `sizes` (an entry of workloads/flows, or a file) if it is named.
     """
 
     pattern: str = "perm"

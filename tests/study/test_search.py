@@ -165,7 +165,7 @@ def test_an_answer_of_other_sources_or_another_workload_is_not_taken(monkeypatch
     assert len(asked) == 1
     build(spec_of("mapping.objective=latency", "workload.duration=200 s"))
     assert len(asked) == 2
-    monkeypatch.setattr(found, "made_of", lambda: "0" * 32)
+    monkeypatch.setattr(found, "fingerprint", lambda: "0" * 12)
     build(spec_of("mapping.objective=latency"))
     assert len(asked) == 3
 
