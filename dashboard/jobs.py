@@ -48,6 +48,7 @@ class BackgroundJob:
     live: list[dict[str, Any]]
     created: float
     begun: int = 0
+    link: str = ""  # to the view that asked for it
 
     @property
     def over(self) -> bool:
@@ -63,14 +64,19 @@ class Jobs:
         self._store = store
         self._children: list[subprocess.Popen[bytes]] = []
 
-    def submit(self, kind: str, ask: dict[str, Any], title: str) -> str:
+    @staticmethod
+    def name_of(kind: str, ask: dict[str, Any]) -> str:
+        """The name of the job that does this work."""
+        return hashlib.sha256(json.dumps([kind, ask], sort_keys=True).encode()).hexdigest()[:12]
+
+    def submit(self, kind: str, ask: dict[str, Any], title: str, link: str = "") -> str:
         """Have a job done; returns its name. The same work asked for twice is one job while it is under way."""
-        name = hashlib.sha256(json.dumps([kind, ask], sort_keys=True).encode()).hexdigest()[:12]
+        name = self.name_of(kind, ask)
         known = self.find(name)
         if known is None or known.over:
             folder = self.folder / name
             folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / "job.json", {"kind": kind, "ask": ask, "title": title, "created": time.time()})
+            _write(folder / "job.json", {"kind": kind, "ask": ask, "title": title, "link": link, "created": time.time()})
             (folder / "cancel").unlink(missing_ok=True)
             _write(folder / "state.json", {"state": WAITING})
         self.wake()
@@ -96,6 +102,7 @@ class Jobs:
                 list(state.get("live", [])),
                 float(job["created"]),
                 int(state.get("begun", 0)),
+                str(job.get("link", "")),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
 
@@ -100,6 +101,12 @@ def read_state(controls: Sequence[Control], query: Mapping[str, Any]) -> tuple[d
 
 def _text(value: Any) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
+
+
+def address_of(path: str, controls: Sequence[Control], values: Mapping[str, Any]) -> str:
+    """The link to a view, as the browser writes it: what differs from the defaults."""
+    told = {c.name: _text(values[c.name]) for c in controls if values[c.name] != c.default}
+    return f"{path}?{urlencode(told, safe=',')}" if told else path
 
 
 def notices_view(notices: Sequence[str]) -> html.Div:

@@ -94,7 +94,7 @@ def _schedule(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, 
 def _topology(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
     """Build a cluster for the topology page."""
     report.progress(0, 2, "building, and one iteration")
-    found = standing(ask["topology"])
+    found = standing(ask["asked"]["topology"])
     Points(store / ".dashboard" / "points").keep_picture(ask["name"], found)
     return {}
 

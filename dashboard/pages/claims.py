@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, html, no_update
 
-from dashboard.parts import field, figure_card, heading, message, working
-from dashboard.runs import RunFolder, store
-from dashboard.state import Control, connect_state, notices_view, one_of, read_state, remember
+from dashboard.background import Answered, connect_answer, room
+from dashboard.parts import field, figure_card, heading
+from dashboard.runs import RunFolder
+from dashboard.state import Control, notices_view, one_of, read_state
 from dcsim.results.pictures import AXIS, BLUE, GREEN, INK, VERMILION, look, nothing_here
 from validation import store as kept_rows
 from validation.claims import Claim, read_claims
@@ -20,12 +20,10 @@ from validation.page import GROUPS, number, published
 from validation.table import described
 
 TITLE = "Claims"
-NAME = hashlib.sha256(b"claims").hexdigest()[:16]
 VERDICTS = ("all", "reproduced", "depends on", "contradicted", "not run yet")
 COLOURS = {"reproduced": GREEN, "depends on": BLUE, "contradicted": VERMILION}
 
 CONTROLS = (Control("verdict", "all", one_of(VERDICTS)), Control("group", "all", one_of(("all", *GROUPS))))
-NAMES = [control.name for control in CONTROLS]
 WORDS = (
     "Every row is something that was published or measured, with its source. It is simulated by the command beside it and judged "
     "by one rule for all."
@@ -53,53 +51,15 @@ def layout(**query: Any) -> html.Div:
                 className="controls",
                 **{"aria-label": "Which rows"},
             ),
-            html.Div(id="claims-status", className="status", role="status"),
-            html.Div(id="claims-view"),
+            *room("claims", CONTROLS),
             html.Div(id="claims-row"),
-            dcc.Store(id="claims-job"),
-            dcc.Interval(id="claims-tick", interval=1000, disabled=True),
-            remember("claims", CONTROLS),
         ]
     )
 
 
 def connect(app: Dash, own: RunFolder) -> None:
     """Show the rows chosen; simulate them when asked."""
-    connect_state(app, "claims", CONTROLS)
-
-    @app.callback(
-        Output("claims-view", "children"),
-        Output("claims-status", "children"),
-        Output("claims-job", "data"),
-        Output("claims-tick", "disabled"),
-        [Input(f"claims-{name}", "value") for name in NAMES],
-        Input("claims-start", "n_clicks"),
-        Input("claims-tick", "n_intervals"),
-        State("claims-job", "data"),
-    )
-    def show(*args: Any) -> Any:
-        values, _ = read_state(CONTROLS, {name: str(value) for name, value in zip(NAMES, args, strict=False)})
-        here, last = store(), args[-1]
-        if ctx.triggered_id == "claims-start":
-            last = here.jobs.submit("claims", {"name": NAME}, "claims")
-        here.jobs.wake()
-        job = here.jobs.find(last)
-        if job is not None and not job.over:
-            view = no_update if ctx.triggered_id == "claims-tick" else _view(here, values)
-            return view, working("claims", job, "Simulating"), last, False
-        status = message("Stopped", job.note, kind="error") if job is not None and job.state == "failed" else ""
-        return _view(here, values), status, None, True
-
-    @app.callback(
-        Output("claims-tick", "n_intervals"),
-        Input("claims-cancel", "n_clicks"),
-        State("claims-job", "data"),
-        prevent_initial_call=True,
-    )
-    def cancel(clicks: int | None, last: str | None) -> Any:
-        if clicks:
-            store().jobs.cancel(last)
-        return no_update if not clicks else 0
+    connect_answer(app, ANSWER)
 
     @app.callback(Output("claims-row", "children"), Input("claims-table", "selectedRows"), prevent_initial_call=True)
     def select(rows: list[dict[str, Any]] | None) -> Any:
@@ -112,9 +72,8 @@ def connect(app: Dash, own: RunFolder) -> None:
         )
 
 
-def rows_of(here: RunFolder) -> list[dict[str, Any]]:
-    """Every row as text; with its verdict where this version has simulated it."""
-    found = here.points.find_picture(NAME)
+def rows_of(found: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Every row as text; with its verdict where this version has simulated it: `found` in the background, or before."""
     done = {row["id"]: row for row in found["rows"]} if found else {}
     if not done:
         version = kept_rows.version()
@@ -144,8 +103,8 @@ def _line(claim: Claim, row: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _view(here: RunFolder, values: dict[str, Any]) -> list[Any]:
-    everything = rows_of(here)
+def _view(found: dict[str, Any] | None, values: dict[str, Any]) -> list[Any]:
+    everything = rows_of(found)
     rows = [
         row for row in everything if values["verdict"] in ("all", row["verdict"]) and values["group"] in ("all", row["id"][0])
     ]
@@ -218,3 +177,14 @@ def _ratios(rows: list[dict[str, Any]]) -> Any:
         "annotations": [] if any(row["ratio"] for row in rows) else [nothing_here("no row here was simulated yet")],
     }
     return Figure(data, layout)
+
+
+ANSWER = Answered(
+    page="claims",
+    controls=CONTROLS,
+    ask=lambda values: {},
+    title=lambda values: "claims",
+    draw=_view,
+    doing="Simulating",
+    begins="start",
+)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, html
 
-from dashboard.parts import field, figure_card, heading, message, working
-from dashboard.runs import RunFolder, store
-from dashboard.state import Control, connect_state, notices_view, one_of, read_state, remember, whole
+from dashboard.background import Answered, connect_answer, room
+from dashboard.parts import field, figure_card, heading
+from dashboard.runs import RunFolder
+from dashboard.state import Control, notices_view, one_of, read_state, whole
 from dcsim.results.timeline import again, in_flight, timeline
 from dcsim.study.pictured import RUNS, Pictured
 from dcsim.study.side_by_side import LIBRARIES
@@ -30,7 +29,6 @@ CONTROLS = (
     Control("jitter", "host", one_of(("host", "off"))),
     Control("stage", 0, whole(0, LAST_STAGE)),
 )
-NAMES = [control.name for control in CONTROLS]
 WORDS = (
     "A compiler has given every vector its link and its cycle before the program begins, and all chips share one notion of "
     "time: nothing asks, nothing waits its turn, and the next iteration is the last one again, to the cycle. On packets the same "
@@ -46,11 +44,7 @@ def layout(**query: Any) -> html.Div:
             heading("What deterministic means", WORDS),
             notices_view(notices),
             _controls(values),
-            html.Div(id="schedule-status", className="status", role="status"),
-            html.Div(id="schedule-view"),
-            dcc.Store(id="schedule-job"),
-            dcc.Interval(id="schedule-tick", interval=700, disabled=True),
-            remember("schedule", CONTROLS),
+            *room("schedule", CONTROLS),
         ]
     )
 
@@ -82,53 +76,12 @@ def _controls(values: dict[str, Any]) -> html.Section:
 
 def connect(app: Dash, own: RunFolder) -> None:
     """Draw what is asked for; what is not kept is computed in the background."""
-    connect_state(app, "schedule", CONTROLS)
-
-    @app.callback(
-        Output("schedule-view", "children"),
-        Output("schedule-status", "children"),
-        Output("schedule-job", "data"),
-        Output("schedule-tick", "disabled"),
-        [Input(f"schedule-{name}", "value") for name in NAMES],
-        Input("schedule-tick", "n_intervals"),
-        State("schedule-job", "data"),
-    )
-    def show(*args: Any) -> Any:
-        values, notices = read_state(CONTROLS, {name: str(value) for name, value in zip(NAMES, args, strict=False)})
-        if notices:
-            return no_update, notices_view(notices), None, True
-        here, last = store(), args[-1]
-        asked = Pictured(**values)
-        name = hashlib.sha256(json.dumps(asdict(asked)).encode()).hexdigest()[:16]
-        found = here.points.find_picture(name)
-        if found is not None:
-            return _view(found, values), "", None, True
-        job = here.jobs.find(last)
-        if ctx.triggered_id == "schedule-tick" and job is not None and job.over:
-            if job.state == "failed":
-                return message("This cannot be shown", job.note, kind="error"), "", None, True
-            return no_update, "", None, True
-        if ctx.triggered_id != "schedule-tick":
-            here.jobs.cancel(last)
-            last = here.jobs.submit("schedule", {"name": name, "asked": asdict(asked)}, f"schedule of {values['topology']}")
-        here.jobs.wake()
-        return no_update, working("schedule", here.jobs.find(last), "Compiling the program"), last, False
-
-    @app.callback(
-        Output("schedule-tick", "disabled", allow_duplicate=True),
-        Output("schedule-status", "children", allow_duplicate=True),
-        Input("schedule-cancel", "n_clicks"),
-        State("schedule-job", "data"),
-        prevent_initial_call=True,
-    )
-    def cancel(clicks: int | None, last: str | None) -> Any:
-        if not clicks:
-            return no_update, no_update
-        store().jobs.cancel(last)
-        return True, html.Span("Cancelled. Change something to ask again.", className="badge")
+    connect_answer(app, ANSWER)
 
 
-def _view(found: dict[str, Any], values: dict[str, Any]) -> list[Any]:
+def _view(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
+    if found is None:
+        return ""
     network = f"{values['network']} {values['library']}"
     packets = [1e-6 * value for value in found["packet_us"]]
     scheduled = 1e-6 * found["scheduled_us"]
@@ -169,3 +122,13 @@ def _view(found: dict[str, Any], values: dict[str, Any]) -> list[Any]:
             )
         )
     return [html.P(sentence, className="sentence", id="schedule-sentence"), html.Div(cards, className="cards")]
+
+
+ANSWER = Answered(
+    page="schedule",
+    controls=CONTROLS,
+    ask=lambda values: asdict(Pictured(**values)),
+    title=lambda values: f"schedule of {values['topology']}",
+    draw=_view,
+    doing="Compiling the program",
+)

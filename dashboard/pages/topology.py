@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 import dash_mantine_components as dmc
 import numpy as np
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html, no_update
 
-from dashboard.parts import facts, field, figure_card, heading, message, text, working
+from dashboard.background import Answered, connect_answer, room
+from dashboard.parts import facts, field, figure_card, heading, text
 from dashboard.runs import RunFolder, store
-from dashboard.state import Control, any_text, connect_state, notices_view, one_of, read_state, remember, whole
+from dashboard.state import Control, any_text, notices_view, one_of, read_state, whole
 from dcsim import library
 from dcsim.errors import DcsimError
 from dcsim.results.hall import hall
@@ -40,7 +39,6 @@ CONTROLS = (
     Control("run", "", any_text),
     Control("time", 50, whole(0, 100)),
 )
-NAMES = [control.name for control in CONTROLS]
 
 
 def layout(**query: Any) -> html.Div:
@@ -53,12 +51,8 @@ def layout(**query: Any) -> html.Div:
             ),
             notices_view(notices),
             _controls(values),
-            html.Div(id="topology-status", className="status", role="status"),
-            html.Div(id="topology-view"),
+            *room("topology", CONTROLS),
             html.Div(id="topology-chip"),
-            dcc.Store(id="topology-job"),
-            dcc.Interval(id="topology-tick", interval=700, disabled=True),
-            remember("topology", CONTROLS),
         ]
     )
 
@@ -117,52 +111,7 @@ def _controls(values: dict[str, Any]) -> html.Section:
 
 def connect(app: Dash, own: RunFolder) -> None:
     """Draw what is asked for; a cluster that is not known is built in the background."""
-    connect_state(app, "topology", CONTROLS)
-
-    @app.callback(
-        Output("topology-view", "children"),
-        Output("topology-status", "children"),
-        Output("topology-job", "data"),
-        Output("topology-tick", "disabled"),
-        [Input(f"topology-{name}", "value") for name in NAMES],
-        Input("topology-tick", "n_intervals"),
-        State("topology-job", "data"),
-    )
-    def show(*args: Any) -> Any:
-        values, notices = read_state(
-            CONTROLS,
-            {name: str(value or "") for name, value in zip(NAMES, args, strict=False) if value != 0}
-            | {"time": str(args[5] or 0)},
-        )
-        if notices:
-            return no_update, notices_view(notices), None, True
-        here, last = store(), args[-1]
-        name = picture_name(values["topology"])
-        found = here.points.find_picture(name)
-        if found is not None:
-            return _view(found, values), "", None, True
-        job = here.jobs.find(last)
-        if ctx.triggered_id == "topology-tick" and job is not None and job.over:
-            if job.state == "failed":
-                return message("This cluster cannot be shown", job.note, kind="error"), "", None, True
-            return no_update, "", None, True
-        if ctx.triggered_id != "topology-tick":
-            last = here.jobs.submit("topology", {"name": name, "topology": values["topology"]}, f"topology {values['topology']}")
-        here.jobs.wake()
-        return no_update, working("topology", here.jobs.find(last), "Building the cluster"), last, False
-
-    @app.callback(
-        Output("topology-tick", "disabled", allow_duplicate=True),
-        Output("topology-status", "children", allow_duplicate=True),
-        Input("topology-cancel", "n_clicks"),
-        State("topology-job", "data"),
-        prevent_initial_call=True,
-    )
-    def cancel(clicks: int | None, last: str | None) -> Any:
-        if not clicks:
-            return no_update, no_update
-        store().jobs.cancel(last)
-        return True, html.Span("Cancelled. Change something to ask again.", className="badge")
+    connect_answer(app, ANSWER)
 
     @app.callback(
         Output("topology-chip", "children"),
@@ -171,18 +120,15 @@ def connect(app: Dash, own: RunFolder) -> None:
         prevent_initial_call=True,
     )
     def click(clicked: Any, topology: str) -> Any:
-        found = store().points.find_picture(picture_name(topology))
+        found = ANSWER.find({"topology": topology})
         if not clicked or found is None or "customdata" not in clicked["points"][0]:
             return no_update
         return _chip(found, int(clicked["points"][0]["customdata"]))
 
 
-def picture_name(topology: str) -> str:
-    """Under which a topology's picture is kept."""
-    return hashlib.sha256(json.dumps(["topology", topology]).encode()).hexdigest()[:16]
-
-
-def _view(found: dict[str, Any], values: dict[str, Any]) -> Any:
+def _view(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
+    if found is None:
+        return ""
     chips = found["chips"]
     chosen, where, notice = _chosen(chips, values)
     values_of, notes = _values(found, values)
@@ -273,3 +219,13 @@ def _chip(found: dict[str, Any], chip: int) -> Any:
         ],
         className="card",
     )
+
+
+ANSWER = Answered(
+    page="topology",
+    controls=CONTROLS,
+    ask=lambda values: {"topology": values["topology"]},
+    title=lambda values: f"topology {values['topology']}",
+    draw=_view,
+    doing="Building the cluster",
+)
