@@ -13,11 +13,14 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 from flask import Flask
 
+from dashboard.downloads import offer
 from dashboard.guard import LOOPBACK_NAMES, guard
 from dashboard.pages import claims as claims_page
 from dashboard.pages import compare as compare_page
+from dashboard.pages import plan as plan_page
 from dashboard.pages import run as run_page
 from dashboard.pages import schedule as schedule_page
+from dashboard.pages import sweep as sweep_page
 from dashboard.pages import topology as topology_page
 from dashboard.parts import message
 from dashboard.runs import RunFolder
@@ -29,6 +32,8 @@ PAGES: dict[str, ModuleType] = {
     "/run": run_page,
     "/topology": topology_page,
     "/schedule": schedule_page,
+    "/plan": plan_page,
+    "/sweep": sweep_page,
     "/claims": claims_page,
 }
 UPLOAD_MAX = 8 << 20  # bytes of one request
@@ -68,6 +73,7 @@ def make_app(store: Path, *, names: Iterable[str] = LOOPBACK_NAMES, token: str |
     app.clientside_callback(
         ClientsideFunction("dcsim", "copy_link"), Output("copy-link", "children"), Input("copy-link", "n_clicks")
     )
+    offer(app.server, own)
     own.jobs.wake()
     return app
 

@@ -29,6 +29,7 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "faile
 WORKERS = 2  # at once, however many servers share the store
 BEGUN_MOST = 2  # times, before a job that loses its worker each time is given up
 LINGER_S = 30.0  # a worker without work stays so long: its kernels are loaded
+ROWS_LIVE = 12  # that a job tells of while it is under way
 NAME = re.compile(r"[0-9a-f]{12}")
 
 
@@ -234,6 +235,11 @@ class JobReport:
         if not self.live or time.monotonic() - self._began - self.live[-1]["seconds"] > 0.5:
             self.live = [*self.live[-99:], {"seconds": round(time.monotonic() - self._began, 2), "requests": done}]
         self.progress(done, total, "requests served")
+
+    def found(self, row: dict[str, Any], done: int, total: int = 0, note: str = "") -> None:
+        """The same of work that finds rows, the last dozen of which are told."""
+        self.live = [*self.live[1 - ROWS_LIVE :], row]
+        self.progress(done, total, note)
 
     def over(self, state: str, **more: Any) -> None:
         """Say how the job ended."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import dash_ag_grid as dag
 import dash_mantine_components as dmc
 from dash import dcc, html
 
 from dashboard.jobs import BackgroundJob
+from dashboard.runs import store
 
 GRAPH: Any = {"displaylogo": False, "responsive": True, "displayModeBar": False, "scrollZoom": False}
 
@@ -76,6 +78,56 @@ def field(label: str, control: Any, words: str = "") -> html.Div:
     )
 
 
+def select(name: str, value: Any, data: Sequence[Any], labels: dict[str, str] | None = None) -> Any:
+    """A choice of one, found by typing; `labels` are shown in place of some values."""
+    shown = [entry if isinstance(entry, dict) else {"value": entry, "label": (labels or {}).get(entry, entry)} for entry in data]
+    return dmc.Select(id=name, value=value, data=shown, searchable=True, allowDeselect=False)
+
+
+def done_here(kind: str, title: str) -> list[Any]:
+    """Links to the latest work of a kind, under way or over."""
+    jobs = [job for job in store().jobs.all() if job.kind == kind and job.link][:10]
+    lines = [html.Li([html.Span(job.state, className="badge"), " ", dcc.Link(job.title, href=job.link)]) for job in jobs]
+    return [html.Section([html.H2(title), html.Ul(lines, className="plain")], className="card below")] if jobs else []
+
+
 def heading(title: str, words: Any) -> html.Div:
     """What a page is about."""
     return html.Div([html.H1(title), html.P(words)], className="heading")
+
+
+def rows_table(
+    name: str, title: str, words: Any, rows: Sequence[dict[str, Any]], columns: Sequence[dict[str, Any]]
+) -> html.Section:
+    """A card with a table that is sorted and filtered in the browser, and a button that saves what it shows as CSV."""
+    grid = dag.AgGrid(
+        id=name,
+        rowData=list(rows),
+        columnDefs=list(columns),
+        defaultColDef={"sortable": True, "filter": True, "floatingFilter": True, "resizable": True},
+        dashGridOptions={
+            "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
+            "animateRows": False,
+            "suppressFieldDotNotation": True,
+        },
+        className="ag-theme-quartz grid lines",
+        style={"height": min(560, 110 + 43 * max(2, len(rows)))},
+    )
+    save = html.Button("CSV", type="button", className="save", **{"data-grid": name, "aria-label": f"Save '{title}' as CSV"})
+    head = html.Div([html.H2(title), html.Div(save, className="saves")], className="card-head")
+    return html.Section([head, html.P(words), grid], className="card below", **{"aria-label": title})
+
+
+def column(field: str, title: str, rows: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A column of a table; numbers with four digits and a filter of their own."""
+    numbers = all(isinstance(row.get(field), (int, float, type(None))) for row in rows)
+    shown = {"function": "params.value == null ? '' : d3.format(',.4~r')(params.value)"}
+    own = {"type": "numericColumn", "filter": "agNumberColumnFilter", "valueFormatter": shown} if numbers else {}
+    return {"field": field, "headerName": title, "minWidth": 90, **own, **more}
+
+
+def saved_as(links: Sequence[tuple[str, str]]) -> html.P:
+    """Files that the server makes of what is seen: a word and an address each."""
+    return html.P(
+        [html.A(word, href=address, className="save", download=True) for word, address in links], className="saves below"
+    )

@@ -101,21 +101,21 @@ def main(store: str) -> None:
     sys.stdout.write("\n" + json.dumps(problems) + "\n")
 
 
+def path_of(store: Path, name: str | None) -> str | None:
+    """A name as the library takes it: the path of a file that was brought, else the name itself; None for no name."""
+    folder = store / ".dashboard" / "uploads"
+    return str(folder / name) if name and name in kept(folder) else name or None
+
+
 def loaded(store: Path, ask: dict[str, Any]) -> Any:
     """The scenario that a form asks for; uploads are found by their names. Raises SpecError and WorkloadError."""
     from dcsim.study.scenario import load
 
-    folder = store / ".dashboard" / "uploads"
-    here = set(kept(folder))
-
-    def path(name: str | None) -> str | None:
-        return str(folder / name) if name in here else name or None
-
     return load(
-        str(path(ask["topology"])),
-        llm=path(ask.get("llm")),
-        workload=path(ask.get("workload")),
-        interconnect=path(ask.get("interconnect")),
+        path_of(store, ask["topology"]) or "",
+        llm=path_of(store, ask.get("llm")),
+        workload=path_of(store, ask.get("workload")),
+        interconnect=path_of(store, ask.get("interconnect")),
         set=[line.strip() for line in ask.get("settings", []) if line.strip()],
         duration=ask.get("duration") or None,
         rate=ask.get("rate") or None,

@@ -6,7 +6,7 @@ import resource
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,4 +130,61 @@ def _run(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
     return {"run": name}
 
 
-WORK: dict[str, Work] = {"run": _run, "points": _points, "schedule": _schedule, "topology": _topology, "claims": _claims}
+def _plan(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
+    """Look for the smallest systems; what is simulated is kept in the store, as `dcsim plan` keeps it."""
+    from dashboard.asked import plan_command, plan_of
+    from dashboard.fence import fence
+    from dcsim.study.sizing.ask import journal_in, sized
+
+    found = 0
+
+    def hear(row: Mapping[str, Any]) -> None:
+        nonlocal found
+        found += 1
+        report.found({name: row.get(name) for name in LIVE_OF_PLANS}, found, note="candidates simulated or taken from before")
+
+    with fence(store):
+        report.progress(0, 0, "reading")
+        result, _ = sized(plan_of(ask["asked"], store), journal_in(store), hear)
+    Points(store / ".dashboard" / "points").keep_picture(ask["name"], result | {"command": plan_command(ask["asked"])})
+    return {}
+
+
+def _sweep(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
+    """Do every point of a sweep; each is kept in the store as it ends, as `dcsim sweep` keeps it."""
+    from dashboard.asked import sweep_command, sweep_of
+    from dashboard.fence import fence
+    from dcsim.study.sweep import SHOWN
+    from dcsim.study.sweep import sweep as study
+    from dcsim.study.sweep.journal import journal_of
+
+    asked, rows, told = ask["asked"], dict[int, dict[str, Any]](), 0
+
+    def hear(done: int, total: int) -> None:
+        nonlocal told
+        for place in list(rows)[told:]:
+            told += 1
+            report.found({name: rows[place][name] for name in shown if name in rows[place]}, done, total, "points")
+
+    with fence(store):
+        report.progress(0, 0, "reading")
+        case, design = sweep_of(asked, store)
+        keys = list(dict.fromkeys(key for point in design.settings() for key in point))
+        shown = [*keys, *SHOWN[asked["zoom"]], "error"]
+        found = study(case, design, 1, hear, rows, replications=asked["replications"], journal=journal_of(case, store))
+    result = {"rows": found, "keys": keys, "seed": asked["seed"], "command": sweep_command(asked)}
+    Points(store / ".dashboard" / "points").keep_picture(ask["name"], result)
+    return {}
+
+
+# What is told of a candidate of a plan while others are still looked at.
+LIVE_OF_PLANS = ("topology", "interconnect", "units", "unit", "replicas", "holds", "reason")
+WORK: dict[str, Work] = {
+    "run": _run,
+    "points": _points,
+    "schedule": _schedule,
+    "topology": _topology,
+    "claims": _claims,
+    "plan": _plan,
+    "sweep": _sweep,
+}

@@ -80,10 +80,14 @@ window.dash_clientside = window.dash_clientside || {};
 /* Buttons that save a figure or copy a command; they come and go with pages, so the document listens for all of them. */
 document.addEventListener("click", function (event) {
   "use strict";
-  var button = event.target.closest ? event.target.closest("[data-save], [data-copy]") : null;
+  var button = event.target.closest ? event.target.closest("[data-save], [data-copy], [data-grid]") : null;
   if (!button) { return; }
   if (button.dataset.copy) {
     if (navigator.clipboard) { navigator.clipboard.writeText(button.dataset.copy).catch(function () {}); }
+    return;
+  }
+  if (button.dataset.grid) {
+    window.dash_ag_grid.getApi(button.dataset.grid).exportDataAsCsv({ fileName: button.dataset.grid + ".csv" });
     return;
   }
   var holder = document.getElementById(button.dataset.figure), plot = holder && holder.querySelector(".js-plotly-plot");

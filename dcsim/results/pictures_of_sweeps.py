@@ -1,4 +1,4 @@
-"""Pictures of many runs: a metric along a key."""
+"""Pictures of many runs: a metric along a key, and what systems are worth beside each other."""
 
 from __future__ import annotations
 
@@ -35,6 +35,43 @@ def along(rows: Sequence[Mapping[str, Any]], metric: str, key: str, others: Sequ
     figure.update_xaxes(title=key)
     figure.update_yaxes(title=metric, rangemode="tozero")
     return dress(figure, legend=bool(others), empty=not lines, height=380)
+
+
+def worth(
+    rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]], x: tuple[str, str], y: tuple[str, str]
+) -> Figure:
+    """Candidates of a plan by two of their figures, each a column and its title: those that hold are full, those of the front
+    have a line through them, the others are crosses."""
+    from plotly.graph_objects import Figure as Picture
+
+    figure = Picture()
+    shown = [row for row in rows if all(isinstance(row.get(name), (int, float)) for name in (x[0], y[0]))]
+    words = f"%{{customdata}}<br>{x[1]} %{{x:,.4~r}}<br>{y[1]} %{{y:,.4~r}}<extra></extra>"
+    best = sorted((row[x[0]], row[y[0]]) for row in front if None not in (row.get(x[0]), row.get(y[0])))
+    figure.add_scatter(
+        x=[a for a, _ in best],
+        y=[b for _, b in best],
+        name="no other is better in all three",
+        mode="lines",
+        line={"color": BLUE, "width": 7},
+        opacity=0.25,
+        hoverinfo="skip",
+    )
+    for holds, name, mark, colour in ((True, "holds", "circle", GREEN), (False, "does not hold", "x", VERMILION)):
+        own = [row for row in shown if row["holds"] is holds]
+        figure.add_scatter(
+            x=[row[x[0]] for row in own],
+            y=[row[y[0]] for row in own],
+            name=name,
+            mode="markers",
+            marker={"symbol": mark, "color": colour, "size": 9},
+            customdata=[f"{row['topology']}, {row['units']:,} {row['unit']}s" for row in own],
+            hovertemplate=words,
+        )
+    figure.update_xaxes(title=x[1], rangemode="tozero")
+    figure.update_yaxes(title=y[1], rangemode="tozero")
+    figure.update_layout(hovermode="closest")
+    return dress(figure, legend=True, empty=not shown, height=360)
 
 
 def _place(value: Any) -> Any:

@@ -42,20 +42,25 @@ def report(names: Sequence[str], runs: Path, command: str = "") -> str:
 
     SpecError for what is none of these, RunStoreError for a run that cannot be read.
     """
+    if not names:
+        raise SpecError(Problem("report", "of what?", "name runs, or the --json of a plan, sweep or compare"))
+    return page_of([(name, _opened(name, runs)) for name in names], command)
+
+
+def page_of(found: Sequence[tuple[str, records.Run | Mapping[str, Any]]], command: str = "") -> str:
+    """The page for runs and answers that are at hand, each with its name. SpecError for what is none of these."""
     from plotly.offline import get_plotlyjs
 
     from dcsim import __version__
     from dcsim.study.store import fingerprint
 
-    if not names:
-        raise SpecError(Problem("report", "of what?", "name runs, or the --json of a plan, sweep or compare"))
-    found = [_opened(name, runs) for name in names]
-    parts = [
-        _of_run(one) if isinstance(one, records.Run) else _of_answer(name, one) for name, one in zip(names, found, strict=True)
-    ]
-    told = [command, *(str(one["command"]) for one in found if isinstance(one, dict) and "command" in one)]
+    for name, one in found:
+        if not isinstance(one, records.Run) and _kind(one) is None:
+            raise SpecError(Problem(name, "not the --json of a plan, sweep or compare"))
+    parts = [_part(name, one) for name, one in found]
+    told = [command, *(str(one["command"]) for _, one in found if isinstance(one, Mapping) and "command" in one)]
     commands = "".join(f"<p><code>{escape(text)}</code></p>" for text in told if text)
-    title = "dcsim report: " + ", ".join(_title(one) for one in found)
+    title = "dcsim report: " + ", ".join(_title(one) for _, one in found)
     page = {"title": escape(title[:200]), "body": "\n".join(parts), "version": __version__, "files": fingerprint()}
     return _PAGE.format(**page, plotly=get_plotlyjs(), commands=commands)
 

@@ -13,13 +13,72 @@ pytest.importorskip("playwright", reason="pytest-playwright is not installed")
 
 from playwright.sync_api import expect
 
-from dashboard.app import PAGES
+from dashboard.app import PAGES, make_app
+from dashboard.pages import plan, sweep
 from dashboard.points import Points
+from dashboard.state import read_state
 from dcsim.study import side_by_side
 from dcsim.study.side_by_side import ITERATION, LIBRARIES, NETWORKS, SERVED, Cell, Question
 
 SCALE = {"ms": 1e-3, "us": 1e-6, "kW": 1e3, "MW": 1e6, "%": 1e-2}
 PART_S = {"compute": 2e-3, "software": 0.0, "jitter": 0.0, "switch": 3e-4, "wire": 1e-4, "serialisation": 2e-6, "queueing": 0.0}
+
+
+SYSTEM = {
+    "topology": "8rack",
+    "interconnect": "scheduled",
+    "unit": "rack",
+    "units": 10,
+    "settings": {"fabric.racks": "10"},
+    "holds": True,
+    "estimated": False,
+    "reason": "",
+    "racks": 10,
+    "chips": 720,
+    "spare_units": 0,
+    "replicas": 1,
+    "tp": 8,
+    "pp": 80,
+    "power_w": 2.081e5,
+    "power_w_max": 2.189e5,
+    "capital_usd": 1.655e7,
+    "usd_per_h": 1490.0,
+    "usd_per_mtoken": 40.4,
+    "ttft_s_p99": 0.9,
+    "tpot_s_p99": 0.009,
+    "tokens_per_s_per_user_p50": 200.5,
+    "limited_by": "iteration_latency",
+    "binding": "kv_memory",
+    "seeds": 5,
+}
+TOO_SMALL = SYSTEM | {"units": 9, "racks": 9, "holds": False, "reason": "ttft_p99 209.3 s, more than 1 s", "seeds": 1}
+PLANNED = {
+    "rate_per_s": 50.0,
+    "slo": {"ttft_p99": 1.0, "tpot_p99": 0.01},
+    "answer": SYSTEM,
+    "answers": [SYSTEM],
+    "candidates": [TOO_SMALL, SYSTEM],
+    "front": [SYSTEM],
+    "simulations": 2,
+    "simulations_kept": 0,
+    "assumes": ["requests come as they come"],
+    "skipped": [],
+    "command": "dcsim plan 8rack --rate 50/s",
+}
+SWEPT = {
+    "rows": [
+        {
+            "fabric.racks": racks,
+            "mapping.tp": tp,
+            **({"error": "it does not <b>fit</b>"} if racks == "7" else {"iteration_s": 1e-3}),
+        }
+        for racks in ("7", "8", "10")
+        for tp in ("8", "16")
+    ],
+    "keys": ["fabric.racks", "mapping.tp"],
+    "seed": 1,
+    "command": "dcsim sweep 8rack",
+}
 
 
 def made_up(cell):
@@ -66,6 +125,9 @@ def kept(tmp_path_factory):
             libraries = LIBRARIES if side_by_side.has_library(network) else ("",)
             for cell in (Cell(ITERATION, asked, network), *(Cell(SERVED, asked, network, own) for own in libraries)):
                 points.keep(cell, made_up(cell))
+    with make_app(folder).server.app_context():
+        for page, answer in ((plan, PLANNED), (sweep, SWEPT)):
+            points.keep_picture(page.ANSWER.name(read_state(page.CONTROLS, {})[0]), answer)
     return folder
 
 
@@ -304,4 +366,66 @@ def test_broken_and_hostile_files_are_named_and_shown_as_text(page, said, make_r
         expect(said_of).to_contain_text("taken: mine.yaml")
         assert page.title() != "owned"
     assert (tmp_path / ".dashboard" / "uploads" / "mine.yaml").is_file()
+    assert not said
+
+
+def test_a_plan_says_what_to_build_and_why_not_less(page, said, address):
+    page.goto(address + "/plan")
+    expect(page.locator("#plan-sentence")).to_contain_text("build 8rack of 10 racks: 720 chips, 208.1 kW, 16.55 M USD")
+    expect(page.locator("#plan-why")).to_contain_text("9 racks do not (simulated): ttft_p99 209.3 s, more than 1 s.")
+    expect(page.locator("#plan-cost-speed .main-svg").first).to_be_visible()
+    rows = page.locator("#plan-candidates .ag-center-cols-container .ag-row")
+    expect(rows).to_have_count(2)
+    page.get_by_label("holds Filter Input").fill("yes")
+    expect(rows).to_have_count(1)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save 'Candidates' as CSV").click()
+    assert len(saved.value.path().read_text().splitlines()) == 2, "a head and what the filter leaves"
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Report (HTML)").click()
+    assert "dcsim plan 8rack --rate 50/s" in saved.value.path().read_text()
+    assert not said
+
+
+def test_a_plan_not_made_yet_waits_for_its_button_and_a_bad_value_gives_a_notice(page, said, address):
+    page.goto(address + "/plan?rate=nine&seed=2&spare=1rack&systems=nosuch")
+    notices = page.locator(".notices").first
+    expect(notices).to_contain_text("rate: 'nine' is not a rate such as 50/s")
+    expect(notices).to_contain_text("systems: 'nosuch' is not some topology of the library")
+    expect(page.locator("#plan-view")).to_contain_text("Not planned yet")
+    page.locator("#plan-rate").fill("40/s")
+    page.wait_for_url("**rate=40/s**")
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator("#plan-rate")).to_have_value("40/s")
+    expect(other.locator("#plan-spare")).to_have_value("1rack")
+    assert not said
+
+
+def test_a_sweep_shows_its_best_its_rows_and_those_without_a_result(page, said, address):
+    page.goto(address + "/sweep")
+    expect(page.locator("#sweep-sentence")).to_contain_text("6 rows, 2 of them without a result. iteration_s goes from")
+    rows = page.locator("#sweep-rows .ag-center-cols-container .ag-row")
+    expect(rows).to_have_count(6)
+    expect(page.locator("#sweep-rows")).to_contain_text("it does not <b>fit</b>")
+    page.locator("#sweep-along").fill("mapping.tp")
+    expect(page.locator("#sweep-view")).to_contain_text("iteration_s along mapping.tp")
+    page.wait_for_url("**along=mapping.tp**")
+    page.locator("#sweep-along").fill("nosuch")
+    expect(page.locator("#sweep-view .notices")).to_contain_text("'nosuch' was not swept")
+    assert not said
+
+
+@pytest.mark.slow
+def test_a_sweep_is_watched_through_a_restart_and_its_link_shows_the_same(page, said, tmp_path, serve_folder):
+    where = "/sweep?topology=64chip&zoom=run&values=workload.rate_scale%3D1,2,3&settings=workload.duration%3D20+s"
+    with serve_folder(tmp_path) as url:
+        page.goto(url + where)
+        page.get_by_role("button", name="Sweep", exact=True).click()
+        expect(page.locator("#sweep-so-far")).to_contain_text("workload.rate_scale", timeout=90_000)
+    with serve_folder(tmp_path) as url:
+        page.goto(url + where)
+        expect(page.locator("#sweep-sentence")).to_contain_text("3 rows. ttft_s_p99 goes from", timeout=90_000)
+        page.reload()
+        expect(page.get_by_role("link", name="64chip: workload.rate_scale=1,2,3")).to_be_visible()
     assert not said

@@ -45,12 +45,13 @@ def targets_of(texts: Sequence[str], own: SloSpec) -> tuple[Target, ...]:
         return (Target("ttft_s_p99", own.ttft_s, "slo.ttft"), Target("tpot_s_p99", own.tpot_s, "slo.tpot"))
     found: dict[str, Target] = {}
     for text in texts:
-        for target in _read(text):
+        for target in read_target(text):
             found[target.metric] = target
     return tuple(found.values())
 
 
-def _read(text: str) -> list[Target]:
+def read_target(text: str) -> list[Target]:
+    """The targets of `ttft_p99=1s`, or those of a preset. SpecError with what is wrong."""
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         return _preset(name)
