@@ -203,7 +203,7 @@ def draw(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
     return [
         notices_view(notices),
         html.P(sentence(rows, points, keys, metric), className="sentence", id="sweep-sentence"),
-        figure_card("sweep-along", f"{metric} along {key}", words, along(points, metric, key, others), wide=True),
+        figure_card("sweep-figure", f"{metric} along {key}", words, along(points, metric, key, others), wide=True),
         _table(rows, keys, metric),
         html.Section(
             [

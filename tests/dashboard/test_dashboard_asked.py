@@ -122,4 +122,4 @@ def test_a_run_is_saved_as_a_report(make_run, tmp_path):
     answer = make_app(tmp_path).server.test_client().get("/report/run/one.html")
     assert answer.status_code == 200
     assert "attachment" in answer.headers["Content-Disposition"]
-    assert "Rows of a test." in answer.text
+    assert "dcsim report: made-up" in answer.text

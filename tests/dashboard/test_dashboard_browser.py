@@ -394,7 +394,7 @@ def test_a_plan_not_made_yet_waits_for_its_button_and_a_bad_value_gives_a_notice
     expect(notices).to_contain_text("systems: 'nosuch' is not some topology of the library")
     expect(page.locator("#plan-view")).to_contain_text("Not planned yet")
     page.locator("#plan-rate").fill("40/s")
-    page.wait_for_url("**rate=40/s**")
+    page.wait_for_url("**rate=40%2Fs**")
     other = page.context.new_page()
     other.goto(page.url)
     expect(other.locator("#plan-rate")).to_have_value("40/s")
