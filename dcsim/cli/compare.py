@@ -12,16 +12,15 @@ from dcsim.cli.options import (
     Engine,
     FigureFile,
     Json,
-    Llm,
     Objective,
     Seed,
     Settings,
-    TopologyPath,
     say,
     with_engine,
     with_objective,
     write_picture,
 )
+from dcsim.cli.systems import OutputTokens, PromptTokens, Users, compare_systems
 
 Interconnects = Annotated[str, typer.Option("--interconnect", help="Networks to compare, by name, with commas between.")]
 Replications = Annotated[int, typer.Option(min=1, help="Successive iterations simulated of each packet network.")]
@@ -49,14 +48,29 @@ DEFAULT = "scheduled,infiniband-ndr,roce-400g"
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command(epilog="Example: dcsim compare topologies/8rack.yaml --interconnect scheduled,infiniband-ndr,roce-400g")(compare)
+    app.command(
+        epilog="Example: dcsim compare 8rack h100_sxm b200_sxm --llm llama-3.1-70b  (or one TOPOLOGY and --interconnect "
+        "scheduled,infiniband-ndr,roce-400g)"
+    )(compare)
     app.command(epilog="Example: dcsim scale topologies/8rack.yaml --sizes 64,512,1500")(scale)
 
 
 def compare(
-    topology: TopologyPath,
-    interconnect: Interconnects = DEFAULT,
-    llm: Llm = None,
+    topology: Annotated[
+        list[str],
+        typer.Argument(metavar="TOPOLOGY...", help="A topology file or name; several are served and compared as systems."),
+    ],
+    interconnect: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Networks to compare, by name, with commas between; default: {DEFAULT}. With several TOPOLOGYs for those whose "
+            "own is scheduled; default: their own."
+        ),
+    ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(help="LLM file, name, or Hugging Face config.json; default: the topology's. Several with commas between."),
+    ] = None,
     batch: Batch = 1,
     context: Context = None,
     prefill: Prefill = 0,
@@ -69,6 +83,9 @@ def compare(
     own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
     same_mapping: SameMapping = False,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
+    prompt_tokens: PromptTokens = None,
+    output_tokens: OutputTokens = None,
+    users: Users = None,
     settings: Settings = None,
     engine: Engine = None,
     seed: Seed = 1,
@@ -79,17 +96,43 @@ def compare(
 
     All have the first one's mapping. With --objective each has the mapping that serves it best there, then the one with its
     lowest latency.
+
+    With several topologies, or several LLMs, users are served on each system instead, more and more of them, laid out in several
+    ways: USD and J per million tokens against one user's speed, with what is known of the error.
     """
+    if len(topology) > 1 or len(_names(llm or "")) > 1:
+        compare_systems(
+            topology,
+            _names(llm or ""),
+            interconnects=_names(interconnect or ""),
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            users=users,
+            settings=settings,
+            not_asked={
+                **{"batch": batch != 1, "context": context, "prefill": prefill, "replications": replications},
+                **{"load": load, "load-pattern": load_pattern, "jitter": jitter, "fairness": fairness, "serve": serve},
+                **{"objective": objective, "own-mapping": own_mapping, "same-mapping": same_mapping, "engine": engine},
+            },
+            figure=figure,
+            seed=seed,
+            as_json=as_json,
+        )
+        return
+    if prompt_tokens or output_tokens or users:
+        from dcsim.errors import Problem, SpecError
+
+        raise SpecError(Problem("--users", "is how several TOPOLOGYs are served", "name more than one, or leave it out"))
     from dcsim.cli.report_compare import print_compare
     from dcsim.spec.load import load as load_spec
     from dcsim.study import compare as study
     from dcsim.study.iteration import shape_of
     from dcsim.study.users import without_network
 
-    served = load_spec(topology, llm=llm, settings=without_network(settings or [])).spec.llm
+    served = load_spec(topology[0], llm=llm, settings=without_network(settings or [])).spec.llm
     result = study.compare(
-        topology,
-        _names(interconnect),
+        topology[0],
+        _names(DEFAULT if interconnect is None else interconnect),
         shape_of(batch, context, prefill, served),
         llm=llm,
         settings=with_engine(with_objective(settings, objective), engine),

@@ -1,0 +1,96 @@
+"""How far predictions of each chip and LLM are known to be off: the mean error of TPOT over what somebody measured.
+
+`known.json` is written with docs/MEASURED.md, from jobs that no figure was fixed on, and for chips that are scheduled from the
+speeds of docs/VALIDATION.md that are predictions. It holds sums of |ln(simulated / measured)|, so that means over more are exact.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dcsim.spec.load import load
+from dcsim.spec.topology import Topology
+from dcsim.writing import write_text
+
+FILE = Path(__file__).with_name("known.json")
+SPEEDS = ("tokens/s", "tokens/s/user")  # units of rows that give one user's speed
+# Rows of docs/VALIDATION.md that read prompts, or that are served as a batch job, say nothing of a token's time.
+_SPEED_RUNS = ("as_built", "iteration")
+
+
+def error_of(spec: Topology) -> dict[str, Any]:
+    """What is known of the error of TPOT for a spec's LLM on its chips and kind of network; for other LLMs if that is all."""
+    entries = [one for one in _known() if one["chip"] == spec.chip.name and one["network"] == spec.network.kind]
+    own = [one for one in entries if one["llm"] == spec.llm.name]
+    used = own or entries
+    count = sum(one["jobs"] for one in used)
+    return {
+        "tpot_ln_error_mean": sum(one["ln_error_sum"] for one in used) / count if count else None,
+        "error_jobs": count,
+        "error_of": spec.llm.name if own else "other LLMs" if used else None,
+    }
+
+
+@lru_cache(maxsize=1)
+def _known() -> tuple[dict[str, Any], ...]:
+    return tuple(json.loads(FILE.read_text())["entries"])
+
+
+def entries_of(measured: Iterable[Mapping[str, Any]], claimed: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Entries of rows of `validation.measured.compare`, and of `(chip, llm, ln_error)` that were claimed of scheduled chips."""
+    from validation.measured.predict import llm_of, topology_of
+
+    sums: dict[tuple[str, str, str], list[float]] = {}
+    for row in measured:
+        if row["tpot_ratio"]:
+            spec = _spec(topology_of(row["system"]), llm_of(row["llm"], None))
+            key = spec.chip.name, spec.network.kind, spec.llm.name
+            sums.setdefault(key, []).append(abs(math.log(row["tpot_ratio"])))
+    for row in claimed:
+        sums.setdefault((row["chip"], row["network"], row["llm"]), []).append(abs(row["ln_error"]))
+    return [
+        {"chip": chip, "network": network, "llm": llm, "jobs": len(errors), "ln_error_sum": round(sum(errors), 4)}
+        for (chip, network, llm), errors in sorted(sums.items())
+    ]
+
+
+@lru_cache(maxsize=256)
+def _spec(topology: str, llm: str | None) -> Topology:
+    return load(topology, llm=llm).spec
+
+
+def claimed_speeds() -> list[dict[str, Any]]:
+    """One user's speeds on scheduled chips that are predictions of docs/VALIDATION.md, computed or as stored."""
+    from validation.claims import read_claims
+    from validation.table import validate
+
+    asked = {}
+    for claim in read_claims():
+        reads = {"prompt", "prefill"} & set(claim.arguments)
+        if (
+            claim.kind == "prediction"
+            and claim.unit in SPEEDS
+            and claim.run in _SPEED_RUNS
+            and claim.is_point
+            and not reads
+            and not claim.same_as
+        ):
+            spec = _spec(claim.arguments["topology"], claim.arguments.get("llm"))
+            if spec.network.kind == "scheduled":
+                asked[claim.id] = {"chip": spec.chip.name, "network": spec.network.kind, "llm": spec.llm.name}
+    rows = validate(list(asked))["rows"] if asked else []
+    return [
+        asked[row["id"]] | {"ln_error": row["ln_error"]} for row in rows if row["id"] in asked and row["ln_error"] is not None
+    ]
+
+
+def write(measured: Iterable[Mapping[str, Any]]) -> None:
+    """Write the file from rows of measured jobs, and the claims."""
+    about = "Written by `python -m validation.measured`: |ln(simulated / measured)| of TPOT, summed by chip, network and LLM."
+    entries = ",\n".join(f"  {json.dumps(one)}" for one in entries_of(measured, claimed_speeds()))
+    write_text(FILE, f'{{\n "about": {json.dumps(about)},\n "entries": [\n{entries}\n ]\n}}\n')
