@@ -11,7 +11,10 @@ from dcsim.study.machine import build
 from dcsim.study.sweep import Case, sweep
 
 Points = Sequence[tuple[float, float]]
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288")
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288"),
+    *("#882255", "#44AA99", "#999933"),
+)
 DEGREES = ((2, 32), (4, 16), (8, 8), (16, 4), (32, 2))  # (tp, pp) of 64 chips
 NETWORKS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "scheduled": (None, ()),
@@ -86,7 +89,7 @@ def section(by_mapping: Mapping[str, Points], by_concurrency: Sequence[tuple[int
 
 
 def lines_svg(series: Mapping[str, Points], x_label: str, y_label: str) -> str:
-    """An SVG of lines on two logarithmic axes."""
+    """An SVG of lines on two logarithmic axes; some lines may have no points."""
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]
     width, height, left, bottom = 720, 420, 60, 50

@@ -78,7 +78,7 @@ def print_systems(result: Mapping[str, Any]) -> None:
     for llm in result["llms"]:
         out.print(f"{llm}: {lengths}")
         own = [head for head in result["systems"] if head["llm"] == llm]
-        table = plain_table("system", "laid out", "users", "tokens/s/user", "tokens/s", "USD/Mtoken", "J/Mtoken", "error")
+        table = plain_table("system", "laid out", "users", "tokens/s/user", "tokens/s", "USD/Mtoken", "MJ/Mtoken", "error")
         for head in own:
             for i, row in enumerate(rows_of(result, head, best=True)):
                 name, error = (name_of(head), error_text(head)) if i == 0 else ("", "")
@@ -89,7 +89,7 @@ def print_systems(result: Mapping[str, Any]) -> None:
                     f"{row['tokens_per_s_per_user']:,.1f}",
                     f"{row['tokens_per_s']:,.0f}",
                     f"{row['usd_per_mtoken']:,.4g}",
-                    f"{row['j_per_mtoken']:,.3g}",
+                    f"{row['j_per_mtoken'] / 1e6:,.4g}",
                     error,
                 )
         print_table(out, table)

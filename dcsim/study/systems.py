@@ -26,12 +26,14 @@ from dcsim.study.serve import programs_of, serve_on
 
 LLMS = ("llama-3.1-70b", "gpt-oss-120b", "deepseek-r1", "kimi-k2")
 USERS = (1, 4, 16, 64, 256)  # of one replica
-ROUNDS = 4  # requests of each user
+ROUNDS = 3  # requests of each user
 TOKENS = 1024  # of a prompt and of an answer: the usual load of published serving benchmarks
 SHORTEST = 0.8  # of these: lengths are even between it and 1, as InferenceMAX draws them
 ENGINE = "vllm"  # of chips that schedule for themselves, where nobody names one
-WIDTHS_TRIED = 4  # tensor-parallel degrees, from the narrowest that holds the LLM; half as many with copies of attention
+WIDTHS_TRIED = 3  # tensor-parallel degrees, evenly from the narrowest that holds the LLM to the widest
+SPREADS_TRIED = 2  # of these with a copy of attention on each chip
 WIDEST = 64
+DEGREES = tuple(f"mapping.{name}" for name in ("tp", "pp", "replicas", "attention_dp", "ep"))
 GAIN = 1.05  # in tokens per second; with less from four times the users, no more are tried
 ASSUMES = (
     f"every user asks {ROUNDS} times, waits for the whole answer and asks again at once; the first prompts come together",
@@ -179,18 +181,25 @@ class _RefusedError(DcsimError):
 
 
 def layouts(spec: Topology, settings: Sequence[str] = ()) -> list[list[str]]:
-    """Ways to lay the LLM over a topology, as settings: the file's own, or where it fixes degrees and no setting does, groups of
-    1, 2, 4 and so on chips with as many replicas as there are chips for, from the narrowest that holds the LLM; of an LLM with
-    experts also groups with a copy of attention on each chip and experts spread over them.
+    """Ways to lay the LLM over a topology, as settings: the file's own, or where it fixes degrees and no setting does, some of
+    the groups of 1, 2, 4 and so on chips that hold the LLM, with as many replicas as there are chips for; of an LLM with experts
+    also groups with a copy of attention on each chip and experts spread over them.
     """
-    given = any(setting.startswith("mapping.") for setting in settings)
+    given = any(setting.partition("=")[0].strip() in DEGREES for setting in settings)
     if given or "auto" in (spec.mapping.tp, spec.mapping.pp) or isinstance(spec.chip, LpuChip):
         return [[]]
-    fitting = list[list[str]]()
-    for spread in (False, True) if _has_experts(spec) else (False,):
-        ways = [way for width in _widths(spec) if width > 1 or not spread for way in [_way(width, spread)]]
-        fitting += [way for way in ways if _fits(spec, way)][: WIDTHS_TRIED // (1 + spread)]
+    fitting = _spaced([way for width in _widths(spec) if _fits(spec, way := _way(width, spread=False))], WIDTHS_TRIED)
+    if _has_experts(spec):
+        spread = [_way(width, spread=True) for width in _widths(spec) if width > 1]
+        fitting += _spaced([way for way in spread if _fits(spec, way)], SPREADS_TRIED)
     return fitting or [[]]
+
+
+def _spaced(ways: list[list[str]], most: int) -> list[list[str]]:
+    """So many of them, evenly from the first to the last."""
+    if len(ways) <= most:
+        return ways
+    return [ways[i * (len(ways) - 1) // (most - 1)] for i in range(most)]
 
 
 def _has_experts(spec: Topology) -> bool:
