@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dcsim.cli.systems import error_text, laid_out, name_of, rows_of
+from dcsim.results.systems import error_text, laid_out, name_of, rows_of
 from dcsim.study.systems import LLMS, systems
 from dcsim.writing import write_text
 from validation.measured.known import error_of

@@ -45,7 +45,7 @@ def compare_systems(
         if value:
             what = "is for the networks of one TOPOLOGY"
             raise SpecError(Problem(f"--{option}", what, "several are served: --prompt-tokens, --output-tokens, --users"))
-    usual = study.Load()
+    usual = study.UserLoad()
     asked = study.load_of(
         prompt_tokens or usual.prompt_tokens, output_tokens or usual.output_tokens, users or ",".join(map(str, usual.users))
     )
@@ -70,6 +70,7 @@ def print_systems(result: Mapping[str, Any]) -> None:
     """The best loads of each system, LLM by LLM, with what is known of their error, and what cannot serve it."""
     from dcsim.cli.report_compare import plain_table, print_table
     from dcsim.cli.tables import console
+    from dcsim.results.systems import error_text, laid_out, name_of, rows_of
 
     out = console()
     lengths = (
@@ -99,31 +100,3 @@ def print_systems(result: Mapping[str, Any]) -> None:
     out.print("error: mean |ln(simulated / measured)| of the time per output token, over so many measured jobs; -: none is known")
     for assumption in result["assumes"]:
         out.print(f"assumes: {assumption}", soft_wrap=True)
-
-
-def rows_of(result: Mapping[str, Any], head: Mapping[str, Any], best: bool = False) -> list[dict[str, Any]]:
-    """The loads of one system and LLM, fastest for a user first; with `best` those that no other beats."""
-    same = ("llm", "topology", "interconnect")
-    found = [row for row in result["rows"] if all(row[key] == head[key] for key in same)]
-    return [row for row in found if row["best"] or not best]
-
-
-def name_of(head: Mapping[str, Any]) -> str:
-    """A system as tables call it: its topology, and its network's library if it has one."""
-    library = f" {head['software']}" if head["software"] else ""
-    return f"{head['topology']}, {head['interconnect']}{library}"
-
-
-def laid_out(row: Mapping[str, Any]) -> str:
-    """Degrees and replicas in few characters."""
-    degrees = f"tp {row['tp']}" + (f" pp {row['pp']}" if row["pp"] > 1 else "")
-    spread = f" dp {row['attention_dp']} ep {row['ep']}" if row["attention_dp"] > 1 or row["ep"] > 1 else ""
-    return f"{row['replicas']} x {degrees}{spread}"
-
-
-def error_text(head: Mapping[str, Any]) -> str:
-    """The known error, and on how many jobs of what it rests."""
-    if head.get("tpot_ln_error_mean") is None:
-        return "-"
-    other = " (other LLMs)" if head["error_of"] != head["llm"] else ""
-    return f"{head['tpot_ln_error_mean']:.2f}, {head['error_jobs']}{other}"

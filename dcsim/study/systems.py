@@ -47,7 +47,7 @@ ErrorOf = Callable[[Topology], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class UserLoad:
     """What every user asks for, at most, and how many users of one replica there are in turn."""
 
     prompt_tokens: int = TOKENS
@@ -87,7 +87,7 @@ def systems(
     *,
     interconnects: Sequence[str] = (),
     settings: Sequence[str] = (),
-    asked: Load | None = None,
+    asked: UserLoad | None = None,
     error_of: ErrorOf | None = None,
     seed: int = 1,
     progress: Callable[[str], None] | None = None,
@@ -98,7 +98,7 @@ def systems(
     other of the same LLM and system beats in speed per user and in USD. `error_of` gives what is known of the error of TPOT on a
     spec's chips: `tpot_ln_error_mean`, `error_jobs`, `error_of`. Raises SpecError for names that are not known.
     """
-    asked, told = asked or Load(), list[Keys]()
+    asked, told = asked or UserLoad(), list[Keys]()
     found, rows = list[Row](), list[Row]()
     for llm in llms:
         for topology in topologies:
@@ -121,11 +121,11 @@ def systems(
 
 
 def _networks(topology: str, interconnects: Sequence[str], settings: Sequence[str]) -> tuple[str | None, ...]:
-    """The networks a topology is looked at with: those asked for, if its chips can be joined without one; else its own."""
+    """The networks a topology is looked at with: those asked for, if its own needs no library, as schedules do; else its own."""
     if not interconnects:
         return (None,)
     own = load(topology, settings=_of_network(settings)).spec.network
-    return tuple(interconnects) if own.kind == "scheduled" else (None,)
+    return tuple(interconnects) if own.terms["software"] is None else (None,)
 
 
 def _of_network(settings: Sequence[str]) -> list[str]:
@@ -137,7 +137,7 @@ def _system(
     llm: str,
     network: str | None,
     settings: Sequence[str],
-    asked: Load,
+    asked: UserLoad,
     error_of: ErrorOf | None,
     seed: int,
     told: list[Keys],
@@ -151,7 +151,7 @@ def _system(
         "chip": spec.chip.name,
         **spec.network.terms,
         "engine": spec.serving.engine.name if spec.serving.engine else None,
-        "weights": spec.llm.precision.weights if spec.llm.precision else spec.mapping.weights,
+        "weights": _stored_as(spec),
         "reason": None,
         **(error_of(spec) if error_of else {}),
     }
@@ -166,6 +166,13 @@ def _system(
             reason = str(error)
         told.append(keys_of(laid))
     return head | ({} if rows else {"reason": reason}), rows
+
+
+def _stored_as(spec: Topology) -> str:
+    """The format of most of the weights: the mapping's, or where that leaves it to the LLM's own file, the file's."""
+    if spec.mapping.weights != "stored":
+        return spec.mapping.weights
+    return spec.llm.precision.weights if spec.llm.precision else "bf16"
 
 
 def _loaded(topology: str, llm: str, network: str | None, settings: Sequence[str]) -> Resolved:
@@ -234,7 +241,7 @@ def _fits(spec: Topology, way: Sequence[str]) -> bool:
     return True
 
 
-def _loads(machine: Machine, asked: Load, seed: int) -> Iterator[Row]:
+def _loads(machine: Machine, asked: UserLoad, seed: int) -> Iterator[Row]:
     """A row for each number of users. Raises CapacityError where not one user's longest request fits."""
     room = machine.mapping.memory.room
     most = room.sequences_max(asked.tokens)
@@ -286,9 +293,9 @@ def _marked(rows: Sequence[Row]) -> list[Row]:
     return marked
 
 
-def load_of(prompt_tokens: int, output_tokens: int, users: str) -> Load:
+def load_of(prompt_tokens: int, output_tokens: int, users: str) -> UserLoad:
     """A load as people write it: `users` are whole numbers with commas between. SpecError where one is none."""
     numbers = [text.strip() for text in users.split(",") if text.strip()]
     if not numbers or not all(text.isdigit() and 0 < int(text) <= 100_000 for text in numbers):
         raise SpecError(Problem("--users", f"'{users}' is not a list of whole numbers above 0", "for example --users 1,4,16,64"))
-    return Load(prompt_tokens, output_tokens, tuple(sorted({int(text) for text in numbers})))
+    return UserLoad(prompt_tokens, output_tokens, tuple(sorted({int(text) for text in numbers})))

@@ -8,10 +8,10 @@ from command import dcsim
 from dcsim.errors import SpecError
 from dcsim.spec.load import load
 from dcsim.study import scenario
-from dcsim.study.systems import ENGINE, ROUNDS, Load, layouts, load_of, systems
+from dcsim.study.systems import ENGINE, ROUNDS, UserLoad, layouts, load_of, systems
 from validation.measured import known
 
-SHORT = Load(64, 16, (1, 4))
+SHORT = UserLoad(64, 16, (1, 4))
 CLOSED = """\
 name: closed
 kind: closed
@@ -77,7 +77,7 @@ def test_layouts_hold_the_llm_and_fill_the_chips():
 
 
 def test_a_longest_request_that_no_layout_holds_is_a_reason():
-    answer = systems(["node"], ["llama-3-8b"], asked=Load(4096, 4096, (1,)))
+    answer = systems(["node"], ["llama-3-8b"], asked=UserLoad(4096, 4096, (1,)))
     assert answer["rows"] == []
     assert answer["systems"][0]["reason"]
 

@@ -24,8 +24,11 @@ _SPEED_RUNS = ("as_built", "iteration")
 
 
 def error_of(spec: Topology) -> dict[str, Any]:
-    """What is known of the error of TPOT for a spec's LLM on its chips and kind of network; for other LLMs if that is all."""
-    entries = [one for one in _known() if one["chip"] == spec.chip.name and one["network"] == spec.network.kind]
+    """What is known of the error of TPOT for a spec's LLM on its chips, with or without a library between them.
+
+    Of other LLMs there, if that is all that is known.
+    """
+    entries = [one for one in _known() if (one["chip"], one["library"]) == _place(spec)]
     own = [one for one in entries if one["llm"] == spec.llm.name]
     used = own or entries
     count = sum(one["jobs"] for one in used)
@@ -36,26 +39,30 @@ def error_of(spec: Topology) -> dict[str, Any]:
     }
 
 
+def _place(spec: Topology) -> tuple[str, bool]:
+    """The chip, and whether a library carries its messages, as on all networks but scheduled ones."""
+    return spec.chip.name, spec.network.terms["software"] is not None
+
+
 @lru_cache(maxsize=1)
 def _known() -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(FILE.read_text())["entries"])
 
 
 def entries_of(measured: Iterable[Mapping[str, Any]], claimed: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Entries of rows of `validation.measured.compare`, and of `(chip, llm, ln_error)` that were claimed of scheduled chips."""
+    """Entries of rows of `validation.measured.compare`, and of what was claimed of scheduled chips (`claimed_speeds`)."""
     from validation.measured.predict import llm_of, topology_of
 
-    sums: dict[tuple[str, str, str], list[float]] = {}
+    sums: dict[tuple[str, bool, str], list[float]] = {}
     for row in measured:
         if row["tpot_ratio"]:
             spec = _spec(topology_of(row["system"]), llm_of(row["llm"], None))
-            key = spec.chip.name, spec.network.kind, spec.llm.name
-            sums.setdefault(key, []).append(abs(math.log(row["tpot_ratio"])))
+            sums.setdefault((*_place(spec), spec.llm.name), []).append(abs(math.log(row["tpot_ratio"])))
     for row in claimed:
-        sums.setdefault((row["chip"], row["network"], row["llm"]), []).append(abs(row["ln_error"]))
+        sums.setdefault((row["chip"], row["library"], row["llm"]), []).append(abs(row["ln_error"]))
     return [
-        {"chip": chip, "network": network, "llm": llm, "jobs": len(errors), "ln_error_sum": round(sum(errors), 4)}
-        for (chip, network, llm), errors in sorted(sums.items())
+        {"chip": chip, "library": library, "llm": llm, "jobs": len(errors), "ln_error_sum": round(sum(errors), 4)}
+        for (chip, library, llm), errors in sorted(sums.items())
     ]
 
 
@@ -81,8 +88,9 @@ def claimed_speeds() -> list[dict[str, Any]]:
             and not claim.same_as
         ):
             spec = _spec(claim.arguments["topology"], claim.arguments.get("llm"))
-            if spec.network.kind == "scheduled":
-                asked[claim.id] = {"chip": spec.chip.name, "network": spec.network.kind, "llm": spec.llm.name}
+            chip, library = _place(spec)
+            if not library:
+                asked[claim.id] = {"chip": chip, "library": library, "llm": spec.llm.name}
     rows = validate(list(asked))["rows"] if asked else []
     return [
         asked[row["id"]] | {"ln_error": row["ln_error"]} for row in rows if row["id"] in asked and row["ln_error"] is not None
@@ -91,6 +99,6 @@ def claimed_speeds() -> list[dict[str, Any]]:
 
 def write(measured: Iterable[Mapping[str, Any]]) -> None:
     """Write the file from rows of measured jobs, and the claims."""
-    about = "Written by `python -m validation.measured`: |ln(simulated / measured)| of TPOT, summed by chip, network and LLM."
+    about = "Written by `python -m validation.measured`: |ln(simulated / measured)| of TPOT, by chip, library or none, LLM."
     entries = ",\n".join(f"  {json.dumps(one)}" for one in entries_of(measured, claimed_speeds()))
     write_text(FILE, f'{{\n "about": {json.dumps(about)},\n "entries": [\n{entries}\n ]\n}}\n')
