@@ -18,8 +18,8 @@ setup: $(VENV)/.ready  ## make the virtual environment
 run: setup  ## set up and run the main job: 8 racks serve an hour of chat
 	$(VENV)/bin/dcsim run topologies/8rack.yaml
 
-test: setup  ## set up and run the tests
-	$(PY) -m pytest
+test: setup  ## set up and run the tests, in a process for each core (`pytest` alone: in one)
+	$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 test-all: setup  ## the tests, slow ones included
 	$(PY) -m pytest -m "slow or not slow"

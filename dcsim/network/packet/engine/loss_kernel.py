@@ -7,7 +7,7 @@ from typing import Any
 from dcsim.kernels.jit import part
 from dcsim.network.packet.engine.rate_kernel import cut_rate
 from dcsim.network.packet.engine.state import LOST, PULLED, TIMED, TIMEOUT_PLACE, TRIMMED, UNASKED, WINDOWED, EngineState
-from dcsim.network.packet.engine.transport_kernel import let_go, probe_ps, taken_back, window_lost
+from dcsim.network.packet.engine.transport_kernel import owe, probe_ps, taken_back, window_lost
 from dcsim.network.packet.engine.turns_kernel import requeue
 from dcsim.network.packet.engine.wheel_kernel import push
 
@@ -40,9 +40,7 @@ def resend(s: EngineState, now: int, packet: int) -> None:
     if s.rules[0].transport == WINDOWED:
         window_lost(s, now, message, int(s.sent_at[packet]))
     elif s.rules[0].transport == PULLED:
-        s.credits[message].owed += 1
-        s.credits[message].pulled += 1
-        let_go(s, now, message)
+        owe(s, now, message)
     requeue(s, now, message, 0)
 
 

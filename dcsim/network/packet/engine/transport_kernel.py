@@ -112,8 +112,15 @@ def taken_back(s: EngineState, now: int, message: int) -> None:
         s.windows[s.tasks[message].pair].out -= 1
         _unblock(s, now, s.tasks[message].pair)
     elif s.rules[0].transport == PULLED:
-        s.credits[message].owed += 1
-        s.credits[message].pulled += 1
+        owe(s, now, message)
+
+
+@part
+def owe(s: EngineState, now: int, message: int) -> None:
+    """PULLED, at the sender: a packet has to be sent again, which needs no pull of its own: the message may be waiting for one."""
+    s.credits[message].owed += 1
+    s.credits[message].pulled += 1
+    let_go(s, now, message)
 
 
 @part
