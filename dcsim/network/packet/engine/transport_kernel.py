@@ -117,7 +117,7 @@ def taken_back(s: EngineState, now: int, message: int) -> None:
 
 @part
 def owe(s: EngineState, now: int, message: int) -> None:
-    """PULLED, at the sender: a packet has to be sent again, which needs no pull of its own: the message may be waiting for one."""
+    """PULLED, at the sender: a packet has to be sent again, which needs no pull of its own; the message may wait for one."""
     s.credits[message].owed += 1
     s.credits[message].pulled += 1
     let_go(s, now, message)
