@@ -12,7 +12,7 @@ from dashboard.runs import RunFolder
 from dcsim.results.curves import COLOURS, over_size
 from dcsim.results.pictures import waterfall
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import ITERATION, NETWORKS, SERVED, SIZES, Cell, Question
+from dcsim.study.side_by_side import CAPACITY, ITERATION, NETWORKS, SERVED, SIZES, Cell, Question
 from dcsim.study.verdict import sentence, verdict
 from dcsim.units import format_power, format_time
 
@@ -36,7 +36,10 @@ class Compared:
         self.networks = [network for network in NETWORKS if network in values["networks"]]
         self.library = values["library"]
         self.cells = side_by_side.cells(self.question, tuple(self.networks), self.library)
-        self.points: dict[Cell, KeptAnswer | None] = {cell: here.points.find(cell) for cell in self.cells}
+        self.capacity_cells = side_by_side.capacity_cells(self.question, tuple(self.networks), self.library)
+        self.points: dict[Cell, KeptAnswer | None] = {
+            cell: here.points.find(cell) for cell in (*self.cells, *self.capacity_cells)
+        }
 
     @property
     def kept(self) -> int:
@@ -45,7 +48,7 @@ class Compared:
 
     def cell(self, kind: str, network: str) -> Cell:
         """The cell of one network."""
-        return next(cell for cell in self.cells if cell.kind == kind and cell.network == network)
+        return next(cell for cell in self.points if cell.kind == kind and cell.network == network)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each network that can be built: its iteration and, where there is one, its served load."""
@@ -60,7 +63,9 @@ class Compared:
             answer = served.answer if served and "summary" in served.answer else None
             stale = STALE in (point.origin, served.origin if served else "") if point else False
             cost = answer["usd_per_mtoken"][self.values["prices"]] if answer else None
-            found.append({**row, "served": answer, "usd_per_mtoken": cost, "stale": stale})
+            capacity = self.points[self.cell(CAPACITY, network)]
+            most = capacity.answer if capacity and capacity.origin != STALE else None
+            found.append({**row, "served": answer, "capacity": most, "usd_per_mtoken": cost, "stale": stale})
         return found
 
     def reasons(self) -> dict[str, str]:
@@ -217,10 +222,15 @@ def _tails(column: str) -> list[tuple[str, str, Any]]:
 
 
 def _capacity(row: dict[str, Any], _: str) -> str:
-    served = row["served"]
+    served, simulated = row["served"], row["capacity"]
+    if simulated is not None:
+        if "reason" in simulated:
+            return "none (simulated)"
+        return f"{simulated['capacity_requests_per_s']:,.3g} requests/s (simulated)"
     if not served or served["requests_per_s_in_slo"] is None:
         return "–"
-    return f"{served['requests_per_s_in_slo']:,.3g} requests/s" if served["requests_per_s_in_slo"] else "none"
+    rate = served["requests_per_s_in_slo"]
+    return f"{rate:,.3g} requests/s (estimate)" if rate else "none (estimate)"
 
 
 LINES: list[tuple[str, list[tuple[str, str, Any]]]] = [
@@ -254,8 +264,8 @@ LINES: list[tuple[str, list[tuple[str, str, Any]]]] = [
             ),
             (
                 "Capacity in the SLO",
-                "most requests a second with every token inside the SLO, from one replica's best steady state; "
-                "prompts are not counted: `dcsim capacity` simulates them",
+                "most requests a second inside the SLO. Simulated: of the whole workload with its prompts, queues and bursts, as "
+                "`dcsim capacity` finds it. Estimate: from one replica's best steady state, without prompts",
                 _capacity,
             ),
         ],

@@ -76,7 +76,7 @@ def _points(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, An
     points = Points(store / ".dashboard" / "points")
     cells = points.missing(map(side_by_side.cell_of, ask["cells"]))
     for done, cell in enumerate(cells):
-        what = "iteration" if cell.kind == side_by_side.ITERATION else "load"
+        what = {side_by_side.SERVED: "load"}.get(cell.kind, cell.kind)
         report.progress(done, len(cells), f"{what} on {cell.network} {cell.library}".strip())
         points.keep(cell, side_by_side.answer(cell))
     return {"cells": len(cells)}

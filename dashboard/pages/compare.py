@@ -16,7 +16,7 @@ from dashboard.state import Control, connect_state, notices_view, number, one_of
 from dcsim import library
 from dcsim.network.timing import MEANING, PARTS
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import ITERATION, LIBRARIES, NETWORKS, SERVED, SIZES
+from dcsim.study.side_by_side import CAPACITY, ITERATION, LIBRARIES, NETWORKS, SERVED, SIZES
 from dcsim.units import format_time
 
 TITLE = "Compare"
@@ -57,6 +57,15 @@ def layout(**query: Any) -> html.Div:
                     _feel(),
                     html.Div(_cards(), className="cards"),
                     html.Div(id="compare-table"),
+                    html.Div(
+                        [
+                            html.Button("Simulate the capacity", id="compare-capacity", type="button", className="primary"),
+                            html.Span(
+                                "The largest load inside the SLO, with prompts, queues and bursts: minutes for each network."
+                            ),
+                        ],
+                        className="row centred below",
+                    ),
                 ],
                 id="compare-body",
                 hidden=True,
@@ -239,6 +248,7 @@ def connect(app: Dash, own: RunFolder) -> None:
         Output("compare-tick", "disabled"),
         [Input(f"compare-{name}", "value") for name in NAMES],
         Input("compare-tick", "n_intervals"),
+        Input("compare-capacity", "n_clicks"),
         State("compare-job", "data"),
     )
     def show(*args: Any) -> Any:
@@ -251,7 +261,8 @@ def connect(app: Dash, own: RunFolder) -> None:
         if last:
             here.jobs.cancel(last.get("job"))
         job = None
-        missing = here.points.missing(asked.cells)
+        more = asked.capacity_cells if ctx.triggered_id == "compare-capacity" else []
+        missing = here.points.missing([*asked.cells, *more])
         if missing and not notices:
             title = f"compare {values['chips']} chips, {values['llm']}"
             job = here.jobs.submit("points", {"cells": [cell.as_json() for cell in missing]}, title)
@@ -339,7 +350,7 @@ def _while_computing(here: RunFolder, asked: Compared, last: dict[str, Any]) -> 
 def _how(asked: Compared, network: str) -> list[Any]:
     """How one network's numbers came about: the parts of its time, the commands that give it, its bill, its figures."""
     row = next((found for found in asked.rows() if found["interconnect"] == network), None)
-    cells = [asked.cell(kind, network) for kind in (ITERATION, SERVED)]
+    cells = [asked.cell(kind, network) for kind in (ITERATION, SERVED, CAPACITY)]
     content: list[Any] = [html.H3(title_of(row) if row else network)]
     content += [html.P("These commands give the same numbers:")]
     own = next((found for found in asked.rows() if found["interconnect"] == side_by_side.OWN), row)

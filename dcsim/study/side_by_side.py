@@ -1,4 +1,4 @@
-"""The same chips and LLM on several networks, cell by cell: one iteration, and a load served, on each.
+"""The same chips and LLM on several networks, cell by cell: one iteration, a load served, and the largest load, on each.
 
 A cell is one network's answer to one question. Pieces are independent of each other, so they can be kept, and those that are
 missing computed alone. Their numbers are those of `dcsim compare` and `dcsim run`; `command` says which line gives them.
@@ -22,7 +22,7 @@ from dcsim.llm.program import Shape
 from dcsim.study import compare as comparison
 from dcsim.study.scale import size_settings
 
-ITERATION, SERVED = "iteration", "served"
+ITERATION, SERVED, CAPACITY = "iteration", "served", "capacity"
 NETWORKS = ("scheduled", "infiniband-hdr", "infiniband-ndr", "roce-400g", "ethernet-100g", "nvlink4")
 OWN = NETWORKS[0]  # the network of the topologies that are compared; its best mapping is what all have
 LIBRARIES = ("ideal", "verbs", "nccl")
@@ -57,9 +57,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One network's part of a question: its iterations (with every library), or what users get with one library."""
+    """One network's part of a question: its iterations (with every library), or with one library what users get at the question's
+    load, or the largest load of the topology's workload that holds the SLO."""
 
-    kind: str  # ITERATION or SERVED
+    kind: str  # ITERATION, SERVED or CAPACITY
     question: Question
     network: str
     library: str = ""
@@ -68,7 +69,7 @@ class Cell:
     def key(self) -> str:
         """Names what the cell depends on; equal for questions that differ only in what does not touch it."""
         asked = asdict(self.question)
-        left_out = ("rate",) if self.kind == ITERATION else ("batch", "context")
+        left_out = {ITERATION: ("rate",), SERVED: ("batch", "context"), CAPACITY: ("batch", "context", "rate")}[self.kind]
         text = json.dumps([self.kind, self.network, self.library, {k: v for k, v in asked.items() if k not in left_out}])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -91,6 +92,11 @@ def cells(question: Question, networks: tuple[str, ...], library_name: str) -> l
     return found
 
 
+def capacity_cells(question: Question, networks: tuple[str, ...], library_name: str) -> list[Cell]:
+    """The cells that say how much each network holds; they take longest, and no answer needs them."""
+    return [Cell(CAPACITY, question, network, library_name if has_library(network) else "") for network in networks]
+
+
 @cache
 def has_library(network: str) -> bool:
     """Whether messages on this network go through a library's calls."""
@@ -104,7 +110,7 @@ def answer(cell: Cell, progress: Callable[[str], None] | None = None) -> dict[st
     if progress:
         progress(f"{cell.network} {cell.library}".strip())
     try:
-        return _iteration(cell) if cell.kind == ITERATION else _served(cell)
+        return ANSWERS[cell.kind](cell)
     except DcsimError as error:
         return {"reason": str(error)}
 
@@ -173,6 +179,19 @@ def _served(cell: Cell) -> dict[str, Any]:
     }
 
 
+def _capacity(cell: Cell) -> dict[str, Any]:
+    from dcsim.study.capacity import capacity
+    from dcsim.study.scenario import load
+
+    asked = cell.question
+    case = load(asked.topology, llm=asked.llm, interconnect=cell.network, set=serving_settings(cell))
+    found = capacity(case.resolved, asked.seed)
+    return {key: found[key] for key in ("capacity_requests_per_s", "limited_by", "slo_ttft_s", "slo_tpot_s")}
+
+
+ANSWERS = {ITERATION: _iteration, SERVED: _served, CAPACITY: _capacity}
+
+
 def serving_settings(cell: Cell, degrees: tuple[int, int] | None = None) -> list[str]:
     """The settings under which a cell's load is served; `degrees` are those that all have (default: they are found)."""
     asked = cell.question
@@ -226,8 +245,9 @@ def command(cell: Cell, degrees: tuple[int, int] | None = None) -> str:
         words += ["--own-mapping"] if asked.mapping == "best" else []
         settings = asked.settings
     else:
-        words = ["dcsim", "run", asked.topology, "--interconnect", cell.network, "--llm", asked.llm]
-        words += ["--rate-scale", f"{rate_scale(asked):.6g}", "--duration", DURATION]
+        verb = "run" if cell.kind == SERVED else "capacity"
+        words = ["dcsim", verb, asked.topology, "--interconnect", cell.network, "--llm", asked.llm]
+        words += ["--rate-scale", f"{rate_scale(asked):.6g}", "--duration", DURATION] if cell.kind == SERVED else []
         settings = serving_settings(cell, degrees)
     words += [word for setting in settings for word in ("--set", setting)]
     return shlex.join(words)

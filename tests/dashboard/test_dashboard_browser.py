@@ -18,7 +18,7 @@ from dashboard.pages import plan, sweep
 from dashboard.points import Points
 from dashboard.state import read_state
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import ITERATION, LIBRARIES, NETWORKS, SERVED, Cell, Question
+from dcsim.study.side_by_side import CAPACITY, ITERATION, LIBRARIES, NETWORKS, SERVED, Cell, Question
 
 SCALE = {"ms": 1e-3, "us": 1e-6, "kW": 1e3, "MW": 1e6, "%": 1e-2}
 PART_S = {"compute": 2e-3, "software": 0.0, "jitter": 0.0, "switch": 3e-4, "wire": 1e-4, "serialisation": 2e-6, "queueing": 0.0}
@@ -125,6 +125,8 @@ def kept(tmp_path_factory):
             libraries = LIBRARIES if side_by_side.has_library(network) else ("",)
             for cell in (Cell(ITERATION, asked, network), *(Cell(SERVED, asked, network, own) for own in libraries)):
                 points.keep(cell, made_up(cell))
+    held = {"capacity_requests_per_s": 31.4, "limited_by": "prefill", "slo_ttft_s": 1.0, "slo_tpot_s": 0.01}
+    points.keep(Cell(CAPACITY, Question(chips=1500), "scheduled"), held)
     with make_app(folder).server.app_context():
         for page, answer in ((plan, PLANNED), (sweep, SWEPT)):
             points.keep_picture(page.ANSWER.name(read_state(page.CONTROLS, {})[0]), answer)
@@ -165,6 +167,15 @@ def test_a_slider_moves_figure_sentence_and_address(page, said, address):
     page.get_by_text("nccl", exact=True).click()
     expect(sentence).to_contain_text("more library calls")
     assert "library=nccl" in page.url
+    assert not said
+
+
+def test_a_capacity_says_whether_it_was_simulated(page, said, address):
+    page.goto(address + "/?chips=1500")
+    row = page.locator("#compare-table tr", has_text="Capacity in the SLO")
+    expect(row).to_contain_text("31.4 requests/s (simulated)")
+    expect(row).to_contain_text("20 requests/s (estimate)")
+    expect(page.get_by_role("button", name="Simulate the capacity")).to_be_visible()
     assert not said
 
 

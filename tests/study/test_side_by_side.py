@@ -8,7 +8,7 @@ import pytest
 
 from dcsim.network.timing import PARTS
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import ITERATION, OWN, SERVED, Cell, Question
+from dcsim.study.side_by_side import CAPACITY, ITERATION, OWN, SERVED, Cell, Question
 from dcsim.study.verdict import CAUSES, sentence, verdict
 
 SMALL = Question(chips=64, llm="llama-3-8b", rate=2.0)
@@ -58,13 +58,15 @@ def test_who_is_fast_and_who_is_cheap_are_two_things():
 
 
 def test_a_key_changes_with_what_a_cell_depends_on_and_with_nothing_else():
-    iteration, served = (Cell(kind, SMALL, "roce-400g", "verbs") for kind in (ITERATION, SERVED))
+    cells = [Cell(kind, SMALL, "roce-400g", "verbs") for kind in (ITERATION, SERVED, CAPACITY)]
     for name, value in {"batch": 8, "context": 99, "rate": 7.0, "chips": 128, "mapping": "best", "fairness": "pcie"}.items():
         other = replace(SMALL, **{name: value})
-        moved = {cell.kind: replace(cell, question=other).key != cell.key for cell in (iteration, served)}
-        assert moved == {ITERATION: name != "rate", SERVED: name not in ("batch", "context")}, name
+        moved = {cell.kind: replace(cell, question=other).key != cell.key for cell in cells}
+        expected = {ITERATION: name != "rate", SERVED: name not in ("batch", "context")}
+        assert moved == expected | {CAPACITY: name not in ("batch", "context", "rate")}, name
+    assert len({cell.key for cell in cells}) == 3
     assert len({cell.key for cell in side_by_side.grid()}) == len(list(side_by_side.grid()))
-    assert side_by_side.cell_of(json.loads(json.dumps(served.as_json()))) == served
+    assert side_by_side.cell_of(json.loads(json.dumps(cells[1].as_json()))) == cells[1]
 
 
 def test_the_network_that_decides_the_mapping_is_the_topologys_own():
@@ -73,7 +75,14 @@ def test_the_network_that_decides_the_mapping_is_the_topologys_own():
     assert load(SMALL.topology).spec.network == load(SMALL.topology, network=OWN).spec.network
 
 
-@pytest.mark.parametrize("cell", [Cell(ITERATION, SMALL, "infiniband-ndr"), Cell(SERVED, SMALL, "infiniband-ndr", "verbs")])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        Cell(ITERATION, SMALL, "infiniband-ndr"),
+        Cell(SERVED, SMALL, "infiniband-ndr", "verbs"),
+        pytest.param(Cell(CAPACITY, SMALL, OWN), marks=pytest.mark.slow),
+    ],
+)
 def test_the_command_line_beside_a_number_gives_it(cell, tmp_path):
     from command import dcsim
 
@@ -83,6 +92,8 @@ def test_the_command_line_beside_a_number_gives_it(cell, tmp_path):
     said = json.loads(out)
     if cell.kind == ITERATION:
         assert [r for r in said["candidates"] if r["interconnect"] == cell.network] == found["rows"]
+    elif cell.kind == CAPACITY:
+        assert said["capacity_requests_per_s"] == found["capacity_requests_per_s"]
     else:
         assert abs(said["requests_in"] - SMALL.rate * side_by_side.DURATION_S) <= 1
         assert said["digest"] == found["summary"]["digest"]
