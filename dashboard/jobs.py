@@ -29,6 +29,7 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "faile
 WORKERS = 2  # at once, however many servers share the store
 BEGUN_MOST = 2  # times, before a job that loses its worker each time is given up
 LINGER_S = 30.0  # a worker without work stays so long: its kernels are loaded
+LOOKS = 120  # at a run, that its job keeps while it is under way
 ROWS_LIVE = 12  # that a job tells of while it is under way
 NAME = re.compile(r"[0-9a-f]{12}")
 
@@ -217,7 +218,8 @@ class JobReport:
     """How a worker tells of its job; `interrupt` is raised by a job that was cancelled."""
 
     def __init__(self, folder: Path, begun: int) -> None:
-        self._folder, self._begun, self._told, self._began = folder, begun, 0.0, time.monotonic()
+        self._folder, self._begun, self._told = folder, begun, 0.0
+        self._looks, self._every, self._kept = 0, 1, list[dict[str, Any]]()
         self.live: list[dict[str, Any]] = []
 
     def progress(self, done: int, total: int, note: str = "") -> None:
@@ -230,11 +232,14 @@ class JobReport:
             raise KeyboardInterrupt
         self._tell(RUNNING, done=done, total=total, note=note, live=self.live)
 
-    def serving(self, done: int, total: int) -> None:
-        """The same of requests, with how many were done when: the last hundred looks."""
-        if not self.live or time.monotonic() - self._began - self.live[-1]["seconds"] > 0.5:
-            self.live = [*self.live[-99:], {"seconds": round(time.monotonic() - self._began, 2), "requests": done}]
-        self.progress(done, total, "requests served")
+    def look(self, state: dict[str, Any]) -> None:
+        """Keep what a run looks like now: at most LOOKS looks, evenly over its time so far; of each rack, the last alone."""
+        self._looks += 1
+        if self._looks % self._every == 0:
+            self._kept.append({name: value for name, value in state.items() if name != "rack_w"})
+        if len(self._kept) > LOOKS:
+            self._kept, self._every = self._kept[::2], 2 * self._every
+        self.live = [*self._kept, state]
 
     def found(self, row: dict[str, Any], done: int, total: int = 0, note: str = "") -> None:
         """The same of work that finds rows, the last dozen of which are told."""

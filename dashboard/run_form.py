@@ -12,8 +12,8 @@ from dashboard.jobs import BackgroundJob
 from dashboard.parts import field, text
 from dashboard.runs import store
 from dcsim import library
-from dcsim.results.curves import COLOURS
-from dcsim.results.pictures import AXIS, look
+from dcsim.results.pictures_over_time import under_way
+from dcsim.units import format_time
 
 FIELDS = ("topology", "llm", "workload", "interconnect", "duration", "rate", "seed", "settings")
 # A field that a problem's place belongs to, by how the place begins.
@@ -248,13 +248,12 @@ def _jobs(jobs: list[BackgroundJob]) -> Any:
 
 
 def _job(job: BackgroundJob) -> html.Div:
-    share = 100 * job.done / job.total if job.total else 0
     if job.state == "done":
         what: Any = dcc.Link("open", href=f"/run?run={text(job.result.get('run'))}", refresh=True)
     elif job.over:
         what = html.Span(job.note or "cancelled", className="problem" if job.state == "failed" else "")
     else:
-        words = f"{job.done:,} of {job.total:,} requests" if job.total else job.note or "waits for a free worker"
+        words, share = _so_far(job)
         what = html.Div(
             [dmc.Progress(value=max(3, share), animated=True, striped=True, **{"aria-label": "progress"}), html.Span(words)]
         )
@@ -269,23 +268,29 @@ def _job(job: BackgroundJob) -> html.Div:
     )
 
 
-def _live(job: BackgroundJob) -> dcc.Graph:
-    """Requests served over the seconds since it began."""
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": [at["seconds"] for at in job.live],
-            "y": [at["requests"] for at in job.live],
-            "line": {"color": COLOURS[0]},
-        }
+def _so_far(job: BackgroundJob) -> tuple[str, float]:
+    """How far a run is, in words and in percent: by its time where that is known to end, else by requests."""
+    span_s = job.live[-1].get("span_s") if job.live else None
+    if span_s:
+        time_s = min(job.live[-1]["time_s"], span_s)
+        return f"{job.done:,} requests served, {format_time(time_s)} of {format_time(span_s)}", 100 * time_s / span_s
+    if job.total > job.done:
+        return f"{job.done:,} of {job.total:,} requests", 100 * job.done / job.total
+    return f"{job.done:,} requests served" if job.done else job.note or "waits for a free worker", 0.0
+
+
+def _live(job: BackgroundJob) -> html.Div:
+    """Load, batch and the racks' power, as the run goes."""
+    cards = [
+        html.Figure(
+            [
+                html.Figcaption(title),
+                dcc.Graph(figure=figure, config={"displayModeBar": False}, style={"width": "100%", "height": 170}),
+            ]
+        )
+        for title, figure in under_way(job.live)
     ]
-    axes = {"xaxis": {**AXIS, "title": {"text": "seconds"}}, "yaxis": {**AXIS, "title": {"text": "requests"}}}
-    return dcc.Graph(
-        figure={"data": data, "layout": {**look(legend=False, height=150), "margin": {"l": 50, "r": 8, "t": 8, "b": 34}, **axes}},
-        config={"displayModeBar": False},
-        style={"width": "100%", "height": 150},
-    )
+    return html.Div(cards, className="live")
 
 
 def _folder() -> Any:

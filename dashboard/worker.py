@@ -7,6 +7,9 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +129,10 @@ def _run(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
         case = loaded(store, ask)
         name = run_hash(case.spec.model_dump(mode="json", by_alias=True), ask["seed"])
         if not (store / name / "meta.json").is_file():
-            case.run(ask["seed"], store / name, progress=lambda done, total: report.serving(done, total))
+            told = partial(report.progress, note="requests served")
+            span_s = case.spec.workload.duration_s  # endless where it is served to its end
+            span = {"span_s": span_s if 0 < span_s < inf else None}
+            case.run(ask["seed"], store / name, progress=told, watch=lambda state: report.look(asdict(state) | span))
     return {"run": name}
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from dcsim.results import pictures as figures
+from dcsim.results import pictures_over_time as over_time
 from dcsim.results.metrics import energy_j, weighted_percentile
 from dcsim.results.records import TABLES
 from dcsim.units import format_time
@@ -212,3 +213,31 @@ def test_time_axes_have_a_few_round_ticks_inside_their_range(low, high):
     assert 1 <= len(axis["tickvals"]) <= 4
     assert len({format_time(t, 3) for t in axis["tickvals"]}) == len(axis["tickvals"])
     assert all(10 ** axis["range"][0] <= t <= 10 ** axis["range"][1] for t in axis["tickvals"])
+
+
+def test_requests_by_what_they_do_add_up_to_those_in_the_system(requests):
+    drawn = over_time.phases(requests, ELAPSED_S)
+    edges = np.linspace(0, ELAPSED_S, figures.INTERVALS_MAX + 1)
+    together = sum(np.asarray(trace.y, float)[1:] for trace in drawn.data) * edges[1]
+    assert together == pytest.approx(figures.in_system(requests, edges, ELAPSED_S), abs=1e-9)
+
+
+def test_a_request_is_where_its_times_say():
+    times = {"arrival_s": 0.0, "ready_s": 1.0, "admitted_s": 5.0, "first_token_s": 7.0, "finished_s": 10.0}
+    rows = pd.DataFrame([times | {"status": "finished"}, times | {"status": "in_flight", "finished_s": np.nan}])
+    rows.loc[1, "first_token_s"] = np.nan  # its prompt is read until the end
+    drawn = over_time.phases(rows, 12.0)
+    assert [trace.name for trace in drawn.data] == [name for name, _ in over_time.PHASES]
+    spent = [float(np.sum(trace.y[1:]) * 12.0 / figures.INTERVALS_MAX) for trace in drawn.data]
+    assert spent == pytest.approx([2.0, 8.0, 2.0 + 7.0, 3.0])
+
+
+def test_failures_are_marked_at_their_times():
+    faults = {"time_s": [60.0, 600.0], "part": ["node", "link"], "index": [3, 9], "down_s": [2.5, 0.1], "requests_hit": [4, 0]}
+    empty = {name: [] for name in faults}
+    figure = over_time.phases({name: np.array([]) for name in ("arrival_s", "status", *figures.MILESTONES, "finished_s")}, 1200.0)
+    shapes = len(over_time.mark_faults(figure, empty, 1200.0).layout.shapes)
+    marked = over_time.mark_faults(figure, faults, 1200.0)
+    assert [shape.x0 for shape in marked.layout.shapes[shapes:]] == [1.0, 10.0], "minutes, as the axis has"
+    assert list(marked.data[-1].x) == [1.0, 10.0]
+    assert "node 3 fails; stands still 2.5 s, 4 requests hit" in marked.data[-1].customdata[0]

@@ -9,13 +9,15 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html
 
 from dashboard import run_form
-from dashboard.parts import field, figure_card, heading, meaning, message, text
+from dashboard.parts import field, figure_card, heading, meaning, message, saved_as, text
 from dashboard.runs import RunFolder, Stranger, store
 from dashboard.state import Control, any_text, connect_state, notices_view, read_state, remember
 from dashboard.words import number, percent, value_text
+from dcsim.economics.cost import run_cost
 from dcsim.errors import DcsimError
 from dcsim.results import pictures as figures
 from dcsim.results.metrics import LIMIT_MEANING, METRICS
+from dcsim.results.pictures_over_time import mark_faults, phases, racks
 from dcsim.results.records import Run
 from dcsim.units import format_power, format_time
 
@@ -95,7 +97,11 @@ def connect(app: Dash, own: RunFolder) -> None:
     def show(name: str | None, beside: str | None) -> html.Div:
         try:
             run = store().open(name)
-            return view(run) if not beside else html.Div([_side_by_side(run, store().open(beside)), view(run)])
+            if not beside:
+                return view(run)
+            other = store().open(beside)
+            both = html.Div([view(run), view(other, "beside")], className="two")
+            return html.Div([_side_by_side(run, other), both])
         except DcsimError as error:
             return message("This run cannot be shown", str(error), kind="error")
 
@@ -158,13 +164,16 @@ def _strangers(strangers: list[Stranger]) -> list[html.Details]:
     return [html.Details([html.Summary(f"{len(strangers)} folders here hold no run"), html.Ul(lines)], className="all")]
 
 
-def view(run: Run) -> html.Div:
-    """Everything about one run."""
+def view(run: Run, name: str = "run") -> html.Div:
+    """Everything about one run; `name` begins the ids of its figures."""
     return html.Div(
         [
             _heading(run),
             html.Section([_tile(run.summary, *tile) for tile in TILES], className="tiles"),
-            html.Section(_cards(run), className="cards"),
+            html.Section(_cards(run, name), className="cards"),
+            *_classes(run),
+            _cost(run),
+            saved_as([("Report (HTML)", f"/report/run/{run.folder.name}.html")]),
             _all_metrics(run),
         ]
     )
@@ -240,42 +249,117 @@ def _qualifier(name: str) -> str:
     return short.get(name) or word.replace("_", " ")
 
 
-def _cards(run: Run) -> list[Any]:
-    meta, summary, requests = run.meta, run.summary, run.requests
-    met = percent(summary["slo_met_fraction"])
+def _cards(run: Run, name: str) -> list[Any]:
+    meta, summary, requests, power = run.meta, run.summary, run.requests, run.power
+    faults = run.table("faults") if run.has_table("faults") else {"time_s": []}
+    met, span_s = percent(summary["slo_met_fraction"]), summary["elapsed_s"]
     slo = f"TTFT {format_time(meta['slo_ttft_s'])} and TPOT {format_time(meta['slo_tpot_s'])}"
+    failed = f" Dotted: {len(faults['time_s']):,} failures." if len(faults["time_s"]) else ""
+    sampled_s = float(power["time_s"].max()) if len(power) else 0.0
     return [
         *(
             html.Div(
                 figure_card(
-                    name,
+                    f"{name}-{which}",
                     "Latency",
                     f"Share of requests, or of gaps, that took that long or longer. {met} met {slo}.",
                     figures.latency(requests, run.gaps, meta["slo_ttft_s"], meta["slo_tpot_s"], columns),
                 ),
                 className=seen,
             )
-            for name, columns, seen in (("run-latency", 2, "only-wide"), ("run-latency-narrow", 1, "only-narrow"))
+            for which, columns, seen in (("latency", 2, "only-wide"), ("latency-narrow", 1, "only-narrow"))
         ),
         figure_card(
-            "run-load",
+            f"{name}-load",
             "Load",
-            "Requests in the system, arrivals and output tokens, as means over equal intervals.",
-            figures.load(requests, summary["elapsed_s"]),
+            f"Requests in the system, arrivals and output tokens, as means over equal intervals.{failed}",
+            mark_faults(figures.load(requests, span_s), faults, span_s),
         ),
         figure_card(
-            "run-power",
-            "Power",
-            "At the wall, racks stacked; the area under the site's line is the run's energy.",
-            figures.power(run.power, run.spec["power"]["pue"]),
+            f"{name}-phases",
+            "What requests do and wait for, over time",
+            f"Requests in the system by what they are at; red is waiting.{failed}",
+            mark_faults(phases(requests, span_s), faults, span_s),
         ),
         figure_card(
-            "run-limits",
+            f"{name}-limits",
             "What limits",
-            "What the requests' time was spent on or waiting for.",
+            "What the requests' time was spent on or waiting for, of the whole run.",
             figures.limits(run.limits, LIMIT_MEANING),
         ),
+        figure_card(
+            f"{name}-power",
+            "Power",
+            f"At the wall, racks stacked; the area under the site's line is the run's energy.{failed}",
+            mark_faults(figures.power(power, run.spec["power"]["pue"]), faults, sampled_s),
+        ),
+        figure_card(f"{name}-racks", "Racks", "What each rack draws at the wall, over time.", racks(power)),
     ]
+
+
+def _classes(run: Run) -> list[Any]:
+    """The metrics of each class of traffic, where there are several."""
+    rows = run.table("classes") if run.has_table("classes") else {"klass": [], "metric": [], "value": []}
+    found: dict[str, dict[str, float]] = {}
+    for klass, metric, value in zip(rows["klass"], rows["metric"], rows["value"], strict=True):
+        found.setdefault(text(metric), {})[text(klass)] = float(value)
+    names = list(dict.fromkeys(map(text, rows["klass"])))
+    if len(names) < 2:
+        return []
+    head = html.Tr([html.Th("", scope="col"), *(html.Th(name, scope="col") for name in names)])
+    body = [
+        html.Tr(
+            [
+                html.Th([metric, " ", *_meaning_of(metric)], scope="row"),
+                *(html.Td(_known(metric, of.get(name))) for name in names),
+            ]
+        )
+        for metric, of in found.items()
+    ]
+    table = html.Table([html.Thead(head), html.Tbody(body)], className="numbers")
+    scroll = html.Div(table, className="scroll", tabIndex=0, role="region", **{"aria-label": "Classes"})
+    return [html.Section([html.H2("Classes of traffic"), scroll], className="card below")]
+
+
+def _meaning_of(metric: str) -> list[Any]:
+    return [meaning(MEANING[metric], metric)] if metric in MEANING else []
+
+
+def _known(metric: str, value: float | None) -> str:
+    nothing = value is None or value != value
+    return "–" if nothing else value_text(metric, value) if metric in MEANING else number(float(value or 0.0))
+
+
+def _cost(run: Run) -> html.Section:
+    """What the run's cluster costs to get and to own, at the prices of the run, or why that is not known."""
+    try:
+        found = run_cost(run)
+    except DcsimError as error:
+        return html.Section([html.H2("Cost"), html.P(f"Not known: {error}")], className="card below")
+    titles = {"buy": "Chips at a customer's price", "build": "Chips at what they cost their maker"}
+    head = html.Tr([html.Th("", scope="col"), *(html.Th(titles.get(basis, basis), scope="col") for basis in found["bases"])])
+    lines = (
+        ("Capital", "chips, hosts, racks and network, to get", "capital_usd", "USD"),
+        ("An hour", "all that is owned and paid, over its life", "usd_per_h", "USD"),
+        ("A million output tokens", "the same, over the output tokens at this load", "usd_per_mtoken", "USD"),
+    )
+    rows = [
+        html.Tr(
+            [
+                html.Th([name, " ", meaning(words, name)], scope="row"),
+                *(html.Td("–" if of[key] is None else f"{number(of[key])} {unit}") for of in found["bases"].values()),
+            ]
+        )
+        for name, words, key, unit in lines
+    ]
+    return html.Section(
+        [
+            html.H2("Cost"),
+            html.P(f"At the prices of {text(found['prices'])}, as dcsim cost says."),
+            html.Div(html.Table([html.Thead(head), html.Tbody(rows)], className="numbers"), className="scroll", tabIndex=0),
+        ],
+        className="card below",
+    )
 
 
 def _all_metrics(run: Run) -> html.Details:

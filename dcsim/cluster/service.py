@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dcsim.cluster.engine_programs import AnyPrograms
 from dcsim.cluster.fast.knows import unknown
+from dcsim.cluster.live import LiveState
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.programs import Programs
 from dcsim.cluster.rows import fault_rows
@@ -63,13 +64,15 @@ def serve(
     seed: int = 1,
     rows: TableWriter | None = None,
     progress: Callable[[int], None] | None = None,
+    watch: Callable[[LiveState], None] | None = None,
     record_rounds: bool = False,
     chips: Chips | None = None,
 ) -> ServiceResult:
     """Serve every request, or those that are done `serving.drain` after the last arrival.
 
     `requests` is a table, its blocks, or the users of a closed loop. `rows` takes the rows of the requests table
-    (default: in memory). `progress` is called now and then with the number of requests that have reached their end.
+    (default: in memory). `progress` is called now and then with the number of requests that have reached their end, and
+    `watch` with what the run looks like.
     `record_rounds` adds the rounds table, for traces. `skip=False` wakes replicas every round: slower, with the same rows.
     `chips` carry every round out, in chip zoom, which records rounds too.
     `spec.engine` says who serves; the rows are the same. Raises SpecError where the copy shall serve what it does not know.
@@ -79,7 +82,7 @@ def serve(
     traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds, chips is not None)
     if is_compiled and not isinstance(traffic, ClosedLoop):
         assert isinstance(programs, Programs)  # the copy knows no engine's
-        return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, seed, progress)
+        return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, seed, progress, watch)
     from dcsim.cluster.simpy.cluster import Cluster
 
     cluster = Cluster(
@@ -95,6 +98,7 @@ def serve(
         seed=seed,
         record_rounds=record_rounds or chips is not None,
         progress=progress,
+        watch=watch,
         chips=chips,
     )
     tables, end, concurrency, availability = cluster.run()
@@ -155,6 +159,7 @@ def _serve_compiled(
     skip: bool,
     seed: int,
     progress: Callable[[int], None] | None,
+    watch: Callable[[LiveState], None] | None,
 ) -> ServiceResult:
     """The compiled pool, from one block of arrivals or samples of power to the next."""
     from dcsim.cluster.fast.pool import Pool
@@ -166,6 +171,8 @@ def _serve_compiled(
         pool.advance()
         if progress:
             progress(pool.closed)
+        if watch:
+            watch(pool.live())
     tables, concurrency = pool.tables()
     tables |= {"power": pool.power_table(), "faults": fault_rows([])}
     return ServiceResult(tables, pool.end_ps / PS_PER_S, concurrency, ServedBy("compiled", 0, pool.events))

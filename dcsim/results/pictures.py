@@ -27,7 +27,7 @@ Array = NDArray[Any]
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 INK, GRID = "#808894", "rgba(128, 136, 148, 0.22)"
 
-_MILESTONES = ("ready_s", "admitted_s", "first_token_s")
+MILESTONES = ("ready_s", "admitted_s", "first_token_s")
 POINTS_MAX = 600  # points of one distribution: about one a pixel
 INTERVALS_MAX = 240  # intervals of time: few enough that a noisy line stays a line
 BANDS_MAX = 16  # layers of the power figure that an eye still tells apart
@@ -102,13 +102,13 @@ def load(requests: Any, elapsed_s: float) -> Figure:
         ("arrivals/s", np.histogram(requests["arrival_s"], edges)[0] / width_s, ORANGE),
         ("output tokens/s", output_tokens(requests, edges, elapsed_s) / width_s, GREEN),
     ]
-    scale, unit = _clock(elapsed_s)
+    scale, unit = clock(elapsed_s)
     figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.06)
     for row, (name, values, colour) in enumerate(curves, 1):
         line = {"color": colour, "width": 1.8, "shape": "vh"}
         figure.add_scatter(
             x=edges / scale,
-            y=_held_to(values),
+            y=held_to(values),
             name=name,
             line=line,
             mode="lines",
@@ -130,11 +130,15 @@ def in_system(requests: Any, edges: Array, elapsed_s: float) -> Array:
     A request in flight stays until `elapsed_s`; one rejected or failed, until the last time its row knows.
     """
     arrival = np.asarray(requests["arrival_s"], float)
-    end = np.asarray(requests["finished_s"], float)
+    return amount_between(edges, arrival, left_s(requests, elapsed_s), np.ones(len(arrival)))
+
+
+def left_s(requests: Any, elapsed_s: float) -> Array:
+    """When each request left the system, as `in_system` counts it."""
     status = np.asarray(requests["status"])
-    seen = np.fmax.reduce([arrival] + [np.asarray(requests[c], float) for c in _MILESTONES])
-    end = np.where(status == IN_FLIGHT, elapsed_s, np.where(np.isin(status, (REJECTED, FAILED)), seen, end))
-    return amount_between(edges, arrival, end, np.ones(len(arrival)))
+    seen = np.fmax.reduce([np.asarray(requests[c], float) for c in ("arrival_s", *MILESTONES)])
+    gone = np.where(np.isin(status, (REJECTED, FAILED)), seen, np.asarray(requests["finished_s"], float))
+    return np.where(status == IN_FLIGHT, elapsed_s, gone)
 
 
 def output_tokens(requests: Any, edges: Array, elapsed_s: float) -> Array:
@@ -166,7 +170,7 @@ def power(power: Any, pue: float) -> Figure:
     starts = range(0, racks, per_band)
     shades = [0.25 + 0.6 * i / max(len(starts) - 1, 1) for i in range(len(starts))]
     colours = sample_colorscale("Cividis", shades)
-    scale, unit = _clock(edges[-1])
+    scale, unit = clock(edges[-1])
     x = edges / scale
     figure = Figure()
     for first, colour in zip(starts, colours, strict=True):
@@ -175,7 +179,7 @@ def power(power: Any, pue: float) -> Figure:
         band_w = racks_w[first : last + 1].sum(axis=0)
         figure.add_scatter(
             x=x,
-            y=_held_to(band_w),
+            y=held_to(band_w),
             name=name,
             stackgroup="racks",
             mode="lines",
@@ -190,7 +194,7 @@ def power(power: Any, pue: float) -> Figure:
     for name, watts, opacity in lines:
         figure.add_scatter(
             x=x,
-            y=_held_to(watts),
+            y=held_to(watts),
             name=name,
             mode="lines",
             opacity=opacity,
@@ -496,12 +500,12 @@ def _thin(share: Array) -> Array:
     return np.unique(np.concatenate([[0], picked, [len(share) - 1]]))
 
 
-def _held_to(values: Array) -> Array:
+def held_to(values: Array) -> Array:
     """Values of intervals as heights at their edges, for lines that step up before they run (`vh`)."""
     return np.concatenate([values[:1], values])
 
 
-def _clock(span_s: float) -> tuple[float, str]:
+def clock(span_s: float) -> tuple[float, str]:
     """Seconds per unit, and the unit, in which people read a span of time."""
     for scale, unit in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if span_s >= 3 * scale:

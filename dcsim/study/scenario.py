@@ -18,6 +18,7 @@ from dcsim.study.store import RUNS, Store, fingerprint, opened, run_hash
 from dcsim.units import EVENTS, parse_quantity
 
 if TYPE_CHECKING:
+    from dcsim.cluster.live import LiveState
     from dcsim.study.serve import ReadyMachine
 
 RATE_MAX = 1e9  # requests per second: everybody on earth asks every eighth second
@@ -42,6 +43,7 @@ class Loaded:
         *,
         save: bool = False,
         progress: Progress | None = None,
+        watch: Callable[[LiveState], None] | None = None,
         rounds: bool = False,
         zoom: str = "service",
         fresh: bool = False,
@@ -52,7 +54,8 @@ class Loaded:
         A run that the store has is not run again, unless `fresh`: the same spec, seed and code give the same rows.
 
         `rounds` keeps the rounds table as well, which only SimPy can. `zoom="chips"` has every chip and link carry every round
-        out, with the same times, and leaves `timeline.json.gz` in the run's folder; `progress` then counts iterations.
+        out, with the same times, and leaves `timeline.json.gz` in the run's folder; `progress` then counts iterations. `watch`
+        sees now and then what the run looks like (`cluster.live.LiveState`).
 
         Raises CapacityError before anything runs if the LLM does not fit, RunStoreError if `out` cannot be written.
         """
@@ -65,7 +68,7 @@ class Loaded:
         kept = store.find(name, ("rounds",) if rounds else ()) if store and out is None and not fresh else None
         if kept is not None:
             return kept
-        ways: dict[str, Any] = {"rounds": rounds, "zoom": zoom, "prepared": prepared}
+        ways: dict[str, Any] = {"rounds": rounds, "zoom": zoom, "prepared": prepared, "watch": watch}
         if out is None and store is None:
             with careful_interrupts():
                 tables, summary, meta = self._serve(serve_scenario, seed, progress, None, **ways)

@@ -12,6 +12,7 @@ import numpy as np
 
 from dcsim.cluster.copies import Copies
 from dcsim.cluster.engine_programs import AnyPrograms, EnginePrograms
+from dcsim.cluster.live import LiveState
 from dcsim.cluster.programs import Times
 from dcsim.cluster.service import Placement, ServedBy, serve
 from dcsim.economics.bill import parts_of
@@ -73,18 +74,20 @@ def serve_scenario(
     zoom: str = "service",
     timeline: Path | None = None,
     prepared: ReadyMachine | None = None,
+    watch: Callable[[LiveState], None] | None = None,
 ) -> Served:
     """Build the machine of a spec and serve its workload on it.
 
     `rows` takes the requests' rows (default: in memory); `rounds` keeps the rounds table as well. `zoom: chips` has chips and
     links carry every round out, and writes what they did to `timeline`; `progress` then counts iterations. How many there will
-    be the service zoom says first. `prepared` is the machine of a spec that differs in its workload alone, if there is one.
+    be the service zoom says first. `watch` sees now and then what the service zoom's run looks like. `prepared` is the machine of
+    a spec that differs in its workload alone, if there is one.
     """
     spec = resolved.spec
     ready = prepared or prepare(spec, seed)
     machine, programs, parts = ready.machine, ready.programs, ready.token_fractions
     if zoom == "service":
-        tables, summary, meta = serve_on(machine, programs, spec, seed, progress, rows, rounds)
+        tables, summary, meta = serve_on(machine, programs, spec, seed, progress, rows, rounds, watch=watch)
         return tables, summary, meta | {"token_fractions": parts, "zoom": zoom}
     from dcsim.network.scheduled.replay import collector_paused
     from dcsim.study import chip_zoom
@@ -148,6 +151,7 @@ def serve_on(
     rounds: bool = False,
     chips: Chips | None = None,
     traffic: Requests | None = None,
+    watch: Callable[[LiveState], None] | None = None,
 ) -> Served:
     """Serve the spec's workload (or `traffic`) on a machine already built, with the shapes already timed in `programs`."""
     requests, total = _traffic(spec, seed) if traffic is None else (traffic, len(traffic))
@@ -161,6 +165,7 @@ def serve_on(
         seed=seed,
         rows=rows,
         progress=report,
+        watch=watch,
         record_rounds=rounds,
         chips=chips,
     )

@@ -316,6 +316,18 @@ def test_the_browser_shows_the_summary_of_a_run(page, said, make_run, tmp_path, 
     assert not said
 
 
+def test_two_runs_stand_side_by_side_and_what_differs_first(page, said, make_run, tmp_path, serve_folder):
+    make_run(tmp_path / "one")
+    make_run(tmp_path / "two", seed=6)
+    with serve_folder(tmp_path) as url:
+        page.goto(url + "/run?run=one&beside=two")
+        expect(page.locator("#run-differences")).to_contain_text("ttft_s_p99", timeout=30_000)
+        for name in ("run-phases", "beside-phases", "run-racks", "beside-racks"):
+            expect(page.locator(f"#{name} .main-svg").first).to_be_attached(timeout=30_000)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert not said
+
+
 def fill(page, **values):
     """Fill the form that starts a run."""
     page.get_by_text("Start a run").click()
@@ -428,7 +440,7 @@ def test_a_sweep_shows_its_best_its_rows_and_those_without_a_result(page, said, 
 
 
 @pytest.mark.slow
-def test_a_sweep_is_watched_through_a_restart_and_its_link_shows_the_same(page, said, tmp_path, serve_folder):
+def test_a_sweep_is_watched_through_a_restart_and_its_link_shows_the_same(page, tmp_path, serve_folder):
     where = "/sweep?topology=64chip&zoom=run&values=workload.rate_scale%3D1,2,3&settings=workload.duration%3D20+s"
     with serve_folder(tmp_path) as url:
         page.goto(url + where)
@@ -439,4 +451,3 @@ def test_a_sweep_is_watched_through_a_restart_and_its_link_shows_the_same(page, 
         expect(page.locator("#sweep-sentence")).to_contain_text("3 rows. ttft_s_p99 goes from", timeout=90_000)
         page.reload()
         expect(page.get_by_role("link", name="64chip: workload.rate_scale=1,2,3")).to_be_visible()
-    assert not said

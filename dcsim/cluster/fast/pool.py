@@ -18,6 +18,7 @@ from dcsim.cluster.fast import kept_kernel, pool_kernel
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.knows import BATCHING, ROUTERS
 from dcsim.cluster.fast.rounds_kernel import count_gap
+from dcsim.cluster.live import LiveState
 from dcsim.cluster.marks import error_draws
 from dcsim.cluster.programs import Programs, Round
 from dcsim.cluster.request import UNSET
@@ -84,6 +85,14 @@ class Pool:
     def closed(self) -> int:
         """Requests that have reached their end."""
         return int(self._s.now[c.CLOSED])
+
+    def live(self) -> LiveState:
+        """What it looks like now."""
+        self._settle()
+        now, replicas = self._s.now, self._s.replicas
+        rack_w = tuple(watts for rack in self._racks for watts in rack.watts[-1:])
+        decoding = tuple(int(count) for count in replicas[:, c.COUNT])
+        return LiveState(int(now[c.NOW]) / PS_PER_S, self.closed, int(now[c.IN_SYSTEM]), decoding, rack_w)
 
     @property
     def events(self) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dcsim.cluster.admission import Limits
 from dcsim.cluster.engine_programs import AnyPrograms, EnginePrograms
+from dcsim.cluster.live import LiveState
 from dcsim.cluster.marks import Marks, error_draws
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.rows import round_rows
@@ -37,7 +38,7 @@ from dcsim.power.rack import meters, power_table
 from dcsim.power.site import Site
 from dcsim.results.records import Table, TableWriter
 from dcsim.spec.topology import Topology
-from dcsim.units import to_ps
+from dcsim.units import PS_PER_S, to_ps
 from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
 from dcsim.workload.streams import stream
@@ -64,6 +65,7 @@ class Cluster:
         seed: int,
         record_rounds: bool,
         progress: Callable[[int], None] | None,
+        watch: Callable[[LiveState], None] | None = None,
         chips: Chips | None = None,
     ) -> None:
         self.env = env = chips.env if chips else Environment()
@@ -80,7 +82,9 @@ class Cluster:
         ahead = serving.speculation.draft_tokens if serving.speculation else 0
         limits = Limits(spec.llm.context_max, placement.room, programs.context_max, ahead)
         patience = Patience(serving)
-        self._desk = desk = Dispatcher(env, spec, self.ledger, limits, patience, len(replica_chips), progress)
+        self._progress, self._watch = progress, watch
+        told = self._tell if progress or watch else None
+        self._desk = desk = Dispatcher(env, spec, self.ledger, limits, patience, len(replica_chips), told)
         self.hosts = desk.hosts = [
             HostServer(env, i, spec.host, self.ledger, desk.route, desk.recover) for i in range(serving.host_servers)
         ]
@@ -128,6 +132,15 @@ class Cluster:
         recompile_ps = to_ps(placement.recompile_s)
         self._faults = Faults(env, spec.faults, fabric, replica_chips, reload_ps, recompile_ps, replicas, hosts)
         self._faults.start(seed)
+
+    def _tell(self, closed: int) -> None:
+        """How far the run is, to those who asked."""
+        if self._progress:
+            self._progress(closed)
+        if self._watch:
+            decoding = tuple(replica.decoding for replica in self.replicas)
+            rack_w = tuple(watts for rack in self.racks for watts in rack.latest_w())
+            self._watch(LiveState(self.env.now / PS_PER_S, closed, self.ledger.in_system, decoding, rack_w))
 
     def run(self) -> tuple[dict[str, Table], int, float, float]:
         """Run to the end; the tables, its time in ps, the mean of requests in the system, the share of time replicas work."""

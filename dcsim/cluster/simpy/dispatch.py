@@ -16,6 +16,8 @@ from dcsim.policies.routers import Router
 from dcsim.results.records import FAILED, REJECTED
 from dcsim.spec.topology import Topology
 
+TOLD = 64  # requests between two times that it is told how far the run is
+
 
 class Dispatcher:
     """One for a run; `hosts`, `replicas` and `transfers` are set once they are made.
@@ -54,7 +56,7 @@ class Dispatcher:
 
     def _take_in(self, request: Request) -> None:
         """The next host server that works takes a request in, unless no replica could ever serve it."""
-        if self._progress and request.index % 256 == 0:
+        if self._progress and request.index % TOLD == 0:
             self._progress(self._ledger.closed)
         reason = self._limits.refusal(request.prompt, request.output)
         if reason:

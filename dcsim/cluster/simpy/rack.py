@@ -53,6 +53,11 @@ class Rack:
         if len(self._spent) >= _READINGS * len(counts):
             self._settle()
 
+    def latest_w(self) -> tuple[float, ...]:
+        """The last reading; none before the first."""
+        self._settle()
+        return tuple(self.meter.watts[-1:])
+
     def close_out(self) -> None:
         """The run ends now: read the meter once more."""
         self.read()

@@ -233,6 +233,11 @@ class Replica:
                 self._rounds = rounds
                 self.process.interrupt(_SOONER)
 
+    @property
+    def decoding(self) -> int:
+        """Sequences that gain tokens in its rounds."""
+        return self._decoding.count
+
     def drawn(self) -> tuple[int, int]:
         """(time in a program in ps, work above waiting in pJ) of the replica's chips from time 0 to now."""
         work_pj = self._work_pj + self._decoding.together * self._setup.token_pj
