@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 from dcsim.kernels.jit import entry, part
 from dcsim.network.scheduled.flows_kernel import (
+    BURSTS_END,
+    FIRST_VECTOR,
     HOPS_MAX,
     PATHS_MAX,
+    STRIDE,
+    VECTOR_STEP,
+    VECTORS,
     Flows,
     Ways,
     claimed_link,
@@ -21,7 +26,7 @@ from dcsim.network.scheduled.flows_kernel import (
     lone_path,
     place_flow,
 )
-from dcsim.network.scheduled.links_kernel import CLAIM, Links, grow_links, lacks_links
+from dcsim.network.scheduled.links_kernel import CLAIM, PAGE, Links, grow_links, lacks_links
 
 Array = NDArray[Any]
 
@@ -36,8 +41,6 @@ CHIP, TARGET, SIZE, FIRST_CYCLES, LAST_CYCLES, ROWS, LEAD_ROWS = range(7)
 # last predecessor ends; WAITING counts unplaced predecessors; CLAIMED is the link it counts on before it is placed, or -1.
 Times = namedtuple("Times", ["start", "first_out", "last_out", "state"])
 READY_LAST, WAITING, CLAIMED = range(3)
-
-FLOWS_PER_MESSAGE = PATHS_MAX * (PATHS_MAX + 1) // 2
 
 
 @entry(makes_arrays=True)
@@ -160,21 +163,21 @@ def _place_message(
     ready_last: int,
     scratch: tuple[Array, ...],
 ) -> tuple[int, int]:
-    """Spread a message of several vectors over paths and place its flows; returns when its first and last vectors are there.
+    """Spread a message of several vectors over paths and place its flows; returns when its first and last vectors are there
+    (see `_line`).
 
     Vectors go to the path whose next slot arrives first: while only q paths are open (the others arrive later
     than these can carry), the vectors go round these q, so vectors arrive in their order and each round is q
-    flows. A stream in step that leaves room for others takes one path. The first is the latest line's start such
-    that no vector arrives after the line.
+    flows. A stream in step that leaves room for others takes one path.
     """
-    paths, hops, arrival, ends, spot = scratch
+    paths, hops, arrival, spot = scratch
     source, target, vectors = table[task, CHIP], table[task, TARGET], table[task, SIZE]
     slot = links.slot
     ready = _ready(start, ready_last, vectors, 0)
-    count = find_paths(ways, links, source, target, ready, vectors, paths, hops, arrival)
+    count = find_paths(ways, links, source, target, ready, vectors, max(ready_last - start, vectors * slot), paths, hops, arrival)
     if ways.step > 1 and _stride(ways, slot, ready_last - start, 1, vectors) >= 2 * slot:
         count = 1
-    k, last, end_count = 0, 0, 0
+    k, first_flow = 0, out.used[0]
     for open_paths in range(1, count + 1):
         take = vectors - k
         if open_paths < count:
@@ -186,26 +189,30 @@ def _place_message(
                 _ready(start, ready_last, vectors, k + p),
                 _ready(start, ready_last, vectors, k + p + (run - 1) * open_paths) - (run - 1) * stride,
             )
-            there = place_flow(ways, links, out, paths[p], hops[p], ready, task, k + p, open_paths, run, stride, spot)
-            last = max(last, there + (run - 1) * stride)
-            ends[end_count, 0], ends[end_count, 1] = k + p, there
-            ends[end_count + 1, 0] = k + p + (run - 1) * open_paths
-            ends[end_count + 1, 1] = there + (run - 1) * stride
-            end_count += 2
+            place_flow(ways, links, out, paths[p], hops[p], ready, task, k + p, open_paths, run, stride, spot)
         k += take
-    return _line_start(vectors, last, ends, end_count), last
+    return _line(out, first_flow, vectors, ways.hop + ways.receive)
 
 
 @part
-def _line_start(vectors: int, last: int, ends: Array, end_count: int) -> Any:
-    """Smallest F such that vector k is there by F + (last - F) k / (vectors - 1), for the ends of all flows."""
+def _line(out: Flows, first_flow: int, vectors: int, tail: int) -> tuple[int, int]:
+    """When the last vector of the flows from `first_flow` on is there, and the smallest start of a line to it that no
+    vector is behind: vector k is there by first + (last - first) k / (vectors - 1). `tail`: from the last link to there.
+    """
+    last = 0
+    for flow in range(first_flow, out.used[0]):
+        there = out.burst_start[out.paces[flow, BURSTS_END] - 1] + tail
+        last = max(last, there + (out.runs[flow, VECTORS] - 1) * out.paces[flow, STRIDE])
     first = 0
-    for i in range(end_count):
-        k, there = ends[i, 0], ends[i, 1]
-        left = vectors - 1 - k
-        if left > 0:
-            first = max(first, -((last * k - there * (vectors - 1)) // left))
-    return first
+    for flow in range(first_flow, out.used[0]):
+        there = out.burst_start[out.paces[flow, BURSTS_END] - 1] + tail
+        count, stride = np.int64(out.runs[flow, VECTORS]), out.paces[flow, STRIDE]
+        k, step = np.int64(out.runs[flow, FIRST_VECTOR]), np.int64(out.runs[flow, VECTOR_STEP])
+        for j in (0, count - 1):
+            left = vectors - 1 - k - j * step
+            if left > 0:
+                first = max(first, -((last * (k + j * step) - (there + j * stride) * (vectors - 1)) // left))
+    return first, last
 
 
 @part
@@ -216,14 +223,18 @@ def operation_out(table: Array, task: int, start: int, ready_last: int) -> tuple
 
 
 @part
-def _room(table: Array, ways: Ways, task: int) -> tuple[int, int]:
-    """Most flows and bursts placing a task can add."""
-    if table[task, SIZE] == 0 or table[task, CHIP] == table[task, TARGET]:
-        return 0, 0
-    degree = ways.first_link[table[task, CHIP] + 1] - ways.first_link[table[task, CHIP]]
-    most_paths = 1 if table[task, SIZE] == 1 else min(PATHS_MAX, degree)
-    flow_room = most_paths * (most_paths + 1) // 2
-    return flow_room, flow_room * (ways.most_hops + 1)
+def _room(program: Program, ways: Ways, links: Links, times: Times, task: int) -> tuple[int, int, int]:
+    """Most flows, bursts and pages of link time that placing a task can add."""
+    source, vectors = program.table[task, CHIP], program.table[task, SIZE]
+    if vectors == 0 or source == program.table[task, TARGET]:
+        return 0, 0, 0
+    paths = 1 if vectors == 1 else min(PATHS_MAX, ways.first_link[source + 1] - ways.first_link[source])
+    flows, hops = paths * (paths + 1) // 2 + vectors, ways.most_hops + 1
+    # All is free behind the end of everything, and no stride is more than a few times what spreads the vectors evenly.
+    span = times.state[task, READY_LAST] - times.start[task] + ways.spread + (vectors + 1) * links.slot
+    behind = max(0, links.used[2] - times.start[task]) + hops * (ways.hop + ways.forward)
+    pages = min(2 * vectors, paths * ((behind + 6 * span + 2 * ways.step >> PAGE) + 3))
+    return flows, flows * hops, hops * pages
 
 
 @entry(makes_arrays=True)
@@ -244,8 +255,7 @@ def place_all(
         np.empty((PATHS_MAX, HOPS_MAX), np.int32),
         np.empty(PATHS_MAX, np.int64),
         np.empty(PATHS_MAX, np.int64),
-        np.empty((2 * FLOWS_PER_MESSAGE, 2), np.int64),
-        np.empty((HOPS_MAX, 2), np.int64),
+        np.empty(HOPS_MAX, np.int64),
     )
     first = _without_predecessors(program, ways, order, rank, links, times)
     heap, at = np.empty(count - len(first), np.int64), np.zeros(2, np.int64)
@@ -253,11 +263,11 @@ def place_all(
         task = _place_on(program, ways, order, rank, offset, after, links, out, times, first, heap, at, scratch)
         if task < 0:
             return out
-        flow_room, burst_room = _room(program.table, ways, task)
+        flow_room, burst_room, pages = _room(program, ways, links, times, task)
         if lacks_flows(out, flow_room, burst_room):
             out = grow_flows(out, flow_room, burst_room)
-        if lacks_links(links, burst_room):
-            links = grow_links(links, burst_room)
+        if lacks_links(links, burst_room, pages):
+            links = grow_links(links, burst_room, pages)
 
 
 @part
@@ -286,8 +296,8 @@ def _place_on(
     while cursor < len(first) or size > 0:
         early = size == 0 or (cursor < len(first) and first[cursor] < heap[0])
         task = order[(first[cursor] if early else heap[0]) % count]
-        flow_room, burst_room = _room(program.table, ways, task)
-        if lacks_flows(out, flow_room, burst_room) or lacks_links(links, burst_room):
+        flow_room, burst_room, pages = _room(program, ways, links, times, task)
+        if lacks_flows(out, flow_room, burst_room) or lacks_links(links, burst_room, pages):
             break
         if early:
             cursor += 1
@@ -368,7 +378,7 @@ def _place(
         if times.state[task, CLAIMED] >= 0:
             links.state[times.state[task, CLAIMED], CLAIM] -= table[task, SIZE] * links.slot
         if table[task, SIZE] == 1:
-            paths, _, _, _, spot = scratch
+            paths, _, _, spot = scratch
             hops = lone_path(ways, links, table[task, CHIP], table[task, TARGET], ready_last, paths[0])
             first = place_flow(ways, links, out, paths[0], hops, ready_last, task, 0, 1, 1, links.slot, spot)
             last = first

@@ -205,11 +205,13 @@ def _runs_left(live: list[Placed], places: Places, place: Place, begin: int) -> 
     return np.ascontiguousarray(runs[np.lexsort((runs[:, 1], runs[:, 0]))])
 
 
-def compile_piece(template: Template, problem: Prepared, before: tuple[Outputs, ...], runs: Int64) -> CompiledPiece:
+def compile_piece(
+    template: Template, problem: Prepared, before: tuple[Outputs, ...], runs: Int64, others: Int64 = NO_RUNS
+) -> CompiledPiece:
     """Compile a template at a place, after these outputs and beside these runs."""
     given_start = np.cumsum([0, *map(len, before)], dtype=np.int64)
     given = np.array([pair for outputs in before for pair in outputs], np.int64).reshape(-1, 2)
-    schedule = solve(problem, Before(given_start, given, runs))
+    schedule = solve(problem, Before(given_start, given, runs, others))
     own = np.empty((len(schedule.burst_link), 4), np.int64)
     own[:, 0], own[:, 1] = schedule.burst_link, schedule.burst_start
     hops = schedule.hops

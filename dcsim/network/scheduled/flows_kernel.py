@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.kernels.jit import leaf, part
-from dcsim.network.scheduled.links_kernel import CLAIM, TAIL, Links, earliest, grown, occupy
+from dcsim.network.scheduled.links_kernel import CLAIM, FREE, Links, earliest, fitting, grown, occupy, taken_by_others
 
 Array = NDArray[Any]
 
 HOPS_MAX = 127  # longest path a message may take, in links
 PATHS_MAX = 32  # paths one message may be spread over
+WAIT_LEAST = 48  # cycles a flow may wait for room as a whole before it is cut
+WAIT_PART = 8  # or this part of its own length
 
 # The fabric and the figures a flow needs. `hop` includes the slack; `wait_max` is the longest wait for a link;
 # `most_hops` the farthest that any message of the program goes. Strides are `step` times or divided by a whole number, and
@@ -99,40 +101,42 @@ def claimed_link(ways: Ways, task: int, source: int, target: int) -> Any:
 
 
 @leaf
-def _next_link(ways: Ways, links: Links, table: Array, vertex: int, cycle: int) -> Any:
+def _next_link(ways: Ways, links: Links, table: Array, vertex: int, cycle: int, span: int) -> Any:
     """The minimal link out of `vertex` that is free first; the lowest index of equals."""
     wanted = table[vertex] - 1
     best, best_free = -1, 0
     for link in range(ways.first_link[vertex], ways.first_link[vertex + 1]):
         if table[ways.link_target[link]] == wanted:
-            free = max(links.state[link, TAIL], cycle) + links.state[link, CLAIM]
+            free = max(links.state[link, FREE], cycle) + links.state[link, CLAIM]
+            free += taken_by_others(links, link, cycle, span)
             if best < 0 or free < best_free:
                 best, best_free = link, free
     return best
 
 
 @leaf
-def _walk(ways: Ways, links: Links, target: int, first: int, cycle: int, path: Array) -> tuple[int, int]:
+def _walk(ways: Ways, links: Links, target: int, first: int, cycle: int, span: int, path: Array) -> tuple[int, int]:
     """Fill `path` from link `first` to `target`; returns its hops and the cycle a lone vector may arrive."""
     table = ways.distance[:, ways.row[target]]
     link, hops = first, 0
     while True:
         path[hops] = link
         hops += 1
-        cycle = max(links.state[link, TAIL], cycle) + links.state[link, CLAIM] + ways.hop
+        taken = taken_by_others(links, link, cycle, span)
+        cycle = max(links.state[link, FREE], cycle) + links.state[link, CLAIM] + taken + ways.hop
         vertex = ways.link_target[link]
         if vertex == target:
             return hops, cycle + ways.receive
         cycle += ways.forward
-        link = _next_link(ways, links, table, vertex, cycle)
+        link = _next_link(ways, links, table, vertex, cycle, span)
 
 
 @part
 def lone_path(ways: Ways, links: Links, source: int, target: int, ready: int, path: Array) -> Any:
     """The minimal path that is free first, for one vector; fills `path` and returns its hops."""
     cycle = ready + ways.send
-    first = _next_link(ways, links, ways.distance[:, ways.row[target]], source, cycle)
-    return _walk(ways, links, target, first, cycle, path)[0]
+    first = _next_link(ways, links, ways.distance[:, ways.row[target]], source, cycle, 0)
+    return _walk(ways, links, target, first, cycle, 0, path)[0]
 
 
 @part
@@ -143,6 +147,7 @@ def find_paths(
     target: int,
     ready: int,
     vectors: int,
+    span: int,
     paths: Array,
     hops: Array,
     arrival: Array,
@@ -164,7 +169,7 @@ def find_paths(
             most = count + ways.detours_max
         for link in range(ways.first_link[source], ways.first_link[source + 1]):
             if count < most and table[ways.link_target[link]] == table[source] - 1 + extra:
-                hops[count], arrival[count] = _walk(ways, links, target, link, cycle, paths[count])
+                hops[count], arrival[count] = _walk(ways, links, target, link, cycle, span, paths[count])
                 count += 1
     _sort_paths(count, paths, hops, arrival)
     return count
@@ -198,32 +203,81 @@ def place_flow(
     stride: int,
     spot: Array,
 ) -> Any:
-    """Give one flow its cycles and write it down; returns the arrival of its first vector. `spot` [hop, 2] is scratch.
+    """Give vectors that go one path their cycles and write them down; returns the arrival of the first.
+
+    They go as one flow if that need not wait much; else as many as find room without waiting for each other, and so on
+    with the rest. `spot` [hop] is scratch.
+    """
+    step = ways.hop + ways.forward
+    placed, first = 0, 0
+    while placed < vectors:
+        part = vectors - placed
+        cycle, pace = ready + placed * stride + ways.send, stride
+        _find_room(ways, links, path, hops, cycle, part, stride, spot)
+        wait = spot[hops - 1] - cycle - (hops - 1) * step
+        if part > 1 and wait > max(WAIT_LEAST, part * stride // WAIT_PART):
+            _find_room(ways, links, path, hops, cycle, 1, stride, spot)
+            wait = spot[0] - cycle  # at its source: what the next ones are ready by
+            hurried = part
+            if wait > 0 and stride > links.slot:
+                hurried = min(part, 1 + wait // (stride - links.slot))
+                for h in range(hops):
+                    hurried = fitting(links, path[h], spot[h], hurried, links.slot)
+                if hurried > 1:
+                    pace, part = links.slot, hurried
+            if pace == stride:
+                for h in range(hops):
+                    part = fitting(links, path[h], spot[h], part, stride)
+        if placed == 0:
+            first = spot[hops - 1] + ways.hop + ways.receive
+        _write_flow(links, out, path, hops, task, first_vector + placed * vector_step, vector_step, part, pace, spot)
+        placed += part
+    return first
+
+
+@leaf
+def _find_room(ways: Ways, links: Links, path: Array, hops: int, cycle: int, vectors: int, stride: int, spot: Array) -> None:
+    """Into `spot` [hop] when each link of the path is to carry the first vector of a flow that may leave in `cycle`.
 
     Vectors wait in a chip for their next link at most `wait_max` cycles (see `Ways`): when a link is free only
     later than that, the flow leaves the previous chip later. As a link carries one vector a slot, no more than
     wait_max / slot vectors can then ever wait for it.
     """
     step = ways.hop + ways.forward
-    cycle, h, found = ready + ways.send, 0, 0
+    h, found = 0, 0
     while h < hops:
         # What was found for a link holds as long as the flow is there no later: nothing sooner was free.
-        if h >= found or spot[h, 0] < cycle:
-            spot[h, 0], spot[h, 1] = earliest(links, path[h], cycle, vectors, stride)
+        if h >= found or spot[h] < cycle:
+            spot[h] = earliest(links, path[h], cycle, vectors, stride)
             found = max(found, h + 1)
-        if h > 0 and spot[h, 0] - spot[h - 1, 0] - step > ways.wait_max:
+        if h > 0 and spot[h] - spot[h - 1] - step > ways.wait_max:
             h -= 1
-            cycle = spot[h + 1, 0] - step - ways.wait_max
+            cycle = spot[h + 1] - step - ways.wait_max
         else:
-            cycle = spot[h, 0] + step
+            cycle = spot[h] + step
             h += 1
+
+
+@leaf
+def _write_flow(
+    links: Links,
+    out: Flows,
+    path: Array,
+    hops: int,
+    task: int,
+    first_vector: int,
+    vector_step: int,
+    vectors: int,
+    stride: int,
+    spot: Array,
+) -> None:
+    """Take the room found, and add the flow to the output."""
     flow, burst = out.used
     for h in range(hops):
-        out.burst_link[burst + h], out.burst_start[burst + h] = path[h], spot[h, 0]
-        occupy(links, path[h], spot[h, 0], vectors, stride, spot[h, 1])
+        out.burst_link[burst + h], out.burst_start[burst + h] = path[h], spot[h]
+        occupy(links, path[h], spot[h], vectors, stride)
     out.runs[flow, TASK], out.runs[flow, FIRST_VECTOR] = task, first_vector
     out.runs[flow, VECTOR_STEP], out.runs[flow, VECTORS] = vector_step, vectors
     out.paces[flow, STRIDE], out.paces[flow, BURSTS_END] = stride, burst + hops
     out.used[0] += 1
     out.used[1] += hops
-    return spot[hops - 1, 0] + ways.hop + ways.receive

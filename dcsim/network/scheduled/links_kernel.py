@@ -1,8 +1,8 @@
-"""Which cycles of each link are taken: blocks and combs, compiled.
+"""Which cycles of each link are taken, compiled: a bit for every cycle in which no vector may leave any more.
 
-A run of vectors back to back is a block. A run with room for others between its vectors is a comb: `teeth`
-vectors, `period` cycles apart. Blocks of a link are a sorted array in which neighbours too close to let a
-vector between them are one block, so a loaded link has few; combs form a plain list.
+A vector that leaves in cycle t takes its slot, so none may leave less than a slot before or after. Bits lie in pages that a link
+gets as it needs them, found by a hash of link and time. Streams with room between their vectors are besides noted as combs:
+`teeth` vectors, `period` cycles apart, in whose rhythm others are put.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from dcsim.kernels.jit import entry, leaf, part
 
 Array = NDArray[Any]
 
-BUMPS_MAX = 64  # tries to fit between others before going behind them all
-FIRST_ROOM = 4  # blocks a link gets room for at its first use
+BUMPS_MAX = 64  # tries to fit a run between others before going behind them all
+COMBS_MAX = 16  # newest combs of a link that a run tries to keep step with
+COMB_LEAST = 8  # fewer vectors are no rhythm
+PAGE = 11  # a page has 2^PAGE cycles
+PAGE_CYCLES = 1 << PAGE
+PAGE_WORDS = PAGE_CYCLES // 64
+ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 # Few arrays with named columns, and small functions inlined: compiled code counts references per array and call.
 Links = namedtuple(
@@ -27,22 +32,30 @@ Links = namedtuple(
         "slot",  # cycles of one vector
         "in_step",  # whether combs are put so that more of them fit, rather than as soon as can be
         "state",  # [link, 8] the columns below
-        "blocks",  # [pool, 2] start and end of blocks, a link's own in one sorted piece
+        "keys",  # [place] link and time of the page there, or -1; open addressing, a power of two of places
+        "pages",  # [place] its number
+        "words",  # [page, word] a bit for every cycle
+        "load",  # [page] cycles of it that other micro-batches take
         "combs",  # [comb, 4] start, teeth, period, next older comb of the link or -1
-        "used",  # [3] pool entries and combs given out; largest room of a link
+        "used",  # [3] pages and combs given out; end of everything
     ],
 )
-# Where a link's blocks stand in the pool, how many there are, how many fit; its newest comb or -1; end of
-# everything on it; cycles that released but unplaced messages are about to take; free entries before BEGIN.
-BEGIN, COUNT, ROOM, COMB, TAIL, CLAIM, FRONT = range(7)
+# A link's newest comb or -1; end of everything on it, and of what this micro-batch has on it; cycles that released but
+# unplaced messages are about to take; no cycle before FIRST is free; time and number of the page last looked at.
+COMB, TAIL, FREE, CLAIM, FIRST, LATEST, NUMBER = range(7)
 
 
 def make_links(link_count: int, slot: int, bursts: int, in_step: bool) -> Links:
-    """Idle links with room for about `bursts` bursts; large arrays come from numpy, which asks for huge pages."""
+    """Idle links with room for about `bursts` bursts; large arrays come from numpy, which clears them as they are used."""
     state = np.zeros((link_count, 8), np.int64)
     state[:, COMB] = -1
-    blocks = np.empty((64 + bursts, 2), np.int64)
-    return Links(slot, in_step, state, blocks, np.empty((64, 4), np.int64), np.array([0, 0, FIRST_ROOM]))
+    state[:, LATEST] = -1
+    pages = 65 + bursts // 8
+    places = 1 << (2 * pages).bit_length()
+    keys = np.full(places, -1, np.int64)
+    words, load = np.zeros((pages, PAGE_WORDS), np.uint64), np.zeros(pages, np.int32)
+    combs = np.empty((64, 4), np.int64)
+    return Links(slot, in_step, state, keys, np.empty(places, np.int32), words, load, combs, np.array([1, 0, 0]))
 
 
 @part(makes_arrays=True)
@@ -50,131 +63,130 @@ def grown(table: Array, used: int, room: int) -> Array:
     """The table, or a copy at least twice as long if `room` more rows than `used` do not fit."""
     if used + room <= len(table):
         return table
-    larger = np.empty((2 * len(table) + room,) + table.shape[1:], table.dtype)  # noqa: RUF005 - numba knows no star here
+    larger = np.zeros((2 * len(table) + room,) + table.shape[1:], table.dtype)  # noqa: RUF005 - numba knows no star here
     larger[:used] = table[:used]
     return larger
 
 
 @leaf
-def lacks_links(links: Links, bursts: int) -> Any:
-    """Whether `bursts` more bursts might not fit."""
-    return links.used[0] + bursts * 2 * links.used[2] > len(links.blocks) or links.used[1] + bursts > len(links.combs)
+def lacks_links(links: Links, bursts: int, pages: int) -> Any:
+    """Whether `bursts` more bursts on `pages` more pages might not fit."""
+    return links.used[0] + pages > len(links.words) or links.used[1] + bursts > len(links.combs)
 
 
 @part(makes_arrays=True)
-def grow_links(links: Links, bursts: int) -> Links:
-    """The same links with room for `bursts` more bursts, wherever they go."""
-    room = bursts * 2 * links.used[2]
-    return Links(
-        links.slot,
-        links.in_step,
-        links.state,
-        grown(links.blocks, links.used[0], room),
-        grown(links.combs, links.used[1], bursts),
-        links.used,
-    )
+def grow_links(links: Links, bursts: int, pages: int) -> Links:
+    """The same links with that much room."""
+    words, load = grown(links.words, links.used[0], pages), grown(links.load, links.used[0], pages)
+    combs = grown(links.combs, links.used[1], bursts)
+    places = len(links.keys)
+    while places < 2 * len(words):
+        places *= 2
+    keys, numbers = np.full(places, -1, np.int64), np.empty(places, np.int32)
+    for old in range(len(links.keys)):
+        if links.keys[old] >= 0:
+            place = _place(keys, links.keys[old])
+            keys[place], numbers[place] = links.keys[old], links.pages[old]
+    return Links(links.slot, links.in_step, links.state, keys, numbers, words, load, combs, links.used)
 
 
 @leaf
-def _blocks_before(links: Links, link: int, cycle: int) -> Any:
-    """Pool index behind the last block of `link` that starts at `cycle` or before."""
-    begin = links.state[link, BEGIN]
-    end = begin + links.state[link, COUNT]
-    if begin == end or cycle >= links.state[link, TAIL]:
-        return end
-    if links.blocks[begin, 0] > cycle:
-        return begin
-    if begin + 1 == end or links.blocks[begin + 1, 0] > cycle:
-        return begin + 1
-    if links.blocks[end - 1, 0] <= cycle:
-        return end
-    # Blocks are spread evenly enough to guess the place: fewer far reads than a binary search.
-    first, last = links.blocks[begin, 0], links.blocks[end - 1, 0]
-    at = begin + (cycle - first) * (end - 1 - begin) // (last - first)
-    while links.blocks[at, 0] > cycle:
-        at -= 1
-    while links.blocks[at + 1, 0] <= cycle:
-        at += 1
-    return at + 1
+def _place(keys: Array, key: int) -> Any:
+    """Where a key stands, or would."""
+    mask, mixed = len(keys) - 1, (key >> 31) * 0x9E3779B1 + (key & 0x7FFFFFFF) * 0x85EBCA6B
+    place = (mixed ^ mixed >> 15) & mask
+    while keys[place] >= 0 and keys[place] != key:
+        place = (place + 1) & mask
+    return place
 
 
 @leaf
-def _after_blocks(links: Links, link: int, cycle: int, width: int) -> tuple[int, int]:
-    """First cycle from `cycle` on at which `width` cycles are clear of blocks, and the pool index of the block behind."""
-    at = _blocks_before(links, link, cycle)
-    if at > links.state[link, BEGIN]:
-        cycle = max(cycle, links.blocks[at - 1, 1])
-    end = links.state[link, BEGIN] + links.state[link, COUNT]
-    while at < end and links.blocks[at, 0] < cycle + width:
-        cycle = max(cycle, links.blocks[at, 1])
-        at += 1
-    return cycle, at
+def _page(links: Links, link: int, page: int) -> Any:
+    """Number of a link's page of time, 0 while all its cycles are free."""
+    if links.state[link, LATEST] != page:
+        key = link << 31 | page
+        place = _place(links.keys, key)
+        links.state[link, LATEST] = page
+        links.state[link, NUMBER] = links.pages[place] if links.keys[place] == key else 0
+    return links.state[link, NUMBER]
+
+
+@leaf
+def _new_page(links: Links, link: int, page: int) -> Any:
+    """Give a link a page for a stretch of time."""
+    key = link << 31 | page
+    place, number = _place(links.keys, key), links.used[0]
+    links.used[0] += 1
+    links.keys[place], links.pages[place] = key, number
+    links.state[link, LATEST], links.state[link, NUMBER] = page, number
+    return number
+
+
+@leaf
+def _lowest(word: Any) -> Any:
+    """Number of the lowest bit that is set."""
+    bit = 0
+    for width in (32, 16, 8, 4, 2, 1):
+        if word & ((np.uint64(1) << np.uint64(width)) - np.uint64(1)) == np.uint64(0):
+            word >>= np.uint64(width)
+            bit += width
+    return bit
+
+
+@leaf
+def _is_free(links: Links, link: int, cycle: int) -> Any:
+    """Whether a vector may leave in `cycle`, which is before the link's TAIL."""
+    page = _page(links, link, cycle >> PAGE)
+    if page == 0:
+        return True
+    word = links.words[page, (cycle & (PAGE_CYCLES - 1)) >> 6]
+    return word >> np.uint64(cycle & 63) & np.uint64(1) == np.uint64(0)
 
 
 @part
-def _shift_past_comb(
-    cycle: int,
-    teeth: int,
-    period: int,
-    width: int,
-    comb_start: int,
-    comb_teeth: int,
-    comb_period: int,
-    slot: int,
-) -> Any:
-    """How far a run (`teeth` pieces of `width`) must move to end its first clash with a comb; 0: no clash."""
-    comb_end = comb_start + (comb_teeth - 1) * comb_period + slot
-    if cycle >= comb_end or cycle + (teeth - 1) * period + width <= comb_start:
-        return 0
-    # Pieces that end before the comb begins cannot clash; of equal periods the first two that can tell for all.
-    first = max(0, (comb_start - cycle - width) // period)
-    last = min(teeth, (comb_end - cycle) // period + 1)
-    if period % comb_period == 0:
-        last = min(last, first + 3)
-    elif comb_period % period == 0:
-        last = min(last, first + comb_period // period + 2)
-    for j in range(first, last):
-        at = cycle + j * period
-        i = max(0, (at - slot - comb_start) // comb_period + 1)  # first tooth that ends after `at`
-        if i < comb_teeth and comb_start + i * comb_period < at + width:
-            if width + slot > comb_period:
-                return comb_end - cycle  # nothing fits between its teeth
-            return comb_start + i * comb_period + slot - at
-    return 0
+def next_free(links: Links, link: int, cycle: int) -> Any:
+    """First cycle from `cycle` on in which a vector may leave."""
+    tail, first = links.state[link, TAIL], links.state[link, FIRST]
+    at = max(cycle, first)
+    while at < tail:
+        page = _page(links, link, at >> PAGE)
+        if page == 0:
+            break
+        free = ~links.words[page, (at & (PAGE_CYCLES - 1)) >> 6] >> np.uint64(at & 63)
+        if free != np.uint64(0):
+            at += _lowest(free)
+            break
+        at = (at | 63) + 1
+    if cycle <= first:
+        links.state[link, FIRST] = at
+    return at
+
+
+@leaf
+def _first_clash(links: Links, link: int, start: int, vectors: int, stride: int) -> Any:
+    """The first vector of a run that may not leave in its cycle, or -1."""
+    tail, at = links.state[link, TAIL], start
+    for j in range(vectors):
+        if at >= tail:
+            break
+        if not _is_free(links, link, at):
+            return j
+        at += stride
+    return -1
 
 
 @part
-def _clear(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
-    """Whether a comb may start at `cycle`."""
-    comb = links.state[link, COMB]
-    while comb >= 0:
-        if (
-            _shift_past_comb(
-                cycle, teeth, period, links.slot, links.combs[comb, 0], links.combs[comb, 1], links.combs[comb, 2], links.slot
-            )
-            > 0
-        ):
-            return False
-        comb = links.combs[comb, 3]
-    if links.state[link, COUNT] > 0:
-        blocks_end = links.blocks[links.state[link, BEGIN] + links.state[link, COUNT] - 1, 1]
-        for j in range(min(teeth, max(0, (blocks_end - cycle) // period + 1))):
-            at = cycle + j * period
-            if _after_blocks(links, link, at, links.slot)[0] > at:
-                return False
-    return True
-
-
-@part
-def _beside_comb(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
+def _beside_comb(links: Links, link: int, cycle: int, vectors: int, period: int) -> Any:
     """Where a comb finds room in step with the one last put on the link, within its period from `cycle` on; or -1.
 
     Its period is halved until slots just fit, and the parts are tried in such an order that those still free
     make combs of as short a period as can be: the half first, then quarters.
     """
-    comb = links.state[link, COMB]
+    comb, tries = links.state[link, COMB], 0
     while comb >= 0 and links.combs[comb, 0] + (links.combs[comb, 1] - 1) * links.combs[comb, 2] + links.slot <= cycle:
-        comb = links.combs[comb, 3]
+        comb, tries = links.combs[comb, 3], tries + 1
+        if tries == COMBS_MAX:
+            return -1
     if comb < 0 or max(links.combs[comb, 2], period) % min(links.combs[comb, 2], period) > 0:
         return -1
     start, parts = links.combs[comb, 0], 1
@@ -183,7 +195,7 @@ def _beside_comb(links: Links, link: int, cycle: int, teeth: int, period: int) -
     part = 0
     for _ in range(parts):
         at = cycle + (start + part * period // parts - cycle) % period
-        if _clear(links, link, at, teeth, period):
+        if _first_clash(links, link, at, vectors, period) < 0:
             return at
         bit = parts // 2  # the next part in order of the mirrored number
         while bit > 0 and part & bit:
@@ -194,150 +206,114 @@ def _beside_comb(links: Links, link: int, cycle: int, teeth: int, period: int) -
 
 
 @part
-def _behind_combs(links: Links, link: int, cycle: int, teeth: int, period: int) -> Any:
-    """Where a comb finds room in step once one of those on the link is over, the soonest first; or -1."""
+def _behind_combs(links: Links, link: int, cycle: int, vectors: int, period: int) -> Any:
+    """Where a comb finds room in step once one of the link's newest combs is over, the soonest first; or -1."""
     while True:
         over, comb = -1, links.state[link, COMB]
-        while comb >= 0:
+        for _ in range(COMBS_MAX):
+            if comb < 0:
+                break
             end = links.combs[comb, 0] + (links.combs[comb, 1] - 1) * links.combs[comb, 2] + links.slot
             if end > cycle and (over < 0 or end < over):
                 over = end
             comb = links.combs[comb, 3]
         if over < 0:
             return -1
-        beside = _beside_comb(links, link, over, teeth, period)
+        beside = _beside_comb(links, link, over, vectors, period)
         if beside >= 0:
             return beside
         cycle = over
 
 
-@leaf
-def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> tuple[int, int]:
-    """First cycle from `cycle` on at which `link` is clear for `vectors` vectors, `stride` apart.
-
-    Beside it where `occupy` is to put them, as long as nothing else is put on the link; -1 if that is not known.
-    """
-    teeth, period, width = _shape(vectors, stride, links.slot)
-    if teeth == 1 and links.state[link, COMB] < 0:
-        return _after_blocks(links, link, cycle, width)
-    if teeth > 1 and links.in_step:
-        beside = _beside_comb(links, link, cycle, teeth, period)
+@part
+def earliest(links: Links, link: int, cycle: int, vectors: int, stride: int) -> Any:
+    """First cycle from `cycle` on found at which `link` is clear for `vectors` vectors, `stride` apart."""
+    if vectors == 1:
+        return next_free(links, link, cycle)
+    in_step = links.in_step and stride >= 2 * links.slot
+    if in_step:
+        beside = _beside_comb(links, link, cycle, vectors, stride)
         if beside >= 0:
-            return beside, -1
+            return beside
     for _ in range(BUMPS_MAX):
-        begun = cycle
-        end = links.state[link, BEGIN] + links.state[link, COUNT]
-        blocks_end = links.blocks[end - 1, 1] if links.state[link, COUNT] > 0 else cycle
-        for j in range(min(teeth, max(0, (blocks_end - cycle) // period + 1))):
-            at = cycle + j * period
-            cycle += _after_blocks(links, link, at, width)[0] - at
-        comb = links.state[link, COMB]
-        while comb >= 0:
-            cycle += _shift_past_comb(
-                cycle, teeth, period, width, links.combs[comb, 0], links.combs[comb, 1], links.combs[comb, 2], links.slot
-            )
-            comb = links.combs[comb, 3]
-        if cycle == begun:
-            return cycle, -1
-    if teeth > 1 and links.in_step:
-        beside = _behind_combs(links, link, cycle, teeth, period)
+        j = _first_clash(links, link, cycle, vectors, stride)
+        if j < 0:
+            return cycle
+        cycle = next_free(links, link, cycle + j * stride) - j * stride
+    if in_step:
+        beside = _behind_combs(links, link, cycle, vectors, stride)
         if beside >= 0:
-            return beside, -1
-    return max(cycle, links.state[link, TAIL]), -1
-
-
-@leaf
-def _shape(vectors: int, stride: int, slot: int) -> tuple[int, int, int]:
-    """Pieces of a run: (how many, period, width); a run with no room between its vectors is one piece."""
-    if vectors == 1 or stride < 2 * slot:
-        return 1, 1, (vectors - 1) * stride + slot
-    return vectors, stride, slot
-
-
-@leaf
-def occupy(links: Links, link: int, start: int, vectors: int, stride: int, place: int) -> None:
-    """Take the cycles of a run; the caller has made room (`grow_links`) and asked `earliest`, which gave the place."""
-    teeth, period, width = _shape(vectors, stride, links.slot)
-    end = start + (teeth - 1) * period + width
-    links.state[link, TAIL] = max(links.state[link, TAIL], end)
-    if teeth == 1:
-        _insert_block(links, link, start, end, _blocks_before(links, link, start) if place < 0 else place)
-        return
-    comb = links.used[1]
-    links.used[1] += 1
-    links.combs[comb, 0], links.combs[comb, 1], links.combs[comb, 2] = start, teeth, period
-    links.combs[comb, 3] = links.state[link, COMB]
-    links.state[link, COMB] = comb
-
-
-@leaf
-def _insert_block(links: Links, link: int, start: int, end: int, at: int) -> None:
-    """Add a block before that at pool index `at`, joining neighbours that leave less than a slot between.
-
-    The shorter side moves: where all want the earliest room of a link, blocks come and go at its front.
-    """
-    begin, count = links.state[link, BEGIN], links.state[link, COUNT]
-    last = begin + count
-    joins_before = at > begin and start - links.blocks[at - 1, 1] < links.slot
-    joins_after = at < last and links.blocks[at, 0] - end < links.slot
-    if joins_before and joins_after:
-        if 2 * (at - begin) < count:
-            links.blocks[at, 0] = links.blocks[at - 1, 0]
-            for i in range(at - 1, begin, -1):
-                links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i - 1, 0], links.blocks[i - 1, 1]
-            _move_begin(links, link, 1)
-        else:
-            links.blocks[at - 1, 1] = links.blocks[at, 1]
-            for i in range(at, last - 1):
-                links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i + 1, 0], links.blocks[i + 1, 1]
-        links.state[link, COUNT] -= 1
-    elif joins_before:
-        links.blocks[at - 1, 1] = end
-    elif joins_after:
-        links.blocks[at, 0] = start
-    else:
-        if links.state[link, FRONT] > 0 and 2 * (at - begin) < count:
-            for i in range(begin, at):
-                links.blocks[i - 1, 0], links.blocks[i - 1, 1] = links.blocks[i, 0], links.blocks[i, 1]
-            at -= 1
-            _move_begin(links, link, -1)
-        else:
-            if count == links.state[link, ROOM]:
-                at += _move_to_larger(links, link)
-            for i in range(links.state[link, BEGIN] + count, at, -1):
-                links.blocks[i, 0], links.blocks[i, 1] = links.blocks[i - 1, 0], links.blocks[i - 1, 1]
-        links.blocks[at, 0], links.blocks[at, 1] = start, end
-        links.state[link, COUNT] += 1
-
-
-@leaf
-def _move_begin(links: Links, link: int, by: int) -> None:
-    links.state[link, BEGIN] += by
-    links.state[link, FRONT] += by
-    links.state[link, ROOM] -= by
+            return beside
+    return max(cycle, links.state[link, TAIL])
 
 
 @part
-def _move_to_larger(links: Links, link: int) -> Any:
-    """Give a link twice the room, its own freed in front or at the pool's end; returns how far its blocks moved."""
-    count, begin, front = links.state[link, COUNT], links.state[link, BEGIN], links.state[link, FRONT]
-    if front >= max(FIRST_ROOM, count):
-        new, room = begin - front, count + front
-    else:
-        new, room = links.used[0], max(FIRST_ROOM, 2 * count)
-        links.used[0] += room
-        links.used[2] = max(links.used[2], room)
-    for i in range(count):
-        links.blocks[new + i, 0], links.blocks[new + i, 1] = links.blocks[begin + i, 0], links.blocks[begin + i, 1]
-    links.state[link, BEGIN], links.state[link, ROOM], links.state[link, FRONT] = new, room, 0
-    return new - begin
+def fitting(links: Links, link: int, start: int, vectors: int, stride: int) -> Any:
+    """How many vectors of a run that starts in `start` may leave before the first that may not."""
+    j = _first_clash(links, link, start, vectors, stride)
+    return vectors if j < 0 else j
+
+
+@part
+def occupy(links: Links, link: int, start: int, vectors: int, stride: int) -> None:
+    """Take the slots of a run where there is room; the caller has made room for it in `links` (`grow_links`)."""
+    slot = links.slot
+    end = start + (vectors - 1) * stride + slot
+    links.state[link, TAIL] = max(links.state[link, TAIL], end)
+    links.state[link, FREE] = max(links.state[link, FREE], end)
+    links.used[2] = max(links.used[2], end)
+    if stride < 2 * slot:
+        _fill(links, link, start - slot + 1, end)
+        return
+    for j in range(max(0, -(start // stride)), vectors):
+        at = start + j * stride
+        _fill(links, link, at - slot + 1, at + slot)
+    if vectors >= COMB_LEAST:
+        comb = links.used[1]
+        links.used[1] += 1
+        links.combs[comb, 0], links.combs[comb, 1], links.combs[comb, 2] = start, vectors, stride
+        links.combs[comb, 3] = links.state[link, COMB]
+        links.state[link, COMB] = comb
+
+
+@leaf
+def _fill(links: Links, link: int, begin: int, end: int) -> None:
+    """Let no vector leave in cycles begin..end - 1; those before 0 are over."""
+    at = max(0, begin)
+    while at < end:
+        page = _page(links, link, at >> PAGE)
+        if page == 0:
+            page = _new_page(links, link, at >> PAGE)
+        bits = min(end, (at | 63) + 1) - at
+        links.words[page, (at & (PAGE_CYCLES - 1)) >> 6] |= (ALL >> np.uint64(64 - bits)) << np.uint64(at & 63)
+        at += bits
 
 
 @entry(makes_arrays=True)
-def take_runs(links: Links, runs: Array) -> Links:
-    """The links with runs [run, 4] (link, start, vectors, stride) on them that were placed elsewhere."""
+def take_runs(links: Links, runs: Array, others: bool) -> Links:
+    """The links with runs [run, 4] (link, start, vectors, stride) on them that were placed elsewhere.
+
+    Those of other micro-batches count where ways are chosen by all their cycles, whenever they come.
+    """
     for link, start, vectors, stride in runs:
-        if lacks_links(links, 1):
-            links = grow_links(links, 1)
-        occupy(links, link, start, vectors, stride, -1)
+        end = start + (vectors - 1) * stride + links.slot
+        pages = (end - max(0, start) >> PAGE) + 3
+        if lacks_links(links, 1, pages):
+            links = grow_links(links, 1, pages)
+        free = links.state[link, FREE]
+        occupy(links, link, start, vectors, stride)
+        if others:
+            links.state[link, FREE] = free
+            for j in range(max(0, -(start // stride)), vectors):
+                links.load[_page(links, link, start + j * stride >> PAGE)] += links.slot
     return links
+
+
+@leaf
+def taken_by_others(links: Links, link: int, cycle: int, span: int) -> Any:
+    """About how many cycles from `cycle` to `span` later other micro-batches take."""
+    taken, page, last = 0, cycle >> PAGE, min(cycle + span, links.state[link, TAIL]) >> PAGE
+    while page <= last:
+        taken += links.load[_page(links, link, page)]
+        page += 1
+    return taken

@@ -13,6 +13,7 @@ from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.tasks import MESSAGE, Tasks
 
 LATER_PART = 16  # results that begin sooner may end later by no more than this part of the program
+NO_RUNS = np.zeros((0, 4), np.int64)
 IN_STEP_PART = 32  # what streams in step may be later, for the room they leave
 
 Int64 = NDArray[np.int64]
@@ -79,17 +80,19 @@ class Before:
     """What was placed before a program, in cycles of its epoch.
 
     A predecessor p below 0 stands for outputs `given[given_start[-1 - p]:given_start[-p]]` (first and last cycle of
-    each). `runs` [run, 4] are vectors already on links: link, start, how many, stride.
+    each). `runs` [run, 4] are vectors already on links: link, start, how many, stride; `others` those of other
+    micro-batches.
     """
 
     given_start: Int64
     given: Int64  # [output, 2]
     runs: Int64
+    others: Int64
 
 
 def nothing_before() -> Before:
     """A program that begins with idle links."""
-    return Before(np.zeros(1, np.int64), np.zeros((0, 2), np.int64), np.zeros((0, 4), np.int64))
+    return Before(np.zeros(1, np.int64), np.zeros((0, 2), np.int64), NO_RUNS, NO_RUNS)
 
 
 def message_vectors(tasks: Tasks, figures: ScheduleRules) -> Int32:
@@ -211,7 +214,8 @@ def _paces(problem: Prepared, before: Before, as_ready: Schedule) -> list[Pace]:
     that the busiest link needs for them.
     """
     slot = problem.figures.slot_cycles
-    runs = before.runs[before.runs[:, 3] >= 2 * slot]
+    runs = np.concatenate([before.runs, before.others])
+    runs = runs[runs[:, 3] >= 2 * slot]
     strides, which = np.unique(runs[:, 3], return_inverse=True)
     steps = [int(strides[np.bincount(which, runs[:, 2]).argmax()])] if len(strides) else []
     steps.append(int(as_ready.stride.max(initial=0)))
@@ -274,8 +278,9 @@ def _place(problem: Prepared, before: Before, detours_max: int, pace: Pace) -> S
         np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((count, 4), np.int64)
     )
     links = make_links(fabric.link_count, slot, problem.bursts, pace.in_step)
-    if len(before.runs):
-        links = take_runs(links, before.runs)
+    for runs, others in ((before.runs, False), (before.others, True)):
+        if len(runs):
+            links = take_runs(links, runs, others)
     room = problem.bursts + problem.bursts // 16  # some go a longer way; growing would copy it all
     out = kernel.place_all(
         program, ways, problem.order, problem.rank, problem.offset, problem.after, links, make_flows(64 + count, 64 + room), times

@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.network.lower import Piece
-from dcsim.network.scheduled.compose import FAR, CompiledPiece, Composition, Outputs, Placed, compile_piece, compose, problem_of
+from dcsim.network.scheduled.compose import (
+    FAR,
+    NO_RUNS,
+    CompiledPiece,
+    Composition,
+    Outputs,
+    Placed,
+    compile_piece,
+    compose,
+    problem_of,
+)
 from dcsim.network.scheduled.places import Place, Places, message_pairs
 from dcsim.network.scheduled.rules import ScheduleRules
 
@@ -87,10 +97,10 @@ class _Taken:
         """Runs on a link."""
         return self._by_link.get(link, [])
 
-    def copies(self, found: list[Int64], place: Place, begin: int, ahead: int) -> Int64:
-        """[run, 4] of `found` and their copies that are on a place's links from `begin` on for `ahead` cycles, as it counts."""
+    def copies(self, found: list[Int64], place: Place, begin: int, ahead: int) -> tuple[Int64, Int64]:
+        """[run, 4] of `found` that are on a place's links from `begin` on for `ahead` cycles, as it counts, and their copies."""
         if not found:
-            return np.zeros((0, 4), np.int64)
+            return NO_RUNS, NO_RUNS
         runs = np.concatenate(found)
         start, end = runs[:, 1], runs[:, 4]
         first = -((end - begin - 1) // self.interval)
@@ -100,7 +110,9 @@ class _Taken:
         copies = runs[which, :4]
         copies[:, 0] = place.links_of(copies[:, 0].astype(np.int32))
         copies[:, 1] += nth * self.interval - begin
-        return np.ascontiguousarray(copies[np.lexsort((copies[:, 1], copies[:, 0]))])
+        order = np.lexsort((copies[:, 1], copies[:, 0]))
+        copies, own = copies[order], nth[order] == 0
+        return np.ascontiguousarray(copies[own]), np.ascontiguousarray(copies[~own])
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +220,11 @@ def _beside(
     found = [runs for each in taken for link in place.links.tolist() for runs in each.on(link)]
     most = AHEAD * taken[0].interval + 2 * AHEAD * span
     while span <= most:
-        runs = taken[0].copies(found, place, begin, span)
-        key = piece.template.digest, place.wiring, figures, before, runs.tobytes()
+        runs, others = taken[0].copies(found, place, begin, span)
+        key = piece.template.digest, place.wiring, figures, before, runs.tobytes(), others.tobytes()
         compiled: CompiledPiece | None = places.kept.get(key)
         if compiled is None:
-            compiled = compile_piece(piece.template, problem_of(piece, place, figures, places.kept), before, runs)
+            compiled = compile_piece(piece.template, problem_of(piece, place, figures, places.kept), before, runs, others)
             places.kept.put(key, compiled, compiled.size_bytes)
         if compiled.links_end <= span:
             return compiled

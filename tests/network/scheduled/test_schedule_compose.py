@@ -143,8 +143,8 @@ def test_shipped_mappings_keep_to_their_bound(topology: str, shape: Shape) -> No
 
 @entry
 def _put(links, link, cycle, vectors, stride):  # type: ignore[no-untyped-def]
-    start, place = earliest(links, link, cycle, vectors, stride)
-    occupy(links, link, start, vectors, stride, place)
+    start = earliest(links, link, cycle, vectors, stride)
+    occupy(links, link, start, vectors, stride)
     return start
 
 

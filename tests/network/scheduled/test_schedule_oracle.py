@@ -251,9 +251,9 @@ def moved(s: Schedule, random: np.random.Generator) -> Schedule:
     flow = int(np.searchsorted(s.burst_offset, burst, side="right") - 1)
     flow = min(max(flow, 0), len(s.flow_task) - 1)  # offsets may have been changed before
     start[burst : s.burst_offset[flow + 1]] += by  # and all after it on its way
-    if by < 0 or random.random() < 0.2:
-        return replace(s, burst_start=start)
     task = s.flow_task[flow]
+    if by < 0 or random.random() < 0.2 or not 0 <= task < len(s.start):  # tasks too
+        return replace(s, burst_start=start)
     late = np.zeros(len(s.start), np.int64)
     late[task] = by
     return replace(s, burst_start=start, first_out=s.first_out + late, last_out=s.last_out + late)
