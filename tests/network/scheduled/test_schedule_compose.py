@@ -155,7 +155,7 @@ def test_streams_in_step_leave_room_for_a_faster_one() -> None:
     """
     starts = {}
     for in_step in (True, False):
-        links, found = make_links(1, 24, 8, in_step), []
+        links, found = make_links(1, 24, 3000, in_step), []  # room for all the pages of three streams
         for cycle, vectors, stride in ((0, 1000, 122), (26, 1000, 122), (50, 2000, 61)):
             found.append(_put(links, 0, cycle, vectors, stride))
         starts[in_step] = found
