@@ -97,7 +97,7 @@ def _schedule(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, 
 def _topology(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
     """Build a cluster for the topology page."""
     report.progress(0, 2, "building, and one iteration")
-    found = standing(ask["asked"]["topology"])
+    found = standing(ask["asked"]["topology"], ask["asked"]["network"] or None, ask["asked"]["batch"])
     Points(store / ".dashboard" / "points").keep_picture(ask["name"], found)
     return {}
 

@@ -9,9 +9,10 @@ import numpy as np
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from dashboard.background import Answered, connect_answer, room
-from dashboard.parts import facts, field, figure_card, heading, text
+from dashboard.choices import OWN
+from dashboard.parts import facts, field, figure_card, heading, select, text
 from dashboard.runs import RunFolder, store
-from dashboard.state import Control, any_text, notices_view, one_of, read_state, whole
+from dashboard.state import Control, address_of, any_text, notices_view, one_of, read_state, whole
 from dcsim import library
 from dcsim.errors import DcsimError
 from dcsim.results.hall import hall
@@ -27,12 +28,19 @@ COLOURS = {
         "share of an iteration",
         "how much of one iteration the busiest link that leaves the chip is in use",
     ),
+    "queue": (
+        "queue",
+        "bytes",
+        "the longest queue of one iteration before a link from or to the chip; none where all is scheduled",
+    ),
     "kv": ("KV", "bytes", "what the chip keeps of one sequence of 2,048 tokens"),
     "power": ("rack's power", "W", "what the chip's rack drew in the run that is picked, at the time of the slider"),
 }
 
 CONTROLS = (
     Control("topology", "8rack", one_of(TOPOLOGIES)),
+    Control("network", "", one_of(("", *library.names("topologies/networks")))),
+    Control("batch", 1, whole(1, 256)),
     Control("colour", "stage", one_of(list(COLOURS))),
     Control("rack", "", any_text),
     Control("node", "", any_text),
@@ -71,6 +79,18 @@ def _controls(values: dict[str, Any]) -> html.Section:
                 dmc.Select(
                     id="topology-topology", value=values["topology"], data=TOPOLOGIES, searchable=True, allowDeselect=False
                 ),
+            ),
+            field(
+                "Network",
+                select(
+                    "topology-network", values["network"], [{"value": "", "label": OWN}, *library.names("topologies/networks")]
+                ),
+                "what joins the chips; queues are those of packets",
+            ),
+            field(
+                "Batch",
+                dmc.NumberInput(id="topology-batch", value=values["batch"], min=1, max=256, allowDecimal=False),
+                "sequences that the iteration advances by a token",
             ),
             field("Colour", dmc.Select(id="topology-colour", value=values["colour"], data=colours, allowDeselect=False), words),
             field(
@@ -117,13 +137,16 @@ def connect(app: Dash, own: RunFolder) -> None:
         Output("topology-chip", "children"),
         Input("topology-hall", "clickData"),
         State("topology-topology", "value"),
+        State("topology-network", "value"),
+        State("topology-batch", "value"),
         prevent_initial_call=True,
     )
-    def click(clicked: Any, topology: str) -> Any:
-        found = ANSWER.find({"topology": topology})
+    def click(clicked: Any, topology: str, network: str | None, batch: int) -> Any:
+        asked = {"topology": topology, "network": network or "", "batch": batch}
+        found = ANSWER.find(asked)
         if not clicked or found is None or "customdata" not in clicked["points"][0]:
             return no_update
-        return _chip(found, int(clicked["points"][0]["customdata"]))
+        return _chip(found, int(clicked["points"][0]["customdata"]), asked)
 
 
 def _view(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
@@ -149,7 +172,7 @@ def _view(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
     )
     notes = [html.P(note, className="left-out") for note in (*notes, *notice)]
     caption = f"{where}. Colour: {words}. Pale squares are spares. Drag to move; click a chip."
-    return [summary, *notes, figure_card("topology-hall", values["topology"], caption, figure, wide=True)]
+    return [summary, _way(found, values), *notes, figure_card("topology-hall", values["topology"], caption, figure, wide=True)]
 
 
 def _chosen(chips: dict[str, list[Any]], values: dict[str, Any]) -> tuple[list[int], str, list[str]]:
@@ -193,14 +216,32 @@ def _values(found: dict[str, Any], values: dict[str, Any]) -> tuple[list[float |
     ]
 
 
-def _chip(found: dict[str, Any], chip: int) -> Any:
+def _address(found: dict[str, Any], **more: Any) -> str:
+    """The link to a part of the hall."""
+    values = read_state(CONTROLS, {})[0] | {"topology": found["topology"]} | more
+    return address_of("/topology", CONTROLS, values)
+
+
+def _way(found: dict[str, Any], values: dict[str, Any]) -> html.Nav:
+    """The way from the hall to what is looked at, each step a link."""
+    shared = {name: values[name] for name in ("network", "batch", "colour", "run", "time")}
+    chips, node, rack = found["chips"], values["node"].strip(), values["rack"].strip()
+    if node in map(str, chips["node"]):
+        rack = str(chips["rack"][list(map(str, chips["node"])).index(node)])
+    steps: list[Any] = [dcc.Link("hall", href=_address(found, **shared))]
+    steps += [" › ", dcc.Link(f"rack {rack}", href=_address(found, rack=rack, **shared))] if rack else []
+    steps += [" › ", dcc.Link(f"node {node}", href=_address(found, node=node, **shared))] if node else []
+    return html.Nav(steps, className="way", **{"aria-label": "What is looked at"})
+
+
+def _chip(found: dict[str, Any], chip: int, asked: dict[str, Any]) -> Any:
     """The figures of one chip."""
     chips = found["chips"]
     if not 0 <= chip < len(chips["chip"]):
         return no_update
     own = {name: column[chip] for name, column in chips.items()}
-    look_into = dcc.Link(f"look into node {own['node']}", href=f"/topology?topology={found['topology']}&node={own['node']}")
-    rack = dcc.Link(f"look into rack {own['rack']}", href=f"/topology?topology={found['topology']}&rack={own['rack']}")
+    look_into = dcc.Link(f"look into node {own['node']}", href=_address(found, **asked, node=str(own["node"])))
+    rack = dcc.Link(f"look into rack {own['rack']}", href=_address(found, **asked, rack=str(own["rack"])))
     stage = "none, a spare" if own["stage"] is None else f"{own['stage']}"
     return html.Section(
         [
@@ -212,6 +253,7 @@ def _chip(found: dict[str, Any], chip: int) -> Any:
                     ("stage", stage),
                     ("computes", "–" if own["use"] is None else f"{100 * own['use']:.3g} % of an iteration"),
                     ("busiest link", "–" if own["links"] is None else f"{100 * own['links']:.3g} % of an iteration"),
+                    ("longest queue", "–" if own["queue"] is None else format_bytes(own["queue"])),
                     ("KV of 2,048 tokens", "–" if own["kv"] is None else format_bytes(own["kv"])),
                 ]
             ),
@@ -224,8 +266,8 @@ def _chip(found: dict[str, Any], chip: int) -> Any:
 ANSWER = Answered(
     page="topology",
     controls=CONTROLS,
-    ask=lambda values: {"topology": values["topology"]},
-    title=lambda values: f"topology {values['topology']}",
+    ask=lambda values: {"topology": values["topology"], "network": values["network"], "batch": values["batch"]},
+    title=lambda values: f"topology {values['topology']} {values['network']}".strip(),
     draw=_view,
     doing="Building the cluster",
 )

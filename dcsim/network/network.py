@@ -69,6 +69,9 @@ class Network(Protocol):
     def link_busy_s(self, shape: Shape) -> NDArray[np.float64]:
         """[link] how long each directed link clocks out bytes in one iteration of the first replica, alone."""
 
+    def link_queue_bytes(self, shape: Shape) -> NDArray[np.int64]:
+        """[link] the longest queue that a packet meets before each link in that iteration; none where all is scheduled."""
+
     def schedule(self, shape: Shape) -> CompiledIteration:
         """The compiled schedule of one iteration. Raises SpecError where there is none."""
 

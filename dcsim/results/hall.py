@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SCALE = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838"]
 CHIPS_MAX = 3000  # drawn one by one; above, a node is one square
 RACKS_A_ROW = 12
+WIDTHS = 4  # of links, by their use
 
 
 def places(chips: Mapping[str, Sequence[int]]) -> tuple[list[float], list[float]]:
@@ -37,9 +38,17 @@ def places(chips: Mapping[str, Sequence[int]]) -> tuple[list[float], list[float]
 
 
 def hall(
-    chips: Mapping[str, Sequence[Any]], values: Sequence[float], title: str, unit: str, *, links: Sequence[tuple[int, int]] = ()
+    chips: Mapping[str, Sequence[Any]],
+    values: Sequence[float],
+    title: str,
+    unit: str,
+    *,
+    links: Sequence[tuple[int, int, float]] = (),
 ) -> Figure:
-    """Chips at their places, coloured by `values` (None: no colour); spares are hollow. `links` joins pairs of chips drawn."""
+    """Chips at their places, coloured by `values` (None: no colour); spares are hollow.
+
+    `links` joins pairs of chips drawn, the wider the more of an iteration they are in use.
+    """
     from plotly.graph_objects import Figure
 
     x, y = map(np.asarray, places(chips))
@@ -60,19 +69,25 @@ def hall(
         size = 26 if len(names) <= 16 else 15 if len(names) <= 100 else 11 if len(names) <= 600 else 7
     if links:
         at = {int(chip): i for i, chip in enumerate(names)}
-        ends = [(at[a], at[b]) for a, b in links if a in at and b in at]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [value for a, b in ends for value in (x[a], (x[a] + x[b]) / 2, x[b], None)],
-                "y": [value for a, b in ends for value in (y[a], (y[a] + y[b]) / 2 - 0.12 * abs(x[a] - x[b]), y[b], None)],
-                "line": {"color": "rgba(128,136,148,0.5)", "width": 1, "shape": "spline"},
-                "hoverinfo": "skip",
-                "showlegend": False,
-            }
-        )
+        ends = [(at[a], at[b], use) for a, b, use in links if a in at and b in at]
+        busiest = max((use for _, _, use in ends), default=0.0) or 1.0
+        for step in range(WIDTHS):
+            own = [(a, b) for a, b, use in ends if min(WIDTHS - 1, int(WIDTHS * use / busiest)) == step]
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": [value for a, b in own for value in (x[a], (x[a] + x[b]) / 2, x[b], None)],
+                    "y": [value for a, b in own for value in (y[a], (y[a] + y[b]) / 2 - 0.12 * abs(x[a] - x[b]), y[b], None)],
+                    "line": {"color": "rgba(128,136,148,0.6)", "width": 0.8 + 1.4 * step, "shape": "spline"},
+                    "hoverinfo": "skip",
+                    "showlegend": False,
+                }
+            )
+    most = float(np.nanmax(shown)) if np.isfinite(shown).any() else 0.0
+    alike = np.isfinite(shown).any() and float(np.nanmin(shown)) == most
     marker: dict[str, Any] = {
+        **({"cmin": 0.0, "cmax": most or 1.0} if alike else {}),
         "symbol": "square",
         "size": size,
         "color": shown if np.isfinite(shown).any() else INK,
@@ -81,6 +96,7 @@ def hall(
             "title": {"text": f"{title} ({unit})" if unit else title, "side": "right"},
             "thickness": 12,
             "outlinewidth": 0,
+            **({"tickformat": ".2~%"} if unit.startswith("share") else {}),
         },
         "opacity": [1.0 if on else 0.25 for on in active],
         "line": {"width": 0},

@@ -14,7 +14,7 @@ pytest.importorskip("playwright", reason="pytest-playwright is not installed")
 from playwright.sync_api import expect
 
 from dashboard.app import PAGES, make_app
-from dashboard.pages import plan, sweep
+from dashboard.pages import plan, sweep, topology
 from dashboard.points import Points
 from dashboard.state import read_state
 from dcsim.study import side_by_side
@@ -253,6 +253,42 @@ def test_a_figure_follows_a_control_within_a_third_of_a_second(page, address):
     took = sorted(page.evaluate("window.took"))
     busy = max(1.0, os.getloadavg()[0] / os.cpu_count())  # what else this machine does takes its time as well
     assert took[10] < 300 * busy, took
+
+
+def big_hall():
+    """A hall of 10,440 chips as the topology page keeps it, of made-up figures."""
+    count = 10_440
+    chips = {"chip": list(range(count)), "node": [i // 8 for i in range(count)], "rack": [i // 72 for i in range(count)]}
+    figures = {name: [i / count for i in range(count)] for name in ("stage", "use", "links", "queue", "kv")}
+    names = {"topology": "145rack", "llm": "x", "network": "scheduled", "tp": 8, "pp": 64, "replicas": 1}
+    return names | {"links": 1, "iteration_s": 1e-3, "links_of": {}, "chips": chips | figures | {"active": [True] * count}}
+
+
+@pytest.mark.slow
+def test_a_hall_of_ten_thousand_chips_is_moved_within_a_tenth_of_a_second(page, said, tmp_path, serve_folder):
+    with make_app(tmp_path).server.app_context():
+        name = topology.ANSWER.name(read_state(topology.CONTROLS, {"topology": "145rack"})[0])
+    Points(tmp_path / ".dashboard" / "points").keep_picture(name, big_hall())
+    with serve_folder(tmp_path) as url:
+        page.goto(url + "/topology?topology=145rack&colour=use")
+        expect(page.locator("#topology-hall .main-svg").first).to_be_visible(timeout=30_000)
+        expect(page.locator("#topology-view")).to_contain_text("10,440, 10,440 active")
+        took = page.evaluate(
+            """async () => { const plot = document.querySelector('#topology-hall .js-plotly-plot'), took = [];
+                 for (let i = 0; i < 20; i += 1) {
+                   const began = performance.now(), at = i * 3;  // pan, and zoom from the sixth on
+                   const x = [at, at + (i > 5 ? 40 : 90)];
+                   await Plotly.relayout(plot, {'xaxis.range': x, 'yaxis.range': [-40 - i, 4 - i]});
+                   await new Promise(requestAnimationFrame);
+                   took.push(performance.now() - began);
+                 }
+                 return took.sort((a, b) => a - b); }"""
+        )
+        page.locator("#topology-node").fill("77")
+        expect(page.locator(".way")).to_contain_text("hall › rack 8 › node 77")
+    busy = max(1.0, os.getloadavg()[0] / os.cpu_count())  # what else this machine does takes its time as well
+    assert took[10] < 100 * busy, took
+    assert not said
 
 
 def test_the_theme_switches_and_stays(page, said, address):

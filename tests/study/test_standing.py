@@ -3,6 +3,9 @@
 import numpy as np
 
 from dcsim.results.hall import CHIPS_MAX, hall, places
+from dcsim.spec.load import load
+from dcsim.study.iteration import shape_of
+from dcsim.study.machine import build
 from dcsim.study.standing import standing
 
 
@@ -13,9 +16,17 @@ def test_every_chip_has_its_place_and_spares_have_no_figures():
     assert all(len(column) == 64 for column in chips.values())
     assert len(set(zip(*places(chips), strict=True))) == 64
     assert sum(len(cables) for cables in found["links_of"].values()) == 8 * 28, "all chips of a node are joined to all"
-    for name in ("stage", "use", "links", "kv"):
+    for name in ("stage", "use", "links", "queue", "kv"):
         assert [value is None for value in chips[name]] == [not active for active in chips["active"]]
     assert all(0 < value < 1 for value in chips["use"])
+
+
+def test_packets_queue_before_links_and_scheduled_vectors_do_not():
+    assert set(standing("64chip")["chips"]["queue"]) == {0.0}
+    queues = standing("64chip", "ethernet-100g")["chips"]["queue"]
+    machine = build(load("64chip", network="ethernet-100g").spec)
+    longest = machine.network.link_queue_bytes(shape_of(1, None, 0, machine.spec.llm))
+    assert max(queues) == float(f"{longest.max():.5g}") > 0
 
 
 def test_many_chips_are_drawn_node_by_node():

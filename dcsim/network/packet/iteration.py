@@ -100,6 +100,11 @@ def packet_link_busy_s(place: Attached, mapping: Mapping, shape: Shape, seed: in
     return np.asarray(_alone(place, mapping, shape, seed)[1].links.busy_ps * 1e-12)
 
 
+def packet_link_queue_bytes(place: Attached, mapping: Mapping, shape: Shape, seed: int = 1) -> NDArray[np.int64]:
+    """[link] the longest queue that a packet meets before each link in one iteration on an idle network."""
+    return np.asarray(_alone(place, mapping, shape, seed)[1].links.peak_queue_bytes, np.int64)
+
+
 def _alone(place: Attached, mapping: Mapping, shape: Shape, seed: int) -> tuple[Tasks, SimulatedIteration]:
     """The tasks of one iteration, and that iteration on an idle network."""
     tasks, layers = packet_tasks(place, mapping, shape), place.layers

@@ -19,7 +19,15 @@ from dcsim.network.lockstep import LockStep
 from dcsim.network.packet.bill import packet_bill
 from dcsim.network.packet.collective import packet_collective, packet_collective_parts
 from dcsim.network.packet.engine.setup import link_bandwidths
-from dcsim.network.packet.iteration import PACKETS_MAX, Attached, disturbed, packet_link_busy_s, packet_spans, run_packets
+from dcsim.network.packet.iteration import (
+    PACKETS_MAX,
+    Attached,
+    disturbed,
+    packet_link_busy_s,
+    packet_link_queue_bytes,
+    packet_spans,
+    run_packets,
+)
 from dcsim.network.packet.rules_of import layers_of
 from dcsim.network.packet.switches import attach, bonded
 from dcsim.network.packet.wires import packet_wires
@@ -98,6 +106,10 @@ class SimulatedNetwork:
     def link_busy_s(self, shape: Shape) -> NDArray[np.float64]:
         """[link] time taken by its packets, headers included, in one iteration on an idle network."""
         return packet_link_busy_s(self._in_place, self._mapping, shape, self.seed)
+
+    def link_queue_bytes(self, shape: Shape) -> NDArray[np.int64]:
+        """[link] the longest queue met in one iteration on an idle network."""
+        return packet_link_queue_bytes(self._in_place, self._mapping, shape, self.seed)
 
     def schedule(self, shape: Shape) -> NoReturn:
         """There is none."""

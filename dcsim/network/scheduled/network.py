@@ -93,6 +93,10 @@ class CompiledNetwork:
         """[link] time taken by its vectors in one iteration."""
         return self.schedule(shape).schedule.link_cycles(self.fabric.link_count) / self.spec.chip.clock_hz
 
+    def link_queue_bytes(self, shape: Shape) -> NDArray[np.int64]:
+        """[link] none: a vector comes when its link is free."""
+        return np.zeros(self.fabric.link_count, np.int64)
+
     def schedule(self, shape: Shape) -> CompiledIteration:
         """The compiled schedule of one iteration."""
         return compile_shape(self.spec, self.places, self._mapping, shape)
