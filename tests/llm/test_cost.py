@@ -97,6 +97,13 @@ def test_planes_are_filled_by_the_slowest_of_reading_widening_and_installing(sto
     assert cost == Cost(FIXED + down * load, FIXED + sets * load, load)
 
 
+def test_planes_take_a_cycle_at_least() -> None:
+    """However fast weights are read, widened and installed: nine sets down, then across, one after another."""
+    for stream in (32, 1000):  # in one cycle, and in a thirtieth
+        fast = lpu(install_cycles=1, stream_bytes_per_cycle=stream)
+        assert operation_cost(fast, matrix(k=24, n=12)) == Cost(FIXED + 3, FIXED + 9, 1)
+
+
 def test_products_side_by_side_share_sets() -> None:
     """Three matrices of one tile each are two sets, not three."""
     assert operation_cost(lpu(), matrix(count=3, k=4, n=4)).last_cycles == FIXED + 2 * 8
