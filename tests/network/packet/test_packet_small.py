@@ -15,8 +15,12 @@ import networkx as nx
 import pytest
 import rare_cases
 import small_cases
+from packet_fabrics import line
 
 from dcsim.errors import FabricError
+from dcsim.network.packet.engine import traffic
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 
 HERE = Path(__file__).parent
 CASES = {"small": small_cases, "rare": rare_cases}
@@ -84,3 +88,12 @@ def test_compiled_kernels_do_what_their_python_does():
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     plain = subprocess.run([sys.executable, "-c", code], cwd=HERE, env=environment, capture_output=True, text=True, check=True)
     assert json.loads(plain.stdout) == [REVIEWED[cases][str(number)] for cases, number in chosen]
+
+
+def test_a_run_whose_events_all_fall_into_one_bucket_has_room_for_them():
+    """Two hundred packets cross nine links in less time than the wheel tells apart: none is taken for another."""
+    fast = {name: LinkFigures(1e15, 0.0) for name in ("adapter", "fabric")}
+    flow = traffic.Flows([0], [1], [200 * 64], [0.0])
+    iteration = Engine(line(8), PacketRules(fast, mtu_bytes=64), flow).iteration()
+    assert iteration.finish_ps == 0  # a packet takes 64 fs
+    assert iteration.links.packets.sum() == iteration.packet_hops == 9 * 200

@@ -91,15 +91,24 @@ def push(wheel: Wheel, time: int, place: int, item: int) -> None:
 def _insert_active(wheel: Wheel, key: int) -> None:
     """An event of the bucket being read: put it in its place among the keys still to come."""
     at, active = wheel.at, wheel.active
-    if at[CURSOR] > 0 and at[CURSOR] == at[ACTIVE]:
-        at[CURSOR] = 0
-        at[ACTIVE] = 0
+    if at[CURSOR] > 0 and (at[CURSOR] == at[ACTIVE] or at[ACTIVE] == active.shape[1]):
+        _forget_read(wheel)
     i = at[ACTIVE]
     at[ACTIVE] += 1
     while i > at[CURSOR] and active[0, i - 1] > key:
         active[0, i] = active[0, i - 1]
         i -= 1
     active[0, i] = key
+
+
+@part
+def _forget_read(wheel: Wheel) -> None:
+    """The keys already popped make room for as many: an event may cause others in its own bucket without end."""
+    at, active = wheel.at, wheel.active
+    for i in range(at[CURSOR], at[ACTIVE]):
+        active[0, i - at[CURSOR]] = active[0, i]
+    at[ACTIVE] -= at[CURSOR]
+    at[CURSOR] = 0
 
 
 @leaf
