@@ -341,6 +341,13 @@ def print_iteration(result: dict[str, Any]) -> None:
             f"{result['kv_tokens']:,} tokens of room",
         )
     grid.add_row("energy, alone on its chips", f"{_number(result['energy_j'])} J")
+    if result["experts_dropped_fraction"] is not None:
+        dropped, complete = result["experts_dropped_fraction"], result["experts_complete_fraction"]
+        again = f"; run again until complete: {_number(1 / complete)} iterations a token" if complete > 1e-6 else ""
+        grid.add_row(
+            "experts, no room",
+            f"{_percent(dropped)} of visits dropped, {_percent(complete)} of tokens complete in all layers{again}",
+        )
     for row in (*idle_row(result), *search_rows(result)):
         grid.add_row(*row)
     out.print(grid)

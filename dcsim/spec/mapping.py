@@ -55,10 +55,19 @@ class MappingSpec(Section):
         "SLO; `latency`: the shortest iteration for one user; `throughput`: the most tokens per second in KV room; `cost`: the "
         "fewest USD per token. `auto`: not searched for: groups inside nodes, all chips, the shortest iteration for one user.",
     )
-    experts: Literal["auto", "all", "routed", "own_chips"] = Field(
+    experts: Literal["auto", "all", "capacity", "routed", "own_chips", "visited"] = Field(
         default="auto",
         description="Experts a program works through. `routed`: those that tokens may visit (auto); `all`: every one, whoever is "
-        "visited; `own_chips`: each whole on chips of its own, which work if it is visited.",
+        "visited; `capacity`: every one, on `capacity_factor` times the mean of its tokens, others dropped; `own_chips`: each "
+        "whole on chips of its own, which work if it is visited; `visited`: those that are visited on the tokens that do, on "
+        "average, which no schedule knows beforehand.",
+    )
+    capacity_factor: float = Field(
+        default=1.25,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="Tokens that each expert has room for with `experts: capacity`, over their mean.",
     )
     tp: Positive | Literal["auto"] = Field(default="auto", description="Chips that share each layer (tensor parallel).")
     pp: Positive | Literal["auto"] = Field(default="auto", description="Stages the layers are cut into (pipeline parallel).")

@@ -7,6 +7,7 @@ from typing import Any
 from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
 from dcsim.spec.llm import LlmSpec
+from dcsim.study.experts import overflow
 from dcsim.study.idle import idle_chips
 from dcsim.study.machine import Machine
 
@@ -19,6 +20,7 @@ FIGURES = (
     *("tokens_per_s_per_user", "tokens_per_s", "concurrency", "chips_used", "tp", "pp", "kv_tokens"),
     *("chunk_tokens", "objective"),
     *("concurrency_in_kv_room", "tokens_per_s_in_kv_room", "energy_j"),
+    *("experts_dropped_fraction", "experts_complete_fraction"),
     *("chips_installed", "idle_chips", "idle_spare_chips", "idle_power_w", "idle_buy_usd"),
 )
 
@@ -28,6 +30,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
 
     `tokens_per_s` counts pipelined micro-batches: one every `occupancy_s`, `concurrency` of them in flight.
     `tokens_per_s_in_kv_room` is of the sequences that KV room allows, each at the shape's context.
+    With `mapping.experts: capacity`, what finds no room stands in `experts_dropped_fraction` and `experts_complete_fraction`.
     `energy_j` is what all chips of the replica draw during one iteration alone: waiting, plus its work.
     """
     machine.require_context(shape)
@@ -53,6 +56,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "kv_tokens": kv_tokens,
         **machine.chosen,
         **in_kv_room(time, shape, kv_tokens),
+        **overflow(spec, shape.rows),
         "breakdown_s": time.breakdown_s,
         "energy_j": time.work_j + chips * spec.chip.power.wait_w * latency_s,
         **idle_chips(machine),

@@ -5,7 +5,7 @@ import pytest
 
 from dcsim.errors import SpecError
 from dcsim.llm import architecture as arch
-from dcsim.llm.kinds.feed_forward import heaviest
+from dcsim.llm.kinds.routing import heaviest
 from dcsim.llm.plan import Plan
 from dcsim.llm.program import Operation, Shape
 from dcsim.llm.sublayers import Layer

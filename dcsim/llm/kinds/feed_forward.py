@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from dcsim.errors import SpecError
 from dcsim.llm.blocks import Step
+from dcsim.llm.kinds.routing import met_of, visits
 from dcsim.llm.plan import Plan
 from dcsim.llm.storage import DENSE, EXPERTS, ROUTER, SHARED, Stored, Weight, by_columns, by_rows, split, whole
 from dcsim.spec.layers import Activation, RoutedFeedForward
@@ -94,8 +94,7 @@ class Routed:
                 raise SpecError(f"mapping.experts of own_chips: {count} experts do not come out even over {tp} chips")
             hidden = split(s.d_ff, max(1, tp // count)) * min(tp, count)
             count = max(1, count // tp)
-        # Choices of the router that do nothing are as likely as others, so that a token meets so many fewer experts.
-        met = round(s.experts_active * s.experts / (s.experts + s.experts_empty))
+        met = met_of(s)
         up = by_columns(EXPERTS, self.width, up_columns(s.activation, hidden), count, min(met, count))
         return up, by_rows(EXPERTS, hidden, self.width, count, min(met, count))
 
@@ -154,36 +153,6 @@ class Routed:
             *out,
             *(self.shared.steps(plan, rows) if self.shared else []),
         ]
-
-
-def visits(plan: Plan, spec: RoutedFeedForward, met: int, held: int, rows: int) -> tuple[tuple[int, int], ...]:
-    """How many of the `held` experts that a shard has a part of work on how many rows each: (experts, rows) groups.
-
-    `met` are those that a token visits. Which ones is known only at run time. A program fixed before that works through all of
-    them (`mapping.experts: all`) or holds min(held, rows x experts_active) slots, each with room for every row (the worst case,
-    nothing dropped); a slot's weights are addressed by the router's answer. Elsewhere
-    work goes by tokens: with each token's experts drawn evenly and independently, held x (1 - (1 - met / experts) ^ rows) are
-    visited by any of the rows, and their weights are read once.
-    """
-    if plan.spec.experts == "all":
-        return ((held, rows),)
-    if plan.static:
-        return ((min(held, rows * spec.experts_active), rows),)
-    load = heaviest(plan.spec.expert_load, spec.experts, plan.spec.ep)
-    visited = max(1, round(held * (1 - max(0.0, 1 - load * met / spec.experts) ** rows)))
-    each, rest = divmod(-(-round(rows * met * held * load) // spec.experts), visited)
-    return tuple((count, share) for count, share in ((visited - rest, each), (rest, each + 1)) if count and share)
-
-
-@lru_cache(maxsize=64)
-def heaviest(load: str | tuple[float, ...], experts: int, groups: int) -> float:
-    """How many times the mean load the group of chips with the most has, the experts lying on `groups` in turn; 1 where all
-    chips share all experts. `load` as `mapping.expert_load`.
-    """
-    if groups == 1 or load == "balanced":
-        return 1.0
-    weights = [1 / (k + 1) for k in range(experts)] if isinstance(load, str) else [load[k % len(load)] for k in range(experts)]
-    return max(sum(weights[group::groups]) for group in range(groups)) * groups / sum(weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ class CompiledNetwork:
         where its clocks' slack is less than any program needs."""
         require_alike(bare)
         assert isinstance(spec.network, ScheduledNetwork)
+        if spec.mapping.experts == "visited":
+            what = "'visited' is known at run time only, and a schedule is fixed before"
+            raise SpecError(Problem("mapping.experts", what, "use all, capacity, routed or own_chips, or a packet network"))
         places, clock = Places(bare), spec.network.clock
         if clock.slack_cycles != "auto":  # no program needs less than one without any length
             margins = places.margins(clock)
