@@ -130,6 +130,12 @@ SCENARIOS = {
         "spans",
         [RUN],
     ),
+    "experts with a capacity": (
+        GPU,
+        ("network.replications=1", "llm=mixtral-8x7b", "mapping.tp=8", "mapping.experts=capacity", "mapping.capacity_factor=2"),
+        "spans",
+        [("iteration", "{}", *FEW)],
+    ),
     "random faults": (LPU, ("faults.chip_mtbf=1 d", "faults.link_mtbf=1 d", "faults.node_mtbf=1 d", *SMALL), "steady", [RUN]),
     "two replicas": (
         LPU,

@@ -10,11 +10,11 @@ from dcsim.spec.topology import Topology
 
 
 def overflow(spec: Topology, rows: int) -> dict[str, float | None]:
-    """Of `rows` tokens under `mapping.experts: capacity`: the share of visits without room, and of tokens with room in all layers.
+    """Of `rows` tokens under `mapping.experts: capacity`: the share of visits without room, and of tokens with all they ask for.
 
-    A dropped visit leaves its expert's part of the sum out. Where that may not be, a token that is not complete is run again in the
-    next iteration beside the others, so that it takes 1 / complete iterations on average. Both are None for other choices of
-    experts, and for LLMs without experts. Layers are taken as independent of each other.
+    A dropped visit leaves its expert's part of the sum out. Where that may not be, a token that is not complete is run again in
+    the next iteration beside the others, so that it takes 1 / complete iterations on average. Both are None for other choices
+    of experts, and for LLMs without experts. Layers are taken as independent of each other.
     """
     kinds = [
         kind for block in sublayers(spec.llm) if isinstance(block, Layer) for kind in block.inner if isinstance(kind, Routed)

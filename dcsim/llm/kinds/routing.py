@@ -78,7 +78,7 @@ def shares_of(load: str | tuple[float, ...], experts: int) -> list[float]:
 
 def _mean_beyond(count: int, chance: float, room: int) -> float:
     """E[max(0, X - room)] of X ~ B(count, chance): mean less room, plus what is short of room, which has few terms."""
-    if chance >= 1:
+    if room >= count or chance >= 1:
         return float(max(0, count - room))
     ratio = chance / (1 - chance)
     log_term = count * math.log1p(-chance)  # of no visitor at all
