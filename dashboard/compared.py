@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import html, no_update
+from dash import html
 
 from dashboard.parts import meaning, message
 from dashboard.points import STALE, KeptAnswer
@@ -17,8 +17,8 @@ from dcsim.study.verdict import sentence, verdict
 from dcsim.units import format_power, format_time
 
 TOKENS_PLAYED = 400
-# Tiles, three figures, whether all of it is hidden, table, lanes, what they play.
-NOTHING: tuple[Any, ...] = ([], no_update, no_update, no_update, True, [], [], [])
+# Tiles, whether all of it is hidden, table, lanes, what they play.
+NOTHING: tuple[Any, ...] = ([], True, [], [], [])
 
 
 def skeleton() -> html.P:
@@ -99,7 +99,7 @@ class Compared:
             for row in rows
         ]
         tiles = [self._tile(row, row is judged.fastest, row is judged.cheapest) for row in rows]
-        return html.Div([answer, *left_out]), tiles, *self._figures(rows), False, self._table(rows), lanes, played
+        return html.Div([answer, *left_out]), tiles, False, self._table(rows), lanes, played
 
     def _lane(self, i: int, row: dict[str, Any]) -> html.Div:
         bar = html.Div([html.Span(title_of(row)), html.Span("", id=f"feel-count-{i}", className="count")], className="lane-head")
@@ -139,9 +139,9 @@ class Compared:
             **{"data-network": row["interconnect"]},
         )
 
-    def _figures(self, rows: list[dict[str, Any]]) -> list[Any]:
+    def figures(self) -> list[Any]:
         """The waterfall, speed and cost over size."""
-        speed, cost = self._over_sizes()
+        rows, (speed, cost) = self.rows(), self._over_sizes()
         here = self.question.chips
         return [
             waterfall(rows),

@@ -55,7 +55,7 @@ def layout(**query: Any) -> html.Div:
                 [
                     html.Div(id="compare-tiles", className="tiles"),
                     _feel(),
-                    html.Div(_cards(), className="cards"),
+                    html.Div(id="compare-cards", className="cards"),
                     html.Div(id="compare-table"),
                     html.Div(
                         [
@@ -72,6 +72,7 @@ def layout(**query: Any) -> html.Div:
             ),
             dmc.Drawer(id="compare-how", title="How this was computed", position="right", size="lg", padding="md"),
             dcc.Store(id="compare-lanes"),
+            dcc.Store(id="compare-known"),
             dcc.Store(id="compare-job"),
             dcc.Interval(id="compare-tick", interval=700, disabled=True),
             remember("compare", CONTROLS),
@@ -236,9 +237,6 @@ def connect(app: Dash, own: RunFolder) -> None:
     @app.callback(
         Output("compare-answer", "children"),
         Output("compare-tiles", "children"),
-        Output("compare-waterfall", "figure"),
-        Output("compare-speed", "figure"),
-        Output("compare-cost", "figure"),
         Output("compare-body", "hidden"),
         Output("compare-table", "children"),
         Output("compare-feel", "children"),
@@ -246,6 +244,7 @@ def connect(app: Dash, own: RunFolder) -> None:
         Output("compare-status", "children"),
         Output("compare-job", "data"),
         Output("compare-tick", "disabled"),
+        Output("compare-known", "data"),
         [Input(f"compare-{name}", "value") for name in NAMES],
         Input("compare-tick", "n_intervals"),
         Input("compare-capacity", "n_clicks"),
@@ -267,7 +266,28 @@ def connect(app: Dash, own: RunFolder) -> None:
             title = f"compare {values['chips']} chips, {values['llm']}"
             job = here.jobs.submit("points", {"cells": [cell.as_json() for cell in missing]}, title)
         status = notices_view(notices) if notices else _status(here, asked, job)
-        return (*asked.view(), status, {"job": job, "kept": asked.kept} if job else None, job is None)
+        return (*asked.view(), status, {"job": job, "kept": asked.kept} if job else None, job is None, no_update)
+
+    @app.callback(
+        Output("compare-cards", "children"),
+        Input("compare-tiles", "children"),
+        State("compare-cards", "children"),
+        prevent_initial_call=True,
+    )
+    def make_room(tiles: Any, cards: Any) -> Any:
+        # The library that draws is loaded once there are numbers to read, so that they need not wait for it.
+        return _cards() if tiles and not cards else no_update
+
+    @app.callback(
+        Output("compare-waterfall", "figure"),
+        Output("compare-speed", "figure"),
+        Output("compare-cost", "figure"),
+        [Input(f"compare-{name}", "value") for name in NAMES],
+        Input("compare-known", "data"),
+    )
+    def draw(*args: Any) -> Any:
+        values, _ = read_state(CONTROLS, {name: _text(value) for name, value in zip(NAMES, args, strict=False)})
+        return Compared(values, store()).figures()
 
     @app.callback(
         Output("compare-tick", "disabled", allow_duplicate=True),
@@ -282,25 +302,37 @@ def connect(app: Dash, own: RunFolder) -> None:
         store().jobs.cancel(last.get("job"))
         return True, html.Span("Cancelled. Move a control to ask again.", className="badge")
 
+    # A button of a tile, or a bar of the figure, which is there later than the tiles: two callbacks.
+    asked = [State(f"compare-{name}", "value") for name in NAMES]
+
     @app.callback(
         Output("compare-how", "opened"),
         Output("compare-how", "children"),
-        Input("compare-waterfall", "clickData"),
         Input({"how": "network", "name": ALL}, "n_clicks"),
-        [State(f"compare-{name}", "value") for name in NAMES],
+        asked,
         prevent_initial_call=True,
     )
-    def explain(clicked: Any, buttons: Any, *args: Any) -> Any:
-        values, _ = read_state(CONTROLS, {name: _text(value) for name, value in zip(NAMES, args, strict=True)})
-        if isinstance(ctx.triggered_id, dict):
-            if not any(buttons):
-                return no_update, no_update
-            network = ctx.triggered_id["name"]
-        else:
-            network = str(clicked["points"][0]["y"]).partition(" ")[0] if clicked else ""
-        if network not in NETWORKS:
-            return no_update, no_update
-        return True, _how(Compared(values, store()), network)
+    def explain(buttons: Any, *args: Any) -> Any:
+        pressed = isinstance(ctx.triggered_id, dict) and any(buttons)
+        return _explained(ctx.triggered_id["name"] if pressed else "", args)
+
+    @app.callback(
+        Output("compare-how", "opened", allow_duplicate=True),
+        Output("compare-how", "children", allow_duplicate=True),
+        Input("compare-waterfall", "clickData"),
+        asked,
+        prevent_initial_call=True,
+    )
+    def explain_bar(clicked: Any, *args: Any) -> Any:
+        return _explained(str(clicked["points"][0]["y"]).partition(" ")[0] if clicked else "", args)
+
+
+def _explained(network: str, args: Sequence[Any]) -> Any:
+    """The drawer with how a network's numbers came about; it stays closed where there is none."""
+    if network not in NETWORKS:
+        return no_update, no_update
+    values, _ = read_state(CONTROLS, {name: _text(value) for name, value in zip(NAMES, args, strict=True)})
+    return True, _how(Compared(values, store()), network)
 
 
 def _text(value: Any) -> str:
@@ -336,15 +368,17 @@ def _while_computing(here: RunFolder, asked: Compared, last: dict[str, Any]) -> 
     """How far the background work is; what is new of the answer since the last look."""
     here.jobs.wake()
     job = here.jobs.find(last.get("job"))
+    # What is known of the answer, by which the figures are drawn again.
+    known = asked.kept if asked.kept != last.get("kept") else no_update
     same = (no_update,) * (1 + len(NOTHING))
     if job is not None and not job.over:
-        view = asked.view() if asked.kept != last.get("kept") else same
-        return (*view, _status(here, asked, job.name), {"job": job.name, "kept": asked.kept}, False)
+        view = same if known is no_update else asked.view()
+        return (*view, _status(here, asked, job.name), {"job": job.name, "kept": asked.kept}, False, known)
     if job is not None and job.state == "failed":
-        return (*asked.view(), message("This could not be computed", job.note, kind="error"), None, True)
+        return (*asked.view(), message("This could not be computed", job.note, kind="error"), None, True, known)
     if job is not None and job.state == "cancelled":
-        return (*asked.view(), html.Span("Cancelled. Move a control to ask again.", className="badge"), None, True)
-    return (*asked.view(), _status(here, asked, None), None, True)
+        return (*asked.view(), html.Span("Cancelled. Move a control to ask again.", className="badge"), None, True, known)
+    return (*asked.view(), _status(here, asked, None), None, True, known)
 
 
 def _how(asked: Compared, network: str) -> list[Any]:

@@ -20,6 +20,7 @@ from dashboard.state import read_state
 from dcsim.study import side_by_side
 from dcsim.study.side_by_side import CAPACITY, ITERATION, LIBRARIES, NETWORKS, SERVED, Cell, Question
 
+expect.set_options(timeout=20_000)  # a busy machine draws late
 SCALE = {"ms": 1e-3, "us": 1e-6, "kW": 1e3, "MW": 1e6, "%": 1e-2}
 PART_S = {"compute": 2e-3, "software": 0.0, "jitter": 0.0, "switch": 3e-4, "wire": 1e-4, "serialisation": 2e-6, "queueing": 0.0}
 
@@ -225,6 +226,7 @@ def test_text_streams_at_each_networks_pace(page, said, address):
     expect(page.locator("#feel-count-1")).to_be_attached()
     look = """() => { const n = i => parseInt(document.getElementById('feel-count-' + i).textContent) || 0;
                       return n(0) > 60 && n(1) > 0 ? [n(0), n(1)] : null; }"""
+    expect(page.locator("#compare-cost .main-svg").first).to_be_visible()  # the browser is at rest
     page.locator("#compare-play").click()
     counts = page.wait_for_function(look, polling="raf").json_value()
     assert counts[0] > 1.3 * counts[1], "both were counted in one frame, the first after more than 60 tokens"
