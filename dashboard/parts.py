@@ -11,6 +11,7 @@ from dash import dcc, html
 
 from dashboard.jobs import BackgroundJob
 from dashboard.runs import store
+from dashboard.state import Control
 
 GRAPH: Any = {"displaylogo": False, "responsive": True, "displayModeBar": False, "scrollZoom": False}
 
@@ -82,6 +83,12 @@ def select(name: str, value: Any, data: Sequence[Any], labels: dict[str, str] | 
     """A choice of one, found by typing; `labels` are shown in place of some values."""
     shown = [entry if isinstance(entry, dict) else {"value": entry, "label": (labels or {}).get(entry, entry)} for entry in data]
     return dmc.Select(id=name, value=value, data=shown, searchable=True, allowDeselect=False)
+
+
+def more_fields(title: str, fields: Sequence[Any], controls: Sequence[Control], values: dict[str, Any]) -> html.Details:
+    """Fields that few need, folded away unless one of their controls is not at its default."""
+    is_open = any(values[control.name] != control.default for control in controls)
+    return html.Details([html.Summary(f"More: {title}"), html.Div(list(fields), className="controls form-fields")], open=is_open)
 
 
 def done_here(kind: str, title: str) -> list[Any]:

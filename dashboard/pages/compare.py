@@ -138,7 +138,7 @@ def _controls(values: dict[str, Any]) -> html.Section:
         value=values["rate"],
         min=1,
         max=100,
-        marks=_marks(1, 5, 20, 50, 100),
+        marks=_marks(1, 20, 50, 100),
         updatemode="mouseup",
         thumbLabel="requests a second",
         className="slider",

@@ -20,6 +20,7 @@ from dashboard.parts import (
     figure_card,
     heading,
     message,
+    more_fields,
     rows_table,
     saved_as,
     select,
@@ -64,9 +65,10 @@ def _quantity(dimension: str, example: str) -> Any:
 CONTROLS = (
     Control("systems", ["8rack"], some("topology")),
     Control("rate", "50/s", text_that(_rate, "a rate such as 50/s, or one that grows, 50/s..200/s")),
-    Control("slo", "", one_of(("", *PRESETS))),
+    Control("minimise", "cost", one_of(LEAST)),
     Control("ttft_p99", "1 s", _quantity(TIME, "1 s")),
     Control("tpot_p99", "10 ms", _quantity(TIME, "10 ms")),
+    Control("slo", "", one_of(("", *PRESETS))),
     Control("targets", "", text_that(_others, "targets such as itl_p99=50ms, e2e_p50=30s")),
     Control("llm", "", one("llm")),
     Control("workload", "", one("workload")),
@@ -74,7 +76,6 @@ CONTROLS = (
     Control("max_power", "", _quantity(POWER, "300 kW")),
     Control("max_cost", "", _quantity(MONEY, "5 MUSD")),
     Control("spare", "", text_that(lambda words: None, "units such as 1rack")),
-    Control("minimise", "cost", one_of(LEAST)),
     Control("seed", 1, whole(0, 2**31)),
     Control("settings", "", text_that(_settings, "lines of key=value", length_max=2000)),
 )
@@ -142,6 +143,8 @@ def _form(values: dict[str, Any]) -> html.Section:
         field(
             "TPOT p99 within", words("tpot_p99", "no target"), "99 % of requests have at most this time per token after the first"
         ),
+    ]
+    more = [
         field(
             "SLO preset",
             select("plan-slo", values["slo"], ["", *PRESETS], {"": "none"}),
@@ -165,7 +168,11 @@ def _form(values: dict[str, Any]) -> html.Section:
     ]
     start = html.Button("Plan", id="plan-start", type="button", className="primary")
     return html.Section(
-        [html.Div(first, className="controls form-fields"), html.Div(start, className="row")],
+        [
+            html.Div(first, className="controls form-fields"),
+            more_fields("LLM, workload, networks, limits and other targets", more, CONTROLS[5:], values),
+            html.Div(start, className="row"),
+        ],
         className="card form",
         **{"aria-label": "What is asked"},
     )

@@ -11,7 +11,20 @@ from dash import Dash, html
 from dashboard.background import Answered, connect_answer, room
 from dashboard.choices import OWN, contents, one, options, text_that
 from dashboard.jobs import BackgroundJob
-from dashboard.parts import code_line, column, done_here, field, figure_card, heading, message, rows_table, saved_as, select, text
+from dashboard.parts import (
+    code_line,
+    column,
+    done_here,
+    field,
+    figure_card,
+    heading,
+    message,
+    more_fields,
+    rows_table,
+    saved_as,
+    select,
+    text,
+)
 from dashboard.runs import RunFolder
 from dashboard.state import Control, any_text, notices_view, one_of, read_state, whole
 from dcsim.results.metrics import METRICS
@@ -52,6 +65,8 @@ CONTROLS = (
     Control("topology", "8rack", one("topology", empty=False)),
     Control("zoom", "iteration", one_of(ZOOMS)),
     Control("values", "fabric.racks=7,8,10\nmapping.tp=8,16", text_that(_ranges, "lines of key=value,value", length_max=4000)),
+    Control("metric", "", one_of(("", *KNOWN))),
+    Control("along", "", any_text),
     Control("design", "grid", one_of(KINDS)),
     Control("samples", 0, whole(0, POINTS_MAX)),
     Control("replications", 1, whole(1, 100)),
@@ -63,8 +78,6 @@ CONTROLS = (
     Control("network", "", one("interconnect")),
     Control("seed", 1, whole(0, 2**31)),
     Control("settings", "", text_that(_settings, "lines of key=value", length_max=2000)),
-    Control("metric", "", one_of(("", *KNOWN))),
-    Control("along", "", any_text),
 )
 WORDS = (
     "The same question at many points: every combination of the values of some keys, or points drawn among them. Each point is "
@@ -114,6 +127,8 @@ def _form(values: dict[str, Any]) -> html.Section:
             ),
             className="half",
         ),
+    ]
+    more = [
         field(
             "Design",
             select("sweep-design", values["design"], KINDS),
@@ -151,7 +166,11 @@ def _form(values: dict[str, Any]) -> html.Section:
     ]
     start = html.Button("Sweep", id="sweep-start", type="button", className="primary")
     return html.Section(
-        [html.Div([*fields, *shown], className="controls form-fields"), html.Div(start, className="row")],
+        [
+            html.Div([*fields, *shown], className="controls form-fields"),
+            more_fields("design, seeds, shape, load, LLM and network", more, CONTROLS[5:], values),
+            html.Div(start, className="row"),
+        ],
         className="card form",
         **{"aria-label": "What is asked"},
     )
