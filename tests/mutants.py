@@ -44,7 +44,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "network/scheduled/test_schedule_oracle.py",
         "network/scheduled/test_schedule_proof.py",
     ),
-    "network/packet/engine/*_kernel.py": ("network/packet/test_packet_small.py", "network/packet/test_packet_wheel.py"),
+    "network/packet/engine/*_kernel.py": tuple(f"network/packet/test_packet_{name}.py" for name in ("small", "wheel", "fetch")),
 }
 MEMORY_KB = 8_000_000
 PLAIN = ("network/scheduled/proof_kernel.py", "network/packet/engine/*_kernel.py")
@@ -216,6 +216,10 @@ class Copy:
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
+        # What is compiled already is found by what it is made of, wherever it stands.
+        kernels = Path("dcsim/__pycache__/kernels")
+        if (ROOT / kernels).is_dir():
+            shutil.copytree(ROOT / kernels, folder / kernels)
 
     def passes(self, module: str, tests: Sequence[str], limit_s: int | None = None) -> tuple[bool, float]:
         """Whether the tests pass, and the processor time that took; those that take more than `limit_s` of it do not.
