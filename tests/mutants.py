@@ -57,6 +57,7 @@ _SIDE_BY_SIDE = "if within[span] >= 0 and within[span - 1] >= 0 and within[span]
 _DEALT = "keys are dealt in another order before they are sorted"
 _CROWD = "if end == count or keys[0, end] >> shift != keys[0, begin] >> shift:"
 _INSIDE = "inside = held_edges[(held_edges > edges[0]) & (held_edges < edges[-1])]"
+_AHEAD = "onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)"
 # Survivors that change nothing anybody could see: (module, line of source, what it became) -> why.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("results/metrics.py", "_BIN_SHIFT = 44", "45"): "bins of another width lead to the same numbers",
@@ -76,6 +77,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         _CROWD,
         "(end == count and keys[0, end] >> shift != keys[0, begin] >> shift)",
     ): _DEALT,
+    ("network/packet/engine/loop_kernel.py", _AHEAD, "1"): "queues have no say where a way is chosen ahead, nor has the time",
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",
 }
 

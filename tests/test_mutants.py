@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from itertools import accumulate
 
 import mutants
 import pytest
@@ -37,11 +38,17 @@ def test_every_kind_of_fault_is_found_once_where_it_counts() -> None:
 
 
 def test_each_fault_leaves_a_module_that_can_be_read_and_differs() -> None:
+    """Read is the function or class that the fault is in: the rest of the module is as it was."""
     for module in mutants.modules():
         source = (mutants.ROOT / "dcsim" / module).read_text()
-        as_it_is = ast.dump(ast.parse(source))
+        lines = [0, *accumulate(len(line) for line in source.splitlines(keepends=True))]
+        parts = [(lines[node.lineno - 1], lines[node.end_lineno]) for node in ast.parse(source).body]
+        as_it_is = {part: ast.dump(ast.parse(source[slice(*part)])) for part in parts}
         for mutant in mutants.mutants_of(module, source):
-            assert ast.dump(ast.parse(mutant.applied(source))) != as_it_is, mutant
+            begin, end = next(part for part in parts if part[0] <= mutant.start < part[1])
+            assert mutant.end <= end
+            faulty = mutant.applied(source)[begin : end + len(mutant.text) - (mutant.end - mutant.start)]
+            assert ast.dump(ast.parse(faulty)) != as_it_is[begin, end], mutant
 
 
 def test_precedence_stays() -> None:

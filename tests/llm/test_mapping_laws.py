@@ -35,6 +35,24 @@ def test_a_wide_stage_starts_at_a_nodes_first_chip() -> None:
     assert place(nodes, 12, 4) == [tuple(range(12 * i, 12 * i + 12)) for i in range(4)]
 
 
+def test_no_more_stages_than_have_all_their_chips() -> None:
+    assert place(PAIR, 3, 99) == [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11), (12, 13, 14)]
+    assert place(PAIR, 16, 99) == [tuple(range(16))]
+    assert place(PAIR, 17, 99) == []
+
+
+def test_numbers_of_stages_that_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fewest, the most, whole layers a stage, and where one more copy of the LLM finds chips."""
+    monkeypatch.setattr(mapping.arch, "layer_blocks", lambda layers: range(layers))
+    whole, copies = {1, 2, 3, 4, 7}, {20, 10, 6, 5, 4, 3, 2, 1}  # of seven layers; of twenty groups of chips
+    found = mapping._cuts(7, 2, 13, 20)  # type: ignore[arg-type]
+    assert found == sorted(n for n in whole | copies | {2, 13} if 2 <= n <= 13)
+    assert mapping._cuts(1, 5, 5, 0) == [5]  # type: ignore[arg-type]
+    many = mapping._cuts(96, 1, 5000, 5000)  # type: ignore[arg-type]
+    assert len(many) == mapping.CUTS_MAX
+    assert (many[0], many[-1]) == (1, 5000)
+
+
 def test_nodes_of_different_sizes() -> None:
     nodes = [[0, 1], [2, 3, 4, 5], [6, 7, 8]]
     assert place(nodes, 4, 1) == [(2, 3, 4, 5)]
