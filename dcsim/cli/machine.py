@@ -39,7 +39,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: dcsim iteration topologies/8rack.yaml --batch 1 --context 4096")(iteration)
     app.command(epilog="Example: dcsim power topologies/8rack.yaml --set power=hall")(power)
     app.command(epilog="Example: dcsim schedule topologies/64chip.yaml --trace timeline.json.gz")(schedule)
-    app.command(epilog="Example: dcsim collective topologies/1rack.yaml --op all_reduce --bytes 16KiB --ranks 8")(collective)
+    app.command(epilog="Example: dcsim collective h100_sxm --op all_reduce --bytes 16KiB --ranks 8 --library nccl")(collective)
 
 
 def llm(
@@ -173,7 +173,18 @@ def collective(
     op: Annotated[str, typer.Option(help="all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, send.")] = "all_reduce",
     size: Annotated[str, typer.Option("--bytes", help="Size with unit, such as 16KiB.")] = "16KiB",
     ranks: Annotated[int, typer.Option(min=2, help="Chips that take part: the first active ones.")] = 8,
-    algorithm: Annotated[str, typer.Option(help="auto, direct, ring, tree or hierarchical.")] = "auto",
+    algorithm: Annotated[
+        str,
+        typer.Option(
+            help="auto (the library's quickest), direct, one_shot, two_shot, hierarchical, ring, tree, pipeline, in_network."
+        ),
+    ] = "auto",
+    protocol: Annotated[
+        str, typer.Option(help="auto (the quickest), or one that the library has: ll, ll128, simple, plain.")
+    ] = "auto",
+    software: Annotated[
+        str | None, typer.Option("--library", help="Library of calls, an entry of topologies/software such as nccl or verbs.")
+    ] = None,
     settings: Settings = None,
     form: Annotated[str, typer.Option("--format", help="text, or nccl for what nccl-tests prints.")] = "text",
     seed: Seed = 1,
@@ -189,6 +200,7 @@ def collective(
     size_bytes = bytes_of(size)
     if form not in ("text", "nccl"):
         raise SpecError(f"--format: '{form}' is not known; use text or nccl")
-    resolved = load(topology, settings=settings or [])
-    result = study.collective(resolved.spec, op, size_bytes, ranks, algorithm, seed)
+    settings = [*(settings or []), *([f"network.software={software}"] if software else [])]
+    resolved = load(topology, settings=settings)
+    result = study.collective(resolved.spec, op, size_bytes, ranks, algorithm, protocol, seed)
     give(result, partial(print_collective, form=form), as_json=as_json, seed=seed, unused=unused(resolved), settings=settings)

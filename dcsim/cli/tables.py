@@ -483,8 +483,9 @@ def print_collective(result: dict[str, Any], form: str) -> None:
         print("\n".join(lines(result)))
         return
     work = f"{result['cycles']:,} cycles" if "cycles" in result else f"{result['packets']:,} packets"
+    way = " ".join(filter(None, (result["algorithm"], result["protocol"])))
     print(
-        f"{network_text(result)}: {result['op']} ({result['algorithm']}) of {result['size_bytes']:,} B "
+        f"{network_text(result)}: {result['op']} ({way}) of {result['size_bytes']:,} B "
         f"among {result['ranks']} chips: "
         f"{format_time(result['time_s'])} ({work}), {_rate(result['algorithm_bandwidth_bytes_per_s'])}, "
         f"bus {_rate(result['bus_bandwidth_bytes_per_s'])}"

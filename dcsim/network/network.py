@@ -78,10 +78,12 @@ class Network(Protocol):
     def in_flight(self, shape: Shape) -> InFlight | None:
         """Micro-batches of `shape` at an interval, compiled so that none meet. Raises SpecError where there is no schedule."""
 
-    def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
+    def collective(
+        self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto", protocol: str = "auto"
+    ) -> Exchanged:
         """One collective among `chips`, or one message (`send`) from the first to the last, alone on the network.
 
-        Raises FabricError for an algorithm that the operation does not have.
+        Raises FabricError for an algorithm that the operation does not have, or a protocol that there is not.
         """
 
     def lockstep(self) -> LockStep:

@@ -40,7 +40,7 @@ class Tasks:
     clock_hz: float
     kind: NDArray[np.int8]  # COMPUTE or MESSAGE
     part: NDArray[np.int8]  # index into PARTS
-    call: NDArray[np.int8]  # NO_CALL, COLLECTIVE_FIRST, COLLECTIVE_STEP or SEND
+    call: NDArray[np.int16]  # NO_CALL, COLLECTIVE_FIRST, COLLECTIVE_STEP or SEND; beyond them a library's own kinds
     chip: NDArray[np.int32]  # where it runs; a message's source
     target: NDArray[np.int32]  # a message's destination chip; -1 for compute
     size_bytes: NDArray[np.int64]  # a message's payload; 0 for compute
@@ -106,7 +106,7 @@ class TaskBuilder:
             clock_hz=self.clock_hz,
             kind=kind.astype(np.int8),
             part=part.astype(np.int8),
-            call=call.astype(np.int8),
+            call=call.astype(np.int16),
             chip=chip.astype(np.int32),
             target=target.astype(np.int32),
             size_bytes=size.copy(),

@@ -103,6 +103,7 @@ class Exchanged:
     times_s: tuple[float, ...]
     messages: int
     counts: dict[str, int]
+    protocol: str = ""  # of a library; empty where there is none to speak of
 
 
 @dataclass(frozen=True, slots=True)

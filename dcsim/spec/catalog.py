@@ -48,7 +48,10 @@ INHERITED: dict[Path_, Path_] = {
 WORKLOAD: Path_ = ("workload",)
 TABLES = (".csv", ".jsonl", ".parquet")  # endings of request tables, which are workloads themselves
 NOTHING: dict[Path_, str] = {("network", "jitter"): "off", ("chip", "operators"): "none"}  # names that stand for no entry
-ALIASES = {"topologies/software": {"none": "ideal"}}  # what entries were once called
+# What entries were once called, or are where nothing says for which generation of chips.
+ALIASES = {"topologies/software": {"none": "ideal", "custom-all-reduce": "serving-hopper"}}
+SERVING = "serving-"  # libraries of serving engines, an entry for each generation of chips
+FAMILIES = {"custom-all-reduce": SERVING}  # libraries whose entries are called otherwise
 
 
 def put_name(document: Document, path: Path_, name: str, where: str) -> None:
@@ -78,7 +81,7 @@ def expand(document: Document, path: Path_) -> list[str]:
         )
         return []
     files: list[str] = []
-    base = _engines_own(document, base) if path == KERNELS else base
+    base = _engines_own(document, base) if path == KERNELS else _generations_own(document, base) if path == LIBRARY else base
     entry = entry_of(base, REFERENCES[path], document.place((*path, "base")), files)
     if isinstance(value, dict):
         own, depth = Document(value), len(path)
@@ -98,6 +101,15 @@ def _engines_own(document: Document, name: str) -> str:
     generations = [name.removesuffix(f"-{known}") for known in library.names(REFERENCES[ENGINE]) if name.endswith(f"-{known}")]
     own = f"{generations[0]}-{engine}" if generations else name
     return own if own in library.names(REFERENCES[KERNELS]) else name
+
+
+def _generations_own(document: Document, name: str) -> str:
+    """A library's entry for the chip's generation, where there is one: `nccl` on a chip of `serving-ampere` is `nccl-ampere`."""
+    stated = part_of(document.data, ("chip", "software"))
+    if not isinstance(stated, str) or not stated.startswith(SERVING):
+        return name
+    own = FAMILIES.get(name, f"{name}-") + stated.removeprefix(SERVING)
+    return own if own in library.names(REFERENCES[LIBRARY]) else name
 
 
 def _default(document: Document, path: Path_) -> str | None:

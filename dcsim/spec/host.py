@@ -47,6 +47,9 @@ class IslandSpec(Section):
         default=None, gt=0, le=2**20, description="Payload of its own packets; default: `bandwidth` is what the network's fill."
     )
     header_bytes: Data = Field(default=0.0, ge=0, le=2**20, description="What each has beside its payload.")
+    sum_bandwidth_bytes_per_s: LinkRate | None = Field(
+        default=None, description="Data a port carries each way while its switches make sums (NVLS); default: they make none."
+    )
 
 
 class NodeSpec(Named):

@@ -102,8 +102,8 @@ class MappingSpec(Section):
         "says, where the chip multiplies it, and 16 bit elsewhere.",
     )
     kv: Precision = Field(default="fp16", description="Stored keys and values.")
-    all_reduce: Literal["auto", "direct", "ring", "tree", "hierarchical"] = Field(
-        default="auto", description="Message pattern of an all-reduce."
+    all_reduce: Literal["auto", "direct", "ring", "tree", "hierarchical", "one_shot", "two_shot", "in_network"] = Field(
+        default="auto", description="Message pattern of an all-reduce; `auto` is the quickest that a library has, at each size."
     )
     parallel_layer: Literal["joined", "summed", "apart"] = Field(
         default="joined",

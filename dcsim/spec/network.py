@@ -130,6 +130,9 @@ class PacketNetwork(Named):
     chip_port_bytes_per_s: LinkRate = Field(description="Raw bytes per second of a chip's own port that adapters stand for.")
     pcie_bytes_per_s: LinkRate = Field(description="Bytes per second of one adapter's bus, for `fairness: pcie`.")
     bandwidth_bytes_per_s: LinkRate = Field(description="Raw bytes per second of one port, one way.")
+    sum_bandwidth_bytes_per_s: LinkRate | None = Field(
+        default=None, description="Data a port carries each way while switches make sums (NVLS, SHARP); default: they make none."
+    )
     mtu_bytes: Data = Field(ge=1, le=2**30, description="Largest payload of one packet.")
     header_bytes: Data = Field(le=2**20, description="Bytes added to each packet on the wire.")
     adapter_s: Latency = Field(description="Latency of one adapter, send or receive, bus included.")

@@ -7,15 +7,32 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dcsim.spec.section import Fraction, Named, Section, Time, entries, some
+from dcsim.spec.section import Data, Fraction, Named, Section, Time, entries, some
 
 
 class PatternCost(Section):
-    """A collective of s steps pays `first` once, at its first message, and `step` before each later one."""
+    """A pattern with a protocol. A collective of s steps pays `first` once, at its first message, and `step` before each other."""
 
-    pattern: Literal["direct", "ring", "tree"] = Field(description="Message pattern of a collective.")
+    pattern: Literal["direct", "one_shot", "two_shot", "ring", "tree", "pipeline", "in_network"] = Field(
+        description="Message pattern of a collective. `in_network` needs switches that make sums (`sum_bandwidth`)."
+    )
+    protocol: Literal["plain", "ll", "ll128", "simple"] = Field(
+        default="plain",
+        description="How a receiver learns that data is there: `ll` by a flag with every 4 bytes, `ll128` by one in every 128, "
+        "`simple` and `plain` by one after all of it.",
+    )
     first_s: Time = Field(description="Before a rank's first message.")
     step_s: Time = Field(description="Before each message that waited for another of the same collective.")
+    payload_fraction: Fraction = Field(default=1.0, gt=0, description="Data's share of what the protocol sends.")
+    message_max_bytes: Data | None = Field(default=None, description="Largest message it is used for; default: any.")
+    operations: tuple[Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast"], ...] = Field(
+        default=(), description="Operations it is used for; none named: every one that has such a pattern."
+    )
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from the others of its place."""
+        return self.pattern, self.protocol
 
 
 class PlaceCosts(Section):
@@ -28,8 +45,9 @@ class PlaceCosts(Section):
 
 
 class SoftwareSpec(Named):
-    """A communication library."""
+    """A communication library: the patterns and protocols it has, of which a collective takes what is quickest."""
 
+    version: str = Field(default="", description="The version whose figures these are.")
     network: PlaceCosts = Field(description="Between chips that adapters and switches join.")
     island: PlaceCosts = Field(description="Between chips of one node's island.")
 

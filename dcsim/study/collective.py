@@ -23,11 +23,13 @@ BUS_FACTOR: dict[str, Callable[[int], float]] = {
 }
 
 
-def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: str = "auto", seed: int = 1) -> dict[str, Any]:
+def collective(
+    spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: str = "auto", protocol: str = "auto", seed: int = 1
+) -> dict[str, Any]:
     """Time `op` over `size_bytes` among `ranks` chips on an idle fabric; a schedule is proved.
 
     `send` is one message from the first of them to the last; on a packet network `time_s` is the mean over
-    `network.replications`. Raises FabricError if there are too few chips or no such algorithm.
+    `network.replications`. Raises FabricError if there are too few chips, no such algorithm or no such protocol.
     """
     if op not in BUS_FACTOR:
         raise SpecError(f"unknown collective '{op}'; known: {', '.join(BUS_FACTOR)}")
@@ -37,7 +39,7 @@ def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: 
     active = np.flatnonzero(network.fabric.chip_active)
     if len(active) < ranks:
         raise FabricError(f"{ranks} ranks asked for, {len(active)} chips are active")
-    done = network.collective(op, size_bytes, active[:ranks].tolist(), algorithm)
+    done = network.collective(op, size_bytes, active[:ranks].tolist(), algorithm, protocol)
     times_s = np.array(done.times_s)
     mean_s, least_s = float(times_s.mean()), float(times_s.min())
     p50_s, p99_s, p999_s = (float(np.percentile(times_s, q)) for q in (50, 99, 99.9))
@@ -48,6 +50,7 @@ def collective(spec: Topology, op: str, size_bytes: int, ranks: int, algorithm: 
         "ranks": ranks,
         "size_bytes": size_bytes,
         "algorithm": done.algorithm,
+        "protocol": done.protocol or None,
         "time_s": mean_s,
         "time_s_min": least_s,
         "time_s_p50": p50_s,

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from dcsim.errors import FabricError
 from dcsim.fabric.dragonfly import lpu_dragonfly
 from dcsim.network import collectives as c
-from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, COMPUTE, MESSAGE, SEND, TaskBuilder
+from dcsim.network.patterns import rails, trees
+from dcsim.network.patterns.ranks import Ranks, VectorUnit, cut
+from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, COMPUTE, MESSAGE, TaskBuilder
 
-UNIT = c.VectorUnit(vector_bytes=4, reduce_cycles=118)
+UNIT = VectorUnit(vector_bytes=4, reduce_cycles=118)
 
 
-class Recorded(c.Ranks):
+class Recorded(Ranks):
     """Also notes which bytes each task is about."""
 
     def __init__(self, *args):
@@ -38,7 +40,7 @@ def run(op, algorithm, n, size, levels=()):
     """(tasks, spans of each task, after, initial task of each rank)."""
     builder = TaskBuilder(9e8)
     before = [[builder.compute(100 + r, 0, 1, 1, [])] for r in range(n)]
-    ranks = Recorded(builder, [100 + r for r in range(n)], UNIT, SEND if op == "broadcast" else None)
+    ranks = Recorded(builder, [100 + r for r in range(n)], UNIT)
     after = c.ALGORITHMS[op, algorithm](ranks, size, before, levels)
     return builder.build(), ranks.spans, [a or b for a, b in zip(after, before, strict=True)], before
 
@@ -81,7 +83,7 @@ def levels_for(n, node, rack):
 CASES = st.tuples(st.integers(1, 13), st.integers(1, 90), st.integers(1, 5), st.integers(5, 9))
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "ring", "tree", "hierarchical"])
+@pytest.mark.parametrize("algorithm", ["direct", "ring", "tree", "hierarchical", "one_shot", "two_shot"])
 @given(case=CASES)
 @settings(max_examples=40, deadline=None)
 def test_all_reduce_sums_every_byte_on_every_rank(algorithm, case):
@@ -98,7 +100,7 @@ def test_all_reduce_sums_every_byte_on_every_rank(algorithm, case):
 @settings(max_examples=30, deadline=None)
 def test_reduce_scatter_and_all_gather(algorithm, case):
     n, size, node, rack = case
-    levels, slices = levels_for(n, node, rack), c.cut(size, n, UNIT.vector_bytes)
+    levels, slices = levels_for(n, node, rack), cut(size, n, UNIT.vector_bytes)
     inputs = np.random.default_rng(2).integers(0, 1000, (n, size)).astype(float)
     tasks, spans, after, before = run("reduce_scatter", algorithm, n, size, levels)
     values = flow(tasks, spans, before, inputs)
@@ -114,23 +116,22 @@ def test_reduce_scatter_and_all_gather(algorithm, case):
         assert np.array_equal(merge(np.array([values[t] for t in done])), inputs[0])
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "tree"])
-@given(n=st.integers(1, 17), size=st.integers(1, 40))
+@pytest.mark.parametrize("algorithm", ["direct", "tree", "pipeline"])
+@given(n=st.integers(1, 17), size=st.integers(1, 40), node=st.integers(1, 5))
 @settings(max_examples=30, deadline=None)
-def test_broadcast_reaches_every_rank(algorithm, n, size):
-    tasks, spans, after, before = run("broadcast", algorithm, n, size)
+def test_broadcast_reaches_every_rank(algorithm, n, size, node):
+    tasks, spans, after, before = run("broadcast", algorithm, n, size, levels_for(n, node, n))
     inputs = np.random.default_rng(3).integers(0, 9, (n, size)).astype(float)
     values = flow(tasks, spans, before, inputs)
     for done in after:
         assert np.array_equal(merge(np.array([values[t] for t in done])), inputs[0])
-    assert (tasks.call[n:] == SEND).all()
 
 
 @given(n=st.integers(1, 9), size=st.integers(1, 60))
 @settings(max_examples=30, deadline=None)
 def test_all_to_all_sends_each_its_span(n, size):
     tasks, spans, after, _ = run("all_to_all", "direct", n, size)
-    slices = c.cut(size, n, UNIT.vector_bytes)
+    slices = cut(size, n, UNIT.vector_bytes)
     seen = {(int(tasks.chip[t]) - 100, int(tasks.target[t]) - 100): spans[t] for t in range(n, len(tasks))}
     wanted = {(s, t): [slices[t]] for s in range(n) for t in range(n) if s != t and slices[t][1] > slices[t][0]}
     assert seen == wanted
@@ -188,8 +189,9 @@ def test_times_at_zero_contention(n):
     )
     assert finish(run("all_reduce", "direct", n, size)[0], a, b, r) == pytest.approx(2 * (a + size / n * b) + size / n * r)
     steps = log2(n)
-    assert finish(run("all_reduce", "tree", n, size)[0], a, b, r) == pytest.approx(2 * steps * (a + size * b) + steps * size * r)
     assert finish(run("broadcast", "tree", n, size)[0], a, b, r) == pytest.approx(steps * (a + size * b))
+    assert finish(run("all_reduce", "one_shot", n, size)[0], a, b, r) == pytest.approx(a + size * b + size * r)
+    assert finish(run("broadcast", "pipeline", n, size)[0], a, b, r) == pytest.approx((n - 1) * (a + size * b))
 
 
 @pytest.mark.parametrize("n", [3, 5, 8, 13])
@@ -198,9 +200,9 @@ def test_steps(n):
         return finish(run(op, algorithm, n, 4 * n)[0], 1, 0, 0)
 
     assert depth("all_reduce", "ring") == 2 * (n - 1)
-    tree = run("all_reduce", "tree", n, 4 * n)[0]
-    assert ((tree.kind == COMPUTE) & (tree.chip == 100)).sum() - 1 == ceil(log2(n))
-    assert depth("all_reduce", "tree") <= 2 * ceil(log2(n))
+    alone = run("all_reduce", "tree", n, 8 * n, levels_for(n, 1, n))[0]
+    assert finish(alone, 1, 0, 0) <= 2 * ceil(log2(n))
+    assert depth("all_reduce", "tree") == 2 * (n - 1)  # in one node: a chain
     assert depth("all_reduce", "direct") == 2
     assert depth("reduce_scatter", "ring") == n - 1
     assert depth("all_to_all", "direct") == 1
@@ -228,7 +230,7 @@ def test_a_sum_streams():
 
 @given(size=st.integers(0, 5000), parts=st.integers(1, 70))
 def test_cut_covers_and_is_even(size, parts):
-    spans = c.cut(size, parts, 320)
+    spans = cut(size, parts, 320)
     assert spans[0][0] == 0
     assert spans[-1][1] == size
     assert all(a[1] == b[0] for a, b in pairwise(spans))
@@ -264,3 +266,71 @@ def test_edges():
     assert len(builder.build()) == 1
     with pytest.raises(FabricError, match="all_reduce ring"):
         c.add_collective(builder, "all_reduce", [5, 6], 10, [[], []], UNIT, algorithm="spiral")
+
+
+@pytest.mark.parametrize("nodes", range(1, 34))
+def test_double_trees_are_two_trees_and_no_node_is_inner_in_both(nodes):
+    """Sanders, Speck, Traeff 2009: every byte is then sent and received about once by everybody."""
+    both = trees.double_trees(nodes)
+    for parents in both:
+        assert parents.count(-1) == 1
+        for node in range(nodes):
+            steps = 0
+            while node >= 0:
+                node, steps = parents[node], steps + 1
+            assert steps <= ceil(log2(nodes)) + 1 if nodes > 1 else steps == 1
+        assert max(np.bincount([p for p in parents if p >= 0], minlength=nodes)) <= 2
+    inner = [{p for p in parents if p >= 0 and parents[p] >= 0} for parents in both]
+    assert not inner[0] & inner[1]
+
+
+@given(nodes=st.integers(2, 6), wide=st.integers(1, 8))
+@settings(max_examples=40, deadline=None)
+def test_channels_use_every_adapter_once_each_way_and_stay_on_rails(nodes, wide):
+    n, levels = nodes * wide, levels_for(nodes * wide, wide, nodes * wide)
+    assert rails.channels(n, 1 << 30, levels) == wide
+    assert rails.channels(n, 100, levels) == 1
+    out, into = np.zeros(n, int), np.zeros(n, int)
+    for channel in range(wide):
+        ring = rails.order(channel, n, levels)
+        assert sorted(ring) == list(range(n))
+        for k, (a, b) in enumerate(zip(ring, ring[1:] + ring[:1], strict=True)):
+            if a // wide != b // wide:
+                out[a] += 1
+                into[b] += 1
+                assert a % wide == b % wide or (nodes % 2 and k == n - 1)  # an odd number of nodes: once round, it changes
+    assert (out == 1).all()
+    assert (into == 1).all()
+
+
+@given(nodes=st.integers(1, 4), wide=st.integers(1, 5), more=st.integers(0, 4), size=st.integers(1, 300))
+@settings(max_examples=40, deadline=None)
+def test_an_all_to_all_by_rails_brings_every_rank_its_own(nodes, wide, more, size):
+    """The last node may have fewer. Every span leaves its node along the rail of its target."""
+    n = nodes * wide + min(more, wide)
+    levels, slices = levels_for(n, wide, n), cut(size, n, UNIT.vector_bytes)
+    tasks, _, after, before = run("all_to_all", "hierarchical", n, size, levels)
+    heard = []
+    for t in range(len(tasks)):
+        known = {t} if t < n else set()
+        for earlier in tasks.before[tasks.before_start[t] : tasks.before_start[t + 1]]:
+            known |= heard[earlier]
+        heard.append(known)
+    for rank, done in enumerate(after):
+        if slices[rank][1] > slices[rank][0]:
+            assert set().union(*(heard[t] for t in done)) == set(range(n))
+    across = (tasks.kind == MESSAGE) & ((tasks.chip - 100) // wide != (tasks.target - 100) // wide)
+    sent = sum((end - start) * sum(1 for s in range(n) if s // wide != r // wide) for r, (start, end) in enumerate(slices))
+    assert tasks.size_bytes[across].sum() == sent
+    full = across & ((tasks.chip - 100) // wide < nodes) & ((tasks.target - 100) // wide < nodes)
+    assert ((tasks.chip[full] - 100) % wide == (tasks.target[full] - 100) % wide).all()
+
+
+def test_a_sum_in_switches_loads_each_port_with_the_whole_once():
+    """Whatever the number of ranks; several nodes sum a share of it in each column."""
+    for n in (2, 8):
+        tasks, *_ = run("all_reduce", "in_network", n, 4000)
+        assert (sent_bytes(tasks, n) == 4000).all()
+    tasks, *_ = run("all_reduce", "in_network", 16, 4000, levels_for(16, 4, 16))
+    across = (tasks.kind == MESSAGE) & ((tasks.chip - 100) // 4 != (tasks.target - 100) // 4)
+    assert (np.bincount(tasks.chip[across] - 100, tasks.size_bytes[across], minlength=16) == 1000).all()

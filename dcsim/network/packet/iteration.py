@@ -11,13 +11,13 @@ from dcsim.fabric.graph import Fabric
 from dcsim.llm.cost import summed_bytes_per_cycle
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape, program_of
-from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import lower
 from dcsim.network.packet.background import background_load
 from dcsim.network.packet.engine.breakdown import PARTS
 from dcsim.network.packet.engine.engine import Engine, SimulatedIteration
 from dcsim.network.packet.library import packet_exchange
 from dcsim.network.packet.rules_of import Layers, faults_of, place_calls, software_of
+from dcsim.network.patterns.ranks import VectorUnit
 from dcsim.network.tasks import COMPUTE, HOP, MESSAGE, Tasks
 from dcsim.network.tasks import PARTS as TASK_PARTS
 from dcsim.network.timing import BREAKDOWN, Iterations, Spans
@@ -143,7 +143,7 @@ def packet_tasks(place: Attached, mapping: Mapping, shape: Shape) -> Tasks:
     spec, fabric = place.spec, place.fabric
     program = program_of(spec, mapping, shape)
     exchange = packet_exchange(mapping, fabric, place.layers, vector_unit(spec.chip, place.network))
-    return place_calls(lower(program, exchange), fabric)
+    return place_calls(lower(program, exchange), fabric, place.layers.software)
 
 
 def vector_unit(chip: Chip, network: PacketNetwork) -> VectorUnit:

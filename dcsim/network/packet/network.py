@@ -119,9 +119,11 @@ class SimulatedNetwork:
         """There is no schedule."""
         self.schedule(shape)
 
-    def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
+    def collective(
+        self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto", protocol: str = "auto"
+    ) -> Exchanged:
         """One collective, `network.replications` times on an otherwise idle network."""
-        return packet_collective(self._in_place, op, size_bytes, chips, algorithm, self.seed)
+        return packet_collective(self._in_place, op, size_bytes, chips, algorithm, protocol, self.seed)
 
     def lockstep(self) -> LockStep:
         """Iterations of whatever tokens there are; collectives are simulated alone on the network."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,24 +21,41 @@ from dcsim.spec.transport import TransportSpec
 
 JITTER_POINTS = 4096  # table from which delays are drawn
 
-# Call kinds beyond tasks.SEND: first and later message of each pattern; then the same list again for islands.
-PATTERNS = ("direct", "ring", "tree")
-CALLS = SEND + 1 + 2 * len(PATTERNS)
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Data a port carries each way while its switches make sums, inside islands and between nodes; None: they make none."""
+
+    island_bytes_per_s: float | None = None
+    network_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The three layers of one network, each of which can be switched off alone."""
+    """The three layers of one network, each of which can be switched off alone, and what its switches sum.
+
+    `chosen` remembers the ways of collectives that were found to be quickest.
+    """
 
     figures: PacketRules
     software: SoftwareSpec
     jitter_s: tuple[float, ...]
+    sums: Sums = Sums()
+    chosen: dict[Any, Any] = field(default_factory=dict, compare=False)
 
 
 def layers_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> Layers:
     """Wire and switches, library software, host jitter; `island` is what nodes have of their own."""
     jitter = jitter_table(network.jitter) if network.jitter else ()
-    return Layers(figures_of(network, fabric, island), network.software, jitter)
+    return Layers(figures_of(network, fabric, island), network.software, jitter, sums_of(network, island))
+
+
+def sums_of(network: PacketNetwork, island: IslandSpec | None = None) -> Sums:
+    """Which switches make sums, and how fast."""
+    own = network.sum_bandwidth_bytes_per_s
+    if network.layout == "island":
+        return Sums(own, own)
+    return Sums(island.sum_bandwidth_bytes_per_s if island else None, own)
 
 
 def figures_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None = None) -> PacketRules:
@@ -114,35 +132,61 @@ def _link_figures(network: PacketNetwork, island: IslandSpec | None, link_class:
     return LinkFigures(speed, adapter_s=island.adapter_s, switch_s=island.switch_s)
 
 
-def call_of(pattern: str) -> int:
-    """The call kind of a first message of `pattern`; later ones have the next."""
-    return SEND + 1 + 2 * PATTERNS.index(pattern)
+def keys_of(software: SoftwareSpec) -> list[tuple[str, str]]:
+    """Pattern and protocol of every way a library has, in any place."""
+    costs = (*software.network.patterns, *software.island.patterns)
+    return list(dict.fromkeys(cost.key for cost in costs))
+
+
+def call_count(software: SoftwareSpec) -> int:
+    """Kinds of calls in one place: those of all tasks, then a first and a later message of each way. Islands' follow."""
+    return SEND + 1 + 2 * len(keys_of(software))
+
+
+def call_of(software: SoftwareSpec, cost: PatternCost) -> int:
+    """The call kind of a first message in such a way; later ones have the next."""
+    return SEND + 1 + 2 * keys_of(software).index(cost.key)
 
 
 def software_of(layers: Layers) -> Software:
     """Delays by call kind, for network and islands, with the jitter of each message."""
-    costs = [*_call_costs(layers.software.network), *_call_costs(layers.software.island)]
-    return Software(cast(Any, tuple(costs)), layers.jitter_s)  # the engine looks calls up in a table of any length
+    return Software(calls_of(layers.software), layers.jitter_s)
 
 
-def _call_costs(place: PlaceCosts) -> list[float]:
-    """[call kind] delay; a pattern the library does not have costs what its usual one does."""
+def calls_of(software: SoftwareSpec) -> tuple[float, ...]:
+    """[call kind] delay across the network, then inside islands."""
+    keys = keys_of(software)
+    return (*_call_costs(software.network, keys), *_call_costs(software.island, keys))
+
+
+def _call_costs(place: PlaceCosts, keys: list[tuple[str, str]]) -> list[float]:
+    """[call kind] delay; a way the library does not have in this place costs what its usual one does."""
     usual = place.patterns[0]
-    known: dict[str, PatternCost] = {cost.pattern: cost for cost in place.patterns}
-    chosen = [known.get(pattern, usual) for pattern in PATTERNS]
-    by_pattern = [delay for cost in chosen for delay in (cost.first_s, cost.step_s)]
-    return [0.0, usual.first_s, usual.step_s, place.send_s, *by_pattern]
+    known = {cost.key: cost for cost in place.patterns}
+    chosen = [known.get(key, usual) for key in keys]
+    return [0.0, usual.first_s, usual.step_s, place.send_s, *(s for cost in chosen for s in (cost.first_s, cost.step_s))]
 
 
-def place_calls(tasks: Tasks, fabric: Fabric) -> Tasks:
+def place_calls(tasks: Tasks, fabric: Fabric, software: SoftwareSpec) -> Tasks:
     """`tasks` with the calls inside islands told apart from those across the network."""
     from dataclasses import replace
 
     call = tasks.call.copy()
     calls = np.flatnonzero((tasks.kind == MESSAGE) & (call != NO_CALL))
     inside = calls[on_island(fabric, tasks.chip[calls], tasks.target[calls])]
-    call[inside] += CALLS
+    call[inside] += call_count(software)
     return replace(tasks, call=call)
+
+
+def islands_of(fabric: Fabric, chips: Sequence[int]) -> list[int]:
+    """The node of each chip as packets see it, numbered as they come: its island; without one it is alone."""
+    others, label = np.asarray(chips), np.full(len(chips), -1)
+    for place in range(len(others)):
+        if label[place] < 0:
+            inside = on_island(fabric, others, np.full(len(others), others[place]))
+            inside[place] = True
+            label[inside] = label.max(initial=-1) + 1
+    return [int(number) for number in label]
 
 
 def jitter_table(jitter: JitterSpec) -> tuple[float, ...]:

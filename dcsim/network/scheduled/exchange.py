@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.blocks import Collective
 from dcsim.llm.mapping import Mapping
-from dcsim.network.collectives import ALGORITHMS, Handles, VectorUnit, add_collective, levels_of
+from dcsim.network.collectives import ALGORITHMS, add_collective, levels_of
 from dcsim.network.lower import Exchange
+from dcsim.network.patterns.ranks import Handles, VectorUnit
 from dcsim.network.tasks import TaskBuilder
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from dcsim.errors import SpecError
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Program, Shape, program_of
-from dcsim.network.collectives import VectorUnit
 from dcsim.network.lower import Piece, join, pieces_of
+from dcsim.network.patterns.ranks import VectorUnit
 from dcsim.network.scheduled.bit_errors import hazard
 from dcsim.network.scheduled.compose import Composition, compose
 from dcsim.network.scheduled.exchange import exchange_for

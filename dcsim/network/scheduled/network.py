@@ -14,7 +14,8 @@ from dcsim.fabric.graph import Fabric
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
 from dcsim.network.bill import NetworkBill, Units, count_cables, most_ports, optical_ends
-from dcsim.network.collectives import VectorUnit, add_collective, choose, levels_of
+from dcsim.network.collectives import add_collective, choose, levels_of
+from dcsim.network.patterns.ranks import VectorUnit
 from dcsim.network.scheduled.breakdown import breakdown_cycles
 from dcsim.network.scheduled.iteration import CompiledIteration, InFlight, compile_in_flight, compile_shape, scheduled_time
 from dcsim.network.scheduled.places import Places
@@ -114,8 +115,12 @@ class CompiledNetwork:
         mend = "leave serving.engine out, or name a network of packets with --interconnect"
         raise SpecError(Problem("serving.engine", what, mend))
 
-    def collective(self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto") -> Exchanged:
-        """One collective, compiled and proved."""
+    def collective(
+        self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto", protocol: str = "auto"
+    ) -> Exchanged:
+        """One collective, compiled and proved; there are no protocols, since everybody knows when data is there."""
+        if protocol != "auto":
+            raise FabricError(f"network '{self.network.name}' is compiled: there is no protocol '{protocol}' on it")
         levels, clock_hz = levels_of(self.fabric, chips), self.spec.chip.clock_hz
         builder = TaskBuilder(clock_hz)
         unit = VectorUnit(round(self.network.vector_bytes), self.network.reduce_cycles)

@@ -111,9 +111,9 @@ class Fault:
 class Software:
     """Library and host costs in front of each message.
 
-    `call_s` by kind of call (tasks.NO_CALL, COLLECTIVE_FIRST, COLLECTIVE_STEP, SEND); `jitter_s` is an empirical
-    table from which each message draws one value; empty: no jitter.
+    `call_s` by kind of call (tasks.NO_CALL, COLLECTIVE_FIRST, COLLECTIVE_STEP, SEND, and a library's own); `jitter_s` is an
+    empirical table from which each message draws one value; empty: no jitter.
     """
 
-    call_s: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    call_s: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     jitter_s: tuple[float, ...] = field(default=())
