@@ -11,7 +11,7 @@ from dcsim.spec.section import Data, Fraction, Named, Section, Time, entries, so
 
 
 class PatternCost(Section):
-    """A pattern with a protocol. A collective of s steps pays `first` once, at its first message, and `step` before each other."""
+    """A pattern with a protocol. A collective of s steps pays `first` once, at its first message, `step` before each other."""
 
     pattern: Literal["direct", "one_shot", "two_shot", "ring", "tree", "pipeline", "in_network"] = Field(
         description="Message pattern of a collective. `in_network` needs switches that make sums (`sum_bandwidth`)."

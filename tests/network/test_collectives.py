@@ -309,7 +309,7 @@ def test_an_all_to_all_by_rails_brings_every_rank_its_own(nodes, wide, more, siz
     """The last node may have fewer. Every span leaves its node along the rail of its target."""
     n = nodes * wide + min(more, wide)
     levels, slices = levels_for(n, wide, n), cut(size, n, UNIT.vector_bytes)
-    tasks, _, after, before = run("all_to_all", "hierarchical", n, size, levels)
+    tasks, _, after, _ = run("all_to_all", "hierarchical", n, size, levels)
     heard = []
     for t in range(len(tasks)):
         known = {t} if t < n else set()

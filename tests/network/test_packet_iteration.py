@@ -16,7 +16,7 @@ from dcsim.llm.program import Shape
 from dcsim.network.network import make_network
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.rules_of import (
-    CALLS,
+    call_count,
     figures_of,
     place_calls,
 )
@@ -117,7 +117,8 @@ def test_islands_join_the_chips_of_a_node():
     builder = TaskBuilder(1e9)
     builder.message(0, 3, 8, [])
     builder.message(0, 4, 8, [])
-    assert place_calls(builder.build(), fabric).call.tolist() == [SEND + CALLS, SEND]
+    library = packets.software
+    assert place_calls(builder.build(), fabric, library).call.tolist() == [SEND + call_count(library), SEND]
 
 
 def test_inside_an_island_messages_pay_its_own_ports_and_switch():

@@ -72,7 +72,7 @@ def all_to_all(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Ha
 
 
 def all_to_all_by_rails(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
-    """The same along rails: in the node to the chip on the target's rail, then across with all that its node has for the target."""
+    """The same along rails: in the node to the chip on the target's rail, then across with all its node has for the target."""
     n, spans = len(g), cut(size_bytes, len(g), g.unit.vector_bytes)
     nodes = nodes_of(range(n), levels)
     after = [list(tasks) for tasks in before]

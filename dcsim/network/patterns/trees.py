@@ -23,7 +23,8 @@ def all_reduce(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Ha
     for channel in range(count):
         lines = chains(channel, len(g), levels)
         for parents, span in zip(double_trees(len(lines)), spans[2 * channel :][:2], strict=True):
-            _down(g, lines, parents, span, _up(g, lines, parents, span, before), after)
+            if span[1] > span[0]:
+                _down(g, lines, parents, span, _up(g, lines, parents, span, before), after)
     return after
 
 
