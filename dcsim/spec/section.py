@@ -277,4 +277,4 @@ def was_read(section: Any, path: tuple[str, ...]) -> bool:
     return True
 
 
-LABELS = ("name", "description", "source")  # of a `Named` section: they label results and decide nothing
+LABELS = ("name", "description", "source", "version")  # of a `Named` section: they label results and decide nothing

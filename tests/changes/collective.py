@@ -6,7 +6,8 @@ import pytest
 from command import dcsim
 
 from dcsim.errors import FabricError
-from dcsim.network.collectives import VectorUnit, add_collective
+from dcsim.network.collectives import add_collective
+from dcsim.network.patterns.ranks import VectorUnit
 from dcsim.network.tasks import MESSAGE, TaskBuilder
 
 UNIT = VectorUnit(320, 214)

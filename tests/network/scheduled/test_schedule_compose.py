@@ -14,8 +14,9 @@ from dcsim.fabric.graph import Fabric, from_cables, subgraph
 from dcsim.kernels.jit import entry
 from dcsim.llm.blocks import Block, Collective, Operation
 from dcsim.llm.program import Program, Shape, Stage
-from dcsim.network.collectives import VectorUnit, add_collective
+from dcsim.network.collectives import add_collective
 from dcsim.network.lower import Piece, join, pieces_of
+from dcsim.network.patterns.ranks import VectorUnit
 from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.compose import Composition, compose
 from dcsim.network.scheduled.links_kernel import earliest, make_links, occupy
