@@ -34,7 +34,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "results/metrics.py": ("test_metrics.py", "test_metrics_laws.py"),
     "llm/cost.py": ("llm/test_cost.py", "llm/test_program.py"),
     "llm/mapping.py": ("llm/test_mapping_laws.py", "llm/test_mapping.py", "llm/test_program.py"),
-    "network/collectives.py": ("network/test_collectives.py", "network/test_lower.py"),
+    "network/patterns/*.py": ("network/test_collectives.py", "network/test_lower.py"),
     "workload/rates.py": ("workload/test_rates.py", "workload/test_generate.py"),
     "cluster/simpy/replica.py": CLUSTER,
     "economics/tco.py": ("test_economics.py",),
