@@ -73,7 +73,7 @@ CUSTOM = {
 
 @pytest.mark.parametrize("table", CUSTOM, ids="-".join)
 def test_all_reduces_of_serving_engines(table, record_property):
-    """Two, four and eight chips, 256 B to 64 MiB; one library for all engines, which differ among themselves by up to 1.8 times."""
+    """Two, four and eight chips, 256 B to 64 MiB; one library for all engines, which differ among themselves up to 1.8 times."""
     import pandas as pd
 
     system, engine, version = table
