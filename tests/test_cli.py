@@ -44,6 +44,8 @@ KEYS = [
     "schema_version",
 ]
 
+EIGHTS = ("--set", "mapping.tp=8", "--set", "mapping.pp=8")
+
 GOOD = """\
 name: small
 chip: lpu-v1
@@ -233,7 +235,7 @@ def test_missing_keys_come_in_one_order_in_every_process(tmp_path):
         (["run", "8rack", "--seed", "-1"], "--seed"),
         (["run", "8rack", "--nosuch"], "No such option: --nosuch"),
         (["run", "node", "--llm", "llama-2-70b"], "(?i)needs? .*(B|bytes|chips)"),
-        (["iteration", "64chip", "--batch", "1000000000"], "need KV room for .* tokens, there is"),
+        (["iteration", "64chip", "--batch", "1000000000", *EIGHTS], "need KV room for .* tokens, there is"),
         (["nosuch"], "No such command 'nosuch'"),
         (["dashboard", "--port", "99999"], "--port: 99999 is no port; 0 to 65535"),
         (["dashboard", "--host", "no such host"], "--host: 'no such host' is no address of this machine"),
@@ -450,6 +452,6 @@ def test_help_takes_the_width_of_the_terminal(tmp_path):
 
 
 def test_schedule_says_how_far_it_is(tmp_path):
-    code, _, err = dcsim("schedule", "node", cwd=tmp_path)
+    code, _, err = dcsim("schedule", "node", "--set", "mapping.tp=1", "--set", "mapping.pp=8", cwd=tmp_path)
     begun = [line.split()[0] for line in err.splitlines() if not line.startswith("compiling dcsim")]
     assert (code, begun[:6]) == (0, ["compiling", "proving", "replaying", "replaying", "compiling", "finding"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from by_rule import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from dcsim.network.network import make_network
 from dcsim.power.site import site_of
 from dcsim.results.sensitivity import Parameter, parameters_of, tornado
 from dcsim.spec.document import Figure
-from dcsim.spec.load import load
 from dcsim.spec.price import EnergyFigures, RentPrices, SiliconPrices, TcoPrices, read_prices
 from validation import published_money as claims
 from validation.energy import token_energy

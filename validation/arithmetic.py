@@ -8,11 +8,11 @@ from dcsim.economics.silicon import card_cost, yield_with_spares
 from dcsim.economics.tco import break_even_life_y
 from dcsim.llm import architecture as arch
 from dcsim.llm.precision import weight_bytes
-from dcsim.spec.load import load
 from dcsim.spec.mapping import BYTES
 from dcsim.spec.price import RentPrices, SiliconPrices, TcoPrices, read_prices
 from dcsim.study.machine import build
 from validation import published_money as claims
+from validation.frozen import load
 from validation.measures import Answer, answer_of, peak_flop_per_s
 
 

@@ -9,11 +9,12 @@ from functools import lru_cache
 from dcsim.economics.bill import parts_of
 from dcsim.economics.cost import usd_per_mtoken
 from dcsim.llm.program import Shape
-from dcsim.spec.load import Resolved, load
+from dcsim.spec.load import Resolved
 from dcsim.study.explain import moved
 from dcsim.study.frontier import Load, best_load, fleet, loads
 from dcsim.study.machine import Machine, build
 from dcsim.study.plan import money
+from validation.frozen import load
 from validation.measures import Answer, answer_of, timed_iteration
 
 

@@ -9,11 +9,12 @@ from dcsim.economics.bill import Basis, parts_of
 from dcsim.llm.program import Shape
 from dcsim.network.network import make_network
 from dcsim.power.site import site_of
-from dcsim.spec.load import Resolved, load
+from dcsim.spec.load import Resolved
 from dcsim.study.frontier import Load, fleet, loads
 from dcsim.study.machine import Machine, build
 from dcsim.study.plan import money
 from validation.fleets import best_of
+from validation.frozen import load
 from validation.measures import Answer, answer_of
 
 

@@ -13,9 +13,10 @@ from dcsim.llm.program import Shape
 from dcsim.network.timing import IterationTime
 from dcsim.spec.chip import LpuChip
 from dcsim.spec.host import HostSpec
-from dcsim.spec.load import Resolved, load
+from dcsim.spec.load import Resolved
 from dcsim.spec.ranges import ranged_figures
 from dcsim.study.machine import Machine, build
+from validation.frozen import load, load_case
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,9 +336,8 @@ def workload(
     extra: Sequence[str] = (),
 ) -> Answer:
     """`metric` of a run's summary."""
-    from dcsim.study import scenario
 
-    case = scenario.load(topology, llm=llm, workload=workload, duration=duration, set=[*set, *extra])
+    case = load_case(topology, llm=llm, workload=workload, duration=duration, set=[*set, *extra])
     run = case.run(seed)
     meta = run.meta
     answer = answer_of(run.summary, metric, "", also, case.resolved)

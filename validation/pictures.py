@@ -37,7 +37,7 @@ def mappings(topology: str = "64chip") -> dict[str, list[tuple[float, float]]]:
 
 def duty(topology: str = "8rack", context: int = 2048) -> list[tuple[int, float]]:
     """(sequences at once, cycles between two uses of a weight) as stages fill up (C5)."""
-    from dcsim.spec.load import load
+    from validation.frozen import load
 
     machine = build(load(topology).spec)
     full = max(load.micro_batches for load in loads(machine, context))

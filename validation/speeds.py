@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from dcsim.errors import CapacityError
-from dcsim.spec.load import load
 from dcsim.study.frontier import frontier, loads
 from dcsim.study.machine import build
+from validation.frozen import load
 
 # Each system with the settings that lay this LLM over it, where its own mapping is another LLM's.
 SYSTEMS: dict[str, tuple[str, ...]] = {

@@ -166,8 +166,7 @@ class Scenario:
         batch: int = 1,
         context: int | None = None,
         prefill: int = 0,
-        own_mapping: bool = False,
-        same_mapping: bool = False,
+        same_mapping: bool | None = None,
         serve: str | None = None,
         seed: int = 1,
     ) -> ComparisonAnswer:
@@ -183,7 +182,6 @@ class Scenario:
                 self._shape(batch, context, prefill),
                 llm=asked.llm,
                 settings=[*workload, *asked.settings],
-                own_mapping=own_mapping,
                 same_mapping=same_mapping,
                 serve=serve,
                 seed=seed,

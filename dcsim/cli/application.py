@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 
 from dcsim.cli import compare, keeping, machine, planning, serving, sweeping, traffic, validate, writing_files
-from dcsim.cli.compiling import CompilingLine
+from dcsim.cli.compiling import CompilingLine, SearchLine
 from dcsim.cli.options import say
 from dcsim.errors import DcsimError
 from dcsim.interrupt import INTERRUPTED, last_word
 from dcsim.kernels.progress import watched
+from dcsim.study.searching import listening
 
 _HELP_COLUMNS_MAX = 130  # of a terminal's; longer lines are hard to read
 
@@ -61,7 +62,7 @@ def run() -> None:
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION)
     atexit.register(gc.freeze)  # memory goes back when the process ends; looking for cycles in it first takes another 0.15 s
     try:
-        with watched(CompilingLine()):
+        with watched(CompilingLine()), listening(SearchLine()):
             code = app(prog_name="dcsim", standalone_mode=False)
         sys.stdout.flush()
     except Exception as error:

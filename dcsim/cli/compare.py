@@ -42,7 +42,13 @@ Fairness = Annotated[
 Jitter = Annotated[
     str | None, typer.Option(help="Host jitter on packet networks: an entry of topologies/jitter such as host, or off.")
 ]
-SameMapping = Annotated[bool, typer.Option("--same-mapping", help="Give every network the mapping found for the first one.")]
+SameMapping = Annotated[
+    bool | None,
+    typer.Option(
+        "--same-mapping/--own-mapping",
+        help="Give every network the first one's mapping, or each its own best; default: its own with --objective.",
+    ),
+]
 DEFAULT = "scheduled,infiniband-ndr,roce-400g"
 
 
@@ -80,8 +86,7 @@ def compare(
     jitter: Jitter = None,
     fairness: Fairness = None,
     objective: Objective = None,
-    own_mapping: Annotated[bool, typer.Option(help="Give each network its own best mapping, not the first one's.")] = False,
-    same_mapping: SameMapping = False,
+    same_mapping: SameMapping = None,
     serve: Annotated[str | None, typer.Option(help="Also serve so much of the workload on each, e.g. '60 s'.")] = None,
     prompt_tokens: PromptTokens = None,
     output_tokens: OutputTokens = None,
@@ -112,7 +117,7 @@ def compare(
             not_asked={
                 **{"batch": batch != 1, "context": context, "prefill": prefill, "replications": replications},
                 **{"load": load, "load-pattern": load_pattern, "jitter": jitter, "fairness": fairness, "serve": serve},
-                **{"objective": objective, "own-mapping": own_mapping, "same-mapping": same_mapping, "engine": engine},
+                **{"objective": objective, "same-mapping": same_mapping, "engine": engine},
             },
             figure=figure,
             seed=seed,
@@ -138,7 +143,6 @@ def compare(
         settings=with_engine(with_objective(settings, objective), engine),
         packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness),
         seed=seed,
-        own_mapping=own_mapping,
         same_mapping=same_mapping,
         serve=serve,
         packets_max=0 if replications or _sets_replications(settings) else study.PACKETS_MAX,
@@ -165,6 +169,8 @@ def scale(
     load_pattern: LoadPattern = None,
     jitter: Jitter = None,
     fairness: Fairness = None,
+    objective: Objective = None,
+    same_mapping: SameMapping = None,
     settings: Settings = None,
     seed: Seed = 1,
     figure: FigureFile = None,
@@ -184,7 +190,8 @@ def scale(
         Shape(batch, context),
         sizes=[int(size) for size in _names(sizes)],
         llms=_names(llm) if llm else study.LLMS,
-        settings=settings or [],
+        settings=with_objective(settings, objective),
+        same_mapping=same_mapping,
         packet_settings=_packet_settings(replications, load, load_pattern, jitter, fairness),
         seed=seed,
         progress=say,

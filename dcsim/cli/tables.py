@@ -120,6 +120,8 @@ def _chips(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
     margin, after_s = meta["margin_cycles_min"], meta["after_round_s_max"]
     early = f", every vector {_number(margin)} cycles early or more" if margin is not None else ""
     did = f"{counted(meta['iterations_carried_out'], 'iteration')} of {counted(meta['programs_carried_out'], 'program')}"
+    if meta["replicas"] > 1:
+        did = f"of replica {meta.get('replica_followed', 0)} of {meta['replicas']} alone {did}"
     slots = f"{meta['link_slots_wanted_twice']:,} of {meta['link_slots_used']:,} link slots"
     both = f"wanted by two iterations at once: {slots}, {counted(meta['chips_wanted_twice'], 'chip')}"
     late = f"; the latest ended {format_time(after_s)} after its round" if after_s else ""

@@ -13,10 +13,12 @@ from dcsim.spec.topology import ServingSpec
 if TYPE_CHECKING:
     from dcsim.cluster.simpy.chips import Chips
 
+FOLLOWED = 0  # the replica whose rounds chips carry out, in chip zoom
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSetup:
-    """What all replicas of a run share."""
+    """What all replicas of a run share, but for the chips of the one that is followed."""
 
     programs: AnyPrograms
     room: SequenceRoom

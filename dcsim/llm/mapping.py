@@ -1,6 +1,6 @@
 """Lay an LLM over chips: blocks to stages, stages to chips, and whether it all fits in memory.
 
-The rule for `auto`, fixed before any published speed was compared: a tensor-parallel group stays inside a node, the only
+The rule `inside_nodes`, fixed before any published speed was compared: a tensor-parallel group stays inside a node, the only
 neighbourhood in which every pair of chips has a link of its own; only an LLM of which no mapping inside nodes fits gets
 groups of whole nodes, as few as fit. For each such degree the pipeline takes all chips offered (more stages mean more
 room for KV cache at the price of a hop each), and of these candidates the caller takes the one with the shortest decode
@@ -8,7 +8,7 @@ iteration at batch 1. Added later, without effect on any system compared before:
 of full context go first. A wider group given by hand may be faster for one user; it shares few cables and leaves a pipeline
 with few stages, so it serves fewer users at once.
 
-Where an objective is named, `study.search` chooses among `choices` instead: groups of any size inside a node (powers of two and
+Where an objective is named, `study.search` chooses among `choices`: groups of any size inside a node (powers of two and
 divisors of the heads) or of whole nodes, cut into as many stages as there are chips for, as few as fit, or whole layers a
 stage; and as many replicas as are left room for.
 """

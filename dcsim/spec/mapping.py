@@ -9,6 +9,9 @@ from pydantic import Field
 
 from dcsim.spec.section import Count, Positive, Section
 
+ObjectiveName = Literal["capacity", "latency", "throughput", "cost"]
+Objective = Literal["auto", "capacity", "latency", "throughput", "cost"]
+
 Precision = Literal["int4", "mxfp4", "nvfp4", "int8", "fp8", "fp16", "bf16", "fp32"]
 
 # Bytes of one element, scales of blocks included: mxfp4 has a byte for 32 elements (OCP Microscaling Formats 1.0), nvfp4 one for
@@ -43,17 +46,18 @@ class PoolSpec(Section):
 class MappingSpec(Section):
     """Degrees that are `auto` are searched for, for the best `objective`, or follow from a rule where none is named."""
 
-    rule: Literal["auto", "layer_per_stage"] = Field(
+    rule: Literal["auto", "inside_nodes", "layer_per_stage"] = Field(
         default="auto",
-        description="How degrees that are `auto` are found. `layer_per_stage`: as a static pipeline is built, a stage for each "
-        "layer on the smallest power of two of chips that hold one; it also takes `experts: all` and `serving.chunk_tokens: 1` "
-        "unless these are given.",
+        description="How degrees that are `auto` are found. `auto`: searched for where an `objective` is named, else as by "
+        "`inside_nodes`: groups inside a node on all chips, those with the shortest iteration for one user. `layer_per_stage`: "
+        "as a static pipeline is built, a stage for each layer on the smallest power of two of chips that hold one; it "
+        "also takes `experts: all` and `serving.chunk_tokens: 1` unless these are given.",
     )
-    objective: Literal["auto", "capacity", "latency", "throughput", "cost"] = Field(
+    objective: Objective = Field(
         default="auto",
         description="What degrees that are `auto` are searched for. `capacity`: the largest rate of the workload that holds the "
         "SLO; `latency`: the shortest iteration for one user; `throughput`: the most tokens per second in KV room; `cost`: the "
-        "fewest USD per token. `auto`: not searched for: groups inside nodes, all chips, the shortest iteration for one user.",
+        "fewest USD per token. `auto`: none is named.",
     )
     experts: Literal["auto", "all", "capacity", "routed", "own_chips", "visited"] = Field(
         default="auto",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dcsim.cluster.setup import FOLLOWED
 from dcsim.cluster.simpy.chips import Carried, ChipProgram, Chips
 from dcsim.errors import Problem, SpecError
 from dcsim.fabric.graph import Fabric
@@ -40,20 +41,17 @@ def check(machine: Machine, traffic: Iterable[Requests] | ClosedLoop) -> None:
 
     Each token but a request's first takes part in an iteration, and at most the largest compiled batch of them in one.
     """
-    spec, replicas = machine.spec, machine.mapping.replicas
+    spec = machine.spec
     try:
         scheduled_network(spec)
     except SpecError as error:
         raise SpecError(Problem("--zoom chips", str(error), "use --zoom service")) from None
-    if replicas > 1:
-        what = f"follows one replica, this mapping has {replicas}"
-        raise SpecError(Problem("--zoom chips", what, "use --set mapping.replicas=1"))
     if round(spec.chip.clock_hz) % 1000:
         raise SpecError(Problem("--zoom chips", f"needs a chip clock of whole kHz, not {spec.chip.clock_hz:g} Hz"))
     if isinstance(traffic, ClosedLoop):
         return
     drafts = spec.serving.speculation.draft_tokens if spec.serving.speculation else 0
-    together = max(machine.batches) * (1 + drafts)
+    together = max(machine.batches) * (1 + drafts) * machine.mapping.replicas
     tokens, iteration_s = 0, _iteration_s(machine)
     for block in traffic:
         served = block.prompt_tokens.astype(np.int64) + block.output_tokens <= spec.llm.context_max
@@ -62,12 +60,14 @@ def check(machine: Machine, traffic: Iterable[Requests] | ClosedLoop) -> None:
 
 
 def chips_of(machine: Machine, rounds: Table, seed: int, progress: Any = None) -> Chips:
-    """The chips and links of a machine, for one run; the service zoom's `rounds` say how many iterations that takes.
+    """The chips and links of the replica that is followed, for one run; the service zoom's `rounds` say how many iterations
+    that takes.
 
     `progress(done, in all)` hears of each. Raises SpecError if they would take more than `LONGEST_S`.
     """
     spec = machine.spec
-    iterations = int((rounds["rounds"] * rounds["iterations"]).sum())
+    followed = rounds["replica"] == FOLLOWED
+    iterations = int((rounds["rounds"] * rounds["iterations"])[followed].sum())
     _check_time(iterations, _iteration_s(machine))
     done = 0
 
@@ -112,6 +112,7 @@ def report(chips: Chips) -> dict[str, Any]:
     usage = {shape: Usage(program.schedule, program.tasks) for shape, program in chips.programs.items()}
     slots, held = _wanted_twice(carried, usage, chips.clock_hz)
     return {
+        "replica_followed": FOLLOWED,
         "iterations_carried_out": len(carried),
         "programs_carried_out": len(chips.programs),
         "margin_cycles_min": min(margins) / TICKS if margins else None,
@@ -193,9 +194,10 @@ def _hosts_and_requests(tables: Mapping[str, Table]) -> Iterator[dict[str, Any]]
 
 def _rounds(tables: Mapping[str, Table]) -> Iterator[dict[str, Any]]:
     rounds = tables["rounds"]
+    followed = rounds["replica"] == FOLLOWED
     yield group(ROUNDS, "replica")
     yield track(ROUNDS, 0, "rounds")
-    columns = (rounds[name].tolist() for name in ("start_s", "end_s", "decoding", "chunks"))
+    columns = (rounds[name][followed].tolist() for name in ("start_s", "end_s", "decoding", "chunks"))
     for start, end, decoding, chunks in zip(*columns, strict=True):
         yield bar(ROUNDS, 0, f"{decoding} decoding, {chunks} read", start * 1e6, (end - start) * 1e6, {})
 

@@ -24,13 +24,14 @@ from dcsim.llm.program import Shape
 from dcsim.network.timing import waterfall
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved, load
+from dcsim.spec.mapping import Objective
 from dcsim.spec.price import TcoPrices
 from dcsim.spec.section import LABELS
 from dcsim.spec.topology import Topology
 from dcsim.spec.unused import Keys, keys_of, unused_of
 from dcsim.study.candidate import Timed, time_candidate
 from dcsim.study.idle import idle_chips
-from dcsim.study.machine import Machine, build
+from dcsim.study.machine import Machine, build, for_objective, is_searched
 from dcsim.study.users import for_packets, ideal_base, ideal_time_s, users, without_network
 
 Wanted = tuple[str, str | None, Resolved]  # a network, a library (None: there is none to have) and the topology with both
@@ -49,17 +50,17 @@ def compare(
     settings: Sequence[str] = (),
     packet_settings: Sequence[str] = (),
     seed: int = 1,
-    own_mapping: bool = False,
-    same_mapping: bool = False,
+    same_mapping: bool | None = None,
+    lowest_latency: bool = True,
     serve: str | None = None,
     packets_max: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Time `shape` on each interconnect with the mapping of the first (or each with its own best).
+    """Time `shape` on each interconnect, with the mapping of the first or each with its own (`same_mapping`).
 
-    Where an objective of mappings is named, each has its own best for that, then for the lowest latency; with `same_mapping` all
-    have the first one's all the same. With `packets_max`, no candidate simulates more packets than that in all its replications,
-    but one iteration at least, and few iterations where nothing disturbs its network.
+    Where an objective of mappings is named each has its own best for that unless said otherwise, and with `lowest_latency` once
+    more the one with the lowest latency. With `packets_max`, no candidate simulates more packets than
+    that in all its replications, but one iteration at least, and few iterations where nothing disturbs its network.
     `packet_settings` and those of `settings` that start with `network.` apply to packet networks only. Returns the
     shape, the first mapping and `candidates`, one row for each objective, interconnect and library; rows are compared with the
     first of their objective.
@@ -73,8 +74,9 @@ def compare(
         for name in interconnects
         for library, resolved in _with_libraries(topology, name, llm, settings, packet_settings)
     ]
-    passes = _passes(wanted[0][2].spec, same_mapping)
-    same_mapping = same_mapping or (passes == ["auto"] and not own_mapping)
+    own = wanted[0][2].spec
+    same_mapping = not is_searched(own) if same_mapping is None else same_mapping
+    passes = _passes(own, lowest_latency and not same_mapping)
     done: list[Timed] = []
     for objective in passes:
         said = f"for {objective}" if len(passes) > 1 else ""
@@ -127,7 +129,7 @@ def compare(
 
 
 def _machines(
-    wanted: Sequence[Wanted], objective: str, same_mapping: bool, seed: int, hear: Callable[[str, str | None], None]
+    wanted: Sequence[Wanted], objective: Objective, same_mapping: bool, seed: int, hear: Callable[[str, str | None], None]
 ) -> Iterator[tuple[str, str | None, Machine]]:
     """Each candidate with its mapping: found for it, or for its network with its own library, or for the first of all.
 
@@ -148,17 +150,12 @@ def _machines(
             yield name, software, machine
 
 
-def _passes(spec: Topology, same_mapping: bool) -> list[str]:
+def _passes(spec: Topology, lowest_latency: bool) -> list[Objective]:
     """The objectives that mappings are searched for, one after the other; one alone where there is nothing to search."""
-    own = spec.mapping
-    if own.objective == "auto" or same_mapping or own.rule != "auto" or "auto" not in (own.tp, own.pp):
-        return [own.objective]
-    return list(dict.fromkeys((own.objective, "latency")))
-
-
-def for_objective(spec: Topology, objective: str) -> Topology:
-    """The spec with its mapping searched for another objective."""
-    return spec.model_copy(update={"mapping": spec.mapping.model_copy(update={"objective": objective})})
+    if not is_searched(spec):
+        return ["auto"]
+    passes: dict[Objective, None] = {spec.mapping.objective: None}
+    return list(passes | {"latency": None} if lowest_latency else passes)
 
 
 def _ideals(base: Topology, done: Sequence[Timed], shape: Shape) -> dict[Mapping, float]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from dcsim.kernels import kept
 from dcsim.spec.topology import Topology
+from dcsim.study.machine import objective_of
 from dcsim.study.search import Choice, MappingFound, search
+from dcsim.study.searching import tell
 from dcsim.study.store import files_in, fingerprint
 
 
@@ -20,7 +22,10 @@ def find(spec: Topology) -> MappingFound:
     content = kept.read("mapping", fingerprint(), name)
     if content is None:
         own.forget_reads()
-        found = search(own)
+        where = f"{own.name} with {own.llm.name}, {own.network.name}"
+        tell(f"searching the mapping for {objective_of(own)}, kept for the next time: {where}", begins=True)
+        found = search(own, tell)
+        tell("")
         content = json.dumps([asdict(found), _of_the_search(own.reads())]).encode()
         kept.write("mapping", fingerprint(), name, content)
     told, reads = json.loads(content)
@@ -38,14 +43,17 @@ def find(spec: Topology) -> MappingFound:
 
 # What a search puts in place of what the spec says.
 REPLACED = ("engine", "faults")
+REPLACED_KEYS = (("workload", "rate_scale"), ("power", "sample_s"))
 
 
 def _of_the_search(reads: dict[str, Any]) -> dict[str, Any]:
     """What was read, without what the search had replaced."""
     top = [name for name in reads[""] if name not in REPLACED]
-    workload = reads.get("workload", {})
-    workload = workload | {"": [name for name in workload.get("", ()) if name != "rate_scale"]}
-    return {name: part for name, part in reads.items() if name not in REPLACED} | {"": top, "workload": workload}
+    kept_parts = {name: part for name, part in reads.items() if name not in REPLACED}
+    for section, key in REPLACED_KEYS:
+        part = reads.get(section, {})
+        kept_parts[section] = part | {"": [name for name in part.get("", ()) if name != key]}
+    return kept_parts | {"": top}
 
 
 def _name(spec: Topology) -> str:

@@ -19,6 +19,7 @@ from dcsim.network.network import Network, make_network
 from dcsim.network.timing import IterationTime
 from dcsim.power.site import Site, site_of
 from dcsim.spec.chip import LpuChip
+from dcsim.spec.mapping import Objective, ObjectiveName
 from dcsim.spec.topology import Topology
 
 if TYPE_CHECKING:
@@ -139,10 +140,9 @@ class Machine:
 def build(spec: Topology, seed: int = 1) -> Machine:
     """Build the fabric, put the network in place and lay the LLM over the active chips.
 
-    With `mapping.rule: layer_per_stage` that rule lays it. Degrees that are `auto` are searched for where an objective is named
-    (`study.search`); else the candidate inside nodes with the shortest decode iteration at batch 1 and half the LLM's context is
-    taken among those with KV room for one sequence of full context (among all, if none has it); ties go to the fewest shards.
-    Raises CapacityError if nothing fits.
+    With `mapping.rule` that rule lays it; degrees that are given stay; others are searched for where an objective is named
+    (`study.search`), or taken from a search that was made before; else they are those of the rule `inside_nodes`. Raises
+    CapacityError if nothing fits.
     """
     network = make_network(spec, build_fabric(spec.fabric), seed=seed)
     nodes = active_nodes(network.fabric)
@@ -151,14 +151,23 @@ def build(spec: Topology, seed: int = 1) -> Machine:
     if spec.mapping.rule == "layer_per_stage":
         mapping = lay_by_layer(spec.llm, spec.chip, spec.mapping, nodes, max(spec.serving.context_buckets))
         return Machine(with_chunk(spec), network.laid(mapping), mapping, seed)
-    is_open = "auto" in (spec.mapping.tp, spec.mapping.pp)
-    if is_open and spec.mapping.objective != "auto":
-        from dcsim.study.found import find
+    if not is_searched(spec):
+        return _inside_nodes(spec, network, nodes, seed)
+    from dcsim.study.found import find
 
-        found = find(spec)
-        best = found.winner
-        mapping = lay(spec.llm, spec.chip, spec.mapping.model_copy(update={"replicas": best.replicas}), best.tp, best.pp, nodes)
-        return Machine(with_chunk(spec, best.chunk_tokens), network.laid(mapping), mapping, seed, found=found)
+    found = find(for_objective(spec, objective_of(spec)))
+    best = found.winner
+    mapping = lay(spec.llm, spec.chip, spec.mapping.model_copy(update={"replicas": best.replicas}), best.tp, best.pp, nodes)
+    return Machine(with_chunk(spec, best.chunk_tokens), network.laid(mapping), mapping, seed, found=found)
+
+
+def _inside_nodes(spec: Topology, network: Network, nodes: list[list[int]], seed: int) -> Machine:
+    """The degrees that are given, or the candidate inside nodes with the shortest decode iteration at batch 1 and half the LLM's
+    context.
+
+    It is taken among those with KV room for one sequence of full context (among all, if none has it); ties go to the fewest
+    shards.
+    """
     chips, node_chips = sum(len(node) for node in nodes), max(len(node) for node in nodes)
     machines = []
     for tp, pp in candidates(spec.llm, spec.chip, spec.mapping, chips, node_chips):
@@ -169,6 +178,33 @@ def build(spec: Topology, seed: int = 1) -> Machine:
     probe = Shape(1, max(1, spec.llm.context_max // 2))
     roomy = [machine for machine in machines if machine.mapping.memory.kv_tokens_max >= spec.llm.context_max]
     return min(roomy or machines, key=lambda machine: _latency_ps(machine, probe))
+
+
+def _latency_ps(machine: Machine, shape: Shape) -> float:
+    """Time of one iteration; without end for a mapping whose program needs more slack than is given."""
+    try:
+        return machine.time(shape).latency_ps
+    except SlackError:
+        return math.inf
+
+
+def is_searched(spec: Topology) -> bool:
+    """Whether its mapping is searched for: degrees are left open, by no rule, and an objective is named."""
+    own = spec.mapping
+    return own.rule == "auto" and "auto" in (own.tp, own.pp) and own.objective != "auto"
+
+
+def objective_of(spec: Topology) -> ObjectiveName:
+    """What its mapping is searched for: what it says, or the largest rate that holds its SLO, or speed for one user without."""
+    named = spec.mapping.objective
+    if named != "auto":
+        return named
+    return "capacity" if {"workload", "slo"} <= spec.model_fields_set else "latency"
+
+
+def for_objective(spec: Topology, objective: Objective) -> Topology:
+    """The spec with its mapping searched for another objective."""
+    return spec.model_copy(update={"mapping": spec.mapping.model_copy(update={"objective": objective})})
 
 
 def _pools(spec: Topology, network: Network, nodes: list[list[int]], seed: int) -> Machine:
@@ -192,14 +228,6 @@ def _pools(spec: Topology, network: Network, nodes: list[list[int]], seed: int) 
     decoding = lay(spec.llm, spec.chip, rest, own.tp, own.pp, left)
     reader = Machine(spec, network.laid(reading), reading, seed)
     return Machine(spec, network.laid(decoding), decoding, seed, readers=reader)
-
-
-def _latency_ps(machine: Machine, shape: Shape) -> float:
-    """Time of one iteration; without end for a mapping whose program needs more slack than is given."""
-    try:
-        return machine.time(shape).latency_ps
-    except SlackError:
-        return math.inf
 
 
 def build_held(spec: Topology, seed: int = 1) -> Machine:

@@ -29,9 +29,10 @@ def scale(
     settings: Sequence[str] = (),
     packet_settings: Sequence[str] = (),
     seed: int = 1,
+    same_mapping: bool | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """`compare` at each size; a row for each size and candidate, and the sizes at which no LLM fits."""
+    """`compare` at each size for the objective alone; a row for each size and candidate, and the sizes at which no LLM fits."""
     rows: list[dict[str, Any]] = []
     skipped: list[int] = []
     unused: list[Unused] = []
@@ -43,10 +44,18 @@ def scale(
             continue
         note = (lambda text, chips=chips: progress(f"{chips} chips: {text}")) if progress else None
         result = compare(
-            topology, interconnects, shape, llm=llm, settings=own, packet_settings=packet_settings, seed=seed, progress=note
+            topology,
+            interconnects,
+            shape,
+            llm=llm,
+            settings=own,
+            packet_settings=packet_settings,
+            seed=seed,
+            same_mapping=same_mapping,
+            lowest_latency=False,
+            progress=note,
         )
-        common = {"chips": chips, "llm": result["llm"], "chips_used": result["chips_used"]}
-        rows += [{**common, **candidate} for candidate in result["candidates"]]
+        rows += [{"chips": chips, "llm": result["llm"], **candidate} for candidate in result["candidates"]]
         unused.append(result["unused_keys"])
     return {
         "topology": topology,

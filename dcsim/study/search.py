@@ -27,23 +27,26 @@ from dcsim.llm.stages import cut_stages, plan_memory
 from dcsim.network.network import Network, make_network
 from dcsim.network.timing import IterationTime
 from dcsim.spec.faults import FaultsSpec
+from dcsim.spec.mapping import ObjectiveName
 from dcsim.spec.topology import Topology
-from dcsim.study.estimate import Demand, Promise, WithoutNetwork, demand_of, serving_rate, token_rate
+from dcsim.study.estimate import BetweenContexts, Demand, Promise, WithoutNetwork, demand_of, serving_rate, token_rate
 from dcsim.study.frontier import loads
-from dcsim.study.machine import Machine, active_nodes, with_chunk
+from dcsim.study.machine import Machine, active_nodes, objective_of, with_chunk
 from dcsim.workload.closed import make_closed_loop
 from dcsim.workload.generate import iterate_requests
 from dcsim.workload.requests import Requests, plain
 
 SEED = 1  # of the traffic that decides: a mapping is not chosen anew for each seed
 REQUESTS_MAX = 20_000  # of the workload, its first, that decide
+SAMPLE_S = 86_400.0  # between rows of the power table, which nobody asks for here
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024)  # prompt tokens of a chunk, where nobody names another number
 TIMED_EACH = 3  # cuts into stages that are timed for one tensor-parallel degree
 SERVED_MAX = 8  # mappings that serve the workload
-DOUBT = 1.15  # by how much a promise may be too low and its mapping still be left out
+DOUBT, SAME_WIDTH = 1.15, 1.05  # by how much a promise may be too low and its mapping still be left out
 FAR_BEHIND, NEAR = 0.7, 0.8  # of the best promise: no wider groups are timed; the workload is served
-TOLERANCE = 0.02  # of a rate
-SCALE_MOST = 2.0**20  # times the workload's own rate
+TOLERANCE = 0.02  # of the winner's rate
+ROUGHLY = 0.1  # of the rate of who came next
+BEYOND = 2.0  # times what steady rounds promise: who holds that is not loaded by the workload
 UNITS = {"capacity": "requests/s", "latency": "s an iteration", "throughput": "tokens/s", "cost": "USD per million tokens"}
 
 
@@ -77,12 +80,15 @@ class MappingFound:
     served: int = 0  # runs of the workload
 
 
-def search(spec: Topology) -> MappingFound:
-    """Find the mapping with the best objective. Raises CapacityError where none fits, or none holds a request of the workload."""
-    ground = _Ground.of(spec)
-    is_rate = spec.mapping.objective == "capacity"
+def search(spec: Topology, tell: Callable[[str], None] = lambda _: None) -> MappingFound:
+    """Find the mapping with the best objective; `tell` hears how far that is.
+
+    Raises CapacityError where none fits, or none holds a request of the workload.
+    """
+    ground = _Ground.of(spec, tell)
+    is_rate = ground.objective == "capacity"
     lacks = spec.workload.kind == "closed" or not len(ground.head)  # nobody comes, or at no rate that could be raised
-    return _OBJECTIVES["latency" if is_rate and lacks else spec.mapping.objective](ground)
+    return _OBJECTIVES["latency" if is_rate and lacks else ground.objective](ground)
 
 
 @dataclass
@@ -94,24 +100,30 @@ class _Ground:
     head: Requests
     demand: Demand
     mappings: list[Mapping]
+    objective: ObjectiveName
+    tell: Callable[[str], None]
     timed: int = 0
     served: int = 0
 
     @classmethod
-    def of(cls, spec: Topology) -> _Ground:
+    def of(cls, spec: Topology, tell: Callable[[str], None]) -> _Ground:
+        objective = objective_of(spec)
+        replaced = {"faults": FaultsSpec(), "engine": "compiled"}
         workload = spec.workload.model_copy(update={"rate_scale": 1.0})
-        spec = spec.model_copy(update={"workload": workload, "faults": FaultsSpec(), "engine": "compiled"})
+        power = spec.power.model_copy(update={"sample_s": SAMPLE_S})
+        spec = spec.model_copy(update={"workload": workload, "power": power, **replaced})
         network = make_network(spec, build_fabric(spec.fabric), seed=SEED)
         nodes = active_nodes(network.fabric)
         chips, node_chips = sum(map(len, nodes)), max(map(len, nodes))
         mappings = []
         for degrees in choices(spec.llm, spec.chip, spec.mapping, chips, node_chips):
-            if spec.mapping.objective == "latency" and spec.mapping.replicas is None:
+            if objective == "latency" and spec.mapping.replicas is None:
                 degrees = degrees._replace(replicas=1)
             mappings.append(_lay(spec, degrees, nodes))
         head = _head(spec)
         demand = demand_of(head, spec.llm)
-        return cls(spec, network, head, demand, _roomy(mappings, demand, spec.llm.name))
+        roomy = _roomy(mappings, demand, spec.llm.name)
+        return cls(spec, network, head, demand, roomy, objective, tell)
 
     def machine(self, mapping: Mapping, chunk_tokens: int) -> Machine:
         spec = with_chunk(self.spec, chunk_tokens)
@@ -165,15 +177,15 @@ class _Option:
     times: dict[Shape, IterationTime] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, machine: Machine, times: dict[Shape, IterationTime] | None = None) -> _Option:
+    def of(cls, machine: Machine, demand: Demand | None, times: dict[Shape, IterationTime] | None = None) -> _Option:
+        """Without a `demand` every shape is timed itself."""
         known: dict[Shape, IterationTime] = {} if times is None else times
 
         def time(shape: Shape) -> IterationTime:
-            if shape not in known:
-                known[shape] = machine.network.time(shape, few=True)
-            return known[shape]
+            return machine.network.time(shape, few=True)
 
-        return cls(machine, machine.programs(time), times=known)
+        between = BetweenContexts(time, machine.spec.serving, demand, known) if demand else time
+        return cls(machine, machine.programs(between), times=known)
 
     @property
     def chunk_tokens(self) -> int:
@@ -187,44 +199,55 @@ class _Option:
 Value = Callable[[Topology, Mapping, Programs, Demand], Promise]
 
 
-def _promising(ground: _Ground, value: Value) -> list[_Option]:
+def _promising(ground: _Ground, value: Value, chunks: bool = False) -> list[_Option]:
     """Options with a timed promise, the best first; those that cannot win are not timed.
 
-    Wider groups gain by their chips' work and lose by their network and by shorter pipelines: after two widths that fall far
-    behind no wider one is looked at.
+    Wider groups gain by their chips' work and lose by their network and by shorter pipelines: they keep no more of what chips
+    alone would do than narrower ones do, and after two widths that fall far behind no wider one is looked at. With `chunks`
+    prompt chunks are looked for as well: wide groups take long to time, so each width begins with the best chunk so far.
     """
     options: list[_Option] = []
-    best, network_ps, behind = 0.0, 0, 0
+    best, network_ps, behind, chunk, kept = 0.0, 0, 0, ground.chunk_tokens, 1.0
     for _, group in groupby(ground.mappings, key=lambda mapping: mapping.tp):
         found = list(group)
-        promised = [(_at_best(ground, mapping, network_ps, value), i) for i, mapping in enumerate(found)]
-        kept, own = 1.0, 0.0  # of its promise by the first that is timed; and the best of this width
+        promised = [(_at_best(ground, mapping, network_ps, value, chunk), i) for i, mapping in enumerate(found)]
+        timed: list[_Option] = []
+        shares: list[float] = []  # of what chips alone would do
         for promise, i in sorted(promised, reverse=True)[:TIMED_EACH]:
-            if options and promise * kept * DOUBT <= best:
+            if options and promise * min(kept, max(shares, default=1.0)) * (SAME_WIDTH if shares else DOUBT) <= best:
                 continue
-            option = _timed(ground, found[i], value)
-            if option is not None:
-                options.append(option)
-                own = max(own, option.load.per_s)
-                kept = min(kept, option.load.per_s / promise) if option.load.per_s else kept
-                network_ps = max(network_ps, _of_network_ps(ground, option))
-        best, behind = max(best, own), behind + 1 if own < FAR_BEHIND * best else 0
+            option = _timed(ground, found[i], value, chunk)
+            if option is None:
+                continue
+            network_ps = max(network_ps, _of_network_ps(ground, option))
+            if option.load.per_s and network_ps:
+                shares.append(option.load.per_s / promise)
+            if chunks and not timed and option.load.per_s >= FAR_BEHIND * best:
+                option = _best_chunk(ground, option)
+                chunk = option.chunk_tokens if option.load.per_s >= best else chunk
+            timed.append(option)
+            options.append(option)
+            best = max(best, option.load.per_s)
+        if len(options) > len(timed):  # the first width was measured against no network at all
+            kept = min(kept, max(shares, default=1.0))
+        behind = 0 if any(option.load.per_s >= FAR_BEHIND * best for option in timed) else behind + 1
         if behind == 2:
             break
     return sorted(options, key=lambda option: -option.load.per_s)
 
 
-def _at_best(ground: _Ground, mapping: Mapping, network_ps: int, value: Value) -> float:
+def _at_best(ground: _Ground, mapping: Mapping, network_ps: int, value: Value, chunk_tokens: int) -> float:
     """What a mapping promises on chips whose network takes no longer than it did for narrower groups."""
-    spec = with_chunk(ground.spec, ground.chunk_tokens)
+    spec = with_chunk(ground.spec, chunk_tokens)
     machine = Machine(spec, ground.network, mapping, SEED)
     return value(spec, mapping, machine.programs(WithoutNetwork(spec, mapping, network_ps)), ground.demand).per_s
 
 
-def _timed(ground: _Ground, mapping: Mapping, value: Value) -> _Option | None:
+def _timed(ground: _Ground, mapping: Mapping, value: Value, chunk_tokens: int) -> _Option | None:
     """The mapping with its promise; None for one whose program the network cannot have."""
-    option = _Option.of(ground.machine(mapping, ground.chunk_tokens))
+    option = _Option.of(ground.machine(mapping, chunk_tokens), None if value is _speed else ground.demand)
     ground.timed += 1
+    ground.tell(f"timing tp {mapping.tp}, pp {mapping.pp}, one of {len(ground.mappings)} mappings")
     try:
         option.load = value(option.machine.spec, mapping, option.programs, ground.demand)
     except SlackError:
@@ -241,19 +264,19 @@ def _of_network_ps(ground: _Ground, option: _Option) -> int:
 
 def _by_capacity(ground: _Ground) -> MappingFound:
     """The largest rate of the workload that holds the SLO."""
-    options = _promising(ground, serving_rate)
+    options = _promising(ground, serving_rate, ground.spec.serving.chunk_tokens == "auto")
     if not options:
         raise SlackError("no mapping has a program that these clocks allow (network.clock.slack_cycles)")
-    if ground.spec.serving.chunk_tokens == "auto":
-        best = _best_chunk(ground, options[0])
-        options = [best, *(_with_chunk(ground, option, best.chunk_tokens) for option in _rivals(options))]
     users = ground.spec.workload.kind == "closed"
     cannot = unknown(ground.spec, replicas=1, users=users, drawn=False, rounds=False, chips=False)
     if not options[0].load.per_s:
         return _out_of_reach(ground)
     if cannot:
         return _by_promise(ground, options, "capacity")
-    return _Race(ground, [options[0], *_rivals(options)]).run()
+    try:
+        return _Race(ground, [options[0], *_rivals(options)]).run()
+    except _TooFew:
+        return _by_promise(ground, options, "capacity")
 
 
 def _out_of_reach(ground: _Ground) -> MappingFound:
@@ -269,20 +292,24 @@ def _rivals(options: list[_Option]) -> list[_Option]:
 
 
 def _best_chunk(ground: _Ground, option: _Option) -> _Option:
-    """The mapping with the prompt chunk that promises most, looked for from its own on."""
+    """The mapping with the prompt chunk that promises most, from its own on: shorter ones first, which are soon timed."""
+    best = option
     for step in (-1, 1):
         for chunk in _from(option.chunk_tokens, step):
             other = _with_chunk(ground, option, chunk)
-            if other.load.per_s <= option.load.per_s:
+            if other.load.per_s > best.load.per_s:
+                best = other
+            elif best.load.per_s or step > 0:
                 break
-            option = other
-    return option
+        if best is not option:
+            break
+    return best
 
 
 def _with_chunk(ground: _Ground, option: _Option, chunk_tokens: int) -> _Option:
     """The mapping with other prompt chunks."""
     machine = ground.machine(option.machine.mapping, chunk_tokens)
-    other = _Option.of(machine, option.times)
+    other = _Option.of(machine, ground.demand, option.times)
     other.load = serving_rate(machine.spec, machine.mapping, other.programs, ground.demand)
     return other
 
@@ -291,6 +318,10 @@ def _from(chunk_tokens: int, step: int) -> tuple[int, ...]:
     """The shorter (`step` -1) or longer (1) chunks, the next first."""
     place = CHUNKS.index(chunk_tokens)
     return CHUNKS[:place][::-1] if step < 0 else CHUNKS[place + 1 :]
+
+
+class _TooFew(Exception):
+    """The workload is too short to load a mapping."""
 
 
 class _Race:
@@ -343,15 +374,20 @@ class _Race:
                 return self._largest(option, promise * part)
         return 0.0
 
-    def _largest(self, option: _Option, low: float, high: float = 0.0) -> float:
-        """The largest scale that holds, from one that does, below one that does not if that is known."""
-        factor = 1.25
+    def _largest(self, option: _Option, low: float, high: float = 0.0, tolerance: float = TOLERANCE) -> float:
+        """The largest scale that holds, from one that does, below one that does not if that is known.
+
+        Raises _TooFew where none is too large: so few requests are no load, at whatever rate they come.
+        """
+        factor, most = 1.25, BEYOND * option.load.per_s / self._per_s
         while not high:
-            if low * factor > SCALE_MOST or not self._holds(option, low * factor):
+            if low > most:
+                raise _TooFew
+            if not self._holds(option, low * factor):
                 high = low * factor
             else:
                 low, factor = low * factor, factor * factor
-        while high / low > 1 + TOLERANCE:
+        while high / low > 1 + tolerance:
             middle = (low * high) ** 0.5
             low, high = (middle, high) if self._holds(option, middle) else (low, middle)
         return low
@@ -362,6 +398,8 @@ class _Race:
 
         head, spec = self._ground.head, option.machine.spec
         traffic = replace(head, arrival_s=head.arrival_s / scale)
+        mapping = option.machine.mapping
+        self._ground.tell(f"serving on tp {mapping.tp}, pp {mapping.pp} at {scale * self._per_s:.3g} requests/s")
         _, summary, _ = serve_on(option.machine, option.programs, spec, SEED, traffic=traffic)
         self._ground.served += 1
         return meets(summary, spec.slo.ttft_s, spec.slo.tpot_s)
@@ -381,7 +419,7 @@ class _Race:
         high = self._scale * (1 + TOLERANCE)
         for low in () if scale else (self._scale / 1.25, self._scale / 2, self._scale / 4):
             if self._holds(option, low):
-                return self._largest(option, low, high), option
+                return self._largest(option, low, high, ROUGHLY), option
             high = low
         return scale, option
 
@@ -417,17 +455,18 @@ def _usd_per_mtoken(machine: Machine, demand: Demand) -> float:
 
 def _by_latency(ground: _Ground) -> MappingFound:
     """The shortest decode iteration of one sequence at half the LLM's context."""
-    probe = Shape(1, max(1, ground.spec.llm.context_max // 2))
-
-    def speed(spec: Topology, mapping: Mapping, programs: Programs, _: Demand) -> Promise:
-        return Promise(1e12 / programs.times(probe)[0].latency_ps, 1, "latency")
-
-    options = _promising(ground, speed)
+    options = _promising(ground, _speed)
     if not options:
         raise SlackError("no mapping has a program that these clocks allow (network.clock.slack_cycles)")
     best = options[0]
     second = options[1].choice(1 / options[1].load.per_s) if len(options) > 1 else None
     return _found(ground, "latency", best.choice(1 / best.load.per_s), second, "latency")
+
+
+def _speed(spec: Topology, mapping: Mapping, programs: Programs, demand: Demand) -> Promise:
+    """Iterations a second of one sequence at half the LLM's context."""
+    probe = Shape(1, max(1, spec.llm.context_max // 2))
+    return Promise(1e12 / programs.times(probe)[0].latency_ps, 1, "latency")
 
 
 def _found(ground: _Ground, objective: str, winner: Choice, second: Choice | None, limit: str) -> MappingFound:
@@ -467,7 +506,7 @@ def _blocks(spec: Topology) -> tuple[Any, ...]:
     return sublayers(spec.llm)
 
 
-_OBJECTIVES: dict[str, Callable[[_Ground], MappingFound]] = {
+_OBJECTIVES: dict[ObjectiveName, Callable[[_Ground], MappingFound]] = {
     "capacity": _by_capacity,
     "latency": _by_latency,
     "throughput": _by_throughput,

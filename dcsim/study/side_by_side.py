@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
@@ -125,7 +125,8 @@ def _iteration(cell: Cell) -> dict[str, Any]:
         settings=asked.settings,
         packet_settings=[f"network.fairness={asked.fairness}"],
         seed=asked.seed,
-        own_mapping=asked.mapping == "best",
+        same_mapping=asked.mapping != "best",
+        lowest_latency=False,
         packets_max=comparison.PACKETS_MAX,
     )
     rows = [row for row in result["candidates"] if row["interconnect"] == cell.network]
@@ -192,26 +193,24 @@ def _capacity(cell: Cell) -> dict[str, Any]:
 ANSWERS = {ITERATION: _iteration, SERVED: _served, CAPACITY: _capacity}
 
 
-def serving_settings(cell: Cell, degrees: tuple[int, int] | None = None) -> list[str]:
-    """The settings under which a cell's load is served; `degrees` are those that all have (default: they are found)."""
+def serving_settings(cell: Cell, degrees: Sequence[str] = ()) -> list[str]:
+    """The settings under which a cell's load is served; `degrees` give the mapping that all have (default: it is found)."""
     asked = cell.question
     found = list(asked.settings)
     if cell.network != OWN and asked.mapping == "same":
-        tp, pp = degrees or mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed)
-        found += [f"mapping.tp={tp}", f"mapping.pp={pp}"]
+        found += degrees or mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed)
     if cell.library:
         found += [f"network.software={cell.library}", f"network.fairness={asked.fairness}"]
     return found
 
 
 @cache
-def mapping_of(topology: str, llm: str, settings: tuple[str, ...], seed: int) -> tuple[int, int]:
-    """Tensor and pipeline degree of the best mapping on the topology's own network."""
+def mapping_of(topology: str, llm: str, settings: tuple[str, ...], seed: int) -> tuple[str, ...]:
+    """Settings that give the best mapping on the topology's own network."""
     from dcsim.spec.load import load
     from dcsim.study.machine import build
 
-    mapping = build(load(topology, llm=llm, settings=list(settings)).spec, seed).mapping
-    return mapping.tp, mapping.pp
+    return build(load(topology, llm=llm, settings=list(settings)).spec, seed).given
 
 
 def rate_scale(question: Question) -> float:
@@ -236,13 +235,13 @@ def _arrivals_s(topology: str, seed: int) -> Any:
     return make_requests(load(topology).spec.workload, seed).arrival_s
 
 
-def command(cell: Cell, degrees: tuple[int, int] | None = None) -> str:
+def command(cell: Cell, degrees: Sequence[str] = ()) -> str:
     """The command line that gives a cell's numbers; `degrees` as for `serving_settings`."""
     asked = cell.question
     if cell.kind == ITERATION:
         words = ["dcsim", "compare", asked.topology, "--interconnect", ",".join(_compared(cell)), "--llm", asked.llm]
         words += ["--batch", str(asked.batch), "--context", str(asked.context), "--fairness", asked.fairness]
-        words += ["--own-mapping"] if asked.mapping == "best" else []
+        words += ["--same-mapping"] if asked.mapping != "best" else []
         settings = asked.settings
     else:
         verb = "run" if cell.kind == SERVED else "capacity"

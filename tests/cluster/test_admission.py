@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 from small_cluster import make_table
 
 from dcsim.cluster.admission import Limits
 from dcsim.errors import CapacityError
 from dcsim.llm.kv import room_of_tokens
-from dcsim.spec.load import load
 from dcsim.study import scenario
 from dcsim.study.capacity import meets
 from dcsim.study.machine import build

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 from small_cluster import Line, make_table, random_requests
 
 from dcsim.fabric.build import build_fabric
@@ -9,7 +10,6 @@ from dcsim.network.network import make_network
 from dcsim.power.caps import caps_of
 from dcsim.power.caps_kernel import LONGEST_PS, length_ps, set_draw
 from dcsim.power.site import site_of
-from dcsim.spec.load import load
 
 FLAT_HOSTS = ["host.busy=200 W"]  # as much as idle ones draw
 TOKENS = Line(energy_j=1.0, per_new_token=0.0)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 
 import dcsim
 from dcsim.cluster.service import serve
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 from dcsim.study.serve import _placement, programs_of
 from dcsim.workload.closed import make_closed_loop

@@ -3,10 +3,10 @@
 from itertools import pairwise
 
 import pytest
+from by_rule import load
 
 from dcsim.cluster.programs import COMPILED_BATCHES, Programs, any_batches, batches_of
 from dcsim.network.timing import IterationTime
-from dcsim.spec.load import load
 from dcsim.study.frontier import loads
 from dcsim.study.machine import build
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from by_rule import load
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_cluster import Line, make_table, random_requests
@@ -17,7 +18,6 @@ from dcsim.llm.kv import room_of_tokens
 from dcsim.network.network import make_network
 from dcsim.power.site import site_of
 from dcsim.results import metrics, records
-from dcsim.spec.load import load
 from dcsim.spec.unused import unused
 
 

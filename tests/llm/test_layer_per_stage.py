@@ -1,6 +1,7 @@
 """The mapping rule `layer_per_stage`: what it lays where, what it counts, and what it refuses."""
 
 import pytest
+from by_rule import load
 
 from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import architecture as arch
@@ -8,7 +9,6 @@ from dcsim.llm.layer_per_stage import lay_by_layer
 from dcsim.llm.mapping import lay
 from dcsim.llm.program import Shape, build_program, lookup_s
 from dcsim.llm.stages import held_by, limit_bytes
-from dcsim.spec.load import load
 from dcsim.spec.mapping import MappingSpec
 from dcsim.study.machine import build
 from dcsim.study.schedule import schedule

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from by_rule import load
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from dcsim.llm.blocks import Operation, Shape
 from dcsim.llm.cost import Work, operation_cost
 from dcsim.llm.operators import product_s
 from dcsim.llm.plan import Plan
-from dcsim.spec.load import load
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/operators"
 # Chips of which no table was looked at when figures were fixed, and the generation whose figures they have.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 
 from dcsim.errors import SpecError
 from dcsim.llm import architecture as arch
@@ -11,7 +12,6 @@ from dcsim.llm.program import Operation, Shape
 from dcsim.llm.sublayers import Layer
 from dcsim.network.lockstep import Chunk, Interpolated, grid, visited_bytes
 from dcsim.network.timing import BREAKDOWN
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 from packet_runs import run_packets
 
 from dcsim.errors import FabricError, SpecError
@@ -23,7 +24,6 @@ from dcsim.network.packet.engine.routing import build_routes
 from dcsim.network.packet.rules_of import figures_of
 from dcsim.network.packet.switches import attach
 from dcsim.network.tasks import TaskBuilder
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 from dcsim.study.traffic import FlowsAsked, traffic
 

@@ -1,10 +1,10 @@
 """One collective alone on a packet network: against measurements, closed forms, and the library's choice."""
 
 import pytest
+from by_rule import load
 
 from dcsim.errors import FabricError
 from dcsim.llm.cost import summed_bytes_per_cycle
-from dcsim.spec.load import load
 from dcsim.study.collective import collective
 
 ONE = "network.replications=1"

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from by_rule import load
 from command import dcsim
 from packet_runs import run_packets
 
@@ -13,7 +14,6 @@ from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.iteration import Attached, packet_tasks
 from dcsim.network.packet.rules_of import faults_of, layers_of, software_of
 from dcsim.network.packet.switches import attach
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from by_rule import load
 from packet_runs import run_packets
 
 from dcsim.cluster.programs import Programs
@@ -23,7 +24,6 @@ from dcsim.network.packet.rules_of import (
 from dcsim.network.packet.switches import adapters, attach, bonded, on_island, plane
 from dcsim.network.tasks import SEND, TaskBuilder
 from dcsim.network.timing import BREAKDOWN
-from dcsim.spec.load import load
 from dcsim.spec.network import LinkFault
 from dcsim.study.compare import correlation, half_width
 from dcsim.study.machine import build

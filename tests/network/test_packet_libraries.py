@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 
 from dcsim.errors import FabricError, SpecError
 from dcsim.fabric.build import build_fabric
@@ -13,7 +14,6 @@ from dcsim.network.packet.rules_of import call_count, call_of, jitter_table, lay
 from dcsim.network.packet.switches import attach
 from dcsim.network.patterns.ranks import VectorUnit
 from dcsim.network.tasks import SEND, TaskBuilder
-from dcsim.spec.load import load
 from dcsim.study.collective import collective
 from dcsim.study.machine import build
 

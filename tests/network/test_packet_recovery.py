@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 
 from dcsim.errors import SpecError
 from dcsim.fabric.switched import leaf_spine
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.rules_of import figures_of
-from dcsim.spec.load import load
 
 FABRIC = leaf_spine(16, 8, 4)
 

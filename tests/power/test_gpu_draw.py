@@ -1,9 +1,9 @@
 """What GPUs draw while they decode, by their states at work and the time between iterations, against what others measured."""
 
 import pytest
+from by_rule import load
 
 from dcsim.llm.program import Shape
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 
 # ml-energy/leaderboard-v2 @c3af7f3, chat, vLLM 0.5.4, September 2024, NVML: LLM, tp, batch, context, ms a token, watts a GPU.

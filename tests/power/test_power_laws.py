@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from by_rule import load
 
 from dcsim.errors import CapacityError
 from dcsim.power.caps import caps_of
@@ -13,7 +14,6 @@ from dcsim.power.hosts import core_w, host_racks, token_pj
 from dcsim.power.rack import RackMeter, meters, power_table
 from dcsim.power.site import Site, standing
 from dcsim.power.steady import steady, together
-from dcsim.spec.load import load
 
 CHIPS = np.array([16, 16, 8])  # in each of three racks, eight to a node
 IN = np.array([[8, 8, 0], [0, 4, 4]])  # of two replicas, 16 chips and 8

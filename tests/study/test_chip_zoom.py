@@ -14,6 +14,7 @@ import pytest
 import simpy
 
 import dcsim
+from dcsim.cli.tables import _chips as chips_rows
 from dcsim.cluster.programs import MicroBatches, Round
 from dcsim.cluster.simpy.chips import ChipProgram, Chips
 from dcsim.cluster.simpy.pace import Steady
@@ -27,8 +28,15 @@ from dcsim.study.machine import build
 FEW = ("workload.requests=3",)
 
 
-def both(*settings: str) -> tuple[dcsim.Run, dcsim.Run]:
-    case = dcsim.load("node", workload="glimpse", set=settings)
+WHOLE = ("mapping.tp=1", "mapping.pp=8")
+
+
+def node(*settings: str, degrees: tuple[str, ...] = WHOLE) -> dcsim.Scenario:
+    return dcsim.load("node", workload="glimpse", set=(*degrees, *settings))
+
+
+def both(*settings: str, degrees: tuple[str, ...] = WHOLE) -> tuple[dcsim.Run, dcsim.Run]:
+    case = node(*settings, degrees=degrees)
     return case.run(rounds=True), case.run(zoom="chips")
 
 
@@ -74,6 +82,17 @@ def test_faults_caps_and_policies_leave_them_equal(settings: tuple[str, ...]) ->
         assert set(chips.table("rounds")[name].tolist()) >= set(service.table("rounds")[name].tolist())
 
 
+def test_of_several_replicas_the_first_is_followed_and_the_run_says_so() -> None:
+    service, chips = both("workload.requests=6", degrees=("mapping.tp=2", "mapping.pp=2", "mapping.replicas=2"))
+    assert service.summary["digest"] == chips.summary["digest"]
+    rounds = service.table("rounds")
+    first = rounds["replica"] == 0
+    assert chips.meta["iterations_carried_out"] == (rounds["rounds"] * rounds["iterations"])[first].sum() > 0
+    assert not first.all()
+    assert chips.meta["replica_followed"] == 0
+    assert "of replica 0 of 2 alone" in dict(chips_rows(chips.meta))["chips"]
+
+
 def test_an_iteration_with_a_bit_error_is_carried_out_again() -> None:
     clean, marked = both(*FEW)[1], both(*FEW, "network.error_rate=1e-8")[1]
     assert marked.summary["requests_replayed"] > 0
@@ -82,9 +101,9 @@ def test_an_iteration_with_a_bit_error_is_carried_out_again() -> None:
 
 def test_a_lone_requests_times_follow_from_its_iterations_alone() -> None:
     """Nothing but when chips finished: the first token is the first iteration's end, the others come one an iteration."""
-    case = dcsim.load("node", workload="glimpse", set=("workload.requests=1",))
+    case = node("workload.requests=1")
     machine = build(case.spec)
-    chips = chip_zoom.chips_of(machine, {"rounds": np.zeros(0, np.int64), "iterations": np.zeros(0, np.int64)}, 1)
+    chips = chip_zoom.chips_of(machine, dict.fromkeys(("replica", "rounds", "iterations"), np.zeros(0, np.int64)), 1)
     tables = served(machine, chips)
     row = {name: column[0] for name, column in tables["requests"].items()}
     ends_s = [each.start_ps * 1e-12 + cycles(chips, each.shape) / case.spec.chip.clock_hz for each in chips.carried]
@@ -108,7 +127,7 @@ def cycles(chips: Chips, shape: Shape) -> int:
 
 @cache
 def one_program() -> tuple[Shape, ChipProgram, int, float]:
-    spec = dcsim.load("node", workload="glimpse").spec
+    spec = node().spec
     machine, shape = build(spec), Shape(1, 128)
     return (
         shape,
@@ -140,7 +159,7 @@ def test_a_burst_that_its_link_delivers_late_ends_the_run() -> None:
     from dcsim.network.scheduled.replay import Orders
 
     _, program, latency_ps, _ = one_program()
-    machine = build(dcsim.load("node", workload="glimpse").spec)
+    machine = build(node().spec)
     figures, clocks = machine.network.schedule(Shape(1, 384, 384)).figures, perfect_clocks(8)
     late = {int(program.schedule.burst_link[0]): 1000}
     orders = Orders(program.schedule, program.tasks, machine.fabric, figures, clocks, late)
@@ -153,7 +172,7 @@ def test_clocks_that_drift_more_get_more_slack_as_long_as_counters_can_follow() 
     assert chips.meta["margin_cycles_min"] > 0
     assert service.summary["digest"] == chips.summary["digest"]
     with pytest.raises(SpecError, match="a counter moves one at each"):
-        dcsim.load("node", workload="glimpse", set=(*FEW, "network.clock.drift=5000 ppm")).run()
+        node(*FEW, "network.clock.drift=5000 ppm").run()
 
 
 def test_what_chips_do_is_made_once_for_each_shape() -> None:
@@ -204,11 +223,6 @@ def test_the_fine_clock_counts_picoseconds() -> None:
     ("topology", "settings", "says"),
     [
         ("dgx-h100", (), "moves packets: there is no schedule to compile; use zoom='service'"),
-        (
-            "node",
-            ("mapping.tp=1", "mapping.pp=4", "mapping.replicas=2"),
-            "follows one replica, this mapping has 2; use with_\\({'mapping.replicas': 1}\\)",
-        ),
         ("node", ("chip.clock=1000000001 Hz",), "whole kHz"),
         ("node", ("engine=compiled",), "the compiled copy does not know zoom='chips'"),
         ("node", ("workload.requests=2000000",), "iterations would take more than .* at most 300 s are allowed"),
@@ -225,18 +239,18 @@ def test_a_long_run_of_few_requests_is_refused_with_the_time_it_would_take(monke
     monkeypatch.setattr(chip_zoom, "LONGEST_S", 0.1)
     says = rf"zoom='chips': {iterations} iterations would take about [0-9.]+ ms here, at most 100 ms"
     with pytest.raises(SpecError, match=says):
-        dcsim.load("node", workload="glimpse").run(zoom="chips")
+        node().run(zoom="chips")
 
 
 def test_progress_counts_iterations_to_their_number() -> None:
     told: list[tuple[int, int]] = []
-    run = dcsim.load("node", workload="glimpse", set=FEW).run(zoom="chips", progress=lambda *pair: told.append(pair))
+    run = node(*FEW).run(zoom="chips", progress=lambda *pair: told.append(pair))
     count = run.meta["iterations_carried_out"]
     assert told == [(done, count) for done in range(1, count + 1)]
 
 
 def test_the_timeline_shows_chips_links_hosts_racks_and_requests(tmp_path: Path) -> None:
-    run = dcsim.load("node", workload="glimpse", set=FEW).run(out=tmp_path / "run", zoom="chips")
+    run = node(*FEW).run(out=tmp_path / "run", zoom="chips")
     path = tmp_path / "run" / "timeline.json.gz"
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     groups = {e["args"]["name"]: e["pid"] for e in events if e["name"] == "process_name"}
@@ -259,14 +273,14 @@ def test_the_timeline_shows_chips_links_hosts_racks_and_requests(tmp_path: Path)
     assert watts == run.table("power")["power_w"].tolist()
     rounds = sum(e["pid"] == groups["replica"] for e in bars)
     assert rounds == len(run.table("rounds")["start_s"])
-    again = dcsim.load("node", workload="glimpse", set=FEW).run(out=tmp_path / "again", zoom="chips")
+    again = node(*FEW).run(out=tmp_path / "again", zoom="chips")
     assert (tmp_path / "again" / "timeline.json.gz").read_bytes() == path.read_bytes()
     assert again.summary["digest"] == run.summary["digest"]
 
 
 def test_a_service_run_has_no_timeline_and_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    case = dcsim.load("node", workload="glimpse", set=FEW)
+    case = node(*FEW)
     service, chips = case.run(save=True), case.run(save=True, zoom="chips")
     assert service.folder != chips.folder
     assert (chips.folder / "timeline.json.gz").is_file()

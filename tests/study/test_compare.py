@@ -4,16 +4,18 @@ import json
 
 import numpy as np
 import pytest
+from by_rule import RULE, compare
 
 from dcsim.errors import SpecError
 from dcsim.llm.program import Shape
 from dcsim.network.timing import PARTS
-from dcsim.study.compare import PACKETS_MAX, compare, correlation, half_width
+from dcsim.study.compare import PACKETS_MAX, correlation, half_width
 from dcsim.study.scale import largest_llm, scale, size_settings
 from dcsim.study.traffic import FlowsAsked, three_tier_radix, traffic
 
 SHAPE = Shape(1, 1024)
 FEW = ("network.replications=4",)
+ALL = ("--set", RULE, "--same-mapping")
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +214,15 @@ def test_sizes_follow_the_packaging():
 
 
 def test_scale_compares_each_size_with_its_own_first():
-    found = scale("8rack", ["scheduled", "infiniband-ndr"], SHAPE, sizes=[8, 64, 128], packet_settings=FEW)
+    found = scale(
+        "8rack",
+        ["scheduled", "infiniband-ndr"],
+        SHAPE,
+        sizes=[8, 64, 128],
+        settings=[RULE],
+        same_mapping=True,
+        packet_settings=FEW,
+    )
     assert found["no_llm_fits"] == [8]
     assert [row["chips"] for row in found["rows"]] == [64] * 4 + [128] * 4
     assert [row["slower_than_first_ratio"] for row in found["rows"]][::4] == [1.0, 1.0]
@@ -299,12 +309,12 @@ def test_other_traffic_reaches_the_users_tail():
 def test_commands_print_json_and_tables(capsys):
     from dcsim.cli import app
 
-    two = ["compare", "64chip", "--interconnect", "scheduled,infiniband-ndr", "--replications", "2"]
+    two = ["compare", "64chip", "--interconnect", "scheduled,infiniband-ndr", "--replications", "2", *ALL]
     app([*two, "--json"], standalone_mode=False)
     assert len(json.loads(capsys.readouterr().out)["candidates"]) == 4
     app(two, standalone_mode=False)
     assert "infiniband-ndr nccl" in capsys.readouterr().out
-    app(["scale", "8rack", "--sizes", "64", "--replications", "2"], standalone_mode=False)
+    app(["scale", "8rack", "--sizes", "64", "--replications", "2", *ALL], standalone_mode=False)
     assert "Llama-3-8B" in capsys.readouterr().out
     app(["traffic", "--endpoints", "16", "--bytes", "8KiB", "--json"], standalone_mode=False)
     found = json.loads(capsys.readouterr().out)
@@ -317,8 +327,8 @@ def test_tables_fit_their_hundred_columns(capsys):
     from dcsim.cli import app
 
     disturbed = ["--jitter", "host", "--load", "0.3", "--replications", "2", "--interconnect", "scheduled,infiniband-ndr"]
-    app(["compare", "64chip", *disturbed], standalone_mode=False)
-    app(["scale", "8rack", "--sizes", "64", *disturbed], standalone_mode=False)
+    app(["compare", "64chip", *disturbed, *ALL], standalone_mode=False)
+    app(["scale", "8rack", "--sizes", "64", *disturbed, *ALL], standalone_mode=False)
     printed = capsys.readouterr().out
     assert "other traffic on the busiest link: infiniband-ndr 30.0 %" in printed
     assert "jitter host: Excess over the minimum" in printed

@@ -1,9 +1,9 @@
 """What moves the answer: elasticities against closed forms."""
 
 import pytest
+from by_rule import load
 
 from dcsim.llm.program import Shape
-from dcsim.spec.load import load
 from dcsim.study.explain import answers, as_json, can_move, explain, moved
 from dcsim.study.machine import build
 

@@ -1,9 +1,9 @@
 """Chips that no replica uses are named, with what they draw and cost: by every command that lays an LLM over chips."""
 
 import pytest
+from by_rule import load
 
 from dcsim.llm.program import Shape
-from dcsim.spec.load import load
 from dcsim.study.compare import compare
 from dcsim.study.idle import idle_chips
 from dcsim.study.iteration import iteration

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from by_rule import load
 
 import dcsim
 from dcsim.errors import FabricError, ScheduleError, SpecError
@@ -17,7 +18,6 @@ from dcsim.network.scheduled.bound import find_bound
 from dcsim.network.scheduled.clocks import drifting_clocks
 from dcsim.network.scheduled.replay import replay
 from dcsim.network.tasks import TaskBuilder
-from dcsim.spec.load import load
 from dcsim.study.collective import collective
 from dcsim.study.frontier import loads
 from dcsim.study.iteration import iteration, shape_of

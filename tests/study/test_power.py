@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcsim.errors import SpecError
 from dcsim.llm.program import Shape
 from dcsim.power.chain import levels
-from dcsim.spec.load import load
 from dcsim.study import power as study
 from dcsim.study.machine import build
 

@@ -25,12 +25,13 @@ from dcsim.cluster.engine_programs import AnyPrograms, EnginePrograms
 from dcsim.errors import DcsimError, SpecError
 from dcsim.results.records import FINISHED
 from dcsim.spec.llm import LlmSpec
-from dcsim.spec.load import load, load_entry
+from dcsim.spec.load import load_entry
 from dcsim.spec.mapping import BYTES, Precision
 from dcsim.spec.topology import Topology
 from dcsim.spec.workload import ClosedWorkload
 from dcsim.study.machine import Machine, build
 from dcsim.study.serve import programs_of, serve_on
+from validation.frozen import load
 from validation.measured.jobs import Degrees, Job
 
 PRECISIONS: dict[str, Precision] = {

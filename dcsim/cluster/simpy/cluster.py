@@ -15,7 +15,7 @@ from dcsim.cluster.live import LiveState
 from dcsim.cluster.marks import Marks, error_draws
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.rows import round_rows
-from dcsim.cluster.setup import ReplicaSetup
+from dcsim.cluster.setup import FOLLOWED, ReplicaSetup
 from dcsim.cluster.simpy.arrivals import open_loop, table_requests
 from dcsim.cluster.simpy.capping import CappedMeters
 from dcsim.cluster.simpy.client import Patience
@@ -105,18 +105,19 @@ class Cluster:
         reading = setup
         if placement.reading_room is not None and isinstance(programs, EnginePrograms) and programs.reading is not None:
             reading = replace(setup, programs=programs.reading, room=placement.reading_room)
+        setups = [reading if i < serving.prefill_replicas else setup for i in range(len(replica_chips))]
         self.replicas = desk.replicas = [
             Replica(
                 env,
                 i,
-                reading if i < serving.prefill_replicas else setup,
+                replace(own, chips=None) if i != FOLLOWED else own,
                 DrawPlaces(stream(seed, f"replica.{i}.iterations"), serving.draw_block),
                 Marks(error_draws(seed, i)),
                 self.ledger,
                 patience,
                 desk,
             )
-            for i in range(len(replica_chips))
+            for i, own in enumerate(setups)
         ]
         chips_in = placement.site.chips_in(replica_chips)
         interval_ps = to_ps(spec.power.sample_s)

@@ -38,6 +38,7 @@ from dcsim.spec.price import TcoPrices
 from dcsim.spec.topology import Topology
 
 FEW = 4  # iterations that tell two mappings apart; one where nothing disturbs them
+FEW_PACKETS = 300_000  # of those together, but one iteration at least: the more packets, the less one differs from the next
 ALIKE = 1e-3  # share of an iteration
 
 
@@ -83,7 +84,7 @@ class SimulatedNetwork:
         """The mean of `times`, or of the first FEW iterations of those."""
         if few:
             times = self.iterations(
-                shape, min(self.attached.replications, FEW if disturbed(self.attached) else 1), packets_max=PACKETS_MAX
+                shape, min(self.attached.replications, FEW if disturbed(self.attached) else 1), packets_max=FEW_PACKETS
             ).times()
         else:
             times = self.times(shape)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 from command import dcsim
 
 from dcsim.cluster.copies import Copies
@@ -9,7 +10,6 @@ from dcsim.fabric.graph import from_cables
 from dcsim.llm.architecture import kv_bytes_per_token
 from dcsim.network.wires import Wires
 from dcsim.results import records
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 
 POOLS = ["mapping.tp=8", "mapping.pp=32", "mapping.replicas=2", "serving.prefill_replicas=1"]

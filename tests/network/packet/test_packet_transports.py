@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from by_rule import load
 from packet_fabrics import DCQCN, fat_tree, line, star
 
 from dcsim.fabric.graph import from_cables
@@ -10,7 +11,6 @@ from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.engine.rules import LinkFigures, PacketRules, Pull, Window
 from dcsim.network.packet.rules_of import figures_of
-from dcsim.spec.load import load
 
 LINE, HOP_S = 12.5e9, 1e-6
 LINKS = {name: LinkFigures(LINE, HOP_S) for name in ("adapter", "fabric")}

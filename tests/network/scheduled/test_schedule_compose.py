@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from by_rule import load
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schedule_cases import CLOCK_HZ, FIGURES, island, line
@@ -25,7 +26,6 @@ from dcsim.network.scheduled.proof import prove
 from dcsim.network.scheduled.replay import replay
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.tasks import TaskBuilder, Tasks
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 
 UNIT = VectorUnit(320, 118)

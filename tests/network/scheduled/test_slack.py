@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from by_rule import load
 from command import dcsim
 
 from dcsim.errors import SpecError
@@ -11,7 +12,6 @@ from dcsim.fabric.build import build_fabric
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.clocks import drifting_clocks, slack_needed_cycles
 from dcsim.network.scheduled.slack import Margins, counter_errors, deskew_points, least_slack, longest_stretch, margins_of
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 from dcsim.study.schedule import schedule
 

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from by_rule import load
 from schedule_cases import CLOCK_HZ, FIGURES, island
 
 from dcsim.errors import ScheduleError, SpecError
@@ -12,7 +13,6 @@ from dcsim.llm.program import Shape
 from dcsim.network.scheduled.proof import prove, prove_repeated
 from dcsim.network.scheduled.schedule import compile_schedule
 from dcsim.network.tasks import COMPUTE, VECTOR, TaskBuilder
-from dcsim.spec.load import load
 from dcsim.study.machine import build
 
 DECODE, MANY, CHUNK = Shape(1, 1024), Shape(8, 1024), Shape(1, 512, 128)
