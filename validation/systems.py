@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from dcsim.results.systems import error_text, laid_out, name_of, rows_of
 from dcsim.study.systems import LLMS, systems
 from dcsim.writing import write_text
+from validation import store
 from validation.measured.known import error_of
 from validation.pictures import lines_svg
 
@@ -102,13 +104,33 @@ def drawing(result: Mapping[str, Any]) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}">\n{"".join(panels)}</svg>\n'
 
 
+def part_of(topology: str, llm: str, version: str) -> dict[str, Any]:
+    """The answer for one topology and LLM: as it was kept for this version of all code and data, or computed and kept."""
+    path = store.FOLDER / "systems" / f"{llm}-{topology}-{version[:12]}.json"
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        kept = systems([topology], [llm], interconnects=NETWORKS, error_of=error_of, progress=_say)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(kept))
+    assert isinstance(kept, dict)
+    return kept
+
+
+def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Answers of the same question about several systems and LLMs, as one."""
+    joined = {key: [one for part in parts for one in part[key]] for key in ("systems", "rows")}
+    return {**parts[0], **joined, "llms": list(dict.fromkeys(llm for part in parts for llm in part["llms"]))}
+
+
 def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
 def main(folder: str) -> None:
-    """Ask, and write page and picture."""
-    result = systems(SYSTEMS, LLMS, interconnects=NETWORKS, error_of=error_of, progress=_say)
+    """Ask what is not kept yet, and write page and picture."""
+    version = store.version()
+    result = together([part_of(topology, llm, version) for llm in LLMS for topology in SYSTEMS])
     write_text(Path(folder, "images", "systems.svg"), drawing(result))
     write_text(Path(folder, "SYSTEMS.md"), page(result))
 
