@@ -42,6 +42,7 @@ WORKLOADS = {
     "prompt_tokens: p, output_tokens: o, failed: drop}}\n",
     "own unit": "kind: replay\nduration: 1 s\ntrace: {file: vidur.csv, format: vidur, arrival_unit: s}\n",
     "all at once": "kind: replay\nduration: 1 s\ntrace: {file: vidur.csv, format: vidur}\n",
+    "blocks": "kind: replay\nduration: 1 s\ntrace: {file: blocks.jsonl, format: mooncake, prefix_block_tokens: 16}\n",
     "sessions": "kind: sessions\nduration: 1 s\nrequests: 4\narrivals: {rate: {kind: constant, mean: 9 requests/s}}\n"
     f"{LENGTHS}\nturns_mean: 3\nthink: 50 ms\nanswer_token: 1 ms\ncontext_max: 400\n",
     "closed": f"kind: closed\nduration: 1 s\nrequests: 4\nusers: 2\nthink: 50 ms\nrequests_per_user: 2\n{LENGTHS}\n",
@@ -318,6 +319,7 @@ def ask(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.csv").write_text("at,p,o\n0.0,5,2\n0.1,5,2\n")
+    (tmp_path / "blocks.jsonl").write_text('{"timestamp": 0, "input_length": 40, "output_length": 2, "hash_ids": [1, 2, 3]}\n' * 2)
     (tmp_path / "vidur.csv").write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,50,9\n0.0,50,9\n")
     nodes = [{"id": i, "kind": "chip"} for i in range(2)]
     (tmp_path / "graph.json").write_text(json.dumps({"nodes": nodes, "links": [{"source": 0, "target": 1}]}))

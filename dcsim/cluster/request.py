@@ -22,6 +22,8 @@ class Request:
     session: int = -1  # conversation; -1: none
     prefix: int = 0  # leading prompt tokens shared with the session's previous turn
     user: int = -1  # who asked, in a closed loop
+    blocks: tuple[int, ...] = ()  # ids of the prompt's blocks, each of which stands for the prompt up to its end
+    block_tokens: int = 0  # of one of them; 0: no blocks are known
     host: int = -1
     replica: int = -1  # the one that served it last
     since_ps: int = UNSET  # when it last came to a host, a replica, or on its way between two replicas

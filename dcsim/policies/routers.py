@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 _DOWN = 1 << 40  # added to the load of a replica that stands still: it is chosen only when all do
 
@@ -12,13 +12,17 @@ class Asks(Protocol):
     """What a router sees of a request."""
 
     session: int  # conversation; -1: none
+    prompt: int  # tokens
 
 
 class Router:
-    """Chooses among `count` replicas by `kind`. `loads` are requests at each and not finished; one that is down looks full."""
+    """Chooses among `count` replicas by `kind`. `loads` are requests at each and not finished; one that is down looks full.
 
-    def __init__(self, kind: str, count: int) -> None:
-        self._rule = ROUTERS[kind]
+    `found` says how many leading tokens of a request's prompt a replica has in KV.
+    """
+
+    def __init__(self, kind: str, count: int, found: Callable[[int, Any], int] = lambda replica, request: 0) -> None:
+        self._rule, self.found = ROUTERS[kind], found
         self.loads = [0] * count
         self.turn = -1  # the replica whose turn it was last
 
@@ -56,8 +60,18 @@ def session(router: Router, request: Asks) -> int:
     return router.up_from(request.session % len(router.loads)) if request.session >= 0 else least_loaded(router, request)
 
 
+def prefix(router: Router, request: Asks) -> int:
+    """The replica with the fewest tokens before it: what it would have to read of the prompt, and as much as the whole prompt for
+    each request it has. So a long prefix outweighs waiting behind few others, and never behind many; ties go to the first.
+    """
+    loads = router.loads
+    waits = [request.prompt * (1 + load) - router.found(replica, request) for replica, load in enumerate(loads)]
+    return waits.index(min(waits))
+
+
 ROUTERS: dict[str, Callable[[Router, Asks], int]] = {
     "round_robin": round_robin,
     "least_loaded": least_loaded,
     "session": session,
+    "prefix": prefix,
 }

@@ -110,7 +110,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("slo_met_fraction", "", "requests that met every SLO jointly, over requests in"),
     Metric("goodput_lost_requests_per_s", "requests/s", "requests hit by a fault that did not meet every SLO, over elapsed time"),
     Metric("availability_fraction", "", "share of time, over replicas, in which no fault stopped them"),
-    Metric("reused_prompt_fraction", "", "prompt tokens found in KV from the session's previous turn, over prompt tokens"),
+    Metric(
+        "reused_prompt_fraction",
+        "",
+        "prompt tokens found in KV (what a session or another prompt left there), over prompt tokens",
+    ),
     Metric("concurrency_mean", "requests", "time average of requests in the system"),
     Metric("power_w_mean", "W", "power at the site's meter, time average"),
     Metric("power_w_max", "W", "power at the site's meter, largest sample"),

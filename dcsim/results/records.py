@@ -55,7 +55,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("tokens_out", "int64", "tokens given by the end of the run"),
         Column("status", "str", "finished, rejected, failed or in_flight"),
         Column("reason", "str", "why it was rejected or failed"),
-        Column("reused_tokens", "int64", "prompt tokens found in KV from the session's previous turn"),
+        Column("reused_tokens", "int64", "prompt tokens found in KV instead of read"),
         Column("replays", "int64", "times a fault made it start again, and iterations of it run again for bit errors"),
         Column("host", "int64", "host server it came in by; -1 for none"),
         Column("replica", "int64", "replica that served it; -1 for none"),

@@ -48,7 +48,9 @@ class ServingSpec(Section):
     )
     host_servers: Positive = Field(default=8, le=10_000, description="Host servers that take in requests, in turn.")
     router: Annotated[str, KindOf(ROUTERS)] = Field(
-        default="least_loaded", description="Which replica a request goes to; `session`: always the same for one session."
+        default="least_loaded",
+        description="Which replica a request goes to; `session`: always the same for one session; `prefix`: the one that "
+        "has most of its prompt in KV, as far as waiting there does not outweigh it.",
     )
     batching: Annotated[str, KindOf(BATCHING)] = Field(
         default="continuous",
@@ -59,7 +61,9 @@ class ServingSpec(Section):
         description="Of those that wait, the first by priority and arrival, once it fits; `first_fit`: the first that fits.",
     )
     prefix_reuse: bool = Field(
-        default=True, description="Keep an ended turn's KV for its session's next turn while there is room."
+        default=True,
+        description="Keep an ended turn's KV for its session's next turn, or whole blocks of prompts for all that begin alike, "
+        "while there is room.",
     )
     speculation: SpeculationSpec | None = Field(default=None, description="Speculative decoding; none by default.")
     prefill_replicas: Count = Field(

@@ -46,6 +46,12 @@ class TraceSpec(Section):
     unsorted: Literal["error", "sort"] = Field(
         default="error", description="A row that arrives before the row above it: broken, or moved, whole, to its place."
     )
+    prefix_block_tokens: Count = Field(
+        default=0,
+        le=1_000_000,
+        description="Tokens of a block of `hash_ids`, by which replicas know prompts that begin alike (Mooncake's have 512, "
+        "Bailian's 16); 0: the column is not read.",
+    )
 
     @model_validator(mode="after")
     def _columns_go_with_format(self) -> TraceSpec:

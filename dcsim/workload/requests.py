@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ class Requests:
     session: NDArray[np.int32]  # requests of one conversation share it; -1: none
     prefix_tokens: NDArray[np.int32]  # leading prompt tokens shared with the session's previous turn
     class_names: tuple[str, ...] = ("default",)
+    blocks: NDArray[Any] | None = None  # of each prompt a tuple of block ids (`Request.blocks`); None: not known
+    block_tokens: int = 0  # of one block
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -32,7 +35,8 @@ class Requests:
     def part(self, start: int, stop: int) -> Requests:
         """Rows start..stop-1, as views."""
         cut = {name: getattr(self, name)[start:stop] for name in COLUMNS}
-        return Requests(**cut, class_names=self.class_names)
+        blocks = None if self.blocks is None else self.blocks[start:stop]
+        return Requests(**cut, class_names=self.class_names, blocks=blocks, block_tokens=self.block_tokens)
 
 
 def plain(
@@ -67,7 +71,9 @@ def join(blocks: Iterable[Requests]) -> Requests:
     if not parts:
         return plain(np.empty(0), np.empty(0, np.int32), np.empty(0, np.int32))
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
-    return Requests(**columns, class_names=parts[0].class_names)
+    known = [part.blocks for part in parts if part.blocks is not None]
+    ids = np.concatenate(known) if len(known) == len(parts) else None
+    return Requests(**columns, class_names=parts[0].class_names, blocks=ids, block_tokens=parts[0].block_tokens)
 
 
 def reblock(blocks: Iterable[Requests], rows: int) -> Iterator[Requests]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ ROWS_AT_ONCE = 100_000
 
 def replay(spec: ReplayWorkload, resolve: Callable[[str], Path]) -> Iterator[Requests]:
     """The trace's rows in order, `repeat` times, time divided by `rate_scale`."""
-    trace = read_trace(resolve(spec.trace.file), spec.trace)
+    block_tokens = spec.trace.prefix_block_tokens
+    trace = read_trace(resolve(spec.trace.file), spec.trace, with_blocks=block_tokens > 0)
     if spec.repeat > 1 and trace.span_s == 0:
         raise WorkloadError(f"{spec.trace.file}: all rows arrive at once; `repeat` needs a `window`")
     output_tokens = scaled_output(trace.output_tokens, spec.output_scale)
@@ -28,7 +30,8 @@ def replay(spec: ReplayWorkload, resolve: Callable[[str], Path]) -> Iterator[Req
         require_countable((spec.repeat - 1) * trace.span_s / spec.rate_scale)
     for turn in range(spec.repeat):
         arrival_s = (trace.arrival_s + turn * trace.span_s) / spec.rate_scale
-        yield plain(arrival_s, trace.prompt_tokens, output_tokens)
+        rows = plain(arrival_s, trace.prompt_tokens, output_tokens)
+        yield rows if trace.blocks is None else replace(rows, blocks=trace.blocks, block_tokens=block_tokens)
 
 
 def bootstrap(spec: BootstrapWorkload, seed: int, resolve: Callable[[str], Path]) -> Iterator[Requests]:

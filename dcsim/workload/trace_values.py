@@ -52,6 +52,17 @@ def tokens_of(cells: list[Any], column: str, least: int, first_row: int, bad: Ba
     return np.where(wrong, 0, values).astype(np.int32)
 
 
+def blocks_of(cells: list[Any], column: str, first_row: int, bad: BadRows) -> NDArray[Any]:
+    """Of each row a tuple of whole numbers from a list of them. Broken cells are noted in `bad` and become empty."""
+    found = np.empty(len(cells), object)
+    for i, cell in enumerate(cells):
+        fine = isinstance(cell, list) and all(type(one) is int for one in cell)
+        if not fine:
+            bad.add(first_row + i, f"column {shown(column)}: {shown(cell)} is not a list of whole numbers")
+        found[i] = tuple(cell) if fine else ()
+    return found
+
+
 def arrivals_of(cells: list[Any], columns: TraceColumns, first_row: int, bad: BadRows) -> NDArray[np.int64]:
     """Arrival times in ns from any fixed origin. Broken cells are noted in `bad` and become 0."""
     unit = columns.arrival_unit

@@ -23,7 +23,7 @@ from dcsim.errors import WorkloadError, shown
 from dcsim.reading import Unreadable, open_text, parse_json, reading
 from dcsim.spec.workload import TraceColumns, TraceSpec
 from dcsim.workload.columns import told_by_name
-from dcsim.workload.trace_values import BadRows, are_whole, arrivals_of, require_order, tokens_of
+from dcsim.workload.trace_values import BadRows, are_whole, arrivals_of, blocks_of, require_order, tokens_of
 
 BLOCK_ROWS = 100_000  # rows held as text at once
 _BLOCK_CHARS = 2**26
@@ -42,6 +42,7 @@ _FORMATS: dict[str, dict[str, str]] = {
 # Formats that share their columns and not their unit: what else a file has to have to be known as one of them.
 _SIGNS = {"bailian": {"chat_id", "turn"}, "mooncake": {"hash_ids"}}
 _WHOLE = {"mooncake"}  # formats whose arrivals are whole numbers
+BLOCKS = "hash_ids"  # the column with the ids of a prompt's blocks, in Mooncake's and Bailian's files
 UnitKnown = Callable[[list[Any]], bool]  # from the cells of a block's arrivals
 
 
@@ -54,6 +55,7 @@ class Trace:
     output_tokens: NDArray[np.int32]
     span_s: float
     dropped: int = 0  # failed requests left out
+    blocks: NDArray[Any] | None = None  # of each prompt a tuple of block ids, where they were asked for
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -74,18 +76,20 @@ def find_trace(name: str) -> Path:
     raise WorkloadError(f"no trace file {shown(name)}; {mend}")
 
 
-def read_trace(path: Path, spec: TraceSpec) -> Trace:
+def read_trace(path: Path, spec: TraceSpec, *, with_blocks: bool = False) -> Trace:
     """Read the part of `path` that `spec` asks for. Where unsorted rows may be sorted they are moved whole, ties in order.
 
+    `with_blocks` reads the ids of the prompts' blocks (`hash_ids`) too.
     Raises WorkloadError: for broken rows, naming up to ten at once (file, row, column, value); for a unit that cannot be told.
     """
     with reading(path, WorkloadError):
-        return _read_trace(path, spec)
+        return _read_trace(path, spec, with_blocks)
 
 
-def _read_trace(path: Path, spec: TraceSpec) -> Trace:
+def _read_trace(path: Path, spec: TraceSpec, with_blocks: bool) -> Trace:
     bad = BadRows(path)
     blocks: list[tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]] = []
+    ids: list[NDArray[Any]] = []
     dropped = first_row = 0
     latest_ns = None
     for header, columns in _read_blocks(path):
@@ -98,6 +102,8 @@ def _read_trace(path: Path, spec: TraceSpec) -> Trace:
         least = 0 if names.failed == "drop" else 1
         output = tokens_of(cells[names.output_tokens], names.output_tokens, least, first_row, bad)
         kept = output > 0
+        if with_blocks:
+            ids.append(blocks_of(columns[_index(path, header, BLOCKS)], BLOCKS, first_row, bad)[kept])
         if not is_unit_known(cells[names.arrival]):
             bad.raise_any()  # broken rows first: they may be why
             raise WorkloadError(f"{path}: {_question(names.arrival)}")
@@ -110,7 +116,7 @@ def _read_trace(path: Path, spec: TraceSpec) -> Trace:
     if sum(len(block[0]) for block in blocks) == 0:
         raise WorkloadError(f"{path}: holds no requests")
     arrival, prompt, output = (np.concatenate([block[i] for block in blocks]) for i in range(3))
-    return _part(path, spec, arrival, prompt, output, dropped)
+    return _part(path, spec, arrival, prompt, output, dropped, np.concatenate(ids) if ids else None)
 
 
 def _part(
@@ -120,6 +126,7 @@ def _part(
     prompt: NDArray[np.int32],
     output: NDArray[np.int32],
     dropped: int,
+    blocks: NDArray[Any] | None,
 ) -> Trace:
     """Sort by arrival, count from the first row, cut to the asked window.
 
@@ -134,7 +141,8 @@ def _part(
     if not len(arrival_s):
         raise WorkloadError(f"{path}: no requests between `start` and the end of `window`")
     gap_s = (arrival_s[-1] - arrival_s[0]) / max(len(arrival_s) - 1, 1)
-    return Trace(arrival_s, prompt, output, spec.window_s or float(arrival_s[-1] + gap_s), dropped)
+    own = None if blocks is None else blocks[order][inside]
+    return Trace(arrival_s, prompt, output, spec.window_s or float(arrival_s[-1] + gap_s), dropped, own)
 
 
 def _columns(path: Path, header: list[str], spec: TraceSpec, cells: list[list[Any]]) -> tuple[TraceColumns, UnitKnown]:

@@ -18,6 +18,7 @@ def unknown(spec: Topology, *, replicas: int, users: bool, drawn: bool, rounds: 
     serving = spec.serving
     asked = {
         "workload.kind: closed": users,
+        "workload.trace.prefix_block_tokens": spec.workload.kind == "replay" and spec.workload.trace.prefix_block_tokens > 0,
         "network: iterations drawn at random": drawn,
         "--rounds": rounds,
         "--zoom chips": chips,

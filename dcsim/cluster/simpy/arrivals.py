@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 
 import numpy as np
 
@@ -29,6 +30,10 @@ def table_requests(blocks: Iterable[Requests], priorities: tuple[int, ...]) -> I
     for block in blocks:
         arrival_ps = np.rint(block.arrival_s * PS_PER_S).astype(np.int64)
         columns = (arrival_ps, block.prompt_tokens, block.output_tokens, block.klass, block.session, block.prefix_tokens)
-        for at, prompt, output, klass, session, prefix in zip(*(c.tolist() for c in columns), strict=True):
-            yield Request(index, at, prompt, output, klass, priorities[klass], session, prefix)
+        ids: Iterable[tuple[int, ...]] = repeat(()) if block.blocks is None else block.blocks
+        rows = zip(zip(*(c.tolist() for c in columns), strict=True), ids, strict=False)
+        for (at, prompt, output, klass, session, prefix), own in rows:
+            request = Request(index, at, prompt, output, klass, priorities[klass], session, prefix)
+            request.blocks, request.block_tokens = own, block.block_tokens
+            yield request
             index += 1

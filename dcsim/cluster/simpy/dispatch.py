@@ -44,7 +44,7 @@ class Dispatcher:
         self._readers = readers = spec.serving.prefill_replicas
         # With one replica the router is never asked; not reading the key lets the run report it as unused.
         kind = spec.serving.router if replicas > 1 else "least_loaded"
-        self._router = Router(kind, readers or replicas)
+        self._router = Router(kind, readers or replicas, lambda replica, request: self.replicas[replica].kv.found(request))
         self._decode_router = Router(kind, replicas - readers) if readers else self._router
 
     def arrive(self, request: Request) -> None:
