@@ -319,7 +319,7 @@ def ask(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.csv").write_text("at,p,o\n0.0,5,2\n0.1,5,2\n")
-    (tmp_path / "blocks.jsonl").write_text('{"timestamp": 0, "input_length": 40, "output_length": 2, "hash_ids": [1, 2, 3]}\n' * 2)
+    (tmp_path / "blocks.jsonl").write_text('{"timestamp": 0, "input_length": 40, "output_length": 2, "hash_ids": [1, 2]}\n' * 2)
     (tmp_path / "vidur.csv").write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,50,9\n0.0,50,9\n")
     nodes = [{"id": i, "kind": "chip"} for i in range(2)]
     (tmp_path / "graph.json").write_text(json.dumps({"nodes": nodes, "links": [{"source": 0, "target": 1}]}))
