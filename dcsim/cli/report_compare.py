@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcsim.cli.tables import console, idle_row
+from dcsim.cli.tables import console, idle_row, search_rows
 from dcsim.units import format_bytes, format_power, format_time
 
 PART_MEANING = {
@@ -54,6 +54,7 @@ def print_compare(result: dict[str, Any]) -> None:
             out.print(f"for {OBJECTIVES[objective]}:")
         for table in (_times(own, own_mapping=len(objectives) > 1), _waterfall(own)):
             print_table(out, table)
+        _print_searches(out, own)
     print_table(out, _plant(rows))
     for line in _incidents(rows):
         out.print(line, soft_wrap=True)
@@ -69,6 +70,21 @@ def print_compare(result: dict[str, Any]) -> None:
         out.print(reason)
     if "users" in result:
         print_table(out, _users(result["users"]))
+
+
+def _print_searches(out: Any, rows: list[dict[str, Any]]) -> None:
+    """How each mapping was found: the winner, the next best, what binds it and numbers of stages nearby that change much.
+
+    A network's libraries that have one mapping share a line.
+    """
+    libraries: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        text = "; ".join(text for _, text in search_rows(row))
+        where = f"{row['chips']:,} chips, {row['interconnect']}" if "chips" in row else str(row["interconnect"])
+        libraries.setdefault((where, text), []).append(row["software"] or "")
+    for (where, text), names in libraries.items():
+        if text:
+            out.print(f"{where} {', '.join(names)}".strip() + f": {text}", soft_wrap=True)
 
 
 def _print_correlation(out: Any, rows: list[dict[str, Any]]) -> None:
@@ -210,5 +226,6 @@ def print_scale(result: dict[str, Any]) -> None:
             f"{row['slower_than_first_ratio']:.3f}",
         )
     print_table(console(), table)
+    _print_searches(console(), result["rows"])
     for chips in result["no_llm_fits"]:
         console().print(f"{chips:,} chips: none of the LLMs fits")

@@ -59,8 +59,8 @@ def compare(
     """Time `shape` on each interconnect, with the mapping of the first or each with its own (`same_mapping`).
 
     Where an objective of mappings is named each has its own best for that unless said otherwise, and with `lowest_latency` once
-    more the one with the lowest latency. With `packets_max`, no candidate simulates more packets than
-    that in all its replications, but one iteration at least, and few iterations where nothing disturbs its network.
+    more the one with the lowest latency. With `packets_max`, no candidate simulates more packets than that in all its
+    replications, of all objectives together, but one iteration at least, and few where nothing disturbs its network.
     `packet_settings` and those of `settings` that start with `network.` apply to packet networks only. Returns the
     shape, the first mapping and `candidates`, one row for each objective, interconnect and library; rows are compared with the
     first of their objective.
@@ -77,6 +77,7 @@ def compare(
     own = wanted[0][2].spec
     same_mapping = not is_searched(own) if same_mapping is None else same_mapping
     passes = _passes(own, lowest_latency and not same_mapping)
+    packets_max //= len(passes)
     done: list[Timed] = []
     for objective in passes:
         said = f"for {objective}" if len(passes) > 1 else ""

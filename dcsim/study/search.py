@@ -21,7 +21,7 @@ from dcsim.economics.bill import bill, parts_of, total_usd
 from dcsim.economics.cost import life_usd_per_h, usd_per_mtoken
 from dcsim.errors import CapacityError, SlackError
 from dcsim.fabric.build import build_fabric
-from dcsim.llm.mapping import Layout, Mapping, choices, lay
+from dcsim.llm.mapping import NO_LIMIT, Layout, Mapping, choices, lay
 from dcsim.llm.program import Shape
 from dcsim.llm.stages import cut_stages, plan_memory
 from dcsim.network.network import Network, make_network
@@ -488,6 +488,8 @@ def _cliffs(ground: _Ground, winner: Choice) -> Iterator[dict[str, int]]:
         return 0 if stages is None else plan_memory(spec.llm, spec.chip, spec.mapping, winner.tp, stages).kv_tokens_max
 
     own = tokens(winner.pp)
+    if own >= NO_LIMIT:  # an LLM that keeps nothing has as much room anywhere
+        return
     fewer = winner.pp
     while fewer > 1 and tokens(fewer - 1) >= own:
         fewer -= 1

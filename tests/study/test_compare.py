@@ -1,6 +1,7 @@
 """Comparisons of interconnects: rows, waterfalls, intervals, reasons, sizes, patterns, users."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -344,3 +345,21 @@ def test_the_pictures_show_every_candidate(result):
     assert sum(software.x) == pytest.approx(1e6 * sum(row["waterfall_s"]["software"] for row in result["candidates"]))
     lines = draw([{**row, "chips": 64, "llm": "x"} for row in result["candidates"]])
     assert len(lines.data) == len(result["candidates"])
+
+
+def test_comparisons_of_searched_mappings_name_each_winner_the_next_best_and_what_binds(capsys):
+    """Mappings as `compare` and `scale` print them, on a node of which every search is quick."""
+    from dcsim.cli import app
+
+    small = ("--interconnect", "scheduled,infiniband-ndr", "--replications", "1", "--set", "workload.duration=60 s")
+    app(["compare", "node", *small, "--objective", "latency", "--json"], standalone_mode=False)
+    rows = json.loads(capsys.readouterr().out)["candidates"]
+    assert {row["objective"] for row in rows} == {"latency"}
+    app(
+        ["scale", "8rack", *small, "--sizes", "8", "--llm", "bert-large", "--context", "128", "--objective", "latency"],
+        standalone_mode=False,
+    )
+    printed = " ".join(capsys.readouterr().out.split())
+    for network in ("scheduled", "infiniband-ndr"):
+        assert re.search(rf"8 chips, {network}[^:]*: best for latency of \d+ mappings: tp \d+, pp \d+ with [\d.]+ us", printed)
+    assert printed.count("bound by") >= 2

@@ -227,6 +227,12 @@ def test_cliffs_are_numbers_of_stages_whose_room_is_as_said():
     assert [cliff["pp"] for cliff in machine.found.cliffs if cliff["pp"] > own] == [80]
 
 
+def test_an_llm_that_keeps_nothing_has_no_cliffs_of_room(capsys):
+    app(["iteration", "node", "--llm", "bert-large", "--context", "128", "--objective", "latency"], standalone_mode=False)
+    assert "best for latency of" in (printed := capsys.readouterr().out)
+    assert "nearby" not in printed
+
+
 # Nodes of eight chips and the memory of one, so that LLMs of many sizes fit.
 MACHINES = (
     (1, "llama-3-8b", "2 GiB"),
