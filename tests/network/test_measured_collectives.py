@@ -12,6 +12,7 @@ from command import ROOT
 
 from dcsim.spec.load import load
 from dcsim.study.collective import collective
+from validation import collectives as page_of
 
 TABLES = ROOT.parent / "shared" / "operators"
 pytestmark = pytest.mark.skipif(not TABLES.is_dir(), reason="the tables are not here")
@@ -87,3 +88,14 @@ def test_all_reduces_of_serving_engines(table, record_property):
     mean, near = error(ratios)[0], sum(1 / 1.6 <= ratio <= 1.6 for ratio in ratios) / len(ratios)
     record_property("error", (mean, near))
     assert (mean <= CUSTOM[table][0], near >= CUSTOM[table][1]) == (True, True), (mean, near)
+
+
+@pytest.mark.parametrize("system", ["h200_sxm", "gb200"])
+def test_the_page_shows_what_is_simulated_and_measured(system):
+    """docs/COLLECTIVES.md, at the sizes of its table."""
+    page = (ROOT / "docs/COLLECTIVES.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith(f"| {system} "))
+    points = page_of.curve(TABLES, system, page_of.SHOWN)
+    assert [cell.strip() for cell in row.split("|")[5:-1]] == [
+        page_of.cell(point, page_of.MACHINES[system][1]) for point in points
+    ]
