@@ -34,6 +34,7 @@ class Request:
     given: int = 0  # output tokens made so far
     token_ps: int = UNSET  # when the last of them was made
     read: int = 0  # tokens of its text in KV
+    swapped: bool = False  # what it stored is in its hosts' memory
     reused: int = 0  # prompt tokens found in KV instead of read
     replays: int = 0  # times a fault made it start again
     status: str = IN_FLIGHT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,3 +32,4 @@ class ReplicaSetup:
     growth: Growth | None  # of speculative decoding
     rounds: list[tuple[int, ...]] | None = None  # takes a row of the rounds table at each wake, if there
     chips: Chips | None = None  # carry every round out, in chip zoom
+    swap_ps: Callable[[int], int] = lambda tokens: 0  # that a sequence of so many tokens takes to its hosts' memory, or back

@@ -25,8 +25,9 @@ class EngineSpec(Named):
     batching: Annotated[str, KindOf(BATCHING)] = Field(
         description="How prompts and answers share iterations, in place of `serving.batching`."
     )
-    preemption: Literal["recompute", "never"] = Field(
+    preemption: Literal["recompute", "swap", "never"] = Field(
         description="recompute: a sequence's room grows as it is stored, and where none is left the one that joined last "
-        "waits and is read anew; never: it holds room for its longest answer from the beginning."
+        "waits and is read anew; swap: what it stored goes to its hosts' memory over their buses instead, and comes back; "
+        "never: it holds room for its longest answer from the beginning."
     )
     batched_tokens_max: Positive = Field(le=1_000_000, description="Tokens of one iteration: answers' and prompts'.")

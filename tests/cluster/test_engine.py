@@ -134,12 +134,32 @@ def test_an_engine_that_never_preempts_holds_the_longest_answer_from_the_beginni
     assert tables["rounds"]["decoding"].max() <= machine.mapping.memory.room.capacity // (300 + 400)
 
 
-def test_preemption_is_the_same_however_rounds_are_simulated(tmp_path):
-    names, own = tight(tmp_path)
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_preemption_is_the_same_however_rounds_are_simulated(tmp_path, preemption):
+    names, own = tight(tmp_path, f"serving.engine.preemption={preemption}")
     spec = load("h100_sxm", **names, settings=own).spec
     (_, one), (_, other) = served(spec), served(spec, skip=False)
     for column in one["requests"]:
         np.testing.assert_array_equal(one["requests"][column], other["requests"][column], err_msg=column)
+
+
+def test_a_swapped_sequence_comes_back_over_the_bus_and_is_not_read_anew(tmp_path):
+    def means(*more):
+        names, own = tight(tmp_path, *more)
+        _, tables = served(load("h100_sxm", **names, settings=own).spec)
+        requests = tables["requests"]
+        assert (requests["tokens_out"] == requests["output_tokens"]).all()
+        waits = sum(
+            float(np.sum(seconds))
+            for why, seconds in zip(tables["limits"]["resource"], tables["limits"]["request_s"], strict=True)
+            if why == "kv_transfer"
+        )
+        return requests["e2e_s"].mean(), waits
+
+    swap = "serving.engine.preemption=swap"
+    (anew, none), (fast, short), (slow, long) = means(), means(swap), means(swap, "host.bus_bandwidth=100 MB/s")
+    assert none == 0 < short < long / 100
+    assert fast < anew < slow
 
 
 def test_room_bounds_what_is_stored_and_is_all_given_back(tmp_path, monkeypatch):

@@ -89,9 +89,10 @@ class Cluster:
             HostServer(env, i, spec.host, self.ledger, desk.route, desk.recover) for i in range(serving.host_servers)
         ]
         self._rounds: list[tuple[int, ...]] | None = [] if record_rounds else None
+        room = placement.room
         setup = ReplicaSetup(
             programs,
-            placement.room,
+            room,
             serving,
             priorities,
             to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0,
@@ -101,6 +102,7 @@ class Cluster:
             Drafts(serving.speculation, seed) if serving.speculation else None,
             self._rounds,
             chips,
+            lambda tokens: to_ps(spec.host.bus_s + max(room.chip_bytes(tokens), default=0) / spec.host.bus_bandwidth_bytes_per_s),
         )
         reading = setup
         if placement.reading_room is not None and isinstance(programs, EnginePrograms) and programs.reading is not None:

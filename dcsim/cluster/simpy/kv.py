@@ -61,8 +61,15 @@ class KvRoom:
         """Whether room for `tokens` can be had now, dropping kept turns if need be."""
         return self.used + self.growing() + self._cost(tokens) <= self.capacity
 
-    def take(self, request: Request, tokens: int) -> None:
-        """Hold room for `tokens`, which must fit; the request's `read` starts at what its session left here."""
+    def take(self, request: Request, tokens: int, *, find: bool = True) -> None:
+        """Hold room for `tokens`, which must fit; the request's `read` starts at what it finds here, unless it brings it all."""
+        if find:
+            self._find(request)
+        self._held[request.index] = tokens
+        self.used += self._cost(tokens)
+        self._make_room()
+
+    def _find(self, request: Request) -> None:
         reused = self.found(request)
         if request.session in self.kept:
             self.kept_total -= self._cost(self.kept.pop(request.session))
@@ -70,9 +77,6 @@ class KvRoom:
             self._share(request)
         request.read = reused
         request.reused += reused
-        self._held[request.index] = tokens
-        self.used += self._cost(tokens)
-        self._make_room()
 
     def _share(self, request: Request) -> None:
         """Pin what the request found: each block is held once, and no longer by the request itself."""

@@ -90,7 +90,9 @@ class Replica:
         self.caps: CappedMeters | None = None
         self._ahead = serving.speculation.draft_tokens if serving.speculation else 0
         self.kv = KvRoom(setup.room, lambda: serving.prefix_reuse and not serving.prefill_replicas, self._growing)
-        self._grows = serving.engine is not None and serving.engine.preemption == "recompute"
+        preemption = serving.engine.preemption if serving.engine else "never"
+        self._grows, self._swaps = preemption != "never", preemption == "swap"
+        self._bus_free = 0  # when the last copy to or from hosts' memory ends
         self._waiting: Waiting[Request] = Waiting(setup.priorities)
         mean = tokens_per_step(serving.speculation) if serving.speculation else 1.0
         self._decoding = Decoding(setup.programs.contexts, setup.growth, self._ahead, mean)
@@ -277,6 +279,8 @@ class Replica:
             if request.replica == self.index:  # on its way here, still whole at its source
                 self._attribution.copy_ended(request.since_ps, now)
                 waiting.append(request)
+        for request in waiting if self._swaps else ():  # hosts lose what was swapped to them, or was on its way back
+            request.swapped, request.read = False, 0
         for queue in (self._batch.prompts, self._landed, self._copying, self._gaps, self._leaving, self.kv):
             queue.clear()
         self._waiting = Waiting(self._setup.priorities)
@@ -353,15 +357,29 @@ class Replica:
             if request is None:
                 break
             waiting.remove(request)
-            self.kv.take(request, self._room(request))
+            self.kv.take(request, self._room(request), find=not request.swapped)
             if request.admitted_ps == UNSET:
                 request.admitted_ps = now
-            if self.fetch:
+            if request.swapped:
+                request.swapped, request.since_ps = False, now
+                self._copying[request.index] = request
+                self._env.process(self._swap_in(request, now))
+            elif self.fetch:
                 request.since_ps = now
                 self._copying[request.index] = request
                 self.fetch(self, request)
             else:
                 self._batch.prompts.append(request)
+
+    def _over_the_bus(self, request: Request, now: int) -> int:
+        """When what a request stored is at the other end: one after another, all chips at the same time."""
+        self._bus_free = max(self._bus_free, now) + self._setup.swap_ps(request.to_read)
+        return self._bus_free
+
+    def _swap_in(self, request: Request, begun: int) -> Process:
+        yield self._env.timeout(self._over_the_bus(request, begun) - begun)
+        if request.since_ps == begun and self._copying.get(request.index) is request:  # a fault may have come between
+            self.landed(request)
 
     def _fits(self, request: Request) -> bool:
         return self.kv.fits(self._room(request))
@@ -382,14 +400,18 @@ class Replica:
         return sum(map(room.cost, self._decoding.contexts()))
 
     def _make_room(self) -> None:
-        """Where the next tokens have no room, the sequences that joined last go back to wait, and are read anew."""
+        """Where the next tokens have no room, the sequences that joined last go back to wait; they are read anew, or swapped."""
         while self._grows and self._decoding.count > 1 and self.kv.used + self._growing() > self.kv.capacity:
             request = self._decoding.latest
             request.token_ps = self._gaps.last_token_ps(request, self._env.now)
             self._decoding.leave(request)
             self._gaps.leave(request)
             self.kv.give_back(request, keep=False)
-            request.read = 0
+            if self._swaps:  # its room is free at once; the copies keep their order on the bus
+                request.swapped = True
+                self._over_the_bus(request, self._env.now)
+            else:
+                request.read = 0
             self._waiting.put_back(request)
 
     def _rounds_of_room(self) -> int:
