@@ -55,11 +55,6 @@ def round_robin(router: Router, request: Asks) -> int:
     return router.up_from(router.turn)
 
 
-def session(router: Router, request: Asks) -> int:
-    """The same for all turns of a session; least loaded for requests without."""
-    return router.up_from(request.session % len(router.loads)) if request.session >= 0 else least_loaded(router, request)
-
-
 def prefix(router: Router, request: Asks) -> int:
     """The replica with the fewest tokens before it: what it would have to read of the prompt, and as much as the whole prompt for
     each request it has. So a long prefix outweighs waiting behind few others, and never behind many; ties go to the first.
@@ -69,9 +64,14 @@ def prefix(router: Router, request: Asks) -> int:
     return waits.index(min(waits))
 
 
+def session(router: Router, request: Asks) -> int:
+    """The same for all turns of a session; least loaded for requests without."""
+    return router.up_from(request.session % len(router.loads)) if request.session >= 0 else least_loaded(router, request)
+
+
 ROUTERS: dict[str, Callable[[Router, Asks], int]] = {
     "round_robin": round_robin,
     "least_loaded": least_loaded,
-    "session": session,
     "prefix": prefix,
+    "session": session,
 }

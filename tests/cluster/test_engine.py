@@ -51,7 +51,7 @@ def test_the_engines_own_time_is_in_every_iteration(tmp_path):
     added = (slow.requests["tpot_s"] - plain.requests["tpot_s"]).mean()
     assert 0.005 < added < 0.0085  # 5 ms, and 32 ms for each of up to three prompts beside 39 tokens
     first = (slow.requests["ttft_s"] - plain.requests["ttft_s"]).min()
-    assert first > 0.037  # an iteration, and a sequence taken in by 32 layers
+    assert first >= 0.037 - 1e-9  # an iteration, and a sequence taken in by 32 layers
 
 
 def test_a_budget_of_tokens_cuts_prompts(tmp_path):
