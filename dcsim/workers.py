@@ -29,42 +29,93 @@ class Lost:
     reason: str
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def spread(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[tuple[int, Result | Lost]]:
     """`function(item)` of every item, by `jobs` processes: (index, result) in the order in which they are done.
 
     The function and the items must be such that can be sent to a process. Raises what the function raises; an item whose worker
     dies is `Lost`, and another worker goes on.
     """
-    from multiprocessing.connection import wait
-
     left = iter(enumerate(items))
-    workers: dict[Any, _Worker] = {}
-    try:
-        for index, item in left:
-            worker = _Worker(function)
-            workers[worker.pipe] = worker
-            worker.give(index, item)
-            if len(workers) >= jobs:
-                break
-        while workers:
-            for pipe in wait(list(workers)):
-                worker = workers[pipe]
-                index, result = worker.take()
-                if isinstance(result, Lost):
-                    worker.end()
-                    del workers[pipe]
-                    worker = _Worker(function)
-                    workers[worker.pipe] = worker
-                following = next(left, None)
-                if following is None:
-                    worker.end()
-                    del workers[worker.pipe]
-                else:
-                    worker.give(*following)
-                yield index, result
-    finally:
-        for worker in workers.values():
+    with Pool(function, jobs) as pool:
+        while True:
+            while pool.has_room and (following := next(left, None)) is not None:
+                pool.give(*following)
+            if not pool.busy:
+                return
+            found = pool.take()
+            if (following := next(left, None)) is not None:  # before whoever asked goes on with what came
+                pool.give(*following)
+            yield found
+
+
+class Pool:
+    """Up to `jobs` processes that do what they are given, one piece at a time each; started when they are first needed."""
+
+    def __init__(self, function: Callable[[Any], Any], jobs: int) -> None:
+        self._function, self._jobs = function, jobs
+        self._busy: dict[Any, _Worker] = {}
+        self._idle: list[_Worker] = []
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def busy(self) -> int:
+        """How many pieces of work are being done."""
+        return len(self._busy)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another piece would be begun at once."""
+        return len(self._busy) < self._jobs
+
+    def knows(self, kin: object) -> bool:
+        """Whether an idle process did its last piece of that kin."""
+        return any(worker.kin == kin for worker in self._idle)
+
+    def give(self, index: int, item: Any, kin: object = None) -> None:
+        """Begin a piece of work: by the process that last did a piece of the same kin, if it is idle, then by a new one."""
+        worker = next((one for one in self._idle if one.kin == kin), None)
+        if worker is not None:
+            self._idle.remove(worker)
+        elif len(self._busy) + len(self._idle) < self._jobs:
+            worker = _Worker(self._function)
+        else:
+            worker = self._idle.pop(0)
+        worker.kin = kin
+        self._busy[worker.pipe] = worker
+        worker.give(index, item)
+
+    def take(self) -> tuple[int, Any]:
+        """Wait for the next piece that is done: its index, and what came of it or `Lost`. Raises what the function raised."""
+        from multiprocessing.connection import wait
+
+        worker = self._busy.pop(wait(list(self._busy))[0])
+        try:
+            index, result = worker.take()
+        except BaseException:
             worker.end()
+            raise
+        if isinstance(result, Lost):
+            worker.end()
+        else:
+            self._idle.append(worker)
+        return index, result
+
+    def end(self) -> None:
+        """End all of them, whatever they are doing."""
+        for worker in (*self._busy.values(), *self._idle):
+            worker.end()
+        self._busy.clear()
+        self._idle.clear()
 
 
 class _Worker:
@@ -77,6 +128,7 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, function), daemon=True)
         self._index = -1
+        self.kin: object = None
         with undisturbed(), _interrupts_held(), _main_hidden(function):
             self._process.start()
         theirs.close()

@@ -59,6 +59,9 @@ def plan(
     prices: Annotated[
         str | None, typer.Option(help="Price file, or its name in topologies/prices; default: the topology's.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; the answer does not depend on it. Default: one a core.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Simulate again what runs/plans has.")] = False,
     seed: Seed = 1,
     as_json: Json = False,
@@ -93,14 +96,15 @@ def plan(
         minimise=minimise.value,
         seed=seed,
     )
-    _size(asked, fresh, settings, seed, as_json)
+    _size(asked, jobs, fresh, settings, seed, as_json)
 
 
-def _size(asked: PlanAsked, fresh: bool, settings: list[str] | None, seed: int, as_json: bool) -> None:
+def _size(asked: PlanAsked, jobs: int | None, fresh: bool, settings: list[str] | None, seed: int, as_json: bool) -> None:
     from dcsim.cli.report_plan import candidate_line, print_sized
     from dcsim.spec.unused import unused_of
     from dcsim.study.sizing.ask import journal_in, sized
     from dcsim.study.store import RUNS
+    from dcsim.workers import cores
 
     def hear(row: Mapping[str, Any]) -> None:
         if not as_json:
@@ -110,7 +114,7 @@ def _size(asked: PlanAsked, fresh: bool, settings: list[str] | None, seed: int, 
     if fresh:
         journal.path.unlink(missing_ok=True)
     with last_words(lambda: "interrupted; what was simulated is kept in runs/plans"):
-        result, keys = sized(asked, journal, hear)
+        result, keys = sized(asked, journal, hear, jobs or cores())
     result["command"] = typed()
     give(result, print_sized, as_json=as_json, seed=seed, unused=unused_of(keys), settings=settings)
     if not as_json:

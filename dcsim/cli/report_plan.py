@@ -17,7 +17,8 @@ def candidate_line(row: Mapping[str, Any]) -> str:
     """One candidate as it comes."""
     verdict = "holds" if row["holds"] else "does not hold"
     why = f": {row['reason']}" if row["reason"] else ""
-    return f"{_what(row)}, {_layout(row)}: {verdict}{why}"
+    seeds = f" with {row['seeds_held']} of {row['seeds']} seeds" if "seeds_held" in row else ""
+    return f"{_what(row)}, {_layout(row)}: {verdict}{seeds}{why}"
 
 
 def _what(row: Mapping[str, Any]) -> str:
@@ -89,7 +90,7 @@ def _told(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     refused: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in rows:
         system = row["topology"], row["interconnect"]
-        if row["estimated"]:
+        if not row["seeds"]:
             refused[system] = row
         elif row["holds"] or (*system, row["units"]) not in best:
             best[*system, row["units"]] = row
@@ -101,7 +102,7 @@ def _looked_at(row: Mapping[str, Any]) -> dict[str, Any]:
     laid = f", {counted(row['replicas'], 'replica')}" if "tp" in row else ""
     return {
         "looked at": f"{_what(row)}{laid}",
-        "by": "bound" if row["estimated"] else counted(row.get("seeds", 1), "seed"),
+        "by": counted(row["seeds"], "seed") if row["seeds"] else "bound",
         "holds": "yes" if row["holds"] else "no",
         "why": _short_reason(row["reason"]),
     }

@@ -113,6 +113,11 @@ def make_network(spec: Topology, fabric: Fabric, mapping: Mapping | None = None,
     return _MAKERS[spec.network.kind](spec, fabric, mapping, seed)
 
 
+def draws(spec: Topology) -> bool:
+    """Whether the network that `spec` names draws anything, so that another seed gives other times."""
+    return spec.network.kind != "scheduled"
+
+
 def _scheduled(spec: Topology, fabric: Fabric, mapping: Mapping | None, _: int) -> Network:
     from dcsim.network.scheduled.network import CompiledNetwork
 

@@ -91,6 +91,15 @@ def search(spec: Topology, tell: Callable[[str], None] = lambda _: None) -> Mapp
     return _OBJECTIVES["latency" if is_rate and lacks else ground.objective](ground)
 
 
+def promises(spec: Topology) -> list[Choice]:
+    """Mappings with the requests per second that they promise within the SLO, the best first; without those that cannot win.
+
+    Raises what `search` raises.
+    """
+    ground = _Ground.of(spec)
+    return [option.choice(option.load.per_s) for option in _promising(ground, serving_rate)]
+
+
 @dataclass
 class _Ground:
     """What is searched: the mappings, on which network, for which requests."""

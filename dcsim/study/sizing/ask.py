@@ -12,7 +12,8 @@ from dcsim import library
 from dcsim.errors import DcsimError, Problem, SpecError
 from dcsim.spec.unused import Keys
 from dcsim.study.scenario import rate_of
-from dcsim.study.sizing.search import Told, Wanted, size
+from dcsim.study.sizing.rows import Wanted
+from dcsim.study.sizing.search import Told, size
 from dcsim.study.sizing.sizes import growth_of
 from dcsim.study.sizing.slo import targets_of
 from dcsim.study.sweep.case import Case
@@ -138,11 +139,17 @@ def journal_in(runs: Path) -> Journal:
 
 
 def sized(
-    asked: PlanAsked, journal: Journal | None = None, progress: Callable[[Mapping[str, Any]], None] | None = None
+    asked: PlanAsked,
+    journal: Journal | None = None,
+    progress: Callable[[Mapping[str, Any]], None] | None = None,
+    jobs: int = 1,
 ) -> tuple[dict[str, Any], list[Keys]]:
-    """The answer for the first rate, with `growth`: one for each rate where it grows; and the keys that were given."""
+    """The answer for the first rate, with `growth`: one for each rate where it grows; and the keys that were given.
+
+    `progress` hears each candidate that was simulated; what it raises ends the search, whose journal keeps what was found.
+    """
     told = Told(journal, progress)
-    results = [size(asked.cases, wanted, told) for wanted in asked.wanted]
+    results = [size(asked.cases, wanted, told, jobs) for wanted in asked.wanted]
     first = {**results[0], "skipped": list(asked.skipped)}
     if len(results) > 1:
         told_of_each = ("rate_per_s", "answer", "answers")

@@ -7,6 +7,7 @@ that the bound refuses cannot hold, and one that it lets pass is simulated.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,13 @@ from numpy.typing import NDArray
 
 from dcsim.cluster.programs import CHUNK_TOKENS
 from dcsim.llm.program import Shape
+from dcsim.network.timing import IterationTime
 from dcsim.spec.topology import Topology
 from dcsim.study.machine import Machine
 from dcsim.units import format_time
 from dcsim.workload.generate import iterate_requests
+
+Timing = Callable[[Shape], IterationTime]
 
 SAMPLE = 20_000  # requests looked at
 MARGIN = 1.1  # a bound is taken for one only with so much to spare: runs are finite, and a queue grows slowly
@@ -51,20 +55,26 @@ class RateBound:
     hopeless: bool = False  # whether more of the same cannot help
 
 
-def bound_of(machine: Machine, traffic: Traffic, tpot_s: float | None) -> RateBound:
-    """The bound of a cluster; 0 requests a second if even one user alone is too slow."""
+def bound_of(machine: Machine, traffic: Traffic, tpot_s: float | None, time: Timing | None = None) -> RateBound:
+    """The bound of a cluster, its shapes timed by `time` (left out: by its network); 0 requests a second if even one user alone
+    is too slow.
+    """
+    time = time or machine.time
     serving, replicas = machine.spec.serving, machine.mapping.replicas
     context = min(serving.context_buckets)
-    lone_s = machine.time(Shape(1, context)).latency_ps * 1e-12
-    drafts = serving.speculation.draft_tokens + 1 if serving.speculation else 1
-    if tpot_s is not None and lone_s / drafts > tpot_s:
-        return RateBound(0.0, f"one token takes {format_time(lone_s)} alone, more than {format_time(tpot_s)}", hopeless=True)
+    lone_s = time(Shape(1, context)).latency_ps * 1e-12
+    slow = too_slow(machine.spec, lone_s, tpot_s)
+    if slow:
+        return RateBound(0.0, slow, hopeless=True)
+    drafts = drafts_of(machine.spec)
     if not len(traffic.prompt):
         return RateBound(float("inf"), "")
     batch = max(*machine.batches, serving.sequences_max if serving.engine else 1)  # an engine's batches are of any size
-    full = machine.time(Shape(batch, context))
+    full = time(Shape(batch, context))
     decode_s = float(traffic.output.mean()) / (drafts * batch) * full.occupancy_ps * 1e-12
-    prefill_s = min(_prefill_s(machine, traffic, tokens) for tokens in (machine.chunk_tokens, *chunks_beside(machine.spec)))
+    prefill_s = min(
+        _prefill_s(machine.spec, traffic, tokens, time) for tokens in (machine.chunk_tokens, *chunks_beside(machine.spec))
+    )
     found: list[tuple[float, str]] = [(replicas / max(decode_s + prefill_s, 1e-12), "the busiest stage")]
     room = machine.mapping.memory.room
     kept = float((traffic.output * (traffic.prompt + traffic.output / 2)).mean()) * lone_s / drafts
@@ -76,14 +86,26 @@ def bound_of(machine: Machine, traffic: Traffic, tpot_s: float | None) -> RateBo
     return RateBound(whole, f"{what} for {whole:.3g} requests/s at most")
 
 
-def _prefill_s(machine: Machine, traffic: Traffic, chunk_tokens: int) -> float:
+def drafts_of(spec: Topology) -> int:
+    """Tokens that one iteration gives at most."""
+    return spec.serving.speculation.draft_tokens + 1 if spec.serving.speculation else 1
+
+
+def too_slow(spec: Topology, lone_s: float, tpot_s: float | None) -> str:
+    """In a few words that one user alone, whose iterations take `lone_s`, has his tokens too slowly; nothing if not."""
+    if tpot_s is None or lone_s / drafts_of(spec) <= tpot_s:
+        return ""
+    return f"one token takes {format_time(lone_s)} alone, more than {format_time(tpot_s)}"
+
+
+def _prefill_s(spec: Topology, traffic: Traffic, chunk_tokens: int, time: Timing) -> float:
     """Time that the chunks of a prompt hold the busiest stage, each at the least context it can have."""
-    chunk = machine.time(Shape(1, max(chunk_tokens, min(machine.spec.serving.context_buckets)), chunk_tokens))
+    chunk = time(Shape(1, max(chunk_tokens, min(spec.serving.context_buckets)), chunk_tokens))
     return float(np.ceil(traffic.fresh / chunk_tokens).mean()) * chunk.occupancy_ps * 1e-12
 
 
-def chunks_beside(spec: Topology) -> tuple[int, ...]:
-    """Other sizes of prompt chunks than the topology's, tried where that is not enough."""
+def chunks_beside(spec: Topology, chunk_tokens: int | None = None) -> tuple[int, ...]:
+    """Other sizes of prompt chunks than `chunk_tokens` (left out: the topology's), tried where that is not enough."""
     given = spec.serving.chunk_tokens
-    own = CHUNK_TOKENS if given == "auto" else given
+    own = chunk_tokens or (CHUNK_TOKENS if given == "auto" else given)
     return tuple(n for n in (own * 4, max(16, own // 4)) if n != own and n <= spec.serving.prefill_tokens_max)

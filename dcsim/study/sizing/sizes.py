@@ -1,4 +1,4 @@
-"""How a system grows: which keys make a topology of n units of it, and how the LLM may be laid over each size."""
+"""How a system grows: which keys make a topology of n units of it, and which sizes are looked at."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dcsim.spec.topology import Topology
 
 COUNT_MAX = 2000  # units
 _EVERY = 24  # sizes up to this are all looked at; beyond, steps of a twentieth, and what lies between the last two
-REPLICAS_MAX = 4  # of a system whose chips may all be one replica
+NODES_A_REPLICA = (1, 2, 4)  # of nodes behind switches
 Settings = dict[str, str]
 
 
@@ -44,17 +44,3 @@ def counts() -> Iterator[int]:
     while count <= COUNT_MAX:
         yield count
         count = count + 1 if count < _EVERY else count + count // 20
-
-
-def layouts(spec: Topology, growth: GrowthPath) -> list[Settings]:
-    """Ways to lay the LLM over a size, the usual one first.
-
-    Where chips forward for each other one replica may have all of them, or a few share them; a replica of nodes behind switches
-    has one, two or four nodes, and there are as many as fit. What the topology fixes stays fixed in a cluster as it is.
-    """
-    if growth.unit == "rack":
-        return [{"mapping.replicas": str(replicas)} for replicas in range(1, REPLICAS_MAX + 1)]
-    if growth.unit == "node":
-        nodes = (1, 2, 4)
-        return [{"mapping.tp": str(growth.node_chips), "mapping.pp": str(stages), "mapping.replicas": "auto"} for stages in nodes]
-    return [{}]

@@ -11,6 +11,7 @@ from dcsim.errors import DcsimError
 from dcsim.spec.unused import Keys, keys_of
 
 if TYPE_CHECKING:
+    from dcsim.spec.topology import Topology
     from dcsim.study.scenario import Loaded
     from dcsim.study.serve import ReadyMachine
 
@@ -112,16 +113,12 @@ class Worker:
 
     def _served(self, scenario: Loaded, seed: int) -> dict[str, Any]:
         from dcsim.economics.cost import run_money
-        from dcsim.study.serve import ENGINE_KEYS, prepare
+        from dcsim.study.serve import ENGINE_KEYS
 
         spec = scenario.resolved.spec
-        tree = {key: value for key, value in spec.saved().items() if key != "workload"}
-        key = json.dumps([tree, seed], sort_keys=True)
-        if key not in self._built:
-            self._built.clear()  # a cluster with its compiled programs may be large
-            self._built[key] = prepare(spec, seed)
-        run = scenario.run(seed, prepared=self._built[key])
-        parts, site = run.meta["parts"], self._built[key].machine.site
+        ready = self.ready(spec, seed)
+        run = scenario.run(seed, prepared=ready)
+        parts, site = run.meta["parts"], ready.machine.site
         built = {
             "racks": parts["racks"] + parts["switch_racks"],
             "nodes": parts["nodes"],
@@ -132,6 +129,18 @@ class Worker:
             **run_money(run),
         }
         return {**run.summary, **{name: run.meta[name] for name in ENGINE_KEYS}, **built}
+
+    def ready(self, spec: Topology, seed: int) -> ReadyMachine:
+        """The cluster of a spec, its programs timed: the one kept, where that differs in its traffic or the seed of it alone."""
+        from dcsim.network.network import draws
+        from dcsim.study.serve import prepare
+
+        tree = {key: value for key, value in spec.saved().items() if key != "workload"}
+        key = json.dumps([tree, seed if draws(spec) else None], sort_keys=True)
+        if key not in self._built:
+            self._built.clear()  # a cluster with its compiled programs may be large
+            self._built[key] = prepare(spec, seed)
+        return self._built[key]
 
 
 def known_metrics(run: bool) -> frozenset[str]:

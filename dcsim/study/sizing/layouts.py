@@ -1,0 +1,111 @@
+"""Ways to lay the LLM over one size of a system that may hold a rate of requests, the most promising first.
+
+Each way is bounded by its chips' work alone, as if the network took no time. Where several may do, a few timed shapes say what
+each promises (`study.search.promises`); who promises too little is left out, which is an estimate and not a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from dcsim.errors import CapacityError, FabricError, SpecError
+from dcsim.fabric.build import build_fabric
+from dcsim.llm.mapping import Layout, choices, lay
+from dcsim.network.network import make_network
+from dcsim.spec.topology import Topology
+from dcsim.study.estimate import WithoutNetwork
+from dcsim.study.machine import Machine, active_nodes, with_chunk
+from dcsim.study.search import DOUBT, NEAR, Choice, promises
+from dcsim.study.sizing.bound import MARGIN, RateBound, Traffic, bound_of
+from dcsim.study.sizing.sizes import NODES_A_REPLICA, GrowthPath, Settings
+
+WAYS_MAX = 3  # of a size that are simulated
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The settings of those worth simulating, the best first; where there are none, why, and whether more of the same is no help.
+
+    `requests_per_s` bounds what one cluster of any of them can serve.
+    """
+
+    settings: tuple[Settings, ...]
+    requests_per_s: float
+    reason: str = ""
+    hopeless: bool = False
+
+
+def ways(spec: Topology, growth: GrowthPath, traffic: Traffic, rate_per_s: float, tpot_s: float | None) -> Ways:
+    """Of a size of a system, whose cluster is to serve `rate_per_s` (0: nobody knows yet how much) within the SLO of its spec."""
+    grows = growth.settings is not None
+    if spec.mapping.rule != "auto" or spec.mapping.prefill is not None:  # the file says how
+        return Ways(({},), inf)
+    try:
+        bounded = [(settings, _bound(machine, traffic, tpot_s)) for settings, machine in _laid(spec, growth)]
+    except CapacityError as error:
+        return Ways((), 0.0, str(error), hopeless=not grows or error.needed == inf)
+    except (FabricError, SpecError) as error:  # no such fabric, or more stages than blocks, or shards than heads
+        return Ways((), 0.0, str(error), hopeless=not grows)
+    best = max((bound for _, bound in bounded), key=lambda bound: bound.requests_per_s)
+    able = {name: bound for name, bound in bounded if bound.requests_per_s * MARGIN >= rate_per_s and not bound.hopeless}
+    if not able:
+        return Ways((), best.requests_per_s, best.reason, hopeless=all(bound.hopeless for _, bound in bounded))
+    if len(able) == 1 or growth.unit == "node":
+        return Ways(tuple(dict(name) for name in able), best.requests_per_s)
+    return _promising(spec, set(able), rate_per_s, best)
+
+
+Named = tuple[tuple[str, str], ...]  # settings that can be looked up
+
+
+def _laid(spec: Topology, growth: GrowthPath) -> Iterator[tuple[Named, Machine]]:
+    """Each way with the machine it makes. Raises CapacityError where there is none."""
+    network = make_network(spec, build_fabric(spec.fabric))
+    nodes = active_nodes(network.fabric)
+    chips, node_chips = sum(map(len, nodes)), max(map(len, nodes))
+    fits, refused = 0, None
+    for degrees in _of_nodes(growth, chips) or choices(spec.llm, spec.chip, spec.mapping, chips, node_chips):
+        own = spec.mapping.model_copy(update={"replicas": degrees.replicas})
+        try:
+            mapping = lay(spec.llm, spec.chip, own, degrees.tp, degrees.pp, nodes)
+        except CapacityError as error:
+            refused = refused or error
+            continue
+        fits += 1
+        yield _named(degrees), Machine(with_chunk(spec), network.laid(mapping), mapping)
+    if not fits:
+        raise refused or CapacityError("there are fewer nodes than one replica has", growth.node_chips, chips)
+
+
+def _of_nodes(growth: GrowthPath, chips: int) -> list[Layout]:
+    """Replicas of whole nodes behind switches, as many as there are nodes for."""
+    if growth.unit != "node":
+        return []
+    groups = chips // growth.node_chips
+    return [Layout(growth.node_chips, stages, groups // stages) for stages in NODES_A_REPLICA if stages <= groups]
+
+
+def _named(degrees: Layout) -> Named:
+    return tuple((f"mapping.{name}", str(value)) for name, value in degrees._asdict().items())
+
+
+def _bound(machine: Machine, traffic: Traffic, tpot_s: float | None) -> RateBound:
+    return bound_of(machine, traffic, tpot_s, WithoutNetwork(machine.spec, machine.mapping))
+
+
+def _promising(spec: Topology, able: set[Named], rate_per_s: float, best: RateBound) -> Ways:
+    """Those whose promise is near the best and near enough to the rate."""
+    promised = [(choice, choice.value or 0.0) for choice in promises(spec)]
+    most = max((value for _, value in promised), default=0.0)
+    taken = [choice for choice, value in promised if value >= NEAR * most and value * DOUBT >= rate_per_s]
+    found = [_settings(choice, spec) for choice in taken if _named(Layout(choice.tp, choice.pp, choice.replicas)) in able]
+    if found and most:
+        return Ways(tuple(found[:WAYS_MAX]), best.requests_per_s)
+    return Ways((), best.requests_per_s, f"promises no more than {most:.3g} requests/s within the targets, in any layout")
+
+
+def _settings(choice: Choice, spec: Topology) -> Settings:
+    found = dict(_named(Layout(choice.tp, choice.pp, choice.replicas)))
+    return found | ({"serving.chunk_tokens": str(choice.chunk_tokens)} if spec.serving.chunk_tokens == "auto" else {})

@@ -1,0 +1,195 @@
+"""The smallest size of one system that holds: a search that asks for looks and goes on when it is told what they found.
+
+Racks and nodes are looked at from the smallest up, as more of them may hold less (another cut into stages, less room for KV).
+Clusters alike share the traffic, so that more of them only ever have less to do each: their number is bisected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import ceil
+
+from dcsim.study.sizing.bound import MARGIN, chunks_beside
+from dcsim.study.sizing.look import Look, ways_of
+from dcsim.study.sizing.rows import Row, System, Wanted, of_seeds, refused, simulated
+from dcsim.study.sizing.sizes import COUNT_MAX, Settings, counts
+from dcsim.study.sweep.case import Done
+
+SEEDS = 5  # of the winner and its neighbours
+FAR = 10.0  # times a target: what misses one by more is not mended by other chunks
+OVERLOAD = 1.5  # times the rate, where it is seen what gives way first
+HOPELESS = 2  # pairs of sizes in a row, at each of which one user alone is too slow: more of the same is no help
+AT_ONCE = 2  # sizes looked at together, whoever does it
+IDLE = 64  # times as many clusters as the bound asks for: if these do not hold, no number does
+
+Looks = Generator[list[Look], list[Done], Row | None]
+
+
+@dataclass(slots=True)
+class Smallest:
+    """The search of one system; `rows` has every size that was looked at."""
+
+    system: System
+    wanted: Wanted
+    rows: list[Row] = field(default_factory=list)
+
+    def beyond(self, units: int = 0) -> Looks:
+        """The row of the smallest size of more than `units` that holds with the first seed, and what gives way beyond it.
+
+        None where no size holds.
+        """
+        row = yield from (self._clusters if self.system.growth.settings is None else self._grown)(units)
+        if row is not None:
+            (over,) = yield [self._look(row["settings"], row["units"], load=OVERLOAD)]
+            row["binding"] = over.row.get("limited_by") or str(over.row.get("error", ""))
+        return row
+
+    def with_seeds(self, row: Row) -> Looks:
+        """A row with what other seeds say of it."""
+        if "digest" not in row:
+            return row  # it cannot be built, whatever the seed
+        seeds = range(self.wanted.seed + 1, self.wanted.seed + SEEDS)
+        found = yield [self._look(row["settings"], row["units"], seed) for seed in seeds]
+        others = [simulated(self.system, self.wanted, row["settings"], row["units"], one.row) for one in found]
+        row.update(of_seeds([row, *others]))
+        return row
+
+    def neighbours(self, row: Row) -> Looks:
+        """One unit less and one more, each as it holds best, with as many seeds."""
+        for count in (row["units"] - 1, row["units"] + 1):
+            if count < 1:
+                continue
+            if not self._served_at(count):
+                yield from self._beside(row, count)
+            served = self._served_at(count)
+            if served:
+                yield from self.with_seeds(next((one for one in served if one["holds"]), served[0]))
+        return row
+
+    def _beside(self, row: Row, count: int) -> Looks:
+        """Serve with a size whatever its bounds and promises say."""
+        if self.system.growth.settings is not None:
+            return (yield from self._sizes([count], whatever=True))
+        (found,) = yield [self._look(row["settings"], count)]
+        return self._took(row["settings"], count, found)
+
+    def _served_at(self, count: int) -> list[Row]:
+        return [row for row in self.rows if row["units"] == count and row["seeds"]]
+
+    def _look(self, point: Settings, count: int, seed: int | None = None, load: float = 1.0) -> Look:
+        """How a size serves, laid as the point says, at `load` times the rate."""
+        copies = self.system.growth.point(count)[1]
+        own = self.wanted.seed if seed is None else seed
+        return Look(self.system.place, point, self.wanted.rate_per_s * load / copies, own)
+
+    def _took(self, point: Settings, count: int, found: Done) -> Row:
+        row = simulated(self.system, self.wanted, point, count, found.row)
+        self.rows.append(row)
+        return row
+
+    def _near(self, row: Row) -> bool:
+        """Whether other chunks might mend what a row misses."""
+        return "digest" in row and all((row.get(one.metric) or 0.0) <= FAR * one.limit_s for one in self.wanted.targets)
+
+    def _other_chunks(self, point: Settings) -> Iterator[Settings]:
+        given = point.get("serving.chunk_tokens")
+        for tokens in chunks_beside(self.system.spec, None if given is None else int(given)):
+            yield {**point, "serving.chunk_tokens": str(tokens)}
+
+    # Racks and nodes
+
+    def _grown(self, units: int) -> Looks:
+        """Looks at all sizes up to some, then in steps; what a step left out is looked at when something beyond it holds."""
+        last, hopeless = units, 0
+        for block in _in_blocks(count for count in counts() if count > units):
+            found = yield from self._sizes(block)
+            if found:
+                before = max(count for count in (last, *block) if count < found["units"])
+                for left_out in _in_blocks(range(before + 1, found["units"])):
+                    smaller = yield from self._sizes(left_out)
+                    if smaller:
+                        return smaller
+                return found
+            hopeless = hopeless + 1 if all(row["hopeless"] for row in self.rows if row["units"] in block) else 0
+            if hopeless == HOPELESS:
+                return None
+            last = block[-1]
+        return None
+
+    def _sizes(self, block: Sequence[int], *, whatever: bool = False) -> Looks:
+        """The first of some sizes that holds. `whatever`: those are simulated too that promise too little."""
+        growth, rate = self.system.growth, 0.0 if whatever else self.wanted.rate_per_s
+        own = {count: growth.point(count)[0] for count in block}
+        answers = yield [Look(self.system.place, own[count], rate, self.wanted.seed, ways=True) for count in block]
+        left: dict[int, Iterator[Settings]] = {}
+        for count, answer in zip(block, answers, strict=True):
+            ways = ways_of(answer)
+            if not ways.settings:
+                self.rows.append(refused(self.system, count, ways.reason, ways.hopeless))
+            left[count] = iter([{**own[count], **settings} for settings in ways.settings])
+        held: dict[int, Row] = {}
+        while points := {count: point for count in left if (point := next(left[count], None)) is not None}:
+            found = yield [self._look(point, count) for count, point in points.items()]
+            for (count, point), done in zip(points.items(), found, strict=True):
+                row = self._took(point, count, done)
+                if row["holds"]:
+                    held[count] = row
+                    left.pop(count)
+                elif self._near(row) and len(self._served_at(count)) == 1:
+                    left[count] = iter([*left[count], *self._other_chunks(point)])
+            if held and min(left, default=block[-1] + 1) > min(held):
+                break  # larger ones need not be looked at further
+        return held[min(held)] if held else None
+
+    # Clusters alike
+
+    def _clusters(self, units: int) -> Looks:
+        """The fewest with any way to lay the LLM, then with other chunks."""
+        (answer,) = yield [Look(self.system.place, {}, 0.0, self.wanted.seed, ways=True)]
+        ways = ways_of(answer)
+        if not ways.settings:
+            self.rows.append(refused(self.system, 1, ways.reason))
+            return None
+        rate = self.wanted.rate_per_s
+        least = max(units + 1, min(COUNT_MAX, ceil(rate / (ways.requests_per_s * MARGIN))))
+        if least > units + 1:
+            self.rows.append(refused(self.system, least - 1, f"{ways.reason} in each of {least - 1}"))
+        best: Row | None = None
+        for settings in ways.settings:
+            best = (yield from self._fewest(settings, least, best)) or best
+        first = best or self.rows[-1]
+        if best is not None or self._near(first):
+            for point in self._other_chunks(first["settings"]):
+                best = (yield from self._fewest(point, least, best)) or best
+        return best
+
+    def _fewest(self, point: Settings, least: int, best: Row | None) -> Looks:
+        """The fewest clusters that hold, laid as the point says, of `least` or more, and fewer than the best has; None: none."""
+        low, held = least - 1, None  # `low` do not hold
+        tried = (least, 2 * least, IDLE * least) if best is None else (best["units"] - 1,)
+        for count in tried:
+            if not low < count <= COUNT_MAX:
+                continue
+            (found,) = yield [self._look(point, count)]
+            row = self._took(point, count, found)
+            if row["holds"]:
+                held = row
+                break
+            if "digest" not in row:
+                return None  # it cannot be built, or one user alone is too slow
+            low = count
+        while held is not None and held["units"] > low + 1:
+            high = held["units"]
+            count = (low + high) // 2 if high <= 4 * max(low, 1) else round((max(low, 1) * high) ** 0.5)
+            (found,) = yield [self._look(point, count)]
+            row = self._took(point, count, found)
+            low, held = (low, row) if row["holds"] else (count, held)
+        return held
+
+
+def _in_blocks(numbers: Iterable[int]) -> Iterator[list[int]]:
+    left = iter(numbers)
+    while block := list(islice(left, AT_ONCE)):
+        yield block
