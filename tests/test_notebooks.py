@@ -86,3 +86,53 @@ def test_how_many_racks_ends_in_what_its_plan_says(tmp_path):
     assert answer["binding"] in conclusion
     smaller = [row for row in content["candidates"] if row["topology"] == answer["topology"] and row["units"] < answer["units"]]
     assert not any(row["holds"] for row in smaller)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq", "ignore::DeprecationWarning:jupyter_client")
+def test_scheduled_against_packet_says_who_is_how_much_slower(tmp_path):
+    outputs, (conclusion, rows) = run_through(
+        "scheduled_against_packet", tmp_path, '[conclusion, json.loads(table.to_json(orient="records"))]'
+    )
+    assert sum(PICTURE in output.get("data", {}) for output in outputs) == 1
+    means = [row["iteration_s_mean"] for row in rows]
+    assert rows[0]["interconnect"] == "scheduled"
+    for factor in (min(means[1:]) / means[0], max(means[1:]) / means[0]):
+        assert f"{factor:.2f} times" in conclusion
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq", "ignore::DeprecationWarning:jupyter_client")
+def test_energy_and_cost_holds_the_claim_beside_what_its_tables_say(tmp_path):
+    ask = '[conclusion, CLAIMED, json.loads(found.to_json(orient="records"))]'
+    _, (conclusion, (low, high), rows) = run_through("energy_and_cost", tmp_path, ask)
+    of = {(row["machine"], row["rate"]): row["energy_j_per_token"] for row in rows}
+    assert len(of) == 4
+    for rate in ("1/s", "20/s"):
+        ratio = of["64chip", rate] / of["dgx-h100", rate]
+        assert f"at {rate} it takes {ratio:.2f} times the energy" in conclusion
+        inside = conclusion.partition("this lies")[2]
+        assert (rate in inside) == (low <= ratio <= high)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq", "ignore::DeprecationWarning:jupyter_client")
+def test_your_own_cluster_serves_your_own_trace(tmp_path):
+    _, (conclusion, summary, first) = run_through("your_own_cluster", tmp_path, '[conclusion, run.summary, waits["resource"][0]]')
+    assert conclusion.startswith(f"{summary['requests_finished']} of 300 requests")
+    assert f"{1e3 * summary['ttft_s_p99']:.0f} ms" in conclusion
+    assert first == summary["limited_by"]
+    assert first in conclusion
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq", "ignore::DeprecationWarning:jupyter_client")
+def test_a_sweep_on_dask_ends_in_its_best_point(tmp_path):
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    ask = '[conclusion, bool(same), json.loads(swept.rows.to_json(orient="records"))]'
+    outputs, (conclusion, same, rows) = run_through("sweep_on_dask", tmp_path, ask)
+    assert same
+    assert len(rows) == 4
+    best = min(rows, key=lambda row: row["ttft_s_p99"])
+    assert f"tp {best['mapping.tp']} at {best['rate']}: within {1e3 * best['ttft_s_p99']:.1f} ms" in conclusion
+    assert sum(PICTURE in output.get("data", {}) for output in outputs) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,12 +102,15 @@ def plan(
     spare: str | None = None,
     minimise: Literal["cost", "power", "racks"] = "cost",
     seed: int = 1,
+    workers: int = 1,
+    progress: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> PlanAnswer:
     """The smallest size of each system that meets every target at the rate, jointly, by simulation; the best of them.
 
     `rate` is requests per second (`"50/s"`, a number, or `"50/s..200/s"`), `slo` a mapping such as `{"ttft_p99": "1 s"}` (plain
     numbers are seconds) or the name of a preset. Without topologies every system of the library is asked. Power is W, cost USD,
-    where they are plain numbers. While a store is open, what is simulated is kept there, and taken from there.
+    where they are plain numbers. While a store is open, what is simulated is kept there, and taken from there. `workers` are
+    processes; the answer does not depend on them. `progress` hears each candidate as a row; whatever it raises ends the search.
     """
     if isinstance(topologies, Scenario):
         asked = topologies.asked
@@ -132,7 +135,7 @@ def plan(
         seed=seed,
     )
     store = opened()
-    return PlanAnswer(sized(wanted, journal_in(store.folder) if store else None)[0])
+    return PlanAnswer(sized(wanted, journal_in(store.folder) if store else None, progress, workers)[0])
 
 
 def _targets(slo: str | Mapping[str, str | float] | Sequence[str]) -> list[str]:

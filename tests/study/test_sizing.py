@@ -7,74 +7,37 @@ import pytest
 from command import dcsim as command
 
 from dcsim.errors import SpecError
-from dcsim.llm.program import Shape
 from dcsim.spec.topology import SloSpec
-from dcsim.study.machine import build
-from dcsim.study.sizing import Target, Wanted, targets_of
+from dcsim.study.sizing import Target, Wanted, size, targets_of
 from dcsim.study.sizing.ask import ask, journal_in, sized
-from dcsim.study.sizing.bound import MARGIN, bound_of, traffic_of
-from dcsim.study.sizing.search import Searched, Told, _point, _simulated, size
-from dcsim.study.sizing.sizes import counts, growth_of, layouts
-from dcsim.study.sweep.case import Case, Worker
+from dcsim.study.sizing.bound import MARGIN
+from dcsim.study.sizing.look import Look, Looker, ways_of
+from dcsim.study.sizing.rows import System, simulated
+from dcsim.study.sizing.search import Told
+from dcsim.study.sizing.sizes import counts, growth_of
+from dcsim.study.sizing.smallest import SEEDS
+from dcsim.study.sweep.case import Case
 
 FEW = ("workload.requests=300",)
 
 
-def searched(case, seed=1):
-    spec = case.load({}).resolved.spec
-    return Searched(case, spec, growth_of(spec), Worker(case), traffic_of(spec, seed))
-
-
 def exhaustive(case, wanted, most):
-    """The first size of `most` of which any layout holds, every one simulated; and whether each holds."""
-    one, told, holds = searched(case), Told(), {}
+    """Whether each size up to `most` holds in any layout that fits, each of them served, with as many seeds as the search's."""
+    spec = case.load({}).resolved.spec
+    system, looker, holds = System(0, case, spec, growth_of(spec)), Looker((case,), wanted.targets), {}
     for count in range(1, most + 1):
-        own, copies = one.growth.point(count)
-        rows = [_simulated(one, wanted, told, {**own, **layout}, count, copies) for layout in layouts(one.spec, one.growth)]
-        holds[count] = any(row["holds"] for row in rows)
+        own, copies = system.growth.point(count)
+        layouts = all_layouts(looker, own)
+        holds[count] = any(holds_with_seeds(system, wanted, {**own, **layout}, count, copies, looker) for layout in layouts)
     return next((count for count, good in holds.items() if good), None), holds
 
 
-def target(**limits):
-    return tuple(Target(f"{name}_s_p99", limit_s) for name, limit_s in limits.items())
-
-
-SMALL = Case("64chip", FEW, llm="llama-3-8b", workload="million", run=True)
-GPU = Case("dgx-h100", FEW, llm="llama-3-8b", workload="million", run=True)
-NODES = Case("h100x16", (*FEW, "network.replications=1"), llm="llama-3-8b", workload="million", run=True)
-# A system, what it must hold, the largest size tried, and whether more of it always does as well.
-CASES = {
-    "racks": (SMALL, Wanted(60.0, target(ttft=0.5, tpot=0.004)), 4, True),
-    "racks, few users": (SMALL, Wanted(5.0, target(ttft=0.5, tpot=0.004)), 3, True),
-    "racks, a token must not pass more stages": (SMALL, Wanted(20.0, target(ttft=0.5, tpot=0.00083)), 4, False),
-    "racks, nor many": (SMALL, Wanted(60.0, target(ttft=0.3, tpot=0.0011)), 4, False),
-    "clusters": (GPU, Wanted(150.0, target(ttft=0.3, tpot=0.03)), 4, True),
-    "nodes": (NODES, Wanted(120.0, target(ttft=0.3, tpot=0.03)), 4, True),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_the_search_finds_what_trying_all_finds(name):
-    case, wanted, most, monotone = CASES[name]
-    best, holds = exhaustive(case, wanted, most)
-    assert (list(holds.values()) == sorted(holds.values())) == monotone, holds
-    found = size([case], wanted, Told())["answer"]
-    assert (found["units"] if found else None) == best, holds
-
-
-@pytest.mark.parametrize(("case", "count"), [(SMALL, 1), (GPU, 1)])
-def test_no_simulation_beats_the_bound(case, count):
-    """At the bound times the margin and a bit more, nothing holds: requests wait without end."""
-    one = searched(case)
-    point, _ = one.growth.point(count)
-    layout = layouts(one.spec, one.growth)[0]
-    machine = build(case.load({**point, **layout}).resolved.spec)
-    bound = bound_of(machine, one.traffic, None)
-    wanted = Wanted(bound.requests_per_s * MARGIN * 1.3, target(ttft=0.2, tpot=0.02))
-    assert not _simulated(one, wanted, Told(), {**point, **layout}, count, 1)["holds"]
-    lone_s = machine.time(Shape(1, min(machine.spec.serving.context_buckets))).latency_ps * 1e-12
-    assert bound_of(machine, one.traffic, lone_s * 0.9).requests_per_s == 0
+def holds_with_seeds(system, wanted, point, count, copies, looker):
+    for seed in range(1, 1 + SEEDS):
+        found = looker(Look(0, point, wanted.rate_per_s / copies, seed))
+        if not simulated(system, wanted, point, count, found.row)["holds"]:
+            return False
+    return True
 
 
 def test_answers_add_up_and_come_from_what_is_kept(tmp_path):

@@ -84,7 +84,7 @@ class Worker:
     """Does points of a case one after another, and keeps what they share: the cluster as long as only its traffic changes."""
 
     case: Case
-    _built: dict[str, ReadyMachine] = field(default_factory=dict)
+    _built: dict[str, tuple[ReadyMachine, dict[str, Any]]] = field(default_factory=dict)
 
     def __call__(self, task: Task) -> Done:
         """The row of one point: its settings, then its metrics, or `error`. Nothing that a point may do ends the sweep."""
@@ -139,8 +139,10 @@ class Worker:
         key = json.dumps([tree, seed if draws(spec) else None], sort_keys=True)
         if key not in self._built:
             self._built.clear()  # a cluster with its compiled programs may be large
-            self._built[key] = prepare(spec, seed)
-        return self._built[key]
+            self._built[key] = prepare(spec, seed), spec.reads()
+        ready, reads = self._built[key]
+        spec.take_as_read(reads)
+        return ready
 
 
 def known_metrics(run: bool) -> frozenset[str]:
