@@ -101,6 +101,7 @@ def plan(
     max_cost: str | float | None = None,
     spare: str | None = None,
     minimise: Literal["cost", "power", "racks"] = "cost",
+    peak: str | float | None = None,
     seed: int = 1,
     workers: int = 1,
     progress: Callable[[Mapping[str, Any]], None] | None = None,
@@ -109,7 +110,8 @@ def plan(
 
     `rate` is requests per second (`"50/s"`, a number, or `"50/s..200/s"`), `slo` a mapping such as `{"ttft_p99": "1 s"}` (plain
     numbers are seconds) or the name of a preset. Without topologies every system of the library is asked. Power is W, cost USD,
-    where they are plain numbers. While a store is open, what is simulated is kept there, and taken from there. `workers` are
+    where they are plain numbers. Of a workload with a day's curve `rate` is the day's mean, and its busiest `peak` (an hour; in s
+    if a plain number) has to hold. While a store is open, what is simulated is kept there, and taken from there. `workers` are
     processes; the answer does not depend on them. `progress` hears each candidate as a row; whatever it raises ends the search.
     """
     if isinstance(topologies, Scenario):
@@ -132,6 +134,7 @@ def plan(
         max_cost=_with_unit(max_cost, "USD"),
         spare=spare,
         minimise=minimise,
+        peak=_with_unit(peak, "s"),
         seed=seed,
     )
     store = opened()

@@ -47,6 +47,10 @@ def plan(
     max_cost: Annotated[str | None, typer.Option(help="Of what is bought, at most: 5MUSD.")] = None,
     spare: Annotated[str | None, typer.Option(help="Bought beside what must hold: 1rack, 2node, 8chip.")] = None,
     minimise: Annotated[Least, typer.Option(help="What is least of the systems that hold.")] = Least.COST,
+    peak: Annotated[
+        str | None,
+        typer.Option(help="Of a day's curve, the busiest stretch that must hold; --rate is the day's mean. Default: 1h."),
+    ] = None,
     tokens_per_s: Annotated[
         float | None, typer.Option(min=0.0, help="A quick estimate instead: output tokens per second the fleet must give.")
     ] = None,
@@ -94,6 +98,7 @@ def plan(
         max_cost=max_cost,
         spare=spare,
         minimise=minimise.value,
+        peak=peak,
         seed=seed,
     )
     _size(asked, jobs, fresh, settings, seed, as_json)

@@ -51,11 +51,11 @@ def _cycle(rate: RateSpec, resolve: Callable[[str], Path]) -> Span:
         edges = np.cumsum([0.0] + [piece.duration_s for piece in rate.pieces])
         return edges, np.array([piece.rate_per_s for piece in rate.pieces])
     if rate.kind == "day":
-        return _day(rate)
+        return one_day(rate)
     return _traced(rate, resolve)
 
 
-def _day(rate: DayCurve) -> Span:
+def one_day(rate: DayCurve) -> Span:
     """Straight lines between the hours' middles, in short pieces, scaled to the mean asked."""
     edges = np.arange(0.0, 86400.0 + 1, _DAY_PIECE_S)
     middle_h = (edges[:-1] + edges[1:]) / 7200

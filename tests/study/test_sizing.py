@@ -6,38 +6,64 @@ from itertools import pairwise
 import pytest
 from command import dcsim as command
 
-from dcsim.errors import SpecError
+from dcsim.cluster.programs import CHUNK_TOKENS
+from dcsim.errors import CapacityError, SpecError
 from dcsim.spec.topology import SloSpec
 from dcsim.study.sizing import Target, Wanted, size, targets_of
 from dcsim.study.sizing.ask import ask, journal_in, sized
-from dcsim.study.sizing.bound import MARGIN
-from dcsim.study.sizing.look import Look, Looker, ways_of
+from dcsim.study.sizing.bound import chunks_beside
+from dcsim.study.sizing.layouts import laid
+from dcsim.study.sizing.look import Look, Looker
 from dcsim.study.sizing.rows import System, simulated
-from dcsim.study.sizing.search import Told
+from dcsim.study.sizing.search import Crew, Told
 from dcsim.study.sizing.sizes import counts, growth_of
-from dcsim.study.sizing.smallest import SEEDS
+from dcsim.study.sizing.smallest import SEEDS, Smallest
 from dcsim.study.sweep.case import Case
 
 FEW = ("workload.requests=300",)
 
 
 def exhaustive(case, wanted, most):
-    """Whether each size up to `most` holds in any layout that fits, each of them served, with as many seeds as the search's."""
+    """Which sizes up to `most` hold, in any layout that fits and with any chunk, each of them served with the search's own seeds."""
+    system, looker = system_of(case), Looker((case,), wanted.targets)
+    return [any(holds(system, wanted, point, count, looker) for point in points(system, count)) for count in range(1, most + 1)]
+
+
+def system_of(case):
     spec = case.load({}).resolved.spec
-    system, looker, holds = System(0, case, spec, growth_of(spec)), Looker((case,), wanted.targets), {}
-    for count in range(1, most + 1):
-        own, copies = system.growth.point(count)
-        layouts = all_layouts(looker, own)
-        holds[count] = any(holds_with_seeds(system, wanted, {**own, **layout}, count, copies, looker) for layout in layouts)
-    return next((count for count, good in holds.items() if good), None), holds
+    return System(0, case, spec, growth_of(spec))
 
 
-def holds_with_seeds(system, wanted, point, count, copies, looker):
-    for seed in range(1, 1 + SEEDS):
-        found = looker(Look(0, point, wanted.rate_per_s / copies, seed))
-        if not simulated(system, wanted, point, count, found.row)["holds"]:
-            return False
-    return True
+def points(system, count):
+    """Every layout of a size with every chunk, named without what the search knows of them."""
+    own, _ = system.growth.point(count)
+    free = {"mapping.replicas": "auto"} if system.growth.unit == "rack" else {}
+    spec = system.case.load({**own, **free}).resolved.spec
+    given = spec.serving.chunk_tokens
+    chunk_tokens = CHUNK_TOKENS if given == "auto" else given
+    try:
+        layouts = [settings for settings, _ in laid(spec, system.growth)]
+    except CapacityError:
+        return
+    for settings in layouts:
+        for tokens in (chunk_tokens, *chunks_beside(spec)):
+            yield {**own, **dict(settings), "serving.chunk_tokens": str(tokens)}
+
+
+def holds(system, wanted, point, count, looker):
+    copies = system.growth.point(count)[1]
+    seeds = range(wanted.seed, wanted.seed + SEEDS)
+    looks = (Look(0, point, wanted.rate_per_s / copies, seed) for seed in seeds)
+    return all(simulated(system, wanted, point, count, looker(look).row)["holds"] for look in looks)
+
+
+def target(**limits):
+    return tuple(Target(f"{name}_s_p99", limit_s) for name, limit_s in limits.items())
+
+
+SMALL = Case("64chip", (*FEW, "mapping.tp=8"), llm="llama-3-8b", workload="million", run=True)
+GPU = Case("dgx-h100", FEW, llm="llama-3-8b", workload="million", run=True)
+NODES = Case("h100x16", (*FEW, "network.replications=1"), llm="llama-3-8b", workload="million", run=True)
 
 
 def test_answers_add_up_and_come_from_what_is_kept(tmp_path):
@@ -51,7 +77,10 @@ def test_answers_add_up_and_come_from_what_is_kept(tmp_path):
         assert row["holds"] or row["reason"], row
     smaller = [row for row in result["candidates"] if row["units"] < answer["units"]]
     assert not any(row["holds"] for row in smaller)
-    assert result["front"] == [answer | {"binding": result["front"][0]["binding"]}]
+    assert result["front"] == [answer]
+    beside = {row["units"] for row in result["candidates"] if row["seeds"] == SEEDS}
+    assert beside >= {units for units in (answer["units"] - 1, answer["units"], answer["units"] + 1) if units}
+    assert all(row["estimated"] == (row["seeds"] < SEEDS) for row in result["candidates"])
     again, _ = sized(asked, journal_in(tmp_path))
     assert again["simulations"] == 0
     assert again["answer"] == answer
@@ -124,4 +153,3 @@ def test_the_command_says_what_to_build(tmp_path):
     assert f"build 64chip of {said['answer']['units']} rack" in out
     assert "breaks first" in out
     assert "holds" in err
-    assert _point(Wanted(4.0, ()), {}, 2) == {"rate": "2.0 requests/s"}

@@ -12,13 +12,14 @@ from dcsim import library
 from dcsim.errors import DcsimError, Problem, SpecError
 from dcsim.spec.unused import Keys
 from dcsim.study.scenario import rate_of
+from dcsim.study.sizing.peak import STRETCH_S, Peak, peak_of
 from dcsim.study.sizing.rows import Wanted
 from dcsim.study.sizing.search import Told, size
 from dcsim.study.sizing.sizes import growth_of
 from dcsim.study.sizing.slo import targets_of
 from dcsim.study.sweep.case import Case
 from dcsim.study.sweep.journal import Journal
-from dcsim.units import MONEY, POWER, parse_quantity
+from dcsim.units import MONEY, POWER, TIME, parse_quantity
 
 PLANS = "plans"  # beside the runs
 DEFAULT_LLM, DEFAULT_WORKLOAD = "llama-2-70b", "chat"  # where no system is named: all are asked for the same
@@ -32,6 +33,7 @@ class PlanAsked:
 
     cases: tuple[Case, ...]
     wanted: tuple[Wanted, ...]
+    peaks: tuple[Peak | None, ...] = ()  # of each case, the stretch of a day that it is asked for
     skipped: tuple[dict[str, str], ...] = ()  # systems that cannot be asked, with the reason
 
 
@@ -48,18 +50,21 @@ def ask(
     max_cost: str | None = None,
     spare: str | None = None,
     minimise: str = "cost",
+    peak: str | None = None,
     seed: int = 1,
 ) -> PlanAsked:
     """Check all of it before anything is simulated. SpecError with what is wrong.
 
-    `rate` may grow: `50/s..200/s`. Without topologies every system of the library is asked for the same LLM and workload; those
+    `rate` may grow: `50/s..200/s`. Of a workload with a day's curve it is the day's mean, and its busiest `peak` (an hour) has to
+    hold. Without topologies every system of the library is asked for the same LLM and workload; those
     that differ in their size alone are asked once.
     """
     rates = _rates(rate)
     named = list(topologies)
     if not named:
         llm, workload = llm or DEFAULT_LLM, workload or DEFAULT_WORKLOAD
-    cases, skipped = [], list[dict[str, str]]()
+    cases, peaks, skipped = list[Case](), list[Peak | None](), list[dict[str, str]]()
+    stretch_s = _quantity("--peak", peak, TIME, "1h") or STRETCH_S
     known: set[str] = set()
     for name in named or library.names("topologies"):
         for network in interconnects or (None,):
@@ -75,7 +80,9 @@ def ask(
             if kind in known and not named:
                 continue
             known.add(kind)
-            cases.append(case)
+            busiest = peak_of(spec, stretch_s)
+            cases.append(replace(case, settings=(*case.settings, *busiest.settings)) if busiest else case)
+            peaks.append(busiest)
     own = cases[0].load({}).resolved.spec.slo if cases else None
     if own is None:
         raise SpecError(Problem("plan", "no system can be asked", skipped[0]["reason"] if skipped else ""))
@@ -88,15 +95,15 @@ def ask(
         _spare(spare),
         seed,
     )
-    return PlanAsked(tuple(cases), tuple(replace(wanted, rate_per_s=one) for one in rates), tuple(skipped))
+    return PlanAsked(tuple(cases), tuple(replace(wanted, rate_per_s=one) for one in rates), tuple(peaks), tuple(skipped))
 
 
 def _kind_of(spec: Any) -> str:
     """What two topologies share that differ only in how many units there are of them."""
     growth = growth_of(spec)
-    fabric = {"kind": spec.fabric.kind} if growth.settings else spec.saved()["fabric"]
     saved = spec.saved()
-    parts = {name: saved[name] for name in ("chip", "node", "host", "network", "power")}
+    fabric = {"kind": spec.fabric.kind} if growth.settings else saved["fabric"]
+    parts = {name: saved[name] for name in ("chip", "node", "host", "network", "power", "serving")}
     return str([fabric, parts, growth.node_chips, {} if growth.settings else saved["mapping"]])
 
 
@@ -149,8 +156,12 @@ def sized(
     `progress` hears each candidate that was simulated; what it raises ends the search, whose journal keeps what was found.
     """
     told = Told(journal, progress)
-    results = [size(asked.cases, wanted, told, jobs) for wanted in asked.wanted]
+    loads = [peak.load if peak else 1.0 for peak in asked.peaks]
+    results = [size(asked.cases, wanted, told, jobs, loads) for wanted in asked.wanted]
     first = {**results[0], "skipped": list(asked.skipped)}
+    busiest = {peak.told: peak for peak in asked.peaks if peak}
+    first["assumes"] += list(busiest)
+    first["peak"] = [{"hour": one.hour, "stretch_s": one.stretch_s, "load": one.load} for one in busiest.values()]
     if len(results) > 1:
         told_of_each = ("rate_per_s", "answer", "answers")
         first["growth"] = [{key: one[key] for key in told_of_each} for one in results]

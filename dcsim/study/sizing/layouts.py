@@ -43,7 +43,7 @@ def ways(spec: Topology, growth: GrowthPath, traffic: Traffic, rate_per_s: float
     if spec.mapping.rule != "auto" or spec.mapping.prefill is not None:  # the file says how
         return Ways(({},), inf)
     try:
-        bounded = [(settings, _bound(machine, traffic, tpot_s)) for settings, machine in _laid(spec, growth)]
+        bounded = [(settings, _bound(machine, traffic, tpot_s)) for settings, machine in laid(spec, growth)]
     except CapacityError as error:
         return Ways((), 0.0, str(error), hopeless=not grows or error.needed == inf)
     except (FabricError, SpecError) as error:  # no such fabric, or more stages than blocks, or shards than heads
@@ -60,7 +60,7 @@ def ways(spec: Topology, growth: GrowthPath, traffic: Traffic, rate_per_s: float
 Named = tuple[tuple[str, str], ...]  # settings that can be looked up
 
 
-def _laid(spec: Topology, growth: GrowthPath) -> Iterator[tuple[Named, Machine]]:
+def laid(spec: Topology, growth: GrowthPath) -> Iterator[tuple[Named, Machine]]:
     """Each way with the machine it makes. Raises CapacityError where there is none."""
     network = make_network(spec, build_fabric(spec.fabric))
     nodes = active_nodes(network.fabric)

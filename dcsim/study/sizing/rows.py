@@ -32,12 +32,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One system that is searched: `place` among the others."""
+    """One system that is searched: `place` among the others. It serves `load` times the rate, as many as come in a day's peak."""
 
     place: int
     case: Case
     spec: Topology
     growth: GrowthPath
+    load: float = 1.0
 
 
 def refused(system: System, count: int, reason: str, hopeless: bool = False) -> Row:
@@ -91,7 +92,7 @@ def _built(system: System, wanted: Wanted, found: Mapping[str, Any], count: int,
     together = found["clusters_a_rack"] if system.growth.unit == "cluster" else 0
     racks = ceil(copies * more / together) if together else ceil(found["racks"] * copies * more)
     idle_w = found["idle_w"] * copies * (more - 1)
-    tokens_per_s = found["output_tokens_per_s"] * copies
+    tokens_per_s = found["output_tokens_per_s"] * copies / system.load  # over the day, if it is a day's peak that was served
     usd_per_h = found["usd_per_h"] * copies * more
     return {
         "racks": racks,

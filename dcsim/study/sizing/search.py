@@ -41,10 +41,11 @@ class Told:
     before: dict[str, Done] = field(default_factory=dict)
 
 
-def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1) -> dict[str, Any]:
+def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1, loads: Sequence[float] = ()) -> dict[str, Any]:
     """The smallest of each system that meets every target at the rate, the best of these, and every candidate looked at.
 
-    `answer` is None where none does. `jobs` processes look; what is found does not depend on it. Raises SpecError for what
+    `answer` is None where none does. `jobs` processes look; what is found does not depend on it. `loads` says of each system how
+    many times the rate it has to hold (left out: once). Raises SpecError for what
     cannot be asked, and whatever `told.progress` raises.
     """
     if told.journal and not told.before:
@@ -52,7 +53,7 @@ def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1) -> di
     systems = []
     for place, case in enumerate(cases):
         spec = case.load({}).resolved.spec
-        systems.append(System(place, case, spec, growth_of(spec)))
+        systems.append(System(place, case, spec, growth_of(spec), loads[place] if loads else 1.0))
     searches = [Smallest(system, wanted) for system in systems]
     with Crew(systems, wanted, told, jobs) as crew:
         found = crew.run(searches, [search.beyond() for search in searches])

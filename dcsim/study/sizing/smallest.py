@@ -78,6 +78,11 @@ class Smallest:
     def _served_at(self, count: int) -> list[Row]:
         return [row for row in self.rows if row["units"] == count and row["seeds"]]
 
+    @property
+    def _rate_per_s(self) -> float:
+        """What has to be held, in a day's peak if the traffic has one; its runs are given the day's mean."""
+        return self.wanted.rate_per_s * self.system.load
+
     def _look(self, point: Settings, count: int, seed: int | None = None, load: float = 1.0) -> Look:
         """How a size serves, laid as the point says, at `load` times the rate."""
         copies = self.system.growth.point(count)[1]
@@ -120,7 +125,7 @@ class Smallest:
 
     def _sizes(self, block: Sequence[int], *, whatever: bool = False) -> Looks:
         """The first of some sizes that holds. `whatever`: those are simulated too that promise too little."""
-        growth, rate = self.system.growth, 0.0 if whatever else self.wanted.rate_per_s
+        growth, rate = self.system.growth, 0.0 if whatever else self._rate_per_s
         own = {count: growth.point(count)[0] for count in block}
         answers = yield [Look(self.system.place, own[count], rate, self.wanted.seed, ways=True) for count in block]
         left: dict[int, Iterator[Settings]] = {}
@@ -152,8 +157,7 @@ class Smallest:
         if not ways.settings:
             self.rows.append(refused(self.system, 1, ways.reason))
             return None
-        rate = self.wanted.rate_per_s
-        least = max(units + 1, min(COUNT_MAX, ceil(rate / (ways.requests_per_s * MARGIN))))
+        least = max(units + 1, min(COUNT_MAX, ceil(self._rate_per_s / (ways.requests_per_s * MARGIN))))
         if least > units + 1:
             self.rows.append(refused(self.system, least - 1, f"{ways.reason} in each of {least - 1}"))
         best: Row | None = None
