@@ -8,19 +8,19 @@ from command import dcsim as command
 
 from dcsim.cluster.programs import CHUNK_TOKENS
 from dcsim.errors import CapacityError, SpecError
+from dcsim.spec.load import load as load_spec
 from dcsim.spec.topology import SloSpec
 from dcsim.study.sizing import Target, Wanted, size, targets_of
 from dcsim.study.sizing.ask import ask, journal_in, sized
-from dcsim.study.sizing.bound import chunks_beside
-from dcsim.study.sizing.layouts import laid
+from dcsim.study.sizing.bound import MARGIN, chunks_beside, traffic_of
+from dcsim.study.sizing.layouts import laid, ways
 from dcsim.study.sizing.look import Look, Looker
 from dcsim.study.sizing.rows import System, simulated
-from dcsim.study.sizing.search import Crew, Told
+from dcsim.study.sizing.search import Told
 from dcsim.study.sizing.sizes import counts, growth_of
 from dcsim.study.sizing.smallest import SEEDS, Smallest
-from dcsim.study.sweep.case import Case
-
-FEW = ("workload.requests=300",)
+from dcsim.study.sweep.case import Case, Done
+from dcsim.workload.generate import iterate_requests
 
 
 def exhaustive(case, wanted, most):
@@ -61,9 +61,99 @@ def target(**limits):
     return tuple(Target(f"{name}_s_p99", limit_s) for name, limit_s in limits.items())
 
 
-SMALL = Case("64chip", (*FEW, "mapping.tp=8"), llm="llama-3-8b", workload="million", run=True)
+FEW = ("workload.requests=300",)
+# Prompts read in chunks of one size, each replica eight chips wide: few layouts, so that all of them can be tried.
+NARROW = ("mapping.tp=8", "serving.chunk_tokens=16", "serving.prefill_tokens_max=16", "workload.requests=60")
+SMALL = Case("64chip", NARROW, llm="llama-3-8b", workload="million", run=True)
+LARGER = Case("64chip", NARROW, llm="llama-2-13b", workload="million", run=True)
+GEMMA = Case("64chip", NARROW, llm="gemma-7b", workload="million", run=True)
 GPU = Case("dgx-h100", FEW, llm="llama-3-8b", workload="million", run=True)
 NODES = Case("h100x16", (*FEW, "network.replications=1"), llm="llama-3-8b", workload="million", run=True)
+# A system, what it must hold, the largest size tried, and whether more of it always does as well. With another rack the cables
+# between nodes are fewer, and the cuts into stages that fill it are others: somewhat more time for a token.
+CASES = {
+    "racks": (SMALL, Wanted(200.0, target(ttft=0.2, tpot=0.004)), 3, True),
+    "racks, few users": (SMALL, Wanted(5.0, target(ttft=0.5, tpot=0.004)), 2, True),
+    "racks, one more is too slow": (LARGER, Wanted(0.3, target(tpot=0.0007964)), 5, False),
+    "racks, two more are too slow": (GEMMA, Wanted(0.3, target(tpot=0.0005842)), 4, False),
+    "clusters": (GPU, Wanted(150.0, target(ttft=0.3, tpot=0.03)), 4, True),
+    "nodes": (NODES, Wanted(120.0, target(ttft=0.3, tpot=0.03)), 4, True),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_the_search_finds_what_trying_all_finds(name):
+    case, wanted, most, monotone = CASES[name]
+    held = exhaustive(case, wanted, most)
+    assert any(held)
+    assert (held == sorted(held)) == monotone, held
+    found = size([case], wanted, Told())["answer"]
+    assert found["units"] == 1 + held.index(True), held
+
+
+def test_no_simulation_beats_the_bound():
+    """At the rate that the bound refuses nothing holds: requests wait without end."""
+    system, traffic = system_of(GPU), traffic_of(GPU.load({}).resolved.spec, 1)
+    found = ways(system.spec, system.growth, traffic, 0.0, None)
+    (layout,) = found.settings
+    wanted = Wanted(found.requests_per_s * MARGIN * 1.3, target(ttft=0.2, tpot=0.02))
+    done = Looker((GPU,), wanted.targets)(Look(0, layout, wanted.rate_per_s))
+    assert not simulated(system, wanted, layout, 1, done.row)["holds"]
+    assert ways(system.spec, system.growth, traffic, 0.0, 1e-6).hopeless
+
+
+def test_a_search_goes_on_when_other_seeds_do_not_hold_and_does_not_care_who_looks():
+    """Made-up runs: sizes below 3 are too slow, 3 holds with the first seed alone, 4 and more with all but one of 20."""
+    system = system_of(SMALL)
+
+    def answer(look):
+        if look.ways:
+            return Done({"settings": [{"mapping.pp": "8"}], "requests_per_s": None, "reason": "", "hopeless": False})
+        racks = int(look.point["fabric.racks"])
+        return Done(made_up(0.1 if racks > 3 or (racks == 3 and look.seed == 1) else 9.0, racks))
+
+    wanted = Wanted(5.0, target(ttft=0.5))
+    search = Smallest(system, wanted)
+    first = follow(search.beyond(), answer)
+    assert first["units"] == 3
+    assert not follow(search.with_seeds(first), answer)["holds"]
+    assert first["reason"].startswith("holds with 1 of 5 seeds")
+    second = follow(search.beyond(first["units"]), answer)
+    assert follow(search.with_seeds(second), answer)["units"] == 4
+    follow(search.neighbours(second), answer)
+    assert {row["units"] for row in search.rows if row["seeds"] == SEEDS} == {3, 4, 5}
+
+
+def made_up(ttft_s, racks):
+    one = dict.fromkeys(("nodes", "chips", "replicas", "tp", "pp", "chunk_tokens", "clusters_a_rack", "requests_beyond_llm"), 0)
+    some = dict.fromkeys(("idle_w", "power_w_mean", "power_w_max", "capital_usd", "usd_per_h", "output_tokens_per_s"), 1.0)
+    told = {"limited_by": "kv_memory", "limited_by_fraction": 1.0, "tokens_per_s_per_user_p50": 1.0, "digest": "0"}
+    return {**one, **some, **told, "racks": racks, "ttft_s_p99": ttft_s, "requests_in": 3, "requests_finished": 3}
+
+
+def follow(looks, answer):
+    """What a search returns when each look is answered so."""
+    try:
+        asked = next(looks)
+        while True:
+            asked = looks.send([answer(look) for look in asked])
+    except StopIteration as ended:
+        return ended.value
+
+
+def test_of_a_day_the_busiest_hour_has_to_hold():
+    asked = ask(["8rack"], "50/s", ["ttft_p99=1s"], workload="day")
+    (peak,) = asked.peaks
+    spec = asked.cases[0].load({"rate": "50 requests/s"}).resolved.spec
+    own = load_spec("8rack", workload="day").spec.workload.arrivals.rate
+    assert own.hours[peak.hour] == max(own.hours) == spec.workload.arrivals.rate.hours[0]
+    assert peak.load == pytest.approx(max(own.hours) / (sum(own.hours) / 24), rel=0.02)
+    assert spec.workload.duration_s == 3600
+    requests = sum(len(block) for block in iterate_requests(spec.workload, 1))
+    assert requests / 3600 == pytest.approx(50 * peak.load, rel=0.2)  # with the swings of minutes
+    assert ask(["8rack"], "50/s", ["ttft_p99=1s"], workload="day", peak="24h").peaks == (None,)
+    assert ask(["8rack"], "50/s", ["ttft_p99=1s"]).peaks == (None,)
 
 
 def test_answers_add_up_and_come_from_what_is_kept(tmp_path):
