@@ -24,7 +24,7 @@ from dcsim.workload.generate import iterate_requests
 
 
 def exhaustive(case, wanted, most):
-    """Which sizes up to `most` hold, in any layout that fits and with any chunk, each of them served with the search's own seeds."""
+    """Which sizes up to `most` hold, in any layout that fits and with any chunk, with all of the search's seeds."""
     system, looker = system_of(case), Looker((case,), wanted.targets)
     return [any(holds(system, wanted, point, count, looker) for point in points(system, count)) for count in range(1, most + 1)]
 

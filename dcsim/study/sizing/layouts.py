@@ -52,8 +52,10 @@ def ways(spec: Topology, growth: GrowthPath, traffic: Traffic, rate_per_s: float
     able = {name: bound for name, bound in bounded if bound.requests_per_s * MARGIN >= rate_per_s and not bound.hopeless}
     if not able:
         return Ways((), best.requests_per_s, best.reason, hopeless=all(bound.hopeless for _, bound in bounded))
-    if len(able) == 1 or growth.unit == "node":
-        return Ways(tuple(dict(name) for name in able), best.requests_per_s)
+    if growth.unit == "node":  # as many replicas as there are nodes for
+        return Ways(tuple({**dict(name), "mapping.replicas": "auto"} for name in able), best.requests_per_s, best.reason)
+    if len(able) == 1:
+        return Ways(tuple(dict(name) for name in able), best.requests_per_s, best.reason)
     return _promising(spec, set(able), rate_per_s, best)
 
 
@@ -102,7 +104,7 @@ def _promising(spec: Topology, able: set[Named], rate_per_s: float, best: RateBo
     taken = [choice for choice, value in promised if value >= NEAR * most and value * DOUBT >= rate_per_s]
     found = [_settings(choice, spec) for choice in taken if _named(Layout(choice.tp, choice.pp, choice.replicas)) in able]
     if found and most:
-        return Ways(tuple(found[:WAYS_MAX]), best.requests_per_s)
+        return Ways(tuple(found[:WAYS_MAX]), best.requests_per_s, best.reason)
     return Ways((), best.requests_per_s, f"promises no more than {most:.3g} requests/s within the targets, in any layout")
 
 

@@ -1,7 +1,8 @@
 """The smallest size of one system that holds: a search that asks for looks and goes on when it is told what they found.
 
-Racks and nodes are looked at from the smallest up, as more of them may hold less (another cut into stages, less room for KV).
-Clusters alike share the traffic, so that more of them only ever have less to do each: their number is bisected.
+Racks whose chips forward for each other are looked at from the smallest up, as more of them may hold less: another cut into
+stages, less room for KV, fewer cables between two. Clusters alike, and replicas of nodes behind switches, share the traffic, so
+that more of them only ever have less to do each: their number is bisected.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from math import ceil
 from dcsim.study.sizing.bound import MARGIN, chunks_beside
 from dcsim.study.sizing.look import Look, ways_of
 from dcsim.study.sizing.rows import Row, System, Wanted, of_seeds, refused, simulated
-from dcsim.study.sizing.sizes import COUNT_MAX, Settings, counts
+from dcsim.study.sizing.sizes import COUNT_MAX, NODES_A_REPLICA, Settings, counts
 from dcsim.study.sweep.case import Done
 
 SEEDS = 5  # of the winner and its neighbours
@@ -22,7 +23,7 @@ FAR = 10.0  # times a target: what misses one by more is not mended by other chu
 OVERLOAD = 1.5  # times the rate, where it is seen what gives way first
 HOPELESS = 2  # pairs of sizes in a row, at each of which one user alone is too slow: more of the same is no help
 AT_ONCE = 2  # sizes looked at together, whoever does it
-IDLE = 64  # times as many clusters as the bound asks for: if these do not hold, no number does
+IDLE = {"cluster": 64, "node": 8}  # times as many as the bound asks for: if these do not hold, no number does
 
 Looks = Generator[list[Look], list[Done], Row | None]
 
@@ -40,7 +41,7 @@ class Smallest:
 
         None where no size holds.
         """
-        row = yield from (self._clusters if self.system.growth.settings is None else self._grown)(units)
+        row = yield from (self._grown if self.system.growth.unit == "rack" else self._alike)(units)
         if row is not None:
             (over,) = yield [self._look(row["settings"], row["units"], load=OVERLOAD)]
             row["binding"] = over.row.get("limited_by") or str(over.row.get("error", ""))
@@ -70,10 +71,15 @@ class Smallest:
 
     def _beside(self, row: Row, count: int) -> Looks:
         """Serve with a size whatever its bounds and promises say."""
-        if self.system.growth.settings is not None:
+        if self.system.growth.unit == "rack":
             return (yield from self._sizes([count], whatever=True))
-        (found,) = yield [self._look(row["settings"], count)]
-        return self._took(row["settings"], count, found)
+        return (yield from self._one(row["settings"], count))
+
+    def _one(self, settings: Settings, count: int) -> Generator[list[Look], list[Done], Row]:
+        """The row of a size, laid as `settings` say."""
+        point = {**settings, **self.system.growth.point(count)[0]}
+        (found,) = yield [self._look(point, count)]
+        return self._took(point, count, found)
 
     def _served_at(self, count: int) -> list[Row]:
         return [row for row in self.rows if row["units"] == count and row["seeds"]]
@@ -103,7 +109,7 @@ class Smallest:
         for tokens in chunks_beside(self.system.spec, None if given is None else int(given)):
             yield {**point, "serving.chunk_tokens": str(tokens)}
 
-    # Racks and nodes
+    # Racks
 
     def _grown(self, units: int) -> Looks:
         """Looks at all sizes up to some, then in steps; what a step left out is looked at when something beyond it holds."""
@@ -148,36 +154,41 @@ class Smallest:
                 break  # larger ones need not be looked at further
         return held[min(held)] if held else None
 
-    # Clusters alike
+    # Clusters alike, and nodes
 
-    def _clusters(self, units: int) -> Looks:
+    def _alike(self, units: int) -> Looks:
         """The fewest with any way to lay the LLM, then with other chunks."""
-        (answer,) = yield [Look(self.system.place, {}, 0.0, self.wanted.seed, ways=True)]
+        growth = self.system.growth
+        together = 1 if growth.unit == "cluster" else max(NODES_A_REPLICA)
+        (answer,) = yield [Look(self.system.place, growth.point(together)[0], 0.0, self.wanted.seed, ways=True)]
         ways = ways_of(answer)
         if not ways.settings:
-            self.rows.append(refused(self.system, 1, ways.reason))
+            self.rows.append(refused(self.system, together, ways.reason))
             return None
-        least = max(units + 1, min(COUNT_MAX, ceil(self._rate_per_s / (ways.requests_per_s * MARGIN))))
+        least = max(units + 1, min(COUNT_MAX, ceil(self._rate_per_s * together / (ways.requests_per_s * MARGIN))))
         if least > units + 1:
-            self.rows.append(refused(self.system, least - 1, f"{ways.reason} in each of {least - 1}"))
+            self.rows.append(
+                refused(self.system, least - 1, f"{ways.reason} with {together} {growth.unit}{'s' if together > 1 else ''}")
+            )
         best: Row | None = None
         for settings in ways.settings:
             best = (yield from self._fewest(settings, least, best)) or best
-        first = best or self.rows[-1]
-        if best is not None or self._near(first):
-            for point in self._other_chunks(first["settings"]):
-                best = (yield from self._fewest(point, least, best)) or best
+        first = best or next((row for row in self.rows if row["seeds"]), None)
+        if first is not None and self._near(first):
+            for settings in self._other_chunks(first["settings"]):
+                best = (yield from self._fewest(settings, least, best)) or best
         return best
 
-    def _fewest(self, point: Settings, least: int, best: Row | None) -> Looks:
-        """The fewest clusters that hold, laid as the point says, of `least` or more, and fewer than the best has; None: none."""
+    def _fewest(self, settings: Settings, least: int, best: Row | None) -> Looks:
+        """The fewest that hold, laid as `settings` say, of `least` or more, and fewer than the best has; None: none."""
+        unit = self.system.growth.unit
+        if unit == "node":  # a replica takes some
+            least = max(least, int(settings["mapping.pp"]))
         low, held = least - 1, None  # `low` do not hold
-        tried = (least, 2 * least, IDLE * least) if best is None else (best["units"] - 1,)
-        for count in tried:
+        for count in (least, 2 * least, IDLE[unit] * least) if best is None else (best["units"] - 1,):
             if not low < count <= COUNT_MAX:
                 continue
-            (found,) = yield [self._look(point, count)]
-            row = self._took(point, count, found)
+            row = yield from self._one(settings, count)
             if row["holds"]:
                 held = row
                 break
@@ -187,8 +198,7 @@ class Smallest:
         while held is not None and held["units"] > low + 1:
             high = held["units"]
             count = (low + high) // 2 if high <= 4 * max(low, 1) else round((max(low, 1) * high) ** 0.5)
-            (found,) = yield [self._look(point, count)]
-            row = self._took(point, count, found)
+            row = yield from self._one(settings, count)
             low, held = (low, row) if row["holds"] else (count, held)
         return held
 
