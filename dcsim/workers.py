@@ -41,7 +41,7 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], jobs: int)
     dies is `Lost`, and another worker goes on.
     """
     left = iter(enumerate(items))
-    with Pool(function, jobs) as pool:
+    with Workers(function, jobs) as pool:
         while True:
             while pool.has_room and (following := next(left, None)) is not None:
                 pool.give(*following)
@@ -53,7 +53,7 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], jobs: int)
             yield found
 
 
-class Pool:
+class Workers:
     """Up to `jobs` processes that do what they are given, one piece at a time each; started when they are first needed."""
 
     def __init__(self, function: Callable[[Any], Any], jobs: int) -> None:
@@ -61,7 +61,7 @@ class Pool:
         self._busy: dict[Any, _Worker] = {}
         self._idle: list[_Worker] = []
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:

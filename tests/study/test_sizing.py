@@ -15,7 +15,7 @@ from dcsim.study.sizing.ask import ask, journal_in, sized
 from dcsim.study.sizing.bound import MARGIN, chunks_beside, traffic_of
 from dcsim.study.sizing.layouts import laid, ways
 from dcsim.study.sizing.look import Look, Looker
-from dcsim.study.sizing.rows import System, simulated
+from dcsim.study.sizing.rows import Searched, simulated
 from dcsim.study.sizing.search import Told
 from dcsim.study.sizing.sizes import counts, growth_of
 from dcsim.study.sizing.smallest import SEEDS, Smallest
@@ -31,7 +31,7 @@ def exhaustive(case, wanted, most):
 
 def system_of(case):
     spec = case.load({}).resolved.spec
-    return System(0, case, spec, growth_of(spec))
+    return Searched(0, case, spec, growth_of(spec))
 
 
 def points(system, count):

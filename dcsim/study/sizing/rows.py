@@ -31,7 +31,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class System:
+class Searched:
     """One system that is searched: `place` among the others. It serves `load` times the rate, as many as come in a day's peak."""
 
     place: int
@@ -41,14 +41,14 @@ class System:
     load: float = 1.0
 
 
-def refused(system: System, count: int, reason: str, hopeless: bool = False) -> Row:
+def refused(system: Searched, count: int, reason: str, hopeless: bool = False) -> Row:
     """Of a size that is not simulated; `hopeless` if more of the same is no help."""
     own, copies = system.growth.point(count)
     head = {**_head(system, own, count, copies), "estimated": True, "seeds": 0, "hopeless": hopeless}
     return {**head, "holds": False, "reason": reason}
 
 
-def simulated(system: System, wanted: Wanted, point: Settings, count: int, found: Mapping[str, Any]) -> Row:
+def simulated(system: Searched, wanted: Wanted, point: Settings, count: int, found: Mapping[str, Any]) -> Row:
     """Of a size that served the rate, from the row of that run: one seed says it, which is an estimate of what others say."""
     copies = system.growth.point(count)[1]
     head = {**_head(system, point, count, copies), "estimated": True, "seeds": 1, "hopeless": bool(found.get("hopeless"))}
@@ -72,7 +72,7 @@ def of_seeds(rows: Sequence[Row]) -> Row:
     return row
 
 
-def _head(system: System, point: Settings, count: int, copies: int) -> Row:
+def _head(system: Searched, point: Settings, count: int, copies: int) -> Row:
     """What a candidate is."""
     return {
         "topology": system.spec.name,
@@ -85,7 +85,7 @@ def _head(system: System, point: Settings, count: int, copies: int) -> Row:
     }
 
 
-def _built(system: System, wanted: Wanted, found: Mapping[str, Any], count: int, copies: int) -> Row:
+def _built(system: Searched, wanted: Wanted, found: Mapping[str, Any], count: int, copies: int) -> Row:
     """What all clusters are, draw and cost together, spare units included."""
     spare = _spare_units(system, wanted, found, count)
     more = (count + spare) / count
@@ -117,7 +117,7 @@ def _built(system: System, wanted: Wanted, found: Mapping[str, Any], count: int,
     }
 
 
-def _spare_units(system: System, wanted: Wanted, found: Mapping[str, Any], count: int) -> int:
+def _spare_units(system: Searched, wanted: Wanted, found: Mapping[str, Any], count: int) -> int:
     """Units of the system that hold as many racks, nodes or chips as `--spare` asks for."""
     number, what = wanted.spare
     if not number:

@@ -13,13 +13,13 @@ from typing import Any
 
 from dcsim.spec.unused import Keys
 from dcsim.study.sizing.look import Look, Looker
-from dcsim.study.sizing.rows import Row, System, Wanted, beyond, front
+from dcsim.study.sizing.rows import Row, Searched, Wanted, beyond, front
 from dcsim.study.sizing.sizes import growth_of
 from dcsim.study.sizing.smallest import Looks, Smallest
 from dcsim.study.store import hash_of, run_hash
 from dcsim.study.sweep.case import Case, Done
 from dcsim.study.sweep.journal import Journal
-from dcsim.workers import Lost, Pool
+from dcsim.workers import Lost, Workers
 
 REFUSED_TOLD = 2  # sizes of a system, of those that are not simulated
 ASSUMES = (
@@ -53,7 +53,7 @@ def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1, loads
     systems = []
     for place, case in enumerate(cases):
         spec = case.load({}).resolved.spec
-        systems.append(System(place, case, spec, growth_of(spec), loads[place] if loads else 1.0))
+        systems.append(Searched(place, case, spec, growth_of(spec), loads[place] if loads else 1.0))
     searches = [Smallest(system, wanted) for system in systems]
     with Crew(systems, wanted, told, jobs) as crew:
         found = crew.run(searches, [search.beyond() for search in searches])
@@ -112,12 +112,12 @@ def _plain(row: Row) -> Row:
 class Crew:
     """Whoever finds out what searches ask: this process, or several, each of which stays with a system as long as it can."""
 
-    def __init__(self, systems: Sequence[System], wanted: Wanted, told: Told, jobs: int) -> None:
+    def __init__(self, systems: Sequence[Searched], wanted: Wanted, told: Told, jobs: int) -> None:
         cases = tuple(system.case for system in systems)
         self._own, self._told = Looker(cases, wanted.targets, wanted.seed), told
         self._names = [run_hash(system.spec.saved(), wanted.seed) for system in systems]
         self._slo = sorted((target.metric, target.limit_s) for target in wanted.targets)
-        self._pool = Pool(self._own, jobs) if jobs > 1 else None
+        self._pool = Workers(self._own, jobs) if jobs > 1 else None
 
     def __enter__(self) -> Crew:
         return self

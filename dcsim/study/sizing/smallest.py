@@ -14,7 +14,7 @@ from math import ceil
 
 from dcsim.study.sizing.bound import MARGIN, chunks_beside
 from dcsim.study.sizing.look import Look, ways_of
-from dcsim.study.sizing.rows import Row, System, Wanted, of_seeds, refused, simulated
+from dcsim.study.sizing.rows import Row, Searched, Wanted, of_seeds, refused, simulated
 from dcsim.study.sizing.sizes import COUNT_MAX, NODES_A_REPLICA, Settings, counts
 from dcsim.study.sweep.case import Done
 
@@ -32,7 +32,7 @@ Looks = Generator[list[Look], list[Done], Row | None]
 class Smallest:
     """The search of one system; `rows` has every size that was looked at."""
 
-    system: System
+    system: Searched
     wanted: Wanted
     rows: list[Row] = field(default_factory=list)
 
