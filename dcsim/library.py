@@ -46,13 +46,20 @@ def find(name: str, folder: str, where: str = "command line") -> Path:
     if is_file(path):
         return path
     bare = path.stem if path.suffix in (".yaml", ".yml") else name
-    packed = files(folder).get(f"{bare}.yaml")
+    packed = _entry(f"{bare}.yaml", folder)
     if packed is not None:
         return packed
     what = f"no file and no library entry '{name}' in {folder}"
     near = difflib.get_close_matches(bare, names(folder), n=3, cutoff=0.5)
     mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names(folder)) or 'none'}"
     raise SpecError(Problem(where, what, mend))
+
+
+def _entry(name: str, folder: str) -> Path | None:
+    """What `files` has under a name, without reading the folders: loading a topology asks for a dozen."""
+    if Path(name).name != name:
+        return None
+    return next((path for path in (Path(folder) / name, root() / folder / name) if is_file(path)), None)
 
 
 def is_file(path: Path) -> bool:

@@ -127,3 +127,11 @@ def test_every_key_says_what_it_means():
             if not field.description and not below and name != "kind":
                 silent.append(f"{section.__name__}.{name}")
     assert not silent
+
+
+@pytest.mark.parametrize("folder", ["topologies", "topologies/chips", "workloads", "workloads/llms"])
+def test_a_bare_name_finds_what_the_folder_lists(folder):
+    listed = library.files(folder)
+    assert all(library.find(name, folder) == listed[f"{name}.yaml"] for name in library.names(folder))
+    with pytest.raises(SpecError):
+        library.find("../topologies/8rack", folder)

@@ -62,6 +62,7 @@ def target(**limits):
 
 
 FEW = ("workload.requests=300",)
+QUICK = ("mapping.tp=8", "workload.requests=100")
 # Prompts read in chunks of one size, each replica eight chips wide: few layouts, so that all of them can be tried.
 NARROW = ("mapping.tp=8", "serving.chunk_tokens=16", "serving.prefill_tokens_max=16", "workload.requests=60")
 SMALL = Case("64chip", NARROW, llm="llama-3-8b", workload="million", run=True)
@@ -157,7 +158,7 @@ def test_of_a_day_the_busiest_hour_has_to_hold():
 
 
 def test_answers_add_up_and_come_from_what_is_kept(tmp_path):
-    asked = ask(["64chip"], "60/s", ["ttft_p99=500ms", "tpot_p99=4ms"], workload="million", llm="llama-3-8b", settings=FEW)
+    asked = ask(["64chip"], "60/s", ["ttft_p99=500ms", "tpot_p99=4ms"], workload="million", llm="llama-3-8b", settings=QUICK)
     result, _ = sized(asked, journal_in(tmp_path))
     answer = result["answer"]
     for key in ("topology", "racks", "chips", "power_w", "capital_usd", "usd_per_mtoken", "binding"):
@@ -179,7 +180,7 @@ def test_answers_add_up_and_come_from_what_is_kept(tmp_path):
 
 def test_spares_are_bought_and_limits_are_kept():
     words = (["64chip"], "60/s", ["ttft_p99=500ms", "tpot_p99=4ms"])
-    more = {"workload": "million", "llm": "llama-3-8b", "settings": FEW}
+    more = {"workload": "million", "llm": "llama-3-8b", "settings": QUICK}
     plain, spare = (sized(ask(*words, **more, spare=text))[0]["answer"] for text in (None, "1rack"))
     assert spare["units"] == plain["units"]
     assert spare["racks"] == plain["racks"] + 1
@@ -232,7 +233,16 @@ def test_sizes_are_looked_at_from_the_smallest_up():
 
 
 def test_the_command_says_what_to_build(tmp_path):
-    words = ("plan", "64chip", "--llm", "llama-3-8b", "--workload", "million", "--set", FEW[0], "--rate", "60/s")
+    words = (
+        "plan",
+        "64chip",
+        "--llm",
+        "llama-3-8b",
+        "--workload",
+        "million",
+        *(word for text in QUICK for word in ("--set", text)),
+    )
+    words = (*words, "--rate", "60/s", "--jobs", "1")
     goals = ("--slo", "ttft_p99=500ms", "--slo", "tpot_p99=4ms")
     code, out, err = command(*words, *goals, "--json", cwd=tmp_path)
     assert code == 0, err
