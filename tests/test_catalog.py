@@ -6,6 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from dcsim import library
+from dcsim.errors import SpecError
 from dcsim.spec.document import FIGURE_KINDS, read_document, section_types
 from dcsim.spec.load import load
 from dcsim.spec.section import Section

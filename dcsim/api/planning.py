@@ -57,6 +57,13 @@ class PlanAnswer:
         return _table(self.content["candidates"])
 
     @property
+    def sensitivity(self) -> pd.DataFrame:
+        """The size it would be with each uncertain figure at its two ends, if `sensitivity` was asked for."""
+        rows = self.content.get("sensitivity", [])
+        ends = ("low", "high")
+        return _table([{**row, **{f"{end}_{key}": value for end in ends for key, value in row[end].items()}} for row in rows])
+
+    @property
     def front(self) -> pd.DataFrame:
         """Systems that no other beats in cost, power and speed at once."""
         return _table(self.content["front"])
@@ -102,6 +109,7 @@ def plan(
     spare: str | None = None,
     minimise: Literal["cost", "power", "racks"] = "cost",
     peak: str | float | None = None,
+    sensitivity: bool = False,
     seed: int = 1,
     workers: int = 1,
     progress: Callable[[Mapping[str, Any]], None] | None = None,
@@ -111,8 +119,10 @@ def plan(
     `rate` is requests per second (`"50/s"`, a number, or `"50/s..200/s"`), `slo` a mapping such as `{"ttft_p99": "1 s"}` (plain
     numbers are seconds) or the name of a preset. Without topologies every system of the library is asked. Power is W, cost USD,
     where they are plain numbers. Of a workload with a day's curve `rate` is the day's mean, and its busiest `peak` (an hour; in s
-    if a plain number) has to hold. While a store is open, what is simulated is kept there, and taken from there. `workers` are
-    processes; the answer does not depend on them. `progress` hears each candidate as a row; whatever it raises ends the search.
+    if a plain number) has to hold. With
+    `sensitivity` it says how large the answer would be with each of the most uncertain figures at its two ends. While a store is
+    open, what is simulated is kept there, and taken from there. `workers` are processes; the answer does not depend on them.
+    `progress` hears each candidate as a row; whatever it raises ends the search.
     """
     if isinstance(topologies, Scenario):
         asked = topologies.asked
@@ -135,6 +145,7 @@ def plan(
         spare=spare,
         minimise=minimise,
         peak=_with_unit(peak, "s"),
+        sensitivity=sensitivity,
         seed=seed,
     )
     store = opened()

@@ -51,6 +51,9 @@ def plan(
         str | None,
         typer.Option(help="Of a day's curve, the busiest stretch that must hold; --rate is the day's mean. Default: 1h."),
     ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="How large it would be with each of the most uncertain figures at its two ends.")
+    ] = False,
     tokens_per_s: Annotated[
         float | None, typer.Option(min=0.0, help="A quick estimate instead: output tokens per second the fleet must give.")
     ] = None,
@@ -99,6 +102,7 @@ def plan(
         spare=spare,
         minimise=minimise.value,
         peak=peak,
+        sensitivity=sensitivity,
         seed=seed,
     )
     _size(asked, jobs, fresh, settings, seed, as_json)

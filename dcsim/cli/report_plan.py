@@ -59,6 +59,10 @@ def print_sized(result: Mapping[str, Any]) -> None:
     if len(result["answers"]) > 1:
         print_rows([_short(row, result) for row in result["answers"]])
     print_rows([_looked_at(row) for row in _told(result["candidates"])])
+    if result.get("sensitivity"):
+        print_rows([_moved(row, answer) for row in result["sensitivity"]])
+    if len(result["front"]) > 1:
+        print_rows([_on_front(row) for row in result["front"]])
     for one in result.get("growth", ())[1:]:
         grown = one["answer"]
         what = "nothing holds" if grown is None else f"{_what(grown)}, {grown['capital_usd'] / 1e6:,.4g} M USD"
@@ -105,6 +109,27 @@ def _looked_at(row: Mapping[str, Any]) -> dict[str, Any]:
         "by": counted(row["seeds"], "seed") if row["seeds"] else "bound",
         "holds": "yes" if row["holds"] else "no",
         "why": _short_reason(row["reason"]),
+    }
+
+
+def _moved(row: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """One uncertain figure, and the size that would hold with it at its ends."""
+
+    def size(end: Mapping[str, Any]) -> str:
+        held = "nothing holds" if end["units"] is None else counted(end["units"], answer["unit"])
+        return f"{held} at {end['value']}"
+
+    return {"if it were otherwise": row["key"], "kind": row["kind"], "low": size(row["low"]), "high": size(row["high"])}
+
+
+def _on_front(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A system that no other beats in cost, power and speed at once."""
+    speed = row["tokens_per_s_per_user_p50"]
+    return {
+        "beaten by none in all three": f"{_what(row)}",
+        "USD/h": f"{row['usd_per_h']:,.4g}",
+        "power": format_power(row["power_w"]),
+        "tokens/s/user": "-" if speed is None else f"{speed:,.4g}",
     }
 
 

@@ -10,6 +10,7 @@ from dcsim.cluster.programs import CHUNK_TOKENS
 from dcsim.errors import CapacityError, SpecError
 from dcsim.spec.load import load as load_spec
 from dcsim.spec.topology import SloSpec
+from dcsim.study.explain import Effect
 from dcsim.study.sizing import Target, Wanted, size, targets_of
 from dcsim.study.sizing.ask import ask, journal_in, sized
 from dcsim.study.sizing.bound import MARGIN, chunks_beside, traffic_of
@@ -17,6 +18,7 @@ from dcsim.study.sizing.layouts import laid, ways
 from dcsim.study.sizing.look import Look, Looker
 from dcsim.study.sizing.rows import Searched, simulated
 from dcsim.study.sizing.search import Told
+from dcsim.study.sizing.sensitivity import FIGURES_MAX, UNCERTAIN, ends_of
 from dcsim.study.sizing.sizes import counts, growth_of
 from dcsim.study.sizing.smallest import SEEDS, Smallest
 from dcsim.study.sweep.case import Case, Done
@@ -141,6 +143,31 @@ def follow(looks, answer):
             asked = looks.send([answer(look) for look in asked])
     except StopIteration as ended:
         return ended.value
+
+
+def test_uncertain_figures_are_moved_to_the_ends_of_their_ranges():
+    def effect(value, *between):
+        return Effect("a.key", value, "assumed", "", between, None, None)
+
+    assert ends_of(effect("300 ns", 200, "500 ns")) == ("200 ns", "500 ns")
+    assert ends_of(effect("300 ns")) == ("270 ns", "330 ns")
+    assert ends_of(effect(0.5)) == ("0.45", "0.55")
+    assert ends_of(effect("1_000 W", 900, 1_200)) == ("900 W", "1200 W")
+
+
+@pytest.mark.slow
+def test_the_answer_is_asked_again_with_each_uncertain_figure_at_its_ends():
+    words = (["64chip"], "60/s", ["ttft_p99=500ms", "tpot_p99=4ms"])
+    asked = ask(*words, workload="million", llm="llama-3-8b", settings=QUICK, sensitivity=True)
+    result = sized(asked)[0]
+    answer, rows = result["answer"], result["sensitivity"]
+    assert 0 < len(rows) <= FIGURES_MAX
+    for row in rows:
+        assert row["kind"] in UNCERTAIN
+        assert row["source"]
+        for end in (row["low"], row["high"]):
+            assert end["units"] is None or end["units"] >= answer["units"] - 1
+            assert str(end["value"]) != str(row["value"])
 
 
 def test_of_a_day_the_busiest_hour_has_to_hold():

@@ -34,6 +34,7 @@ class PlanAsked:
     cases: tuple[Case, ...]
     wanted: tuple[Wanted, ...]
     peaks: tuple[Peak | None, ...] = ()  # of each case, the stretch of a day that it is asked for
+    sensitivity: bool = False  # whether it is asked how far the answer moves
     skipped: tuple[dict[str, str], ...] = ()  # systems that cannot be asked, with the reason
 
 
@@ -51,6 +52,7 @@ def ask(
     spare: str | None = None,
     minimise: str = "cost",
     peak: str | None = None,
+    sensitivity: bool = False,
     seed: int = 1,
 ) -> PlanAsked:
     """Check all of it before anything is simulated. SpecError with what is wrong.
@@ -95,7 +97,9 @@ def ask(
         _spare(spare),
         seed,
     )
-    return PlanAsked(tuple(cases), tuple(replace(wanted, rate_per_s=one) for one in rates), tuple(peaks), tuple(skipped))
+    return PlanAsked(
+        tuple(cases), tuple(replace(wanted, rate_per_s=one) for one in rates), tuple(peaks), sensitivity, tuple(skipped)
+    )
 
 
 def _kind_of(spec: Any) -> str:
@@ -162,7 +166,24 @@ def sized(
     busiest = {peak.told: peak for peak in asked.peaks if peak}
     first["assumes"] += list(busiest)
     first["peak"] = [{"hour": one.hour, "stretch_s": one.stretch_s, "load": one.load} for one in busiest.values()]
+    if asked.sensitivity:
+        first["sensitivity"] = _sensitivity(asked, loads, first["answer"], told, jobs)
     if len(results) > 1:
         told_of_each = ("rate_per_s", "answer", "answers")
         first["growth"] = [{key: one[key] for key in told_of_each} for one in results]
     return first, told.keys
+
+
+def _sensitivity(
+    asked: PlanAsked, loads: Sequence[float], answer: Mapping[str, Any] | None, told: Told, jobs: int
+) -> list[dict[str, Any]]:
+    """Of the first rate's answer; nothing where there is none."""
+    if answer is None:
+        return []
+    from dcsim.study.sizing.sensitivity import sensitivity
+
+    def is_it(case: Case) -> bool:
+        return (case.topology, case.load({}).resolved.spec.network.name) == (answer["file"], answer["interconnect"])
+
+    case, load = next((case, load) for case, load in zip(asked.cases, loads, strict=True) if is_it(case))
+    return sensitivity(case, load, dict(answer), asked.wanted[0], told, jobs)
