@@ -229,7 +229,7 @@ def draw(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
         return message("Not planned yet", "Say what must hold, and press Plan. It takes from seconds to some minutes.")
     name = ANSWER.name(values)
     answer, systems, candidates = found["answer"], found["answers"], found["candidates"]
-    simulated = [row for row in candidates if not row["estimated"]]
+    simulated = [row for row in candidates if row["seeds"]]
     cost, power, speed = (
         ("usd_per_h", "USD an hour"),
         ("power_w", "W at the site's meter"),
@@ -363,8 +363,8 @@ def why_not_smaller(row: Mapping[str, Any], candidates: Sequence[Mapping[str, An
     if not below:
         return f"{_size(row)} is the smallest there is." if row["units"] == 1 else f"{_size(row)}; an estimate refuses all below."
     near = [c for c in below if c["units"] == max(c["units"] for c in below)]
-    best = next((c for c in near if not c["estimated"]), near[0])
-    how = "by an estimate" if best["estimated"] else "simulated"
+    best = next((c for c in near if c["seeds"]), near[0])
+    how = "simulated" if best["seeds"] else "by an estimate"
     return f"{_size(row)} hold; {_size(best)} do not ({how}): {_first_line(best['reason'])}."
 
 
@@ -385,7 +385,7 @@ def _table(name: str, title: str, words: str, rows: Sequence[Mapping[str, Any]],
     shown = [{key: value for key, value in row.items() if not isinstance(value, (dict, list))} for row in rows]
     for line, row in zip(shown, rows, strict=True):
         line["holds"] = "yes" if row["holds"] else "no"
-        line["by"] = "estimate" if row["estimated"] else f"{row.get('seeds', 1)} seed{'s' if row.get('seeds', 1) > 1 else ''}"
+        line["by"] = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}" if row["seeds"] else "estimate"
         line["reason"] = _first_line(row["reason"])
         line["settings"] = ", ".join(f"{key} {value}" for key, value in row["settings"].items())
     targets = [(metric.replace("_p", "_s_p"), f"{metric.replace('_', ' ')}, s") for metric in found["slo"]]

@@ -92,12 +92,13 @@ def search(spec: Topology, tell: Callable[[str], None] = lambda _: None) -> Mapp
 
 
 def promises(spec: Topology) -> list[Choice]:
-    """Mappings with the requests per second that they promise within the SLO, the best first; without those that cannot win.
+    """Mappings, each with the chunk that is best for it, and the requests per second that they promise within the SLO.
 
-    Raises what `search` raises.
+    The best comes first, and those that cannot win are left out. Raises what `search` raises.
     """
-    ground = _Ground.of(spec)
-    return [option.choice(option.load.per_s) for option in _promising(ground, serving_rate)]
+    ground = _Ground.of(spec, lambda _: None)
+    options = _promising(ground, serving_rate, ground.spec.serving.chunk_tokens == "auto")
+    return [option.choice(option.load.per_s) for option in options]
 
 
 @dataclass

@@ -64,7 +64,7 @@ def target(**limits):
 
 
 FEW = ("workload.requests=300",)
-QUICK = ("mapping.tp=8", "workload.requests=100")
+QUICK = ("mapping.tp=8", "serving.chunk_tokens=128", "workload.requests=100")
 # Prompts read in chunks of one size, each replica eight chips wide: few layouts, so that all of them can be tried.
 NARROW = ("mapping.tp=8", "serving.chunk_tokens=16", "serving.prefill_tokens_max=16", "workload.requests=60")
 SMALL = Case("64chip", NARROW, llm="llama-3-8b", workload="million", run=True)
