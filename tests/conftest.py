@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from small_cluster import Line
+from small_cluster import InFlight, Line
 
 
 @pytest.fixture(autouse=True)
@@ -65,4 +65,9 @@ def _small(time, kv_tokens, replicas, settings, place):
     chips = tuple(tuple(range(r * (64 // replicas), (r + 1) * (64 // replicas))) for r in range(replicas))
     site = site_of(make_network(spec, _rack()))
     room = kv_tokens if isinstance(kv_tokens, SequenceRoom) else room_of_tokens(kv_tokens)
-    return spec, _rack(), Placement(site, chips, room, **(place or {})), Programs(spec.serving, time or Line())
+    return (
+        spec,
+        _rack(),
+        Placement(site, chips, room, **(place or {})),
+        Programs(spec.serving, time or Line(), in_flight=time.in_flight if isinstance(time, InFlight) else None),
+    )

@@ -84,7 +84,7 @@ def answers(system: System) -> dict[str, Row]:
     found = {"power": {**_watts(drawn["loads"][-1]), "network_w": drawn["loads"][-1]["parts_w"]["switches and adapters"]}}
     found |= _served(system, count)
     # Fast enough for that many micro-batches and no more; a rate that one replica gives.
-    speed = 1 / drawn["iteration_s"]
+    speed = 1 / drawn["loads"][-1]["round_s"]
     planned = plan(loaded, tokens_per_s=0.9 * count * speed, tokens_per_s_per_user=speed * (1 - 1e-9), context=CONTEXT)
     assert planned["micro_batches"] == count, planned["micro_batches"]
     found["plan"] = {

@@ -97,6 +97,7 @@ def print_run(run: Run) -> None:
         *_only_if_there(run),
         *_chips(meta),
         *_recompiled(meta),
+        *_proved(meta),
         ("engine", engine_text(meta)),
         ("digest", f"{s['digest']} (seed {s['seed']})"),
     ]
@@ -126,6 +127,17 @@ def _chips(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
     both = f"wanted by two iterations at once: {slots}, {counted(meta['chips_wanted_twice'], 'chip')}"
     late = f"; the latest ended {format_time(after_s)} after its round" if after_s else ""
     return [("chips", f"{did}, each in its cycle{early}"), ("in flight", both + late)]
+
+
+def _proved(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Of how many shapes several micro-batches were in flight, and whether those are proved not to meet; a run saved by an
+    earlier version says nothing.
+    """
+    count, proved = meta.get("shapes_in_flight"), meta.get("shapes_proved")
+    if not count or proved is None:
+        return []
+    each = "each at the interval proved for it" if proved == count else f"{proved:,} at the interval proved for them"
+    return [("micro-batches", f"in flight of {counted(count, 'shape')}, {each}")]
 
 
 def idle_row(result: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from functools import cached_property
 from dcsim.cluster.marks import bit_errors
 from dcsim.errors import Problem, SpecError
 from dcsim.llm.program import Shape
-from dcsim.network.timing import IterationTime
+from dcsim.network.timing import InFlightTime, IterationTime
 from dcsim.spec.chip import Chip, LpuChip
 from dcsim.spec.topology import ServingSpec
 
@@ -44,7 +44,8 @@ class MicroBatches:
     """So many micro-batches of one shape in a round: each enters the pipeline when the one before has held it for `occupancy_ps`.
 
     Once in, an iteration takes `latency_ps`; `wait_ps` is what passes before the first chip begins (drafts). One does
-    `work_pj` above the chips' waiting draw, and runs into so many `bit_errors` on average (see `marks`).
+    `work_pj` above the chips' waiting draw, and runs into so many `bit_errors` on average (see `marks`). They run the program
+    compiled for a lone micro-batch, or with `in_flight` the one that repeats every `occupancy_ps`.
     """
 
     shape: Shape
@@ -54,6 +55,7 @@ class MicroBatches:
     wait_ps: int = 0
     work_pj: int = 0
     bit_errors: int = 0
+    in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class Round:
     holds the busiest stage; `alone_ps` what a single sequence would take. `work_pj` is the energy above the chips' waiting
     draw, in whole picojoules. `reruns` are iterations that run again after all others, one after another, as a vector of theirs
     could not be mended. `first` and `last` are the programs it begins and ends with, `switches` the changes between.
+
+    With `grid_ps` its micro-batches are those of one program proved to repeat at that interval. Rounds of it follow each other
+    on that grid; any other round begins `drain_ps` later than it ends, when its last micro-batch is out of the pipeline.
     """
 
     latency_ps: int = 0
@@ -76,6 +81,7 @@ class Round:
     micro_batches: tuple[MicroBatches, ...] = ()  # in the order they enter the pipeline
     reruns: tuple[MicroBatches, ...] = ()
     draws: tuple[Round, ...] = ()  # successive rounds of a network that is not deterministic
+    grid_ps: int = 0
 
     @property
     def iterations(self) -> int:
@@ -85,7 +91,19 @@ class Round:
     @property
     def clean_ps(self) -> int:
         """How long it takes but for reruns: the slowest micro-batch, or the busiest stage where that is longer (M1)."""
-        return max(self.latency_ps, self.occupancy_ps)
+        longer_ps = max(self.latency_ps, self.occupancy_ps)
+        return -(-longer_ps // self.grid_ps) * self.grid_ps if self.grid_ps else longer_ps
+
+    @property
+    def drain_ps(self) -> int:
+        """From its end until its last micro-batch, which entered an interval before the next could, is through."""
+        if not self.grid_ps:
+            return 0
+        return max(0, self.occupancy_ps - self.grid_ps + self.latency_ps - self.clean_ps - self.rerun_ps)
+
+    def goes_on(self, shape: Shape | None) -> bool:
+        """Whether it may follow rounds of that program in flight as soon as they end: it is on their grid."""
+        return self.grid_ps > 0 and self.first == shape
 
     @property
     def rerun_ps(self) -> int:
@@ -120,11 +138,18 @@ class Round:
 class Programs:
     """Compiled shapes by bucket. `time_shape` gives the time or times of one shape and is called once for each.
 
-    `batches` are as of `batches_of`; left out: those that the topology names, or COMPILED_BATCHES.
+    `batches` are as of `batches_of`; left out: those that the topology names, or COMPILED_BATCHES. `in_flight` gives the times
+    of micro-batches that follow one another, where they must be proved not to meet; it is asked once for each shape that does.
     """
 
-    def __init__(self, serving: ServingSpec, time_shape: Callable[[Shape], Times], batches: Sequence[int] = ()) -> None:
-        self._time_shape = time_shape
+    def __init__(
+        self,
+        serving: ServingSpec,
+        time_shape: Callable[[Shape], Times],
+        batches: Sequence[int] = (),
+        in_flight: Callable[[Shape], InFlightTime | None] | None = None,
+    ) -> None:
+        self._time_shape, self._time_in_flight = time_shape, in_flight
         self.batches = tuple(sorted(batches or serving.batch_buckets or COMPILED_BATCHES))
         self.contexts = tuple(sorted(serving.context_buckets))
         self.chunk_tokens = CHUNK_TOKENS if serving.chunk_tokens == "auto" else serving.chunk_tokens
@@ -137,6 +162,7 @@ class Programs:
             )
         self._draft_ps = round(drafts.draft_tokens * (drafts.draft_token_s or 0.0) * 1e12) if drafts else 0
         self._times: dict[Shape, tuple[IterationTime, ...]] = {}
+        self._in_flight: dict[Shape, InFlightTime | None] = {}
         self._decode: dict[tuple[int, int], Round] = {}
         self._prefill: dict[int, Round] = {}
         self._read: dict[tuple[int, int], Round] = {}
@@ -161,6 +187,15 @@ class Programs:
         """How many shapes have been timed so far."""
         return len(self._times)
 
+    @property
+    def shapes_in_flight(self) -> tuple[int, int] | None:
+        """How many shapes were in flight with others of their kind, and how many of these at an interval proved for them; None
+        where nothing has to be proved.
+        """
+        if self._time_in_flight is None:
+            return None
+        return len(self._in_flight), sum(time is not None for time in self._in_flight.values())
+
     def times(self, shape: Shape) -> tuple[IterationTime, ...]:
         """Times of successive iterations of `shape`; one where the network is deterministic."""
         if shape not in self._times:
@@ -177,12 +212,33 @@ class Programs:
         """
         key = sequences, bucket
         if key not in self._decode:
-            context = self.contexts[bucket]
-            self._decode[key] = min(
-                (self._split(sequences, batch, context) for batch in self._useful_batches(sequences, context)),
-                key=lambda r: max(r.latency_ps, r.occupancy_ps),
-            )
+            self._decode[key] = self._soonest(sequences, self.contexts[bucket])
         return self._decode[key]
+
+    def _soonest(self, sequences: int, context: int) -> Round:
+        """The split that finishes soonest as if micro-batches never met; where they could, with the times proved for it."""
+        splits = (self._split(sequences, batch, context) for batch in self._useful_batches(sequences, context))
+        best = min(splits, key=lambda r: max(r.latency_ps, r.occupancy_ps))
+        if self._time_in_flight is None or best.micro_batches[0].count == 1:
+            return best
+        return self._proved(best)
+
+    def _proved(self, round_: Round) -> Round:
+        """A round of micro-batches of one shape with the times proved for them in flight; as it is where there are none."""
+        (batches,) = round_.micro_batches
+        shape = batches.shape
+        if shape not in self._in_flight:
+            self._in_flight[shape] = self._time_in_flight(shape) if self._time_in_flight else None
+        time = self._in_flight[shape]
+        if time is None:
+            return round_
+        return replace(
+            round_,
+            latency_ps=batches.wait_ps + time.latency_ps,
+            occupancy_ps=batches.count * time.interval_ps,
+            micro_batches=(replace(batches, latency_ps=time.latency_ps, occupancy_ps=time.interval_ps, in_flight=True),),
+            grid_ps=time.interval_ps,
+        )
 
     def read(self, start: int, stop: int) -> Round:
         """The chunks that read a prompt's tokens start..stop-1, all in one round."""

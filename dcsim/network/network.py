@@ -17,7 +17,7 @@ from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
 from dcsim.network.bill import NetworkBill
 from dcsim.network.lockstep import LockStep
-from dcsim.network.timing import Exchanged, Iterations, IterationTime, Spans
+from dcsim.network.timing import Exchanged, InFlightTime, Iterations, IterationTime, Spans
 from dcsim.network.wires import Wires
 from dcsim.spec.price import TcoPrices
 from dcsim.spec.topology import Topology
@@ -77,6 +77,11 @@ class Network(Protocol):
 
     def in_flight(self, shape: Shape) -> InFlight | None:
         """Micro-batches of `shape` at an interval, compiled so that none meet. Raises SpecError where there is no schedule."""
+
+    def times_in_flight(self) -> Callable[[Shape], InFlightTime | None] | None:
+        """What gives their times, after the proof that none meet (None for a shape: no interval was found). None where nothing
+        has to be proved, as bytes wait for each other: there a micro-batch may follow as soon as chips are free.
+        """
 
     def collective(
         self, op: str, size_bytes: int, chips: Sequence[int], algorithm: str = "auto", protocol: str = "auto"

@@ -54,6 +54,16 @@ class IterationTime:
 
 
 @dataclass(frozen=True, slots=True)
+class InFlightTime:
+    """Micro-batches of one shape that follow one another, one every `interval_ps`, each from its first stage to the sampled
+    token back there in `latency_ps`.
+    """
+
+    interval_ps: int
+    latency_ps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Iterations:
     """Successive iterations of one shape; arrays over them. One stands for all where they are alike.
 

@@ -79,7 +79,7 @@ LIMIT_MEANING = {
     "pipeline": "the busiest stage has too many micro-batches",
     "power_cap": "chips slow down to stay under the power cap",
     "iteration_latency": "nothing waits; one token's way through all stages",
-    "program_switch": "chips change from one compiled program to another",
+    "program_switch": "chips change from one compiled program to another, or wait until micro-batches in flight are through",
     "kv_transfer": "KV is copied from prefill to decode replicas",
     "fault": "work lost to a fault or run again for a bit error, or waiting for a spare",
 }

@@ -15,7 +15,7 @@ from dcsim.errors import Problem, SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.clocks import TICKS, drifting_clocks
-from dcsim.network.scheduled.iteration import CompiledIteration, scheduled_network
+from dcsim.network.scheduled.iteration import CompiledIteration, InFlight, scheduled_network
 from dcsim.network.scheduled.overlap import Usage, shared_chips, shared_slots
 from dcsim.network.scheduled.replay import NO_MARGIN, Orders
 from dcsim.network.scheduled.timeline import LINKS, bar, bars, group, outline, track, tracks, write_events
@@ -32,6 +32,7 @@ _STAYS = (
     ("prefill", "admitted_s", "first_token_s"),
     ("decode", "first_token_s", "finished_s"),
 )
+Program = tuple[Shape, bool]  # and whether it is in flight with others of its kind
 LONGEST_S = 300.0  # a run that would take longer is refused
 INSTRUCTION_S = 6e-6  # to carry out one operation or burst (measured: 5 to 7 us)
 
@@ -71,8 +72,10 @@ def chips_of(machine: Machine, rounds: Table, seed: int, progress: Any = None) -
     _check_time(iterations, _iteration_s(machine))
     done = 0
 
-    def program(shape: Shape) -> ChipProgram:
-        return _program(machine, machine.network.schedule(shape), seed)
+    def program(shape: Shape, in_flight: bool) -> ChipProgram:
+        found = machine.network.in_flight(shape) if in_flight else machine.network.schedule(shape)
+        assert found is not None, "the service zoom had it proved"
+        return _program(machine, found, seed)
 
     def on_iteration() -> None:
         nonlocal done
@@ -98,7 +101,7 @@ def _check_time(iterations: int, iteration_s: float, more: str = "") -> None:
         raise SpecError(Problem("--zoom chips", what, "give a shorter workload, such as --workload glimpse"))
 
 
-def _program(machine: Machine, compiled: CompiledIteration, seed: int) -> ChipProgram:
+def _program(machine: Machine, compiled: CompiledIteration | InFlight, seed: int) -> ChipProgram:
     network, fabric = scheduled_network(machine.spec), machine.fabric
     clocks = drifting_clocks(fabric, network.clock, seed, compiled.deskew, compiled.schedule)
     orders = Orders(compiled.schedule, compiled.tasks, fabric, compiled.figures, clocks)
@@ -109,7 +112,7 @@ def report(chips: Chips) -> dict[str, Any]:
     """What the chips did, for a run's meta."""
     carried = sorted(chips.carried, key=lambda c: c.start_ps)
     margins = [each.margin_ticks for each in carried if each.margin_ticks < NO_MARGIN]
-    usage = {shape: Usage(program.schedule, program.tasks) for shape, program in chips.programs.items()}
+    usage = {key: Usage(program.schedule, program.tasks) for key, program in chips.programs.items()}
     slots, held = _wanted_twice(carried, usage, chips.clock_hz)
     return {
         "replica_followed": FOLLOWED,
@@ -117,17 +120,17 @@ def report(chips: Chips) -> dict[str, Any]:
         "programs_carried_out": len(chips.programs),
         "margin_cycles_min": min(margins) / TICKS if margins else None,
         "after_round_s_max": max((each.after_round_ps for each in carried), default=0) / PS_PER_S,
-        "link_slots_used": sum(usage[each.shape].slots for each in carried),
+        "link_slots_used": sum(usage[each.program].slots for each in carried),
         "link_slots_wanted_twice": slots,
         "chips_wanted_twice": held,
     }
 
 
-def _wanted_twice(carried: Sequence[Carried], usage: Mapping[Shape, Usage], clock_hz: float) -> tuple[int, int]:
+def _wanted_twice(carried: Sequence[Carried], usage: Mapping[Program, Usage], clock_hz: float) -> tuple[int, int]:
     """Over all pairs of iterations under way at once: link slots that both want, and chips."""
 
     @cache
-    def shared(first: Shape, second: Shape, later_cycles: int) -> tuple[int, int]:
+    def shared(first: Program, second: Program, later_cycles: int) -> tuple[int, int]:
         pair = usage[first], usage[second], later_cycles
         return shared_slots(*pair), shared_chips(*pair)
 
@@ -137,9 +140,9 @@ def _wanted_twice(carried: Sequence[Carried], usage: Mapping[Shape, Usage], cloc
         still = []
         for other in under_way:
             later_cycles = round((each.start_ps - other.start_ps) * clock_hz / PS_PER_S)
-            if later_cycles < usage[other.shape].makespan_cycles:
+            if later_cycles < usage[other.program].makespan_cycles:
                 still.append(other)
-                more = shared(other.shape, each.shape, later_cycles)
+                more = shared(other.program, each.program, later_cycles)
                 slots, chips = slots + more[0], chips + more[1]
         under_way = [*still, each]
     return slots, chips
@@ -156,18 +159,18 @@ def write_timeline(path: Path, tables: Mapping[str, Table], chips: Chips, fabric
 def _chips_and_links(chips: Chips, fabric: Fabric) -> Iterator[dict[str, Any]]:
     programs = chips.programs.values()
     yield from tracks([p.schedule for p in programs], [p.tasks for p in programs], fabric)
-    outlines = {shape: outline(program.schedule, program.tasks) for shape, program in chips.programs.items()}
+    outlines = {key: outline(program.schedule, program.tasks) for key, program in chips.programs.items()}
     shown = set()
     for carried in sorted(chips.carried, key=lambda c: c.start_ps):
         shape, epoch_us = carried.shape, carried.start_ps / 1e6
-        program = chips.programs[shape]
-        if shape not in shown:
-            shown.add(shape)
+        program = chips.programs[carried.program]
+        if carried.program not in shown:
+            shown.add(carried.program)
             yield from bars(program.schedule, program.tasks, epoch_us)
             continue
         us = 1e6 / program.tasks.clock_hz
         name = f"{shape.batch} x {shape.new_tokens} tokens, context {shape.context}"
-        for kind, number, first, last in outlines[shape]:
+        for kind, number, first, last in outlines[carried.program]:
             yield bar(kind, number, name, epoch_us + first * us, (last - first) * us, {})
 
 

@@ -33,11 +33,11 @@ class Load:
     work_j: float  # what one micro-batch adds to the waiting of the replica's chips
 
 
-def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None) -> list[Load]:
+def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None, *, proved: bool = True) -> list[Load]:
     """Every load the memory holds at `context` tokens a sequence, over the batch sizes of programs, or of any chip without.
 
     For each batch: one micro-batch alone, as many as keep every stage busy, and one more (which no longer speeds
-    anything up but shows the limit). A round takes max(latency, micro-batches x occupancy).
+    anything up but shows the limit). How long their rounds take is as in `Machine.round_ps`.
     """
     machine.require_context(Shape(1, context))
     found = []
@@ -46,9 +46,9 @@ def loads(machine: Machine, context: int, batches: tuple[int, ...] | None = None
         if room < 1:
             break
         time = machine.time(Shape(batch, context))
-        full = max(1, time.latency_ps // max(1, time.occupancy_ps))
+        full = machine.full(Shape(batch, context), time, proved=proved) if room > 1 else 1
         for count in sorted({1, min(full, room), min(full + 1, room)}):
-            interval_s = max(time.latency_ps, count * time.occupancy_ps) * 1e-12
+            interval_s = machine.round_ps(Shape(batch, context), count, time, proved=proved) * 1e-12
             found.append(_load(machine, batch, count, interval_s, time.work_j))
     if not found:
         kept = machine.mapping.memory.room

@@ -55,7 +55,7 @@ def iteration(machine: Machine, shape: Shape) -> dict[str, Any]:
         "pp": mapping.pp,
         "kv_tokens": kv_tokens,
         **machine.chosen,
-        **in_kv_room(time, shape, kv_tokens),
+        **in_kv_room(machine, time, shape, kv_tokens),
         **overflow(spec, shape.rows),
         "breakdown_s": time.breakdown_s,
         "energy_j": time.work_j + chips * spec.chip.power.wait_w * latency_s,
@@ -72,14 +72,14 @@ def _time(machine: Machine, shape: Shape) -> IterationTime:
     return programs_of(machine, machine.times).times(shape)[0]
 
 
-def in_kv_room(time: IterationTime, shape: Shape, kv_tokens: int | None) -> dict[str, float]:
+def in_kv_room(machine: Machine, time: IterationTime, shape: Shape, kv_tokens: int | None) -> dict[str, float]:
     """Sequences in flight that KV room and stages allow, in whole micro-batches, and the throughput they give.
 
     `kv_tokens` None: nothing limits them but the stages.
     """
     full = max(1, time.latency_ps // max(1, time.occupancy_ps) + (time.latency_ps % max(1, time.occupancy_ps) > 0))
     count = full if kv_tokens is None else min(full, kv_tokens // shape.context // shape.batch)
-    interval_s = max(time.latency_ps, count * time.occupancy_ps) * 1e-12
+    interval_s = machine.round_ps(shape, count, time) * 1e-12
     return {"concurrency_in_kv_room": count * shape.batch, "tokens_per_s_in_kv_room": count * shape.rows / interval_s}
 
 

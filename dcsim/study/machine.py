@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dcsim.cluster.programs import CHUNK_TOKENS, Programs, Times, any_batches, batches_of
+from dcsim.cluster.programs import CHUNK_TOKENS, Programs, Round, Times, any_batches, batches_of
 from dcsim.errors import CapacityError, Problem, SlackError, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.fabric.graph import Fabric
@@ -16,11 +16,12 @@ from dcsim.llm.layer_per_stage import lay_by_layer
 from dcsim.llm.mapping import Mapping, candidates, lay
 from dcsim.llm.program import Shape
 from dcsim.network.network import Network, make_network
-from dcsim.network.timing import IterationTime
+from dcsim.network.timing import InFlightTime, IterationTime
 from dcsim.power.site import Site, site_of
 from dcsim.spec.chip import LpuChip
 from dcsim.spec.mapping import Objective, ObjectiveName
 from dcsim.spec.topology import Topology
+from dcsim.study.proved import ProvedIntervals
 
 if TYPE_CHECKING:
     from dcsim.study.search import MappingFound
@@ -89,9 +90,38 @@ class Machine:
             return any_batches(min(room, serving.sequences_max)) if room else ()
         return tuple(batch for batch in self.batches if batch <= room)
 
-    def programs(self, time_shape: Callable[[Shape], Times] | None = None) -> Programs:
-        """The programs of one replica, each timed when it is first asked for (by `time_shape`; left out: by the network)."""
-        return Programs(self.spec.serving, time_shape or self.times, self.batches)
+    def programs(self, time_shape: Callable[[Shape], Times] | None = None, *, proved: bool = True) -> Programs:
+        """The programs of one replica, each timed when it is first asked for (by `time_shape`; left out: by the network).
+
+        Unless `proved`, micro-batches of one shape follow each other as soon as chips and links have no more to do for one.
+        """
+        return Programs(self.spec.serving, time_shape or self.times, self.batches, self._in_flight if proved else None)
+
+    @cached_property
+    def _in_flight(self) -> ProvedIntervals | None:
+        prove = self.network.times_in_flight()
+        return ProvedIntervals(prove, self.spec, self.mapping) if prove else None
+
+    def round_ps(self, shape: Shape, count: int, time: IterationTime, *, proved: bool = True) -> int:
+        """How long rounds of `count` micro-batches of `shape` take where nothing else is served, as runs count them.
+
+        `time` is one's alone. Several that decode, and do not read a prompt, take what is proved for them in flight where
+        programs are compiled, unless not `proved`.
+        """
+        times = self._time_in_flight(shape) if proved and count > 1 else None
+        if times is None:
+            return Round(time.latency_ps, count * time.occupancy_ps).clean_ps
+        return Round(times.latency_ps, count * times.interval_ps, grid_ps=times.interval_ps).clean_ps
+
+    def full(self, shape: Shape, time: IterationTime, *, proved: bool = True) -> int:
+        """The most micro-batches that a round has room for without taking longer than for two; see `round_ps`."""
+        times = self._time_in_flight(shape) if proved else None
+        if times is None:
+            return max(1, time.latency_ps // max(1, time.occupancy_ps))
+        return -(-times.latency_ps // times.interval_ps)
+
+    def _time_in_flight(self, shape: Shape) -> InFlightTime | None:
+        return self._in_flight(shape) if self._in_flight and shape.new_tokens == 1 else None
 
     @property
     def replica_chips(self) -> tuple[tuple[int, ...], ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dcsim.llm.program import Shape
 from dcsim.network.tasks import COMPUTE, Tasks
+from dcsim.network.timing import IterationTime
 from dcsim.network.work import above_waiting_w, states_j
 from dcsim.power.chain import power_terms
 from dcsim.power.steady import steady
@@ -32,6 +33,7 @@ class SteadyIteration:
     occupancy_s: float
     states_j: dict[str, float]  # above waiting, by the state of the chips
     tokens: int  # each sequence's next
+    time: IterationTime
 
 
 def power(machine: Machine, shape: Shape) -> dict[str, Any]:
@@ -41,8 +43,8 @@ def power(machine: Machine, shape: Shape) -> dict[str, Any]:
     """
     work = _work(machine, shape)
     room = machine.mapping.memory.room.sequences_max(shape.context) // shape.batch
-    full = max(1, min(room, int(work.latency_s / work.occupancy_s)))
-    loads = [_load(machine, work, name, count) for name, count in (("idle", 0), ("alone", 1), ("full", full))]
+    full = min(room, machine.full(shape, work.time)) if room > 1 else 1
+    loads = [_load(machine, shape, work, name, count) for name, count in (("idle", 0), ("alone", 1), ("full", full))]
     return {
         **machine.terms,
         "batch": shape.batch,
@@ -60,19 +62,20 @@ def _work(machine: Machine, shape: Shape) -> SteadyIteration:
     states = states_j(spans.tasks, machine.spec.chip.power)
     states["link"] = max(0.0, time.work_j - sum(states.values()))
     latency_s, occupancy_s = time.latency_ps * 1e-12, time.occupancy_ps * 1e-12
-    return SteadyIteration(spans.tasks, spans.start_s, spans.last_s, latency_s, occupancy_s, states, shape.batch)
+    return SteadyIteration(spans.tasks, spans.start_s, spans.last_s, latency_s, occupancy_s, states, shape.batch, time)
 
 
-def _load(machine: Machine, work: SteadyIteration, name: str, count: int) -> dict[str, Any]:
+def _load(machine: Machine, shape: Shape, work: SteadyIteration, name: str, count: int) -> dict[str, Any]:
     """The site under `count` micro-batches in flight in every replica."""
     site = machine.site
-    round_s = max(work.latency_s, count * work.occupancy_s)
+    round_s = machine.round_ps(shape, count, work.time) * 1e-12
     chips_in = site.chips_in(machine.replica_chips)
     drawn = steady(site, chips_in if count else chips_in[:0], work.states_j, count / round_s, count * work.tokens / round_s)
     meters = drawn.meters_w()
     return {
         "load": name,
         "micro_batches": count,
+        "round_s": round_s,
         "power_w": drawn.power_w,
         "it_power_w": drawn.it_power_w,
         "rack_power_w": drawn.rack_power_w,

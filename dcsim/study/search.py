@@ -195,7 +195,7 @@ class _Option:
             return machine.network.time(shape, few=True)
 
         between = BetweenContexts(time, machine.spec.serving, demand, known) if demand else time
-        return cls(machine, machine.programs(between), times=known)
+        return cls(machine, machine.programs(between, proved=False), times=known)
 
     @property
     def chunk_tokens(self) -> int:
@@ -250,7 +250,7 @@ def _at_best(ground: _Ground, mapping: Mapping, network_ps: int, value: Value, c
     """What a mapping promises on chips whose network takes no longer than it did for narrower groups."""
     spec = with_chunk(ground.spec, chunk_tokens)
     machine = Machine(spec, ground.network, mapping, SEED)
-    return value(spec, mapping, machine.programs(WithoutNetwork(spec, mapping, network_ps)), ground.demand).per_s
+    return value(spec, mapping, machine.programs(WithoutNetwork(spec, mapping, network_ps), proved=False), ground.demand).per_s
 
 
 def _timed(ground: _Ground, mapping: Mapping, value: Value, chunk_tokens: int) -> _Option | None:
@@ -456,7 +456,7 @@ def _by_cost(ground: _Ground) -> MappingFound:
 
 def _usd_per_mtoken(machine: Machine, demand: Demand) -> float:
     spec, parts = machine.spec, parts_of(machine.site)
-    points = loads(machine, min(demand.context, spec.llm.context_max))
+    points = loads(machine, min(demand.context, spec.llm.context_max), proved=False)
     load = max(points, key=lambda load: (load.interval_s <= spec.slo.tpot_s, load.tokens_per_s))
     replicas = machine.mapping.replicas
     usd_per_h, _ = life_usd_per_h(parts, spec, total_usd(bill(parts, spec, "buy")), load.power_w * replicas)

@@ -251,6 +251,14 @@ def _recompiling(machine: Machine) -> dict[str, Any]:
     return {"programs_recompiled": programs if recompile_s else None, "recompile_s": recompile_s or None}
 
 
+def _in_flight(programs: AnyPrograms) -> dict[str, Any]:
+    """How many shapes were in flight with others of their kind, and how many of them at an interval proved for them; None where
+    nothing has to be proved.
+    """
+    both = programs.shapes_in_flight if not isinstance(programs, EnginePrograms) else None
+    return dict(zip(("shapes_in_flight", "shapes_proved"), both or (None, None), strict=True))
+
+
 def _copies_meta(tables: Mapping[str, Table], elapsed_s: float) -> dict[str, Any]:
     """What went from pool to pool, where they are apart, and the link held longest."""
     links = tables.get("kv_links")
@@ -288,6 +296,7 @@ def _meta(machine: Machine, programs: AnyPrograms) -> dict[str, Any]:
         "chips_active": int(machine.fabric.chip_active.sum()),
         **idle_chips(machine),
         **_recompiling(machine),
+        **_in_flight(programs),
         "kv_tokens": mapping.memory.kv_tokens,
         **machine.chosen,
         "parts": asdict(parts_of(machine.site)),

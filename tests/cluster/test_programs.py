@@ -12,7 +12,7 @@ from dcsim.study.machine import build
 
 
 def ended_ps(round_):
-    return max(round_.latency_ps, round_.occupancy_ps)
+    return round_.clean_ps
 
 
 def programs(latency_us, occupancy_us):

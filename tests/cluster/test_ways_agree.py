@@ -5,7 +5,7 @@ Three cases in four ask only for what the copy knows; the others for at least on
 
 import numpy as np
 import pytest
-from small_cluster import Line, random_requests, slow_copies, uneven_room
+from small_cluster import InFlight, Line, random_requests, slow_copies, uneven_room
 
 from dcsim.errors import SpecError
 from dcsim.network.timing import IterationTime
@@ -92,12 +92,13 @@ def draw_case(number):
         )
     else:
         traffic = with_sessions(random_requests(60, float(pick([20, 200])), number, output=30), random, ("a", "b"))
-    tokens = int(pick([1500, 6000]))
+    tokens, hazard = int(pick([1500, 6000])), float(pick([0.0, 1e-3, 0.05, 0.5]))
+    steady = InFlight(hazard=hazard) if number % 2 else Line(hazard=hazard)
     return traffic, {
         "settings": settings,
         "replicas": replicas,
         "kv_tokens": uneven_room(tokens) if number % 5 == 2 else tokens,
-        "time": Noisy() if special and random.random() < 0.5 else Line(hazard=float(pick([0.0, 1e-3, 0.05, 0.5]))),
+        "time": Noisy() if special and random.random() < 0.5 else steady,
         "place": {"weight_bytes": 2e9, "copies": slow_copies(1e-5)},
     }
 

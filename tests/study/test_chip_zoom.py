@@ -122,7 +122,7 @@ def served(machine, chips):
 
 
 def cycles(chips: Chips, shape: Shape) -> int:
-    return chips.programs[shape].schedule.makespan_cycles
+    return chips.programs[shape, False].schedule.makespan_cycles
 
 
 @cache
@@ -139,7 +139,7 @@ def one_program() -> tuple[Shape, ChipProgram, int, float]:
 
 def begin(latency_ps: int, program: ChipProgram) -> Chips:
     shape, _, _, clock_hz = one_program()
-    chips = Chips(clock_hz, lambda _: program)
+    chips = Chips(clock_hz, lambda *_: program)
     chips.begin(Steady(Round(micro_batches=(MicroBatches(shape, 1, latency_ps, latency_ps),)), latency_ps, 0))
     chips.env.run()
     return chips
@@ -179,7 +179,8 @@ def test_what_chips_do_is_made_once_for_each_shape() -> None:
     shape, program, latency_ps, clock_hz = one_program()
     made: list[Shape] = []
 
-    def make(asked: Shape) -> ChipProgram:
+    def make(asked: Shape, in_flight: bool) -> ChipProgram:
+        assert not in_flight
         made.append(asked)
         return program
 
@@ -199,7 +200,7 @@ def test_what_chips_do_is_made_once_for_each_shape() -> None:
 
 def test_stopped_chips_end_nothing_and_the_next_round_is_whole() -> None:
     shape, program, latency_ps, clock_hz = one_program()
-    chips = Chips(clock_hz, lambda _: program)
+    chips = Chips(clock_hz, lambda *_: program)
     pace = Steady(Round(micro_batches=(MicroBatches(shape, 2, latency_ps, latency_ps // 2),)), 2 * latency_ps, 0)
     chips.begin(pace)
     chips.env.run(until=chips.env.timeout(latency_ps // 4))  # the second has yet to enter
@@ -210,7 +211,7 @@ def test_stopped_chips_end_nothing_and_the_next_round_is_whole() -> None:
 
 
 def test_the_fine_clock_counts_picoseconds() -> None:
-    chips = Chips(900e6, lambda _: one_program()[1])
+    chips = Chips(900e6, lambda *_: one_program()[1])
     assert isinstance(chips.env, simpy.Environment)
     seen: list[int] = []
     for delay in (3, 1, 2):

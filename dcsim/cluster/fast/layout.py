@@ -44,7 +44,8 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 # Columns of `replicas`. Waiting requests, from WAITING_ENDS on two columns a level (head and tail), and prompts are lists linked
 # through NEXT. KEPT_FIRST and KEPT_NEXT count all turns ever kept: the first that may still be there, and the next; KEPT_KNOWN
 # are slots taken in the table. UNTIL_ERROR and NEXT_DRAW see `reruns_kernel`; HAZARD is that of a round under way without
-# a marked iteration, RERUN the time and RERUN_WORK the work of what runs again in it.
+# a marked iteration, RERUN the time and RERUN_WORK the work of what runs again in it. CLEAN and DRAIN are as in
+# `programs.Round`; rounds ended at ENDED, and the last micro-batch of those in flight is through at DRAINED.
 (
     SINCE,
     ROUNDS,
@@ -81,8 +82,12 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
     HAZARD,
     RERUN,
     RERUN_WORK,
+    CLEAN,
+    DRAIN,
+    DRAINED,
+    ENDED,
     WAITING_ENDS,
-) = range(36)
+) = range(40)
 WAKE, LOAD = range(2)  # rows of `looked_at`
 
 # Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits.
@@ -169,7 +174,7 @@ class PoolState(NamedTuple):
     ready: Any  # [place, 2] heap of (time, request) on their way from hosts to replicas
     contexts: Any  # [compiled context] tokens
     costs: Any  # [tokens] KV room that a sequence of so many takes (`SequenceRoom.cost`); empty: as many
-    decode: Any  # [sequences, compiled context, 6] latency, occupancy, alone, program, hazard and batch; latency 0: not yet known
+    decode: Any  # [sequences, compiled context, 7] latency, occupancy, alone, program, hazard, batch, grid; latency 0: unknown
     decode_pj: Any  # [sequences, compiled context] picojoules above waiting
     chunk: Any  # [compiled context, 4] latency, occupancy, program, hazard; latency 0: not yet known
     chunk_pj: Any  # [compiled context] picojoules above waiting

@@ -163,7 +163,7 @@ class Pool:
             count = int(s.now[c.NEED_COUNT])
             round_ = programs.decode(count, bucket)
             (one,) = round_.micro_batches
-            numbers = self._number(round_), one.bit_errors, one.shape.batch
+            numbers = self._number(round_), one.bit_errors, one.shape.batch, round_.grid_ps
             s.decode[count, bucket] = round_.latency_ps, round_.occupancy_ps, round_.alone_ps, *numbers
             s.decode_pj[count, bucket] = _work_pj(round_)
         elif need == c.NEED_CHUNK:
@@ -352,7 +352,7 @@ def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Cap
         ready=zeros(0, 2),
         contexts=np.array(programs.contexts, np.int64),
         costs=zeros(0) if room.by_tokens else room.costs(min(spec.llm.context_max + 1, programs.contexts[-1])),
-        decode=zeros(serving.sequences_max + 1, contexts, 6),
+        decode=zeros(serving.sequences_max + 1, contexts, 7),
         decode_pj=zeros(serving.sequences_max + 1, contexts),
         chunk=zeros(contexts, 4),
         chunk_pj=zeros(contexts),

@@ -19,7 +19,7 @@ from dcsim.power.caps_kernel import crowded, length_ps, set_draw
 def begin(s: PoolState, k: int) -> int:
     """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
     rep, fixed = s.replicas[k], s.fixed
-    latency = occupancy = alone = switches = work = 0
+    latency = occupancy = alone = switches = work = grid = 0
     program, left, is_marked = rep[c.PROGRAM], rep[c.UNTIL_ERROR], False
     decodes = rep[c.COUNT] > 0 and (fixed[c.BATCHING] == c.CONTINUOUS or not rep[c.PROMPTS])
     s.looked_at[c.WAKE, k] = rep[c.SINCE]  # should something be missing, the round begins again
@@ -29,7 +29,7 @@ def begin(s: PoolState, k: int) -> int:
             s.now[c.NEED_COUNT], s.now[c.NEED_BUCKET] = rep[c.COUNT], rep[c.TOP]
             return c.NEED_DECODE
         latency, occupancy, alone = known[0], known[1], known[2]
-        switches, program = int(known[3] != program), known[3]
+        switches, program, grid = int(known[3] != program), known[3], known[6]
         work = s.decode_pj[rep[c.COUNT], rep[c.TOP]] + rep[c.COUNT] * fixed[c.TOKEN_PJ]
         iterations = micro_batches(rep[c.COUNT], known[5])
         is_marked = met(left, known[4], iterations)
@@ -45,7 +45,7 @@ def begin(s: PoolState, k: int) -> int:
             if not known[0]:
                 s.now[c.NEED_BUCKET] = bucket
                 return c.NEED_CHUNK
-            latency, occupancy = max(latency, known[0]), occupancy + known[1]
+            latency, occupancy, grid = max(latency, known[0]), occupancy + known[1], 0
             switches += known[2] != program
             program = known[2]
             work += s.chunk_pj[bucket]
@@ -60,7 +60,11 @@ def begin(s: PoolState, k: int) -> int:
             return c.NEED_DRAWS
         rerun(s, k, decodes)
         work += rep[c.RERUN_WORK]
-    length, rounds = max(latency, occupancy) + rep[c.RERUN], 1
+    clean = max(latency, occupancy)
+    if grid:
+        clean = -(-clean // grid) * grid
+    length, rounds = clean + rep[c.RERUN], 1
+    rep[c.CLEAN], rep[c.DRAIN] = clean, max(0, occupancy - grid + latency - length) if grid else 0
     if fixed[c.SKIP] and not rep[c.PROMPTS] and not is_marked:
         rounds = min(s.sequences[k, 0, 0] - rep[c.STEP], 1 + c.SUM_MAX // max(1, work))
         if rep[c.HAZARD]:
@@ -72,6 +76,8 @@ def begin(s: PoolState, k: int) -> int:
         if length > natural and (len(s.replicas) > 1 or s.busy.any()):
             rounds = 1  # look again
     lead = switches * fixed[c.SWITCH]
+    if switches or not grid or rep[c.ENDED] != rep[c.SINCE]:  # not on the grid of the rounds before
+        lead += max(0, rep[c.DRAINED] - rep[c.SINCE])
     rep[c.LATENCY], rep[c.OCCUPANCY], rep[c.ALONE], rep[c.LENGTH], rep[c.LEAD] = latency, occupancy, alone, length, lead
     rep[c.PROGRAM], rep[c.DECODES], rep[c.ROUNDS], rep[c.RUNNING] = program, decodes, rounds, 1
     rep[c.ROUND_WORK] = work
@@ -143,6 +149,7 @@ def end_rounds(s: PoolState, k: int, rounds: int, now: int) -> None:
     rep[c.IN_PROGRAM] += now - since
     rep[c.WORK] += rep[c.ROUND_WORK] * rounds
     rep[c.UNTIL_ERROR] -= rep[c.HAZARD] * rounds
+    rep[c.ENDED], rep[c.DRAINED] = now, max(rep[c.DRAINED], now + rep[c.DRAIN])
     s.now[c.FULL] |= rep[c.WORK] > c.SUM_MAX
     rep[c.SINCE] = now
     if rep[c.DECODES]:
@@ -298,7 +305,7 @@ def _book_rounds(s: PoolState, rep: Any, rounds: int, now: int) -> None:
     if not rep[c.DECODES]:
         limits[c.L_PREFILL] += decoding * span
         return
-    alone, free = min(length, rep[c.ALONE]), max(rep[c.LATENCY], rep[c.OCCUPANCY])
+    alone, free = min(length, rep[c.ALONE]), rep[c.CLEAN]
     cause = c.L_PIPELINE if rep[c.OCCUPANCY] > rep[c.LATENCY] else c.L_PREFILL if rep[c.PROMPTS] else c.L_LATENCY
     limits[c.L_LATENCY] += decoding * rounds * alone
     limits[cause] += decoding * rounds * (free - alone)

@@ -65,26 +65,33 @@ class Carried:
     reader's slot the latest vector came."""
 
     shape: Shape
+    in_flight: bool
     start_ps: int
     after_round_ps: int
     margin_ticks: int
 
+    @property
+    def program(self) -> tuple[Shape, bool]:
+        """What it ran, as in `Chips.programs`."""
+        return self.shape, self.in_flight
+
 
 class Chips:
-    """The chips and links of the one replica. `program` gives what they do for a shape and is asked once for each.
+    """The chips and links of the one replica. `program` gives what they do for a shape, alone or in flight with others of its
+    kind, and is asked once for each.
 
     `on_iteration()` hears of each iteration that has ended.
     """
 
     def __init__(
-        self, clock_hz: float, program: Callable[[Shape], ChipProgram], on_iteration: Callable[[], None] | None = None
+        self, clock_hz: float, program: Callable[[Shape, bool], ChipProgram], on_iteration: Callable[[], None] | None = None
     ) -> None:
         ticks_per_ps, rest = divmod(round(clock_hz * TICKS), PS_PER_S)
         if rest:
             raise ScheduleError(f"a clock of {clock_hz:g} Hz has no whole number of ticks in a picosecond", "clock")
         self.clock_hz, self._make, self._on_iteration = clock_hz, program, on_iteration
         self.env = FineEnvironment(ticks_per_ps)
-        self.programs: dict[Shape, ChipProgram] = {}
+        self.programs: dict[tuple[Shape, bool], ChipProgram] = {}  # and whether it is in flight with others of its kind
         self.carried: list[Carried] = []
         self._under_way: list[ReplayedIteration] = []
         self._micro_batches: list[simpy.Process] = []
@@ -124,13 +131,13 @@ class Chips:
 
     def _micro_batch(self, batches: MicroBatches, enters_ps: int, round_ends_ps: int) -> Process:
         """One micro-batch passes the pipeline."""
-        shape, stops = batches.shape, self._stops
+        program, stops = (batches.shape, batches.in_flight), self._stops
         yield self.env.timeout(enters_ps)
         if stops != self._stops:
             return
-        if shape not in self.programs:
-            self.programs[shape] = self._make(shape)
-        start_ps, iteration = self.env.now, ReplayedIteration(self.env, self.programs[shape].orders)
+        if program not in self.programs:
+            self.programs[program] = self._make(*program)
+        start_ps, iteration = self.env.now, ReplayedIteration(self.env, self.programs[program].orders)
         self._under_way.append(iteration)
         yield iteration.done
         if iteration.is_stopped:
@@ -140,8 +147,8 @@ class Chips:
         took_ps = cycles_to_ps(cycles, self.clock_hz)
         if took_ps != batches.latency_ps:
             expected = f"{took_ps:,} ps, its round counts on {batches.latency_ps:,}"
-            raise ScheduleError(f"an iteration of {shape} took {cycles:,} cycles, {expected}", "makespan", -1, cycles)
+            raise ScheduleError(f"an iteration of {batches.shape} took {cycles:,} cycles, {expected}", "makespan", -1, cycles)
         after_ps = max(0, start_ps + took_ps - round_ends_ps)
-        self.carried.append(Carried(shape, start_ps, after_ps, iteration.margin_ticks))
+        self.carried.append(Carried(*program, start_ps, after_ps, iteration.margin_ticks))
         if self._on_iteration:
             self._on_iteration()

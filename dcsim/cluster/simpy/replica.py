@@ -286,7 +286,7 @@ class Replica:
         self._waiting = Waiting(self._setup.priorities)
         if self._pace is not None:  # the round under way has drawn power for nothing
             self._work(self._pace, now - self._since)
-        self._next_rounds.program = None
+        self._next_rounds.stop()
         self._pace, self._since = None, now
         self._asleep, self._bell = False, None
         if self._setup.chips:
@@ -330,7 +330,7 @@ class Replica:
             if self.caps:
                 self.caps.idle(self.index)
             return False
-        self._pace, self._rounds = self._next_rounds.choose(self.caps)
+        self._pace, self._rounds = self._next_rounds.choose(self.caps, now)
         self._rounds = min(self._rounds, self._rounds_of_room())
         if self._setup.chips:
             self._setup.chips.begin(self._pace)
@@ -440,7 +440,7 @@ class Replica:
         if self._setup.rounds is not None:
             decoded, iterations = decoding if batch.decodes else 0, pace.first()[0].iterations
             self._setup.rounds.append((self.index, since, now, rounds, decoded, len(batch.chunks), iterations))
-        self._next_rounds.passed(pace, rounds)
+        self._next_rounds.passed(pace, rounds, now)
         self._pace, self._since = None, now
         if batch.decodes:
             self._gaps.rounds(pace, rounds, decoding, since)

@@ -10,26 +10,31 @@ from dcsim.cluster.setup import ReplicaSetup
 from dcsim.cluster.simpy.batch import Batch
 from dcsim.cluster.simpy.capping import CappedMeters
 from dcsim.cluster.simpy.pace import Drawn, DrawPlaces, Steady
+from dcsim.llm.program import Shape
 
 
 class NextRounds:
-    """Chooses for one replica. `done` counts its rounds so far, `program` is the last one it ran (None: none is loaded)."""
+    """Chooses for one replica. `done` counts its rounds so far, `program` is the last one it ran (None: none is loaded), and
+    `drained_ps` when the last micro-batch of rounds in flight is through; `ended_ps` is when rounds ended last.
+    """
 
     def __init__(self, replica: int, setup: ReplicaSetup, batch: Batch, places: DrawPlaces, marks: Marks) -> None:
         self._replica, self._setup, self._batch, self._places, self._marks = replica, setup, batch, places, marks
         self.done = 0
-        self.program: object = None
+        self.program: Shape | None = None
+        self.drained_ps, self.ended_ps = 0, -1
 
-    def choose(self, caps: CappedMeters | None) -> tuple[Steady | Drawn, int]:
+    def choose(self, caps: CappedMeters | None, now: int) -> tuple[Steady | Drawn, int]:
         """The pace of the rounds that begin now, and how many of them pass until something changes."""
         setup, batch = self._setup, self._batch
         round_ = self._compose()
         count = batch.steps_until_change() if setup.skip else 1
         if not round_.draws:
             round_, count = self._with_reruns(round_, count)
-        lead_ps = 0
+        is_on_grid = round_.goes_on(self.program) and self.ended_ps == now
+        lead_ps = 0 if is_on_grid else max(0, self.drained_ps - now)
         if setup.switch_ps:
-            lead_ps = (round_.switches + (round_.first != self.program)) * setup.switch_ps
+            lead_ps += (round_.switches + (round_.first != self.program)) * setup.switch_ps
         self.program = round_.last
         # Each sequence's token is handed on by the host beside the chips.
         extra_pj = batch.decoding.count * setup.token_pj if batch.decodes else 0
@@ -47,10 +52,15 @@ class NextRounds:
             count = 1  # look again
         return pace, count
 
-    def passed(self, pace: Steady | Drawn, rounds: int) -> None:
-        """So many rounds at this pace have passed."""
+    def stop(self) -> None:
+        """All that was under way is lost, the program too."""
+        self.program, self.drained_ps = None, 0
+
+    def passed(self, pace: Steady | Drawn, rounds: int, now: int) -> None:
+        """So many rounds at this pace have passed, the last of them now."""
         self.done += rounds
         round_, _ = pace.first()
+        self.drained_ps, self.ended_ps = max(self.drained_ps, now + round_.drain_ps), now
         if isinstance(pace, Steady) and not round_.reruns:
             self._marks.passed(round_.micro_batches, rounds)
 

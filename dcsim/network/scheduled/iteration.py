@@ -82,6 +82,7 @@ class InFlight:
     tasks: Tasks
     schedule: Schedule
     figures: ScheduleRules
+    deskew: NDArray[np.int64]  # cycles at which all chips absorb drift
     interval_cycles: int
     bound_cycles: int
 
@@ -100,13 +101,14 @@ def compile_in_flight(spec: Topology, places: Places, mapping: Mapping, shape: S
         found = steady(laid.pieces, places, figures)
         if found is None:
             return None
-        stretch = longest_stretch(_deskew(network, laid.program, found.composition), found.composition.makespan_cycles)
+        deskew = _deskew(network, laid.program, found.composition)
+        stretch = longest_stretch(deskew, found.composition.makespan_cycles)
         needed = places.margins(network.clock).slack_cycles(stretch)
         if needed <= figures.slack_cycles:
             break
         figures = replace(figures, slack_cycles=needed)
     tasks = join(laid.pieces, laid.program.clock_hz)
-    return InFlight(tasks, found.composition.flatten(), figures, found.interval_cycles, found.bound_cycles)
+    return InFlight(tasks, found.composition.flatten(), figures, deskew, found.interval_cycles, found.bound_cycles)
 
 
 def _compose(spec: Topology, places: Places, mapping: Mapping, shape: Shape) -> _Laid:

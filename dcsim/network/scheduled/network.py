@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -17,14 +17,21 @@ from dcsim.network.bill import NetworkBill, Units, count_cables, most_ports, opt
 from dcsim.network.collectives import add_collective, choose, levels_of
 from dcsim.network.patterns.ranks import VectorUnit
 from dcsim.network.scheduled.breakdown import breakdown_cycles
-from dcsim.network.scheduled.iteration import CompiledIteration, InFlight, compile_in_flight, compile_shape, scheduled_time
+from dcsim.network.scheduled.iteration import (
+    CompiledIteration,
+    InFlight,
+    compile_in_flight,
+    compile_shape,
+    cycles_to_ps,
+    scheduled_time,
+)
 from dcsim.network.scheduled.places import Places
-from dcsim.network.scheduled.proof import prove
+from dcsim.network.scheduled.proof import prove, prove_repeated
 from dcsim.network.scheduled.rules import ScheduleRules, figures_of, require_alike
 from dcsim.network.scheduled.schedule import Schedule, compile_schedule
 from dcsim.network.scheduled.slack import least_slack, require_slack
 from dcsim.network.tasks import TaskBuilder, Tasks
-from dcsim.network.timing import BREAKDOWN, Exchanged, Iterations, IterationTime, Spans
+from dcsim.network.timing import BREAKDOWN, Exchanged, InFlightTime, Iterations, IterationTime, Spans
 from dcsim.network.wires import Wires
 from dcsim.spec.network import ScheduledNetwork
 from dcsim.spec.price import TcoPrices
@@ -108,6 +115,19 @@ class CompiledNetwork:
     def in_flight(self, shape: Shape) -> InFlight | None:
         """The steady state of `shape`: micro-batches at the least interval found; None where none was found."""
         return compile_in_flight(self.spec, self.places, self._mapping, shape)
+
+    def times_in_flight(self) -> Callable[[Shape], InFlightTime | None]:
+        """The times of that steady state, proved before they are told."""
+        return self._time_in_flight
+
+    def _time_in_flight(self, shape: Shape) -> InFlightTime | None:
+        found = self.in_flight(shape)
+        if found is None:
+            return None
+        prove(found.schedule, found.tasks, self.fabric, found.figures)
+        prove_repeated(found.schedule, found.tasks, self.fabric, found.interval_cycles)
+        hz = self.spec.chip.clock_hz
+        return InFlightTime(cycles_to_ps(found.interval_cycles, hz), cycles_to_ps(found.schedule.makespan_cycles, hz))
 
     def lockstep(self) -> NoReturn:
         """There is none: chips run what was compiled."""
