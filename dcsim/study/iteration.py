@@ -77,7 +77,7 @@ def in_kv_room(machine: Machine, time: IterationTime, shape: Shape, kv_tokens: i
 
     `kv_tokens` None: nothing limits them but the stages.
     """
-    full = max(1, time.latency_ps // max(1, time.occupancy_ps) + (time.latency_ps % max(1, time.occupancy_ps) > 0))
+    full = max(-(-time.latency_ps // max(1, time.occupancy_ps)), machine.full(shape, time))
     count = full if kv_tokens is None else min(full, kv_tokens // shape.context // shape.batch)
     interval_s = machine.round_ps(shape, count, time) * 1e-12
     return {"concurrency_in_kv_room": count * shape.batch, "tokens_per_s_in_kv_room": count * shape.rows / interval_s}

@@ -66,7 +66,9 @@ def test_metrics_are_picked_by_name():
 def test_a_load_is_paced_by_latency_or_by_the_busiest_stage(machine, points):
     for load_ in points:
         time = machine.time(Shape(load_.batch, CONTEXT))
-        assert load_.interval_s == max(time.latency_ps, load_.micro_batches * time.occupancy_ps) * 1e-12
+        paced_s = max(time.latency_ps, load_.micro_batches * time.occupancy_ps) * 1e-12
+        in_flight = load_.micro_batches > 1  # together they take somewhat longer than one alone
+        assert paced_s <= load_.interval_s <= paced_s * (1.2 if in_flight else 1)
         assert load_.tokens_per_s == pytest.approx(load_.concurrency * load_.tokens_per_s_per_user)
         assert load_.concurrency * CONTEXT <= machine.mapping.memory.kv_tokens_max
         assert load_.energy_j_per_token * load_.tokens_per_s == pytest.approx(load_.power_w)
