@@ -31,7 +31,7 @@ class Compared:
 
     def __init__(self, values: dict[str, Any], here: RunFolder) -> None:
         self.values, self._here = values, here
-        shared = ("chips", "llm", "batch", "context", "rate", "fairness", "mapping")
+        shared = ("chips", "llm", "batch", "context", "rate", "fairness", "objective", "mapping")
         self.question = Question(**{name: values[name] for name in shared} | {"rate": float(values["rate"])})
         self.networks = [network for network in NETWORKS if network in values["networks"]]
         self.library = values["library"]
@@ -49,6 +49,13 @@ class Compared:
     def cell(self, kind: str, network: str) -> Cell:
         """The cell of one network."""
         return next(cell for cell in self.points if cell.kind == kind and cell.network == network)
+
+    def command(self, cell: Cell) -> str | None:
+        """The command line that gives a cell's numbers; None where its mapping is not known before it is computed."""
+        point = self.points[cell]
+        if cell.kind != ITERATION and point is None:
+            return None
+        return side_by_side.command(cell, point.answer.get("settings") if point else None)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each network that can be built: its iteration and, where there is one, its served load."""
@@ -249,7 +256,11 @@ LINES: list[tuple[str, list[tuple[str, str, Any]]]] = [
             ),
             ("Time p99", "99 % of successive iterations take no longer", lambda row, _: format_time(row["iteration_s_p99"])),
             ("Time p99.9", "99.9 % of successive iterations take no longer", lambda row, _: format_time(row["iteration_s_p999"])),
-            ("Mapping", "tensor and pipeline degree", lambda row, _: f"tp {row['tp']}, pp {row['pp']}"),
+            (
+                "Mapping",
+                "tensor and pipeline degree, and how many copies of the LLM",
+                lambda row, _: f"tp {row['tp']}, pp {row['pp']}, replicas {row.get('replicas', 1)}",
+            ),
         ],
     ),
     (

@@ -16,7 +16,7 @@ from dashboard.state import Control, connect_state, notices_view, number, one_of
 from dcsim import library
 from dcsim.network.timing import MEANING, PARTS
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import CAPACITY, ITERATION, LIBRARIES, NETWORKS, SERVED, SIZES
+from dcsim.study.side_by_side import CAPACITY, ITERATION, LIBRARIES, NETWORKS, OBJECTIVES, SERVED, SIZES
 from dcsim.units import format_time
 
 TITLE = "Compare"
@@ -33,9 +33,11 @@ CONTROLS = (
     Control("networks", FIRST, some_of(NETWORKS)),
     Control("library", "verbs", one_of(LIBRARIES)),
     Control("fairness", "equal_bandwidth", one_of(FAIRNESS)),
+    Control("objective", "auto", one_of(OBJECTIVES)),
     Control("mapping", "same", one_of(("same", "best"))),
     Control("prices", "buy", one_of(("buy", "build"))),
 )
+OBJECTIVE_WORDS = {"auto": "none"}
 NAMES = [control.name for control in CONTROLS]
 COMPUTE_MEANING = "matrix products, attention, norms and the host's own work"
 
@@ -166,6 +168,18 @@ def _controls(values: dict[str, Any]) -> html.Section:
                 "Library",
                 _segments("library", values, LIBRARIES),
                 "what a message on a packet network goes through: nothing, verbs, or NCCL",
+            ),
+            field(
+                "Objective",
+                dmc.Select(
+                    id="compare-objective",
+                    value=values["objective"],
+                    data=[{"value": name, "label": OBJECTIVE_WORDS.get(name, name)} for name in OBJECTIVES],
+                    allowDeselect=False,
+                    **_named("objective"),
+                ),
+                "what mappings are searched for: the largest rate inside the SLO, the shortest iteration, the most tokens a "
+                "second, or the fewest USD a token; none: groups inside nodes, all chips, the shortest iteration for one user",
             ),
             field(
                 "Mapping",
@@ -387,9 +401,7 @@ def _how(asked: Compared, network: str) -> list[Any]:
     cells = [asked.cell(kind, network) for kind in (ITERATION, SERVED, CAPACITY)]
     content: list[Any] = [html.H3(title_of(row) if row else network)]
     content += [html.P("These commands give the same numbers:")]
-    own = next((found for found in asked.rows() if found["interconnect"] == side_by_side.OWN), row)
-    degrees = (own["tp"], own["pp"]) if own else None
-    content += [code_line(side_by_side.command(cell, degrees)) for cell in cells]
+    content += [code_line(command) for command in map(asked.command, cells) if command]
     if row:
         parts = [
             html.Tr(

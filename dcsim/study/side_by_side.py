@@ -26,6 +26,7 @@ ITERATION, SERVED, CAPACITY = "iteration", "served", "capacity"
 NETWORKS = ("scheduled", "infiniband-hdr", "infiniband-ndr", "roce-400g", "ethernet-100g", "nvlink4")
 OWN = NETWORKS[0]  # the network of the topologies that are compared; its best mapping is what all have
 LIBRARIES = ("ideal", "verbs", "nccl")
+OBJECTIVES = ("auto", "capacity", "latency", "throughput", "cost")  # of mappings; auto: none is named
 DURATION, DURATION_S = "2 min", 120.0  # of the workload that is served: some hundred requests
 PARTS = 50  # a distribution is kept as its quantiles at so many equal steps
 # What decides a cell's numbers; a change there makes kept cells stale.
@@ -36,7 +37,8 @@ DECISIVE = ("spec", "fabric", "workload", "llm", "network", "power", "cluster", 
 class Question:
     """What is asked of every network. `rate` is in requests/s, of the workload that the topology names.
 
-    With `mapping` "same" all have the mapping that is best on the topology's own network, with "best" each its own.
+    With `mapping` "same" all have the mapping that is best on the topology's own network, with "best" each its own;
+    `objective` is what mappings are searched for.
     """
 
     chips: int = 512
@@ -45,14 +47,20 @@ class Question:
     context: int = 2048
     rate: float = 5.0
     fairness: str = "equal_bandwidth"
+    objective: str = "auto"
     mapping: str = "same"
     topology: str = "8rack"
     seed: int = 1
 
     @property
-    def settings(self) -> list[str]:
+    def size(self) -> list[str]:
         """The cluster of this size, as `--set` takes it."""
         return size_settings(self.topology, self.chips, [])
+
+    @property
+    def settings(self) -> list[str]:
+        """The same, and what its mapping is searched for."""
+        return [*self.size, *([] if self.objective == "auto" else [f"mapping.objective={self.objective}"])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +154,12 @@ def _served(cell: Cell) -> dict[str, Any]:
     from dcsim.study.scenario import load
     from dcsim.study.users import holding
 
-    asked = cell.question
+    asked, settings = cell.question, serving_settings(cell)
     case = load(
         asked.topology,
         llm=asked.llm,
         interconnect=cell.network,
-        set=serving_settings(cell),
+        set=settings,
         duration=DURATION,
         rate_scale=rate_scale(asked),
     )
@@ -177,6 +185,7 @@ def _served(cell: Cell) -> dict[str, Any]:
         "bill": {basis: [asdict(line) | {"usd": line.usd} for line in cost.lines] for basis, cost in costs.items()},
         "tokens_per_s_in_slo": in_slo,
         "requests_per_s_in_slo": in_slo / tokens if tokens else None,
+        "settings": settings,
     }
 
 
@@ -184,33 +193,38 @@ def _capacity(cell: Cell) -> dict[str, Any]:
     from dcsim.study.capacity import capacity
     from dcsim.study.scenario import load
 
-    asked = cell.question
-    case = load(asked.topology, llm=asked.llm, interconnect=cell.network, set=serving_settings(cell))
-    found = capacity(case.resolved, asked.seed)
-    return {key: found[key] for key in ("capacity_requests_per_s", "limited_by", "slo_ttft_s", "slo_tpot_s")}
+    asked, settings = cell.question, serving_settings(cell)
+    found = capacity(load(asked.topology, llm=asked.llm, interconnect=cell.network, set=settings).resolved, asked.seed)
+    shown = ("capacity_requests_per_s", "limited_by", "slo_ttft_s", "slo_tpot_s")
+    return {**{key: found[key] for key in shown}, "settings": settings}
 
 
 ANSWERS = {ITERATION: _iteration, SERVED: _served, CAPACITY: _capacity}
 
 
-def serving_settings(cell: Cell, degrees: Sequence[str] = ()) -> list[str]:
-    """The settings under which a cell's load is served; `degrees` give the mapping that all have (default: it is found)."""
+def serving_settings(cell: Cell) -> list[str]:
+    """The settings under which a cell's load is served, as `--set` takes them.
+
+    Its mapping is that of the cell's iteration, so it is given by hand where another network or library decides it: all have the
+    first network's with `mapping` "same", and a network has one for all of its libraries, unless the lowest latency is asked for.
+    """
     asked = cell.question
-    found = list(asked.settings)
+    software = [f"network.software={cell.library}", f"network.fairness={asked.fairness}"] if cell.library else []
     if cell.network != OWN and asked.mapping == "same":
-        found += degrees or mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed)
-    if cell.library:
-        found += [f"network.software={cell.library}", f"network.fairness={asked.fairness}"]
-    return found
+        return [*asked.size, *mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed), *software]
+    if cell.library and asked.objective not in ("auto", "latency"):
+        fair = (*asked.settings, f"network.fairness={asked.fairness}")
+        return [*asked.size, *mapping_of(asked.topology, asked.llm, fair, asked.seed, cell.network), *software]
+    return [*asked.settings, *software]
 
 
 @cache
-def mapping_of(topology: str, llm: str, settings: tuple[str, ...], seed: int) -> tuple[str, ...]:
-    """Settings that give the best mapping on the topology's own network."""
+def mapping_of(topology: str, llm: str, settings: tuple[str, ...], seed: int, network: str | None = None) -> tuple[str, ...]:
+    """Settings that give the best mapping on a network with its own library (default: the topology's own network)."""
     from dcsim.spec.load import load
     from dcsim.study.machine import build
 
-    return build(load(topology, llm=llm, settings=list(settings)).spec, seed).given
+    return build(load(topology, llm=llm, network=network, settings=list(settings)).spec, seed).given
 
 
 def rate_scale(question: Question) -> float:
@@ -235,19 +249,19 @@ def _arrivals_s(topology: str, seed: int) -> Any:
     return make_requests(load(topology).spec.workload, seed).arrival_s
 
 
-def command(cell: Cell, degrees: Sequence[str] = ()) -> str:
-    """The command line that gives a cell's numbers; `degrees` as for `serving_settings`."""
+def command(cell: Cell, settings: Sequence[str] | None = None) -> str:
+    """The command line that gives a cell's numbers; `settings` are those of its answer (default: they are found)."""
     asked = cell.question
     if cell.kind == ITERATION:
         words = ["dcsim", "compare", asked.topology, "--interconnect", ",".join(_compared(cell)), "--llm", asked.llm]
         words += ["--batch", str(asked.batch), "--context", str(asked.context), "--fairness", asked.fairness]
-        words += ["--same-mapping"] if asked.mapping != "best" else []
+        words += ["--own-mapping" if asked.mapping == "best" else "--same-mapping"]
         settings = asked.settings
     else:
         verb = "run" if cell.kind == SERVED else "capacity"
         words = ["dcsim", verb, asked.topology, "--interconnect", cell.network, "--llm", asked.llm]
         words += ["--rate-scale", f"{rate_scale(asked):.6g}", "--duration", DURATION] if cell.kind == SERVED else []
-        settings = serving_settings(cell, degrees)
+        settings = serving_settings(cell) if settings is None else settings
     words += [word for setting in settings for word in ("--set", setting)]
     return shlex.join(words)
 

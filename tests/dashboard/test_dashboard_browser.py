@@ -112,6 +112,7 @@ def made_up(cell):
         "usd_per_mtoken": {"buy": 250.0 + place, "build": 50.0 - place},
         "bill": {"buy": [line], "build": [line]},
         "requests_per_s_in_slo": 20.0,
+        "settings": ["mapping.tp=8", "mapping.pp=64"],
     }
 
 
@@ -120,9 +121,11 @@ def kept(tmp_path_factory):
     """A store in which the answers at three sizes are kept ready."""
     folder = tmp_path_factory.mktemp("kept")
     points = Points(folder / ".dashboard" / "points")
-    for chips in (64, 512, 1500):
+    for asked in (
+        *(Question(chips=chips) for chips in (64, 512, 1500)),
+        Question(chips=64, objective="capacity", mapping="best"),
+    ):
         for network in NETWORKS:
-            asked = Question(chips=chips)
             libraries = LIBRARIES if side_by_side.has_library(network) else ("",)
             for cell in (Cell(ITERATION, asked, network), *(Cell(SERVED, asked, network, own) for own in libraries)):
                 points.keep(cell, made_up(cell))
@@ -177,6 +180,19 @@ def test_a_capacity_says_whether_it_was_simulated(page, said, address):
     expect(row).to_contain_text("31.4 requests/s (simulated)")
     expect(row).to_contain_text("20 requests/s (estimate)")
     expect(page.get_by_role("button", name="Simulate the capacity")).to_be_visible()
+    assert not said
+
+
+def test_an_objective_is_part_of_the_link(page, said, address):
+    page.goto(address + "/?chips=64")
+    expect(page.locator("#compare-sentence")).to_contain_text("On 64 chips")
+    page.get_by_text("best", exact=True).click()
+    page.get_by_role("textbox", name="objective").click()
+    page.get_by_role("option", name="capacity").click()
+    page.wait_for_url("**objective=capacity**")
+    expect(page.locator("#compare-origin")).to_contain_text("computed exactly here")
+    page.get_by_role("button", name="How roce-400g verbs was computed").click()
+    expect(page.get_by_role("dialog")).to_contain_text("mapping.objective=capacity", timeout=30_000)
     assert not said
 
 

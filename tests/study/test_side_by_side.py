@@ -59,7 +59,8 @@ def test_who_is_fast_and_who_is_cheap_are_two_things():
 
 def test_a_key_changes_with_what_a_cell_depends_on_and_with_nothing_else():
     cells = [Cell(kind, SMALL, "roce-400g", "verbs") for kind in (ITERATION, SERVED, CAPACITY)]
-    for name, value in {"batch": 8, "context": 99, "rate": 7.0, "chips": 128, "mapping": "best", "fairness": "pcie"}.items():
+    changes = {"batch": 8, "context": 99, "rate": 7.0, "chips": 128, "mapping": "best", "fairness": "pcie", "objective": "cost"}
+    for name, value in changes.items():
         other = replace(SMALL, **{name: value})
         moved = {cell.kind: replace(cell, question=other).key != cell.key for cell in cells}
         expected = {ITERATION: name != "rate", SERVED: name not in ("batch", "context")}
@@ -98,6 +99,19 @@ def test_the_command_line_beside_a_number_gives_it(cell, tmp_path):
         assert abs(said["requests_in"] - SMALL.rate * side_by_side.DURATION_S) <= 1
         assert said["digest"] == found["summary"]["digest"]
         assert said["energy_j_per_token"] == found["summary"]["energy_j_per_token"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["capacity", "latency"])
+@pytest.mark.parametrize("mapping", ["same", "best"])
+def test_users_are_served_with_the_mapping_that_is_compared(objective, mapping):
+    asked = replace(SMALL, objective=objective, mapping=mapping)
+    timed = side_by_side.answer(Cell(ITERATION, asked, "roce-400g"))
+    (row,) = [row for row in timed["rows"] if row["software"] == "verbs"]
+    served = side_by_side.answer(Cell(SERVED, asked, "roce-400g", "verbs"))
+    assert [served[name] for name in ("tp", "pp", "replicas")] == [row[name] for name in ("tp", "pp", "replicas")]
+    line = side_by_side.command(Cell(SERVED, asked, "roce-400g", "verbs"), served["settings"])
+    assert line == side_by_side.command(Cell(SERVED, asked, "roce-400g", "verbs"))
 
 
 def test_what_cannot_be_built_is_an_answer_with_its_reason():
