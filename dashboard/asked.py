@@ -19,7 +19,7 @@ def plan_of(asked: Asked, store: Path) -> PlanAsked:
     """A plan that is checked; files that were brought are found in the store. SpecError with what is wrong."""
     from dcsim.study.sizing.ask import ask
 
-    names = {name: asked[name] or None for name in ("max_power", "max_cost", "spare")}
+    names = {name: asked[name] or None for name in ("max_power", "max_cost", "spare", "peak")}
     return ask(
         [path_of(store, name) or name for name in asked["topologies"]],
         asked["rate"],
@@ -29,6 +29,7 @@ def plan_of(asked: Asked, store: Path) -> PlanAsked:
         interconnects=[path_of(store, name) or name for name in asked["interconnects"]],
         settings=asked["settings"],
         minimise=asked["minimise"],
+        sensitivity=asked["sensitivity"],
         seed=asked["seed"],
         **names,
     )
@@ -39,10 +40,10 @@ def plan_command(asked: Asked) -> str:
     words = ["dcsim", "plan", *asked["topologies"], "--rate", asked["rate"]]
     words += [word for target in asked["slo"] for word in ("--slo", target)]
     words += ["--interconnect", ",".join(asked["interconnects"])] if asked["interconnects"] else []
-    for name in ("workload", "llm", "max_power", "max_cost", "spare"):
+    for name in ("workload", "llm", "max_power", "max_cost", "spare", "peak"):
         words += [f"--{name.replace('_', '-')}", asked[name]] if asked[name] else []
     words += ["--minimise", asked["minimise"]] if asked["minimise"] != "cost" else []
-    return _line(words, asked)
+    return _line([*words, *(["--sensitivity"] if asked["sensitivity"] else [])], asked)
 
 
 def sweep_of(asked: Asked, store: Path) -> tuple[Case, Design]:

@@ -76,6 +76,8 @@ CONTROLS = (
     Control("max_power", "", _quantity(POWER, "300 kW")),
     Control("max_cost", "", _quantity(MONEY, "5 MUSD")),
     Control("spare", "", text_that(lambda words: None, "units such as 1rack")),
+    Control("peak", "", _quantity(TIME, "1 h")),
+    Control("sensitivity", "no", one_of(("no", "yes"))),
     Control("seed", 1, whole(0, 2**31)),
     Control("settings", "", text_that(_settings, "lines of key=value", length_max=2000)),
 )
@@ -120,6 +122,9 @@ def _form(values: dict[str, Any]) -> html.Section:
         attributes={"input": {"aria-label": "networks"}},
     )
     least = dmc.SegmentedControl(id="plan-minimise", value=values["minimise"], data=list(LEAST), size="sm", fullWidth=True)
+    moved = dmc.SegmentedControl(
+        id="plan-sensitivity", value=values["sensitivity"], data=["no", "yes"], size="sm", fullWidth=True
+    )
     seed = dmc.NumberInput(id="plan-seed", value=values["seed"], min=0, max=2**31, allowDecimal=False)
     settings = dmc.Textarea(
         id="plan-settings",
@@ -163,6 +168,14 @@ def _form(values: dict[str, Any]) -> html.Section:
         field("Spare", words("spare", "none"), "bought beside what must hold: 1rack, 2node, 8chip"),
         field("Power at most", words("max_power", "any"), "at the site's meter, such as 300 kW"),
         field("Cost at most", words("max_cost", "any"), "of what is bought, such as 5 MUSD"),
+        field(
+            "Busiest stretch",
+            words("peak", "1 h"),
+            "of a workload with a day's curve: its busiest stretch of this length has to hold",
+        ),
+        field(
+            "Sensitivity", moved, "how large it would be with each of the most uncertain figures at its two ends; takes longer"
+        ),
         field("Seed", seed, "of every random stream"),
         field("Settings, one a line", settings, "as --set takes them: key=value, with unit"),
     ]
@@ -188,7 +201,8 @@ def ask(values: dict[str, Any]) -> dict[str, Any]:
         "slo": [*presets, *(f"{name}={values[name]}" for name in TARGETS if values[name]), *others],
         "interconnects": values["networks"],
         "settings": [line.strip() for line in values["settings"].splitlines() if line.strip()],
-        **{name: values[name] for name in ("llm", "workload", "max_power", "max_cost", "spare", "minimise", "seed")},
+        **{name: values[name] for name in ("llm", "workload", "max_power", "max_cost", "spare", "peak", "minimise", "seed")},
+        "sensitivity": values["sensitivity"] == "yes",
         "contents": contents([*values["systems"], *values["networks"], values["llm"], values["workload"]]),
     }
 
@@ -241,6 +255,7 @@ def draw(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
         *([_answer_facts(answer)] if answer else []),
         *_growth(found),
         _why(systems, candidates),
+        *_moved(found),
         html.Div(
             [
                 figure_card("plan-cost-speed", "Cost and speed", words, worth(simulated, found["front"], cost, speed)),
@@ -332,6 +347,33 @@ def _growth(found: Mapping[str, Any]) -> list[Any]:
         rows.append(html.Tr([html.Th(f"{step['rate_per_s']:.4g}", scope="row"), *map(html.Td, cells)]))
     table = html.Table([html.Thead(head), html.Tbody(rows)], className="numbers")
     return [html.Section([html.H2("As the rate grows"), html.Div(table, className="scroll", tabIndex=0)], className="card")]
+
+
+def _moved(found: Mapping[str, Any]) -> list[Any]:
+    """How large the answer would be with each uncertain figure at its two ends, where that was asked."""
+    rows = found.get("sensitivity") or []
+    if not rows:
+        return []
+
+    def end(row: Mapping[str, Any], name: str) -> str:
+        there = row[name]
+        size = "nothing holds" if there["units"] is None else _counted(there["units"], str(found["answer"]["unit"]))
+        return f"{there['value']}: {size}"
+
+    head = html.Tr([html.Th(name, scope="col") for name in ("figure", "kind", "at its low end", "at its high end")])
+    body = [
+        html.Tr(
+            [
+                html.Th(text(row["key"]), scope="row"),
+                html.Td(text(row["kind"])),
+                html.Td(end(row, "low")),
+                html.Td(end(row, "high")),
+            ]
+        )
+        for row in rows
+    ]
+    table = html.Div(html.Table([html.Thead(head), html.Tbody(body)], className="numbers"), className="scroll", tabIndex=0)
+    return [html.Section([html.H2("With uncertain figures at their ends"), table], className="card below", id="plan-moved")]
 
 
 def _why(systems: Sequence[Mapping[str, Any]], candidates: Sequence[Mapping[str, Any]]) -> html.Section:

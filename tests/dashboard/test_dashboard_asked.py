@@ -41,6 +41,7 @@ def typed(line):
         {"systems": "8rack,h100x16", "networks": "scheduled,infiniband-ndr", "minimise": "power", "seed": "3"},
         {"slo": "chat", "ttft_p99": "", "tpot_p99": "20 ms", "targets": "itl_p99=50ms,e2e_p50=30s", "llm": "llama-3-8b"},
         {"rate": "10/s..20/s", "max_power": "300 kW", "max_cost": "5 MUSD", "spare": "1rack", "settings": "slo.ttft=2 s"},
+        {"workload": "day", "peak": "30 min", "sensitivity": "yes"},
     ],
 )
 def test_the_command_beside_a_plan_asks_the_same(tmp_path, monkeypatch, query):

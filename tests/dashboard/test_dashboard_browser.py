@@ -64,6 +64,10 @@ PLANNED = {
     "simulations_kept": 0,
     "assumes": ["requests come as they come"],
     "skipped": [],
+    "sensitivity": [
+        {"key": "chip.power.wait", "kind": "assumed", "value": "9 W"}
+        | {"low": {"value": "8 W", "units": 10}, "high": {"value": "10 W", "units": None}}
+    ],
     "command": "dcsim plan 8rack --rate 50/s",
 }
 SWEPT = {
@@ -450,6 +454,7 @@ def test_a_plan_says_what_to_build_and_why_not_less(page, said, address):
     page.goto(address + "/plan")
     expect(page.locator("#plan-sentence")).to_contain_text("build 8rack of 10 racks: 720 chips, 208.1 kW, 16.55 M USD")
     expect(page.locator("#plan-why")).to_contain_text("9 racks do not (simulated): ttft_p99 209.3 s, more than 1 s.")
+    expect(page.locator("#plan-moved")).to_contain_text("8 W: 10 racks10 W: nothing holds")
     expect(page.locator("#plan-cost-speed .main-svg").first).to_be_visible()
     rows = page.locator("#plan-candidates .ag-center-cols-container .ag-row")
     expect(rows).to_have_count(2)
