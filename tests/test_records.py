@@ -39,7 +39,7 @@ def test_a_run_says_what_ran_not_what_its_file_says(tmp_path):
 
     run = load("8rack", llm="llama-3-8b", interconnect="infiniband-ndr", duration="1 s", set=["mapping.chips_max=64"]).run()
     assert "Llama-2-70B" in run.spec["description"]
-    assert run.description == "Llama-3-8B on 64 of 512 LPU v1 chips, InfiniBand NDR with library nccl, serving chat"
+    assert run.description == "Llama-3-8B on 64 of 512 LPU v1 chips, InfiniBand NDR with library posted, serving chat"
 
 
 def test_tables_and_files_come_back_as_they_were(tmp_path):

@@ -61,6 +61,10 @@ def print_compare(result: dict[str, Any]) -> None:
     for label, text in idle_row(result):
         out.print(f"{label}: {text}", soft_wrap=True)
     out.print("network's: share of p99 beyond an ideal network, which takes no time but for its cables", soft_wrap=True)
+    if result["gpu_library"]:
+        out.print(
+            f"{result['gpu_library']}: what a GPU's library would cost; these chips have no kernels to run it", soft_wrap=True
+        )
     if result["fairness"]:
         out.print(f"fairness {result['fairness']}: {FAIRNESS[result['fairness']]}; prices: {result['prices']}", soft_wrap=True)
     if result["jitter"] not in (None, "off"):

@@ -49,7 +49,7 @@ WORKLOAD: Path_ = ("workload",)
 TABLES = (".csv", ".jsonl", ".parquet")  # endings of request tables, which are workloads themselves
 NOTHING: dict[Path_, str] = {("network", "jitter"): "off", ("chip", "operators"): "none"}  # names that stand for no entry
 # What entries were once called, or are where nothing says for which generation of chips.
-ALIASES = {"topologies/software": {"none": "ideal", "custom-all-reduce": "serving-hopper"}}
+ALIASES = {"topologies/software": {"none": "ideal", "custom-all-reduce": "serving-hopper", "posted-writes": "posted"}}
 SERVING = "serving-"  # libraries of serving engines, an entry for each generation of chips
 FAMILIES = {"custom-all-reduce": SERVING}  # libraries whose entries are called otherwise
 

@@ -22,6 +22,7 @@ from dcsim.errors import SpecError
 from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
 from dcsim.network.timing import waterfall
+from dcsim.spec.chip import LpuChip
 from dcsim.spec.document import Path_
 from dcsim.spec.load import Resolved, load
 from dcsim.spec.mapping import Objective
@@ -36,6 +37,7 @@ from dcsim.study.users import for_packets, ideal_base, ideal_time_s, users, with
 
 Wanted = tuple[str, str | None, Resolved]  # a network, a library (None: there is none to have) and the topology with both
 LIBRARIES = ("ideal", "verbs")  # shown beside the one that a packet network has
+GPU_LIBRARY = "nccl"  # shown too for chips without kernels: what it would cost them
 PACKETS_MAX = 5_000_000  # of a candidate whose replications nobody asked for: a few seconds
 BLOCKS = 10  # successive iterations are correlated; means of blocks of them much less
 STUDENT_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom, from 1
@@ -109,6 +111,7 @@ def compare(
         "mapping": "same" if same_mapping else "own",
         "objective": first.machine.chosen["objective"],
         **idle_chips(first.machine),
+        "gpu_library": _gpu_library(done),
         "fairness": terms["fairness"],
         "prices": prices.name,
         "jitter": terms["jitter"],
@@ -193,8 +196,15 @@ def _with_libraries(
     own = on(*settings, *packet_settings)
     library = own.spec.network.terms["software"]
     others = [*(setting for setting in settings if not setting.startswith("network.software")), *packet_settings]
-    shown = {other: on(*others, f"network.software={other}") for other in LIBRARIES if other != library}
+    asked = (*LIBRARIES, GPU_LIBRARY) if isinstance(own.spec.chip, LpuChip) else LIBRARIES
+    shown = {other: on(*others, f"network.software={other}") for other in asked if other != library}
     return [*shown.items(), (library, own)]
+
+
+def _gpu_library(done: Sequence[Timed]) -> str | None:
+    """The library shown that needs kernels which these chips do not have."""
+    without = [timed.software for timed in done if isinstance(timed.spec.chip, LpuChip)]
+    return GPU_LIBRARY if GPU_LIBRARY in without else None
 
 
 def row(timed: Timed, first: Timed, shape: Shape, prices: TcoPrices, ideal_s: float) -> dict[str, Any]:

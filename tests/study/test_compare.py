@@ -15,6 +15,7 @@ from dcsim.study.scale import largest_llm, scale, size_settings
 from dcsim.study.traffic import FlowsAsked, three_tier_radix, traffic
 
 SHAPE = Shape(1, 1024)
+LIBRARIES = ("ideal", "verbs", "nccl", "posted")
 FEW = ("network.replications=4",)
 ALL = ("--set", RULE, "--same-mapping")
 
@@ -24,10 +25,11 @@ def result():
     return compare("64chip", ["scheduled", "infiniband-ndr", "roce-400g"], SHAPE, packet_settings=FEW)
 
 
-def test_one_row_for_the_schedule_and_three_for_each_packet_network(result):
+def test_one_row_for_the_schedule_and_four_for_each_packet_network(result):
     rows = [(row["interconnect"], row["software"]) for row in result["candidates"]]
-    packets = [(name, software) for name in ("infiniband-ndr", "roce-400g") for software in ("ideal", "verbs", "nccl")]
+    packets = [(name, software) for name in ("infiniband-ndr", "roce-400g") for software in LIBRARIES]
     assert rows == [("scheduled", None), *packets]
+    assert result["gpu_library"] == "nccl"  # what a GPU's would cost; the last is the chips' own
     keys = {"iteration_s_mean", "iteration_s_p50", "iteration_s_p99", "iteration_s_p999", "tokens_per_s_per_user", "waterfall_s"}
     assert all(keys <= set(row) for row in result["candidates"])
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -88,7 +90,7 @@ def test_equal_cost_spends_the_same_on_every_interconnect():
     usd = [row["network_usd"] for row in rows["candidates"]]
     assert usd[0] == 352 * 150
     assert usd == pytest.approx([usd[0]] * len(usd), rel=0.05)  # whole adapters and ports
-    assert [row["ports_per_chip"] < 1 for row in rows["candidates"][1::3]] == [True, True, False]  # NVLink has no adapters
+    assert [row["ports_per_chip"] < 1 for row in rows["candidates"][1::4]] == [True, True, False]  # NVLink has no adapters
 
 
 def test_less_bandwidth_for_the_money_makes_prompts_slower():
@@ -136,7 +138,7 @@ def test_identical_candidates_are_explained(tmp_path, result):
     twin = tmp_path / "twin.yaml"
     twin.write_text("base: infiniband-ndr\nname: twin\nport: {value: 9 USD, kind: assumed, source: test}\n")
     same = compare("64chip", ["infiniband-ndr", str(twin)], SHAPE, packet_settings=FEW)["identical"]
-    assert len(same) == 3  # each library with itself
+    assert len(same) == 4  # each library with itself
     assert all("differ only in port_usd" in reason for reason in same)
     again = compare("64chip", ["scheduled", "scheduled"], SHAPE)["identical"]
     assert again == ["scheduled and scheduled take the same time: they are the same network"]
@@ -225,8 +227,8 @@ def test_scale_compares_each_size_with_its_own_first():
         packet_settings=FEW,
     )
     assert found["no_llm_fits"] == [8]
-    assert [row["chips"] for row in found["rows"]] == [64] * 4 + [128] * 4
-    assert [row["slower_than_first_ratio"] for row in found["rows"]][::4] == [1.0, 1.0]
+    assert [row["chips"] for row in found["rows"]] == [64] * 5 + [128] * 5
+    assert [row["slower_than_first_ratio"] for row in found["rows"]][::5] == [1.0, 1.0]
     assert all(row["chips_used"] <= row["chips"] for row in found["rows"])
 
 
@@ -280,11 +282,12 @@ def test_users_see_the_network_and_pay_for_headroom():
         settings=["serving.draw_block=2"],
         serve="5 s",
     )["users"]
-    scheduled, none, verbs, nccl = served
+    scheduled, none, verbs, nccl, own = served
     assert scheduled["headroom_chips"] == 1.0
     assert 0 < scheduled["network_tpot_p99_fraction"] < none["network_tpot_p99_fraction"] < verbs["network_tpot_p99_fraction"]
     assert nccl["network_tpot_p99_fraction"] > 0.5
     assert 1 < none["headroom_chips"] < verbs["headroom_chips"] < nccl["headroom_chips"]
+    assert own["headroom_chips"] <= verbs["headroom_chips"]  # the same writes, small sums in one step
 
 
 def test_other_traffic_reaches_the_users_tail():
@@ -312,7 +315,7 @@ def test_commands_print_json_and_tables(capsys):
 
     two = ["compare", "64chip", "--interconnect", "scheduled,infiniband-ndr", "--replications", "2", *ALL]
     app([*two, "--json"], standalone_mode=False)
-    assert len(json.loads(capsys.readouterr().out)["candidates"]) == 4
+    assert len(json.loads(capsys.readouterr().out)["candidates"]) == 5
     app(two, standalone_mode=False)
     assert "infiniband-ndr nccl" in capsys.readouterr().out
     app(["scale", "8rack", "--sizes", "64", "--replications", "2", *ALL], standalone_mode=False)
