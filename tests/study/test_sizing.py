@@ -205,16 +205,17 @@ def test_answers_add_up_and_come_from_what_is_kept(tmp_path):
     assert again["candidates"] == result["candidates"]
 
 
-def test_spares_are_bought_and_limits_are_kept():
+def test_spares_are_bought_and_limits_are_kept(tmp_path):
+    kept = journal_in(tmp_path)
     words = (["64chip"], "60/s", ["ttft_p99=500ms", "tpot_p99=4ms"])
     more = {"workload": "million", "llm": "llama-3-8b", "settings": QUICK}
-    plain, spare = (sized(ask(*words, **more, spare=text))[0]["answer"] for text in (None, "1rack"))
+    plain, spare = (sized(ask(*words, **more, spare=text), kept)[0]["answer"] for text in (None, "1rack"))
     assert spare["units"] == plain["units"]
     assert spare["racks"] == plain["racks"] + 1
     assert spare["capital_usd"] == pytest.approx(plain["capital_usd"] * (plain["units"] + 1) / plain["units"])
     assert plain["power_w"] < spare["power_w"] < plain["power_w"] * 2
     for limit in ({"max_power": "1 W"}, {"max_cost": "1 USD"}):
-        result = sized(ask(*words, **more, **limit))[0]
+        result = sized(ask(*words, **more, **limit), kept)[0]
         assert result["answer"] is None
         assert any("more than" in row["reason"] for row in result["candidates"] if row["holds"])
 
