@@ -183,7 +183,7 @@ class Smallest:
         """The fewest that hold, laid as `settings` say, of `least` or more, and fewer than the best has; None: none."""
         unit = self.system.growth.unit
         if unit == "node":  # a replica takes some
-            least = max(least, int(settings["mapping.pp"]))
+            least = max(least, int(settings.get("mapping.pp", 1)))
         low, held = least - 1, None  # `low` do not hold
         for count in (least, 2 * least, IDLE[unit] * least) if best is None else (best["units"] - 1,):
             if not low < count <= COUNT_MAX:
