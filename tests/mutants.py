@@ -44,7 +44,9 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "network/scheduled/test_schedule_oracle.py",
         "network/scheduled/test_schedule_proof.py",
     ),
-    "network/packet/engine/*_kernel.py": tuple(f"network/packet/test_packet_{name}.py" for name in ("small", "wheel", "fetch")),
+    "network/packet/engine/*_kernel.py": tuple(
+        f"network/packet/test_packet_{name}.py" for name in ("small", "wheel", "rates", "fetch")
+    ),
 }
 MEMORY_KB = 8_000_000
 PLAIN = ("network/scheduled/proof_kernel.py", "network/packet/engine/*_kernel.py")
@@ -77,6 +79,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         _CROWD,
         "(end == count and keys[0, end] >> shift != keys[0, begin] >> shift)",
     ): _DEALT,
+    (
+        "network/packet/engine/link_kernel.py",
+        "row.passed = needed",
+        "pass",
+    ): "counting what is free begins lower and comes to the same",
     ("network/packet/engine/loop_kernel.py", _AHEAD, "1"): "queues have no say where a way is chosen ahead, nor has the time",
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",
 }
