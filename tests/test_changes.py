@@ -68,6 +68,9 @@ def copy(tmp_path_factory):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / part, folder / part)
+    kernels = Path("dcsim/__pycache__/kernels")
+    if (ROOT / kernels).is_dir():  # what is compiled already, and no change touches, need not be again
+        shutil.copytree(ROOT / kernels, folder / kernels)
     return folder
 
 

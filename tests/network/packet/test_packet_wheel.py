@@ -11,12 +11,15 @@ from dcsim.kernels.jit import entry
 from dcsim.kernels.plain import readable
 from dcsim.network.packet.engine.wheel_kernel import (
     DIGIT,
+    FAR_EVENT,
     OFFSET_BITS,
     PENDING,
     SCALARS,
     SHORT,
     _deal,
     _deal_crowds,
+    _pop_far,
+    _push_far,
     _sort,
     _sort_digits,
     add,
@@ -182,6 +185,33 @@ def test_a_wheel_holds_as_many_events_as_it_was_made_for_wherever_they_fall():
         for event in reversed(events):
             add(wheel, *event)
         assert [_next(wheel) for _ in range(40)] == sorted(events)
+
+
+@entry
+def _put_far(far, count, bucket, key):
+    _push_far(far, count, bucket, key)
+
+
+@entry
+def _take_far(far, count):
+    _pop_far(far, count)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_lies_far_ahead_comes_bucket_by_bucket(seed):
+    """The first of the heap is always of the least bucket, and each event comes once with its own key."""
+    random, pending = np.random.default_rng(seed), []
+    far = readable(np.zeros(40, FAR_EVENT))
+    for key in range(400):
+        if len(pending) < 40 and random.random() < (0.7 if key < 200 else 0.4):
+            bucket = int(random.integers((30, 1000)[seed % 2]))
+            _put_far(far, len(pending), bucket, key)
+            pending.append((bucket, key))
+        elif pending:
+            first = int(far["bucket"][0]), int(far["key"][0])
+            assert first[0] == min(pending)[0]
+            pending.remove(first)
+            _take_far(far, len(pending))
 
 
 def test_buckets_are_as_wide_as_asked_for_and_keys_fit_a_word():

@@ -130,10 +130,10 @@ def _chain(wheel: Wheel, bucket: int, key: int) -> None:
 
 @part
 def _push_far(far: Any, i: int, bucket: int, key: int) -> None:
-    """Add an event to the heap of `i` events."""
+    """Add an event to the heap of `i` events, which is in order of buckets alone: a bucket is sorted when its turn comes."""
     while i > 0:
         parent = (i - 1) >> 1
-        if far[parent].bucket < bucket or (far[parent].bucket == bucket and far[parent].key <= key):
+        if far[parent].bucket <= bucket:
             break
         far[i].bucket, far[i].key = far[parent].bucket, far[parent].key
         i = parent
@@ -150,11 +150,9 @@ def _pop_far(far: Any, count: int) -> None:
         if child >= count:
             break
         right = child + 1
-        if right < count and (
-            far[right].bucket < far[child].bucket or (far[right].bucket == far[child].bucket and far[right].key < far[child].key)
-        ):
+        if right < count and far[right].bucket < far[child].bucket:
             child = right
-        if far[child].bucket > bucket or (far[child].bucket == bucket and far[child].key >= key):
+        if far[child].bucket >= bucket:
             break
         far[i].bucket, far[i].key = far[child].bucket, far[child].key
         i = child
