@@ -47,6 +47,7 @@ def test_numbers_of_stages_that_are_tried(monkeypatch: pytest.MonkeyPatch) -> No
     whole, copies = {1, 2, 3, 4, 7}, {20, 10, 6, 5, 4, 3, 2, 1}  # of seven layers; of twenty groups of chips
     found = mapping._cuts(7, 2, 13, 20)  # type: ignore[arg-type]
     assert found == sorted(n for n in whole | copies | {2, 13} if 2 <= n <= 13)
+    assert mapping._cuts(7, 5, 30, 20) == [5, 6, 7, 10, 20, 30]  # type: ignore[arg-type]
     assert mapping._cuts(1, 5, 5, 0) == [5]  # type: ignore[arg-type]
     many = mapping._cuts(96, 1, 5000, 5000)  # type: ignore[arg-type]
     assert len(many) == mapping.CUTS_MAX

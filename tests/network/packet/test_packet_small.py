@@ -18,9 +18,10 @@ import small_cases
 from packet_fabrics import line
 
 from dcsim.errors import FabricError
+from dcsim.fabric.graph import from_cables
 from dcsim.network.packet.engine import traffic
 from dcsim.network.packet.engine.engine import Engine
-from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
+from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules
 
 HERE = Path(__file__).parent
 CASES = {"small": small_cases, "rare": rare_cases}
@@ -88,6 +89,19 @@ def test_compiled_kernels_do_what_their_python_does():
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     plain = subprocess.run([sys.executable, "-c", code], cwd=HERE, env=environment, capture_output=True, text=True, check=True)
     assert json.loads(plain.stdout) == [REVIEWED[cases][str(number)] for cases, number in chosen]
+
+
+@pytest.mark.parametrize("routing", ["minimal", "spray", "adaptive"])
+def test_a_chip_with_one_cable_waits_until_the_next_chips_is_mended(routing):
+    """What was on the failed cable is sent again, the rest crosses it once it is mended, whoever chooses the way."""
+    chain = from_cables("chain", 3, [(0, 1, "local", 0.0), (1, 2, "local", 0.0)])
+    rules = PacketRules({"local": LinkFigures(1e9, 0.0)}, mtu_bytes=1000, routing=routing, retransmit_timeout_s=1e-5)
+    (link,) = [i for i in range(4) if (chain.link_source[i], chain.link_target[i]) == (1, 2)]
+    down = (Fault(10.5e-6, link, 0.0), Fault(50e-6, link, 1.0))
+    iteration = Engine(chain, rules, traffic.Flows([0], [2], [40_000], [0.0]), faults=down).iteration()
+    assert iteration.resent == iteration.links.drops.sum() == 1
+    crossed = 10  # a microsecond each, from the start on: cut through, without any latency
+    assert iteration.finish_ps == pytest.approx(50e6 + (40 - crossed) * 1e6, abs=3)
 
 
 def test_a_run_whose_events_all_fall_into_one_bucket_has_room_for_them():
