@@ -160,3 +160,13 @@ def test_bottleneck_is_the_best_of_all_cuts(costs: list[int], data: st.DataObjec
     assert max(sum(costs[a:b]) for a, b in itertools.pairwise([0, *ends])) == best
     assert len(ends) == parts
     assert ends[-1] == count
+
+
+def test_copies_of_attention_share_the_heads_each_for_itself(catalog):
+    """Of 64 heads 64 shards hold one each; twice as many chips need two copies of attention, which 256 do not get by with."""
+    llm, chip = catalog.llm("llama-2-70b"), catalog.lpu()
+    for tp, copies in ((64, 1), (128, 2)):
+        assert candidates(llm, chip, MappingSpec(tp=tp, attention_dp=copies), 512) == [(tp, 512 // tp)]
+    for tp, copies in ((128, 1), (256, 2)):
+        with pytest.raises(SpecError, match="mapping.tp of 128 exceeds the 64 query heads"):
+            candidates(llm, chip, MappingSpec(tp=tp, attention_dp=copies), 512)
