@@ -168,5 +168,5 @@ def test_copies_of_attention_share_the_heads_each_for_itself(catalog):
     for tp, copies in ((64, 1), (128, 2)):
         assert candidates(llm, chip, MappingSpec(tp=tp, attention_dp=copies), 512) == [(tp, 512 // tp)]
     for tp, copies in ((128, 1), (256, 2)):
-        with pytest.raises(SpecError, match="mapping.tp of 128 exceeds the 64 query heads"):
+        with pytest.raises(SpecError, match=r"mapping\.tp of 128 exceeds the 64 query heads"):
             candidates(llm, chip, MappingSpec(tp=tp, attention_dp=copies), 512)
