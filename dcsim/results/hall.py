@@ -96,7 +96,7 @@ def hall(
             "title": {"text": f"{title} ({unit})" if unit else title, "side": "right"},
             "thickness": 12,
             "outlinewidth": 0,
-            **({"tickformat": ".2~%"} if unit.startswith("share") else {}),
+            **({"tickformat": ".3~p"} if unit.startswith("share") else {}),
         },
         "opacity": [1.0 if on else 0.25 for on in active],
         "line": {"width": 0},
