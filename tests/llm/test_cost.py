@@ -58,6 +58,8 @@ def test_elements_bytes_and_flop_of_several_products() -> None:
     assert work.matrix_elements == 3 * 7 * 11 + 2 * 13 * 6 == 387
     assert work.read_bytes == ceil(387 / 2) == 194
     assert work.flop == 17 + 2 * 3 * 5 * 7 * 11 + 2 * 2 * 4 * 13 * 6
+    half_seen = Work("attention", 5, 1, work.products, 0.5, 2, elements=17, seen_fraction=0.5)
+    assert half_seen.flop == 17 + 3 * 5 * 7 * 11 + 2 * 4 * 13 * 6
 
 
 @pytest.mark.parametrize(

@@ -334,3 +334,19 @@ def test_a_sum_in_switches_loads_each_port_with_the_whole_once():
     tasks, *_ = run("all_reduce", "in_network", 16, 4000, levels_for(16, 4, 16))
     across = (tasks.kind == MESSAGE) & ((tasks.chip - 100) // 4 != (tasks.target - 100) // 4)
     assert (np.bincount(tasks.chip[across] - 100, tasks.size_bytes[across], minlength=16) == 1000).all()
+
+
+@pytest.mark.parametrize(("op", "algorithm"), [pair for pair in c.ALGORITHMS if pair[1] in ("direct", "ring", "tree")])
+def test_a_rank_is_done_when_what_it_gets_is_there_or_was_before(op, algorithm):
+    """Its finishing tasks end on its chip; one whose share of two bytes is nothing has only what it had."""
+    n, size = 4, 2
+    _, _, expected, before = run(op, algorithm, n, size)
+    builder, chips = TaskBuilder(9e8), [100 + r for r in range(n)]
+    own = [[builder.compute(chip, 0, 1, 1, [])] for chip in chips]
+    after = c.add_collective(builder, op, chips, size, own, UNIT, algorithm=algorithm)
+    tasks = builder.build()
+    assert own == before
+    assert after == expected
+    assert any(done != mine for done, mine in zip(after, own, strict=True))
+    for chip, done in zip(chips, after, strict=True):
+        assert {int(tasks.target[t] if tasks.kind[t] == MESSAGE else tasks.chip[t]) for t in done} == {chip}

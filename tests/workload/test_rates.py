@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from dcsim.spec.workload import ArrivalSpec
-from dcsim.workload.rates import rate_spans
+from dcsim.workload.rates import mean_rate_per_s, rate_spans
 
 HOURS = [1, 0, 0, 2, 5, 9, 12, 20, 18, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2]
 
@@ -38,6 +38,11 @@ def mean(edges, rates):
 
 
 DAY = {"rate": {"kind": "day", "mean": "8 requests/s", "hours": HOURS}}
+
+
+def test_the_mean_of_a_day_is_the_one_it_is_given():
+    spec = TypeAdapter(ArrivalSpec).validate_python(DAY)
+    assert mean_rate_per_s(spec.rate, None) == pytest.approx(8)
 
 
 def test_the_middle_of_each_hour_has_its_own_rate():
