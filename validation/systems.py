@@ -56,6 +56,8 @@ def _how_to_read(result: Mapping[str, Any]) -> list[str]:
         "- *Error* is the mean of |ln(simulated / measured)| of the time per output token, over so many measured jobs of that",
         "  LLM on that chip ([MEASURED.md](MEASURED.md); for the LPU the speeds of [VALIDATION.md](VALIDATION.md)), or of other",
         "  LLMs where none is known; -: nothing measured is known, so that nothing checks the row. 0.1 is 10 % either way.",
+        f"- No replica has more than {max(result['users_per_replica'])} users: wide ones could serve more at low speeds",
+        "  (`--users`), and ways to lay an LLM out that were not tried may be better.",
         f"- Prompts have up to {prompt:,} tokens, answers up to {answer:,}. Longer contexts, other prices, spares, peaks and",
         "  SLOs move all of it: `--prompt-tokens`, `--set`, and `dcsim plan` with the same topologies, a rate and SLOs.",
         *(f"- Assumed: {assumption}." for assumption in result["assumes"]),

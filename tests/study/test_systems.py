@@ -82,6 +82,21 @@ def test_a_longest_request_that_no_layout_holds_is_a_reason():
     assert answer["systems"][0]["reason"]
 
 
+def test_the_page_has_a_line_for_what_serves_and_a_reason_for_what_cannot(answer):
+    from xml.etree import ElementTree
+
+    from validation.systems import drawing, page, together
+
+    parts = [systems([name], ["llama-3.1-8b"], asked=SHORT) for name in ("h200_sxm", "h100_sxm")]
+    joined = together(parts)
+    assert [row["topology"] for row in joined["rows"]].count("h100_sxm") > 1
+    text = page(answer)
+    assert "| h200_sxm, NVLink 4 serving-hopper | fp8 | 8 |" in text
+    assert "h100_sxm, NVLink 4 serving-hopper cannot serve it: DeepSeek-R1 needs" in text
+    panels = ElementTree.fromstring(drawing(answer)).findall("{http://www.w3.org/2000/svg}svg")
+    assert len(panels) == 2 * len(answer["llms"])
+
+
 def test_known_errors_are_means_over_the_jobs_of_chip_and_llm(monkeypatch):
     own, other = load("h200_sxm", llm="llama-3.1-8b").spec, load("h200_sxm", llm="llama-2-70b").spec
     entries = known.entries_of(
