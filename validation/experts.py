@@ -1,10 +1,12 @@
-"""Writes docs/EXPERTS.md and its picture: `python -m validation.experts docs`. A few minutes of one core."""
+"""Writes docs/EXPERTS.md and its picture: `python -m validation.experts docs [kept]`. Minutes of one core, or what is kept."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from dcsim.study.iteration import iteration
 from dcsim.study.machine import build
 from dcsim.study.scale import size_settings
 from dcsim.writing import write_text
-from validation.claims import read_claims
+from validation import store
+from validation.claims import Claim, read_claims
 from validation.measures import as_built
 from validation.pictures import lines_svg
 
@@ -50,17 +53,34 @@ CLAIMED: dict[str, tuple[str, ...]] = {name: settings for name, settings in SCHE
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An iteration, or why there is none."""
+    """One user's speed, or why there is none."""
 
-    answer: dict[str, Any] | None
+    tokens_per_s_per_user: float | None
     reason: str = ""
+
+
+def kept(name: str, compute: Callable[[], Any], only_kept: bool = False) -> Any:
+    """What is kept under a name for this version of all code and data, or what `compute` gives, which is then kept.
+
+    With `only_kept` nothing is computed, and None is what is not kept.
+    """
+    path = store.FOLDER / "experts" / f"{name}-{store.version()[:12]}.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        if only_kept:
+            return None
+        found = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(found))
+    return found
 
 
 def timed(topology: str, llm: str, settings: Sequence[str], batch: int, network: str | None = None) -> Attempt:
     """One iteration of `batch` sequences."""
     try:
         machine = build(load(topology, llm=llm, network=network, settings=list(settings)).spec)
-        return Attempt(iteration(machine, Shape(batch, CONTEXT)))
+        return Attempt(iteration(machine, Shape(batch, CONTEXT))["tokens_per_s_per_user"])
     except (CapacityError, SpecError) as error:
         return Attempt(None, str(error))
 
@@ -70,8 +90,17 @@ def cluster(chips: int) -> tuple[str, list[str]]:
     return (TOPOLOGY, size_settings(TOPOLOGY, chips, [])) if chips else (LARGE, ["mapping.replicas=1"])
 
 
-def speeds(llm: str, chips: int, batch: int) -> dict[str, Attempt]:
-    """Every choice at one size and batch: those of a schedule, then packets with each library."""
+def speeds(llm: str, chips: int, batch: int, only_kept: bool = False) -> dict[str, Attempt]:
+    """Every choice at one size and batch: those of a schedule, then packets with each library. None of them if not to compute."""
+
+    def compute() -> dict[str, Any]:
+        return {name: asdict(one) for name, one in _speeds(llm, chips, batch).items()}
+
+    found = kept(f"{llm}-{chips}-{batch}", compute, only_kept) or {}
+    return {name: Attempt(**one) for name, one in found.items()}
+
+
+def _speeds(llm: str, chips: int, batch: int) -> dict[str, Attempt]:
     topology, own = cluster(chips)
     own = [*own, f"mapping.tp={LLMS[llm]}"]
     found = {name: timed(topology, llm, [*own, *settings], batch) for name, settings in SCHEDULED.items()}
@@ -82,6 +111,12 @@ def speeds(llm: str, chips: int, batch: int) -> dict[str, Attempt]:
 
 
 def exchanged(llm: str, tokens: int) -> dict[str, dict[str, float]]:
+    """As `_exchanged`, kept."""
+    found: dict[str, dict[str, float]] = kept(f"exchanged-{llm}-{tokens}", lambda: _exchanged(llm, tokens))
+    return found
+
+
+def _exchanged(llm: str, tokens: int) -> dict[str, dict[str, float]]:
     """Microseconds that a layer's tokens take to their experts and back, the experts of the layer on own chips.
 
     `to all`: every chip gets every token and their sums come back; `capacity`: each pair of chips has room for FACTOR times the
@@ -112,16 +147,18 @@ def exchanged(llm: str, tokens: int) -> dict[str, dict[str, float]]:
 
 def claims() -> list[tuple[str, str, float, dict[str, float]]]:
     """(id, claim, published, tokens/s by choice) of LPU systems with experts, laid out as they were built."""
-    rows = []
-    for claim in (one for one in read_claims() if one.id in CLAIMS):
-        values = {}
-        for name, settings in CLAIMED.items():
-            try:
-                values[name] = as_built(**{**claim.arguments, "set": list(settings)}).value
-            except (CapacityError, SpecError):
-                continue
-        rows.append((claim.id, claim.claim, claim.published[0], values))
-    return rows
+    asked = [one for one in read_claims() if one.id in CLAIMS]
+    return [(one.id, one.claim, one.published[0], kept(f"claim-{one.id}", partial(_by_choice, one))) for one in asked]
+
+
+def _by_choice(claim: Claim) -> dict[str, float]:
+    values = {}
+    for name, settings in CLAIMED.items():
+        try:
+            values[name] = as_built(**{**claim.arguments, "set": list(settings)}).value
+        except (CapacityError, SpecError):
+            continue
+    return values
 
 
 CHOICES = (
@@ -159,20 +196,29 @@ what they visit on average: with `visited` the slowest iteration is longer than 
   nothing over `all`, and drops visits besides.
 - An expert cut into many narrow parts fills the multipliers badly (they take 320 columns at once): with many experts and chips a
   layer, experts on own chips do the same work in less time, and overtake slots as batches grow.
-- Slots are as fast as packets without a library at batch 1, since nothing but what is visited runs; at larger batches slots come
-  to be all experts, and packets gain what is not visited.
+- At batch 1 slots are within a fifth of packets without a library, since nothing but what is visited runs; at larger batches
+  slots come to be all experts, and packets gain what is not visited.
 
 """
 
 
-def page(sizes: dict[tuple[str, int], dict[str, Attempt]], batches: dict[tuple[str, int], dict[str, Attempt]]) -> str:
-    """docs/EXPERTS.md."""
+def page(
+    sizes: dict[tuple[str, int], dict[str, Attempt]], batches: dict[tuple[str, int], dict[str, Attempt]], *, whole: bool = True
+) -> str:
+    """docs/EXPERTS.md; without its last two sections, which take longest, unless it is to be `whole`."""
     lines = [HEAD + "| choice | what is scheduled | what it costs |\n|---|---|---|"]
     lines += [f"| {' | '.join(choice)} |" for choice in CHOICES]
     lines += [BELOW, "![tokens/s of one user against sequences in a batch, by choice](images/experts.svg)", ""]
     lines += ["## One user, by number of chips", "", *_speed_table(sizes, "chips"), ""]
     lines += ["## By sequences in a batch", "", *_speed_table(batches, "batch"), ""]
-    lines += [*_capacity_lines(), "", *_exchange_lines(), "", *_claim_lines()]
+    lines += [*_capacity_lines(), ""]
+    if whole:
+        return "\n".join([*lines, *_exchange_lines(), "", *_claim_lines()]) + "\n"
+    lines += [
+        "Not computed yet, and left out: LLMs, sizes and batches without a row above; what tokens that go to their experts take;",
+        "LPU systems that were served (R2, R7, R11, R12 in [VALIDATION.md](VALIDATION.md) run every expert, as",
+        "`mapping.rule: layer_per_stage` takes it for all of them; what `routed` would say stands there as a range).",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -184,8 +230,8 @@ def _speed_table(rows: dict[tuple[str, int], dict[str, Attempt]], what: str) -> 
     for (llm, number), found in rows.items():
         cells = []
         for one in found.values():
-            cells.append("-" if one.answer is None else f"{one.answer['tokens_per_s_per_user']:,.0f}")
-            if one.answer is None:
+            cells.append("-" if one.tokens_per_s_per_user is None else f"{one.tokens_per_s_per_user:,.0f}")
+            if one.tokens_per_s_per_user is None:
                 reasons[f"{llm} on {number or 10_440:,} chips: {one.reason}" if what == "chips" else f"{llm}: {one.reason}"] = (
                     None
                 )
@@ -217,7 +263,8 @@ def _capacity_lines() -> list[str]:
 
 def _lost(dropped: float, complete: float) -> str:
     again = f"{1 / complete:,.3g} x" if complete > 1e-3 else "never"
-    return f"{100 * dropped:.2g} %, {again}"
+    share = f"{100 * dropped:.2g}" if dropped > 1e-8 else "0"
+    return f"{share} %, {again}"
 
 
 def _exchange_lines() -> list[str]:
@@ -268,7 +315,7 @@ def drawing(batches: dict[tuple[str, int], dict[str, Attempt]]) -> str:
         for (name, batch), found in batches.items():
             for choice, one in found.items() if name == llm else ():
                 points = series.setdefault(choice, [])
-                points += [(float(batch), one.answer["tokens_per_s_per_user"])] if one.answer else []
+                points += [(float(batch), one.tokens_per_s_per_user)] if one.tokens_per_s_per_user else []
         panel = lines_svg(series, f"{llm}: sequences in a batch", "tokens/s of one user")
         panels.append(panel.replace("<svg ", f'<svg y="{row * height}" width="{width}" height="{height}" ', 1))
     size = f"0 0 {width} {len(LLMS) * height}"
@@ -279,21 +326,22 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def main(folder: str) -> None:
-    """Time all of it, and write page and picture."""
+def main(folder: str, only_kept: bool = False) -> None:
+    """Time all of it, and write page and picture; with `only_kept` of what is kept alone."""
     sizes: dict[tuple[str, int], dict[str, Attempt]] = {}
     batches: dict[tuple[str, int], dict[str, Attempt]] = {}
     for llm in LLMS:
         for chips in (*SIZES, 0):
             _say(f"{llm} on {chips or 'all'} chips")
-            sizes[llm, chips] = speeds(llm, chips, 1)
-        held = next(chips for chips in (512, 0) if any(one.answer for one in sizes[llm, chips].values()))
-        for batch in BATCHES:
+            sizes[llm, chips] = speeds(llm, chips, 1, only_kept)
+        held = (chips for chips in (512, 0) if any(one.tokens_per_s_per_user for one in sizes[llm, chips].values()))
+        for batch in BATCHES if (chips := next(held, -1)) >= 0 else ():
             _say(f"{llm}, batch {batch}")
-            batches[llm, batch] = sizes[llm, held] if batch == 1 else speeds(llm, held, batch)
+            batches[llm, batch] = speeds(llm, chips, batch, only_kept)
+    sizes, batches = ({key: found for key, found in rows.items() if found} for rows in (sizes, batches))
     write_text(Path(folder, "images", "experts.svg"), drawing(batches))
-    write_text(Path(folder, "EXPERTS.md"), page(sizes, batches))
+    write_text(Path(folder, "EXPERTS.md"), page(sizes, batches, whole=not only_kept))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], only_kept="kept" in sys.argv[2:])

@@ -1,4 +1,4 @@
-"""Writes docs/SYSTEMS.md and its picture: `python -m validation.systems docs`. Some minutes of one core."""
+"""Writes docs/SYSTEMS.md and its picture: `python -m validation.systems docs [kept]`. Minutes of one core, or what is kept."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ line joins the loads that no other of that system beats. `--figure systems.html`
 """
 
 
-def page(result: Mapping[str, Any]) -> str:
-    """docs/SYSTEMS.md of the answer of `study.systems`."""
+def page(result: Mapping[str, Any], missing: Sequence[str] = ()) -> str:
+    """docs/SYSTEMS.md of the answer of `study.systems`; `missing` are systems that were asked for and are not in it."""
     lines = [HEAD]
+    if missing:
+        lines += [f"Not computed yet, and left out below: {'; '.join(missing)}.", ""]
     for llm in result["llms"]:
         heads = [head for head in result["systems"] if head["llm"] == llm]
         lines += [f"## {llm}", "", *_table(result, heads), ""]
@@ -106,12 +108,17 @@ def drawing(result: Mapping[str, Any]) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}">\n{"".join(panels)}</svg>\n'
 
 
-def part_of(topology: str, llm: str, version: str) -> dict[str, Any]:
-    """The answer for one topology and LLM: as it was kept for this version of all code and data, or computed and kept."""
+def part_of(topology: str, llm: str, version: str, only_kept: bool = False) -> dict[str, Any] | None:
+    """The answer for one topology and LLM: as it was kept for this version of all code and data, or computed and kept.
+
+    With `only_kept` nothing is computed: None for what is not kept.
+    """
     path = store.FOLDER / "systems" / f"{llm}-{topology}-{version[:12]}.json"
     try:
         kept = json.loads(path.read_text())
     except (OSError, ValueError):
+        if only_kept:
+            return None
         kept = systems([topology], [llm], interconnects=NETWORKS, error_of=error_of, progress=_say)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(kept))
@@ -129,13 +136,15 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def main(folder: str) -> None:
-    """Ask what is not kept yet, and write page and picture."""
-    version = store.version()
-    result = together([part_of(topology, llm, version) for llm in LLMS for topology in SYSTEMS])
-    write_text(Path(folder, "images", "systems.svg"), drawing(result))
-    write_text(Path(folder, "SYSTEMS.md"), page(result))
+def main(folder: str, only_kept: bool = False, version: str = "") -> None:
+    """Ask what is not kept yet, and write page and picture; with `only_kept` of what is kept, naming the rest."""
+    version = version or store.version()
+    parts = {(llm, topology): part_of(topology, llm, version, only_kept) for llm in LLMS for topology in SYSTEMS}
+    found = together([part for part in parts.values() if part is not None])
+    write_text(Path(folder, "images", "systems.svg"), drawing(found))
+    missing = [f"{llm} on {topology}" for (llm, topology), part in parts.items() if part is None]
+    write_text(Path(folder, "SYSTEMS.md"), page(found, missing))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], only_kept="kept" in sys.argv[2:])

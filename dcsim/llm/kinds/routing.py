@@ -77,13 +77,20 @@ def shares_of(load: str | tuple[float, ...], experts: int) -> list[float]:
 
 
 def _mean_beyond(count: int, chance: float, room: int) -> float:
-    """E[max(0, X - room)] of X ~ B(count, chance): mean less room, plus what is short of room, which has few terms."""
+    """E[max(0, X - room)] of X ~ B(count, chance)."""
     if room >= count or chance >= 1:
         return float(max(0, count - room))
-    ratio = chance / (1 - chance)
-    log_term = count * math.log1p(-chance)  # of no visitor at all
-    short = 0.0
-    for visitors in range(min(room, count)):
-        short += (room - visitors) * math.exp(log_term)
-        log_term += math.log(ratio * (count - visitors) / (visitors + 1)) if chance else -math.inf
-    return max(0.0, count * chance - room + short)
+    if chance <= 0:
+        return 0.0
+
+    def weighed(visitors: int) -> float:
+        ways = math.lgamma(count + 1) - math.lgamma(visitors + 1) - math.lgamma(count - visitors + 1)
+        return abs(visitors - room) * math.exp(ways + visitors * math.log(chance) + (count - visitors) * math.log1p(-chance))
+
+    mean = count * chance
+    if room < mean:  # what is short of room has few terms
+        return mean - room + sum(weighed(visitors) for visitors in range(room))
+    beyond, visitors = 0.0, room + 1
+    while visitors <= count and (term := weighed(visitors)) > 1e-12 * beyond:
+        beyond, visitors = beyond + term, visitors + 1
+    return beyond
