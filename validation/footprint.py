@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from dcsim.economics.bill import Basis, parts_of
+from dcsim.errors import CapacityError
 from dcsim.llm.program import Shape
 from dcsim.network.network import make_network
 from dcsim.power.site import site_of
@@ -125,6 +126,23 @@ def peak_w(topology: str, *, nodes: int = 0, set: Sequence[str] = (), extra: Seq
     share = nodes / int(site.nodes.sum()) if nodes else 1.0
     result = {"watts": site.peak().it_power_w * share}
     return answer_of(result, "watts", "", (), resolved)
+
+
+def decoding_w_per_chip(
+    topology: str, *, llm: str, batch: int, context: int, step_s: float, set: Sequence[str] = (), extra: Sequence[str] = ()
+) -> Answer:
+    """Draw of a chip, without its host, that decodes `batch` sequences once every `step_s`: its work, and waiting.
+
+    The pace is given, not simulated: engines leave chips waiting between iterations, for as long as was measured.
+    """
+    resolved = load(topology, settings=[*set, *extra], llm=llm)
+    machine = build(resolved.spec)
+    time, wait_w = machine.time(Shape(batch, context)), resolved.spec.chip.power.wait_w
+    iteration_s = time.latency_ps * 1e-12
+    if iteration_s > step_s:
+        raise CapacityError(f"an iteration takes {iteration_s:.3g} s, more than the {step_s:.3g} s measured", iteration_s, step_s)
+    result = {"watts": wait_w + time.work_j / machine.mapping.chips_used / step_s, "iteration_s": iteration_s}
+    return answer_of(result, "watts", "", ("iteration_s",), resolved, machine)
 
 
 def memory_of_all_bytes(topology: str) -> Answer:

@@ -67,6 +67,7 @@ ROWS: dict[str, Callable[..., Answer]] = {
         footprint.watts_per_chip,
         footprint.usd_ratio,
         footprint.peak_w,
+        footprint.decoding_w_per_chip,
         footprint.memory_of_all_bytes,
         footprint.injection_bytes_per_s,
     )
