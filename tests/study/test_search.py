@@ -119,7 +119,8 @@ def holds(machine, chunk, requests_per_s):
 
 
 def test_a_search_is_each_networks_own():
-    found_on = {network: choice_of(build(spec_of(network=network))) for network in NETWORKS}
+    dear = {"infiniband-ndr": ["network.software=nccl"]}  # calls that cost much: fewer of them are wanted
+    found_on = {network: choice_of(build(spec_of(*dear.get(network, []), network=network))) for network in NETWORKS}
     assert len(set(found_on.values())) == 2
 
 
