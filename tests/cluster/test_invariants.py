@@ -47,8 +47,8 @@ def test_i5_kv_never_exceeds_memory_and_returns_to_nothing(serve_small, monkeypa
     rooms, most = set(), []
     take = KvRoom.take
 
-    def watched_take(self, request, tokens):
-        take(self, request, tokens)
+    def watched_take(self, request, tokens, **how):
+        take(self, request, tokens, **how)
         rooms.add(self)
         most.append((self.used + self.kept_total) / self.capacity)
         assert 0 <= self.used <= self.used + self.kept_total <= self.capacity

@@ -110,7 +110,7 @@ def test_the_scheduled_network_has_prices_and_no_library():
     [
         ("network.software=ncl", "no file and no library entry 'ncl' in topologies/software; did you mean nccl"),
         ("network.prices=rent-a100", r"network\.prices\.kind: input should be 'tco'"),
-        ("network.software.network.patterns.70.first=1 us", "'70' is no place in a list of 9; places count from 0"),
+        ("network.software.network.patterns.70.first=1 us", "'70' is no place in a list of 5; places count from 0"),
         ("network.software.network.patterns.0.frst=1 us", r"patterns\.0\.frst: unknown key; did you mean 'first'"),
         ("network.software.network.send=1", r"network\.software\.network\.send: needs a unit"),
         ("network.jitter.shares=[0, 1]", r"network\.jitter: missing key|network\.jitter\.delays: missing key"),

@@ -114,14 +114,13 @@ def holds(machine, chunk, requests_per_s):
     head = search._head(spec)
     span_s = float(head.arrival_s[-1] - head.arrival_s[0])
     traffic = replace(head, arrival_s=head.arrival_s * (len(head) / span_s / requests_per_s))
-    _, summary, _ = serve_on(served, served.programs(served.time), spec, 1, traffic=traffic)
+    _, summary, _ = serve_on(served, served.programs(served.time, proved=False), spec, 1, traffic=traffic)
     return meets(summary, spec.slo.ttft_s, spec.slo.tpot_s)
 
 
 def test_a_search_is_each_networks_own():
-    dear = {"infiniband-ndr": ["network.software=nccl"]}  # calls that cost much: fewer of them are wanted
-    found_on = {network: choice_of(build(spec_of(*dear.get(network, []), network=network))) for network in NETWORKS}
-    assert len(set(found_on.values())) == 2
+    found = {network: build(spec_of(network=network)).found for network in NETWORKS}
+    assert len({each.winner.value for each in found.values()}) == len(NETWORKS)  # the rate held is that of each network
 
 
 def test_degrees_given_by_hand_stay():
