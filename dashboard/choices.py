@@ -81,6 +81,14 @@ def text_that(check: Callable[[str], Any], wanted: str, *, length_max: int = 200
     return read
 
 
+def _settings(words: str) -> None:
+    if not all("=" in line for line in words.splitlines() if line.strip()):
+        raise ValueError
+
+
+settings_text = text_that(_settings, "lines of key=value", length_max=2000)  # as `--set` takes one of them
+
+
 def contents(names: list[str | None]) -> dict[str, str]:
     """A digest of each brought file among the names, so that an answer is not taken for that of other contents."""
     here = set(uploads.kept(folder()))

@@ -9,7 +9,7 @@ import dash_mantine_components as dmc
 from dash import Dash, html
 
 from dashboard.background import Answered, connect_answer, room
-from dashboard.choices import OWN, contents, one, options, some, text_that
+from dashboard.choices import OWN, contents, one, options, settings_text, some, text_that
 from dashboard.jobs import BackgroundJob
 from dashboard.parts import (
     code_line,
@@ -53,11 +53,6 @@ def _others(words: str) -> None:
         read_target(target)
 
 
-def _settings(words: str) -> None:
-    if not all("=" in line for line in words.splitlines() if line.strip()):
-        raise ValueError
-
-
 def _quantity(dimension: str, example: str) -> Any:
     return text_that(lambda words: parse_quantity(words, dimension), f"a quantity such as {example}")
 
@@ -79,7 +74,7 @@ CONTROLS = (
     Control("peak", "", _quantity(TIME, "1 h")),
     Control("sensitivity", "no", one_of(("no", "yes"))),
     Control("seed", 1, whole(0, 2**31)),
-    Control("settings", "", text_that(_settings, "lines of key=value", length_max=2000)),
+    Control("settings", "", settings_text),
 )
 WORDS = (
     "The smallest size of each system that meets every target jointly, simulated with prompts, queues and bursts; what that "

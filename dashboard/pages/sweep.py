@@ -9,7 +9,7 @@ import dash_mantine_components as dmc
 from dash import Dash, html
 
 from dashboard.background import Answered, connect_answer, room
-from dashboard.choices import OWN, contents, one, options, text_that
+from dashboard.choices import OWN, contents, one, options, settings_text, text_that
 from dashboard.jobs import BackgroundJob
 from dashboard.parts import (
     code_line,
@@ -50,11 +50,6 @@ def _ranges(words: str) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _settings(words: str) -> None:
-    if not all("=" in line for line in words.splitlines() if line.strip()):
-        raise ValueError
-
-
 def _rate(words: str) -> None:
     from dcsim.study.scenario import rate_of
 
@@ -77,7 +72,7 @@ CONTROLS = (
     Control("workload", "", one("workload")),
     Control("network", "", one("interconnect")),
     Control("seed", 1, whole(0, 2**31)),
-    Control("settings", "", text_that(_settings, "lines of key=value", length_max=2000)),
+    Control("settings", "", settings_text),
 )
 WORDS = (
     "The same question at many points: every combination of the values of some keys, or points drawn among them. Each point is "

@@ -119,8 +119,8 @@ def holds(machine, chunk, requests_per_s):
 
 
 def test_a_search_is_each_networks_own():
-    found = {network: build(spec_of(network=network)).found for network in NETWORKS}
-    assert len({each.winner.value for each in found.values()}) == len(NETWORKS)  # the rate held is that of each network
+    found = {choice_of(build(spec_of("mapping.objective=latency", network=network))) for network in NETWORKS}
+    assert len(found) == len(NETWORKS)  # packets are not confined to nodes
 
 
 def test_degrees_given_by_hand_stay():

@@ -50,15 +50,18 @@ def sensitivity(case: Case, load: float, answer: Row, wanted: Wanted, told: Told
 
 def ends_of(effect: Effect) -> tuple[str, str]:
     """A figure's two ends as `--set` takes them, in the unit of its value."""
-    text = str(effect.value)
-    match = _NUMBER.match(text)
-    assert match is not None, text
-    number, unit = float(match[0].replace("_", "")), text[match.end() :]
+    number, unit = _number_and_unit(effect.value)
     if len(effect.range) == 2:
-        low, high = (float(_NUMBER.match(str(end))[0].replace("_", "")) for end in effect.range)  # type: ignore[index]
+        low, high = (_number_and_unit(end)[0] for end in effect.range)
     else:
         low, high = number * (1 - FRACTION), number * (1 + FRACTION)
     return f"{low:.12g}{unit}", f"{high:.12g}{unit}"
+
+
+def _number_and_unit(value: object) -> tuple[float, str]:
+    match = _NUMBER.match(text := str(value))
+    assert match is not None, text
+    return float(match[0].replace("_", "")), text[match.end() :]
 
 
 def _smallest(cases: Sequence[Case], load: float, above: int, wanted: Wanted, told: Told, jobs: int) -> list[Row | None]:
