@@ -269,18 +269,19 @@ def connect(app: Dash, own: RunFolder) -> None:
         last = args[-1] or {}
         here = store()
         asked = Compared(values, here)
-        if ctx.triggered_id == "compare-tick" and last:
+        # A look at the work may overtake the answer to a control that moved since: then the look answers it.
+        if ctx.triggered_id == "compare-tick" and last.get("of") == values:
             return (*_while_computing(here, asked, last),)
-        if last:
-            here.jobs.cancel(last.get("job"))
         job = None
         more = asked.capacity_cells if ctx.triggered_id == "compare-capacity" else []
         missing = here.points.missing([*asked.cells, *more])
         if missing and not notices:
             title = f"compare {values['chips']} chips, {values['llm']}"
             job = here.jobs.submit("points", {"cells": [cell.as_json() for cell in missing]}, title)
+        if last and last.get("job") != job:
+            here.jobs.cancel(last.get("job"))  # nobody looks at it any more
         status = notices_view(notices) if notices else _status(here, asked, job)
-        return (*asked.view(), status, {"job": job, "kept": asked.kept} if job else None, job is None, no_update)
+        return (*asked.view(), status, _remembered(asked, job), job is None, no_update)
 
     @app.callback(
         Output("compare-cards", "children"),
@@ -378,6 +379,11 @@ def _status(here: RunFolder, asked: Compared, job: str | None) -> html.Div:
     )
 
 
+def _remembered(asked: Compared, job: str | None) -> dict[str, Any] | None:
+    """What the browser keeps while a job works: which, for what the controls said, and what was known of the answer."""
+    return {"job": job, "of": asked.values, "kept": asked.kept} if job else None
+
+
 def _while_computing(here: RunFolder, asked: Compared, last: dict[str, Any]) -> tuple[Any, ...]:
     """How far the background work is; what is new of the answer since the last look."""
     here.jobs.wake()
@@ -387,7 +393,7 @@ def _while_computing(here: RunFolder, asked: Compared, last: dict[str, Any]) -> 
     same = (no_update,) * (1 + len(NOTHING))
     if job is not None and not job.over:
         view = same if known is no_update else asked.view()
-        return (*view, _status(here, asked, job.name), {"job": job.name, "kept": asked.kept}, False, known)
+        return (*view, _status(here, asked, job.name), _remembered(asked, job.name), False, known)
     if job is not None and job.state == "failed":
         return (*asked.view(), message("This could not be computed", job.note, kind="error"), None, True, known)
     if job is not None and job.state == "cancelled":

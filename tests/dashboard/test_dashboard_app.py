@@ -196,6 +196,33 @@ def test_a_server_makes_a_token_where_one_is_needed(tmp_path):
         open_.server.close()
 
 
+def test_a_look_at_the_work_for_a_question_that_moved_answers_the_question_of_today(tmp_path, monkeypatch):
+    from dashboard.jobs import Jobs
+
+    monkeypatch.setattr(Jobs, "wake", lambda self: None)  # nobody works here
+    app = make_app(tmp_path)
+    client, jobs = app.server.test_client(), RunFolder(tmp_path).jobs
+    callback = next(one for one in client.get("/_dash-dependencies").json if one["output"].startswith("..compare-answer."))
+    outputs = [dict(zip(("id", "property"), part.rsplit(".", 1), strict=True)) for part in callback["output"][2:-2].split("...")]
+
+    def ask(trigger, last, **moved):
+        values = {f"compare-{control.name}": control.default for control in compare_page.CONTROLS}
+        values |= {f"compare-{name}": value for name, value in moved.items()} | {"compare-job": last}
+        given = [[{**one, "value": values.get(one["id"])} for one in callback[part]] for part in ("inputs", "state")]
+        body = {"output": callback["output"], "outputs": outputs, "changedPropIds": [trigger]}
+        answer = client.post("/_dash-update-component", json=body | {"inputs": given[0], "state": given[1]}).json["response"]
+        return answer["compare-job"]["data"], answer["compare-status"]["children"]
+
+    first, _ = ask("compare-batch.value", None)
+    second, status = ask("compare-tick.n_intervals", first, batch=8)
+    assert second["job"] != first["job"]
+    assert "Cancelled" not in shown(status)
+    assert [(jobs.folder / one["job"] / "cancel").exists() for one in (first, second)] == [True, False]
+    third, _ = ask("compare-prices.value", second, batch=8, prices="build")  # the same numbers are wanted
+    assert third["job"] == second["job"]
+    assert not (jobs.folder / third["job"] / "cancel").exists()
+
+
 def test_large_requests_are_refused(tmp_path):
     client = make_app(tmp_path).server.test_client()
     answer = client.post("/_dash-update-component", data=b'"' + b"x" * (9 << 20) + b'"', content_type="application/json")
