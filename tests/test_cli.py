@@ -97,7 +97,7 @@ def test_json_is_one_flat_object_with_every_promised_key(short_run):
     _, out, _ = short_run
     summary = json.loads(out)
     assert not set(KEYS) - set(summary)
-    assert [key for key, value in summary.items() if isinstance(value, (dict, list))] == ["unused_keys"]
+    assert [key for key, value in summary.items() if isinstance(value, (dict, list))] == ["search", "unused_keys"]
     parts = ("finished", "rejected", "failed", "in_flight")
     assert summary["requests_in"] == sum(summary[f"requests_{part}"] for part in parts) > 0
     assert summary["seed"] == 1

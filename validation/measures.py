@@ -179,7 +179,7 @@ def as_built(
     value, machine, resolved = _speed(topology, llm, settings, context, prompt)
     also = {"chips_used": float(machine.mapping.chips_used), "tp": float(machine.mapping.tp), "pp": float(machine.mapping.pp)}
     try:
-        today, other, _ = _speed(topology, llm, ("mapping.rule=auto", *set), context, prompt)
+        today, other, _ = _speed(topology, llm, ("mapping.rule=auto", "mapping.objective=latency", *set), context, prompt)
     except CapacityError:
         pass
     else:

@@ -46,7 +46,7 @@ SameMapping = Annotated[
     bool | None,
     typer.Option(
         "--same-mapping/--own-mapping",
-        help="Give every network the first one's mapping, or each its own best; default: its own with --objective.",
+        help="Give every network the first one's mapping, or each its own best (default).",
     ),
 ]
 DEFAULT = "scheduled,infiniband-ndr,roce-400g"
@@ -99,8 +99,8 @@ def compare(
 ) -> None:
     """Time an LLM on several interconnects and take the gaps apart. `--set network.KEY` is for packet networks.
 
-    All have the first one's mapping. With --objective each has the mapping that serves it best there, then the one with its
-    lowest latency.
+    Each has the mapping that serves the objective best on it, then the one with its lowest latency; with --same-mapping all have
+    the first one's.
 
     With several topologies, or several LLMs, users are served on each system instead, more and more of them, laid out in several
     ways: USD and J per million tokens against one user's speed, with what is known of the error.

@@ -8,7 +8,7 @@ iteration at batch 1. Added later, without effect on any system compared before:
 of full context go first. A wider group given by hand may be faster for one user; it shares few cables and leaves a pipeline
 with few stages, so it serves fewer users at once.
 
-Where an objective is named, `study.search` chooses among `choices`: groups of any size inside a node (powers of two and
+Where no rule is named, `study.search` chooses among `choices`: groups of any size inside a node (powers of two and
 divisors of the heads) or of whole nodes, cut into as many stages as there are chips for, as few as fit, or whole layers a
 stage; and as many replicas as are left room for.
 """

@@ -44,11 +44,11 @@ class PoolSpec(Section):
 
 
 class MappingSpec(Section):
-    """Degrees that are `auto` are searched for, for the best `objective`, or follow from a rule where none is named."""
+    """Degrees that are `auto` are searched for, for the best `objective`, or follow from a `rule` where one is named."""
 
     rule: Literal["auto", "inside_nodes", "layer_per_stage"] = Field(
         default="auto",
-        description="How degrees that are `auto` are found. `auto`: searched for where an `objective` is named, else as by "
+        description="How degrees that are `auto` are found. `auto`: searched for, for the `objective`. "
         "`inside_nodes`: groups inside a node on all chips, those with the shortest iteration for one user. `layer_per_stage`: "
         "as a static pipeline is built, a stage for each layer on the smallest power of two of chips that hold one; it "
         "also takes `experts: all` and `serving.chunk_tokens: 1` unless these are given.",
@@ -57,7 +57,7 @@ class MappingSpec(Section):
         default="auto",
         description="What degrees that are `auto` are searched for. `capacity`: the largest rate of the workload that holds the "
         "SLO; `latency`: the shortest iteration for one user; `throughput`: the most tokens per second in KV room; `cost`: the "
-        "fewest USD per token. `auto`: none is named.",
+        "fewest USD per token. `auto`: `capacity` where an SLO is given, else `latency`.",
     )
     experts: Literal["auto", "all", "capacity", "routed", "own_chips", "visited"] = Field(
         default="auto",
@@ -91,8 +91,8 @@ class MappingSpec(Section):
     )
     replicas: Positive | Literal["auto"] | None = Field(
         default=None,
-        description="Copies of the LLM, each on its own chips; `auto`: as many as there are chips for. Left out: as many as a "
-        "named objective but latency wants, else one.",
+        description="Copies of the LLM, each on its own chips; `auto`: as many as there are chips for. Left out: as many as the "
+        "objective wants where degrees are `auto`, else one.",
     )
     chips_max: Count = Field(default=0, description="Most chips one replica may use; 0: all active chips.")
     weights: Precision | Literal["stored"] = Field(

@@ -1,7 +1,7 @@
 """The same chips, LLM and traffic on several interconnects: how much slower, and which part of it is whose.
 
-All have the first one's mapping. Where an objective is named, each has the mapping that serves it best there (a packet network's
-libraries that of its own), and once more the one with the lowest latency.
+Each has the mapping that serves the scenario's objective best there (a packet network's libraries that of its own), and once more
+the one with the lowest latency; where the mapping is given, all have that.
 
 Every packet network is shown with no library, with each of `LIBRARIES` and with its own. Iterations of a packet
 network follow each other, so their means are given with an interval from blocks of them, not from each by itself.
@@ -32,7 +32,7 @@ from dcsim.spec.topology import Topology
 from dcsim.spec.unused import Keys, keys_of, unused_of
 from dcsim.study.candidate import Timed, time_candidate
 from dcsim.study.idle import idle_chips
-from dcsim.study.machine import Machine, build, for_objective, is_searched
+from dcsim.study.machine import Machine, build, for_objective, is_searched, objective_of
 from dcsim.study.users import for_packets, ideal_base, ideal_time_s, users, without_network
 
 Wanted = tuple[str, str | None, Resolved]  # a network, a library (None: there is none to have) and the topology with both
@@ -158,7 +158,7 @@ def _passes(spec: Topology, lowest_latency: bool) -> list[Objective]:
     """The objectives that mappings are searched for, one after the other; one alone where there is nothing to search."""
     if not is_searched(spec):
         return ["auto"]
-    passes: dict[Objective, None] = {spec.mapping.objective: None}
+    passes: dict[Objective, None] = {objective_of(spec): None}
     return list(passes | {"latency": None} if lowest_latency else passes)
 
 

@@ -54,7 +54,7 @@ class Machine:
     def chosen(self) -> dict[str, Any]:
         """How the mapping was chosen, by the names that results give it: `search` is None where it was not searched for."""
         own, found = self.spec.mapping, self.found
-        by_rule = own.rule if own.rule != "auto" else "auto" if "auto" in (own.tp, own.pp) else "given"
+        by_rule = own.rule if own.rule != "auto" else "given"
         return {
             "chunk_tokens": self.chunk_tokens,
             "objective": found.objective if found else by_rule,
@@ -170,9 +170,8 @@ class Machine:
 def build(spec: Topology, seed: int = 1) -> Machine:
     """Build the fabric, put the network in place and lay the LLM over the active chips.
 
-    With `mapping.rule` that rule lays it; degrees that are given stay; others are searched for where an objective is named
-    (`study.search`), or taken from a search that was made before; else they are those of the rule `inside_nodes`. Raises
-    CapacityError if nothing fits.
+    With `mapping.rule` that rule lays it; degrees that are given stay; others are searched for (`study.search`), or taken from a
+    search that was made before. Raises CapacityError if nothing fits.
     """
     network = make_network(spec, build_fabric(spec.fabric), seed=seed)
     nodes = active_nodes(network.fabric)
@@ -219,9 +218,9 @@ def _latency_ps(machine: Machine, shape: Shape) -> float:
 
 
 def is_searched(spec: Topology) -> bool:
-    """Whether its mapping is searched for: degrees are left open, by no rule, and an objective is named."""
+    """Whether its mapping is searched for: degrees are left open, and no rule gives them."""
     own = spec.mapping
-    return own.rule == "auto" and "auto" in (own.tp, own.pp) and own.objective != "auto"
+    return own.rule == "auto" and "auto" in (own.tp, own.pp)
 
 
 def objective_of(spec: Topology) -> ObjectiveName:

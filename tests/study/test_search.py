@@ -13,6 +13,7 @@ from dcsim.kernels import kept
 from dcsim.llm.mapping import Layout, choices, lay
 from dcsim.llm.program import Shape
 from dcsim.spec.load import load
+from dcsim.spec.topology import Topology
 from dcsim.study import found, search
 from dcsim.study.capacity import meets
 from dcsim.study.machine import active_nodes, build, with_chunk
@@ -43,19 +44,23 @@ def choice_of(machine):
     return mapping.tp, mapping.pp, mapping.replicas, machine.chunk_tokens
 
 
-def test_without_an_objective_nothing_is_searched_for():
-    machine = build(load("64chip").spec)
-    assert (machine.found, machine.chosen["objective"]) == (None, "auto")
+def test_with_an_slo_the_objective_is_capacity_and_without_one_latency():
+    spec = load("64chip", settings=[QUICK[0]]).spec
+    assert (spec.mapping.objective, build(spec).found.objective) == ("auto", "capacity")
+    without = Topology.model_validate({name: getattr(spec, name) for name in spec.model_fields_set - {"slo"}})
+    assert build(without).found.objective == "latency"
+
+
+def test_degrees_given_and_rules_are_not_searched_for():
     given = build(load("64chip", settings=["mapping.tp=8", "mapping.pp=8", "mapping.objective=cost"]).spec)
     assert (given.found, given.chosen["objective"]) == (None, "given")
-    by_rule = build(spec_of("mapping.rule=inside_nodes"))
-    assert (by_rule.found, by_rule.chosen["objective"]) == (None, "inside_nodes")
-    assert by_rule.mapping.replica_chips == machine.mapping.replica_chips
+    by_rule = build(load("64chip", settings=["mapping.rule=inside_nodes"]).spec)
+    assert (by_rule.found, by_rule.chosen["objective"], by_rule.mapping.tp) == (None, "inside_nodes", 8)
 
 
 def test_a_workload_too_short_to_load_a_mapping_is_decided_by_what_steady_rounds_promise():
     """A dozen requests meet their SLO however soon they come, which says nothing of a rate."""
-    machine = build(load("node", workload="glimpse", settings=[QUICK[1]]).spec)
+    machine = build(load("node", workload="glimpse").spec)
     assert 100 < machine.found.winner.value < 100_000
     assert machine.found.served < 10
 
