@@ -34,6 +34,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def free_cores() -> int:
+    """Cores that work of this process may be spread over: one where it is itself one of several that share them."""
+    from multiprocessing import current_process
+
+    return 1 if current_process().daemon else cores()
+
+
 def spread(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[tuple[int, Result | Lost]]:
     """`function(item)` of every item, by `jobs` processes: (index, result) in the order in which they are done.
 

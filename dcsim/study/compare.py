@@ -30,10 +30,11 @@ from dcsim.spec.price import TcoPrices
 from dcsim.spec.section import LABELS
 from dcsim.spec.topology import Topology
 from dcsim.spec.unused import Keys, keys_of, unused_of
-from dcsim.study.candidate import Timed, time_candidate
+from dcsim.study.candidate import Timed, time_all, time_candidate
+from dcsim.study.found import find_all
 from dcsim.study.idle import idle_chips
 from dcsim.study.machine import Machine, build, for_objective, is_searched, objective_of
-from dcsim.study.users import for_packets, ideal_base, ideal_time_s, users, without_network
+from dcsim.study.users import for_packets, ideal_base, ideal_time_s, on_ideal, users, without_network
 
 Wanted = tuple[str, str | None, Resolved]  # a network, a library (None: there is none to have) and the topology with both
 LIBRARIES = ("ideal", "verbs")  # shown beside the one that a packet network has
@@ -80,24 +81,27 @@ def compare(
     same_mapping = not is_searched(own) if same_mapping is None else same_mapping
     passes = _passes(own, lowest_latency and not same_mapping)
     packets_max //= len(passes)
-    done: list[Timed] = []
-    for objective in passes:
-        said = f"for {objective}" if len(passes) > 1 else ""
-
-        def hear(name: str, software: str | None, said: str = said) -> None:
-            if progress:
-                progress(" ".join(filter(None, (name, software, said))))
-
-        for name, software, machine in _machines(wanted, objective, same_mapping, seed, hear):
-            machine.require_context(shape)
-            done.append(time_candidate(name, software, machine, shape, packets_max))
+    find_all(spec for objective in passes for spec in _searched(wanted, objective, same_mapping))
+    placed = [one for objective in passes for one in _machines(wanted, objective, same_mapping, seed)]
+    for _, _, machine in placed:
+        machine.require_context(shape)
+    base = [ideal_base(topology, llm, settings)]
+    if progress:
+        progress(f"timing {len(placed)} candidates")
+    by_mapping = {machine.mapping: machine for _, _, machine in placed}
+    ideals = [(on_ideal(base[0].spec, machine), shape, 1, 0) for machine in by_mapping.values()]
+    time_all([*((machine, shape, 0, packets_max) for _, _, machine in placed), *ideals])
+    done = []
+    for name, software, machine in placed:
+        if progress:
+            progress(" ".join(filter(None, (name, software))))
+        done.append(time_candidate(name, software, machine, shape, packets_max))
     per_pass = len(wanted)
     firsts = [done[i - i % per_pass] for i in range(len(done))]
     first = done[0]
     # Settings of packet networks are for those alone; what all are compared at stands in the first of them.
     stated = next((timed for timed in done if timed.software is not None), first)
     terms, prices = stated.machine.network.conditions(), stated.spec.network.prices
-    base = [ideal_base(topology, llm, settings)]
     ideal_s = _ideals(base[0].spec, done, shape)
     result = {
         "topology": topology,
@@ -133,25 +137,36 @@ def compare(
 
 
 def _machines(
-    wanted: Sequence[Wanted], objective: Objective, same_mapping: bool, seed: int, hear: Callable[[str, str | None], None]
+    wanted: Sequence[Wanted], objective: Objective, same_mapping: bool, seed: int
 ) -> Iterator[tuple[str, str | None, Machine]]:
-    """Each candidate with its mapping: found for it, or for its network with its own library, or for the first of all.
-
-    `hear` is told of each before it is searched for.
-    """
+    """Each candidate with its mapping: found for it, or for its network with its own library, or for the first of all."""
     first: Machine | None = None
     for name, group in groupby(wanted, key=lambda one: one[0]):
         libraries = list(group)
         shared = first if same_mapping else None
         for _, software, resolved in libraries:
-            hear(name, software)
-            if shared is None and objective not in ("auto", "latency"):
+            if shared is None and _is_shared(objective):
                 shared = build(for_objective(libraries[-1][2].spec, objective), seed)
             spec = for_objective(resolved.spec, objective)
             machine = shared.on(spec) if shared else build(spec, seed)
             first = first or machine
             shared = first if same_mapping else shared
             yield name, software, machine
+
+
+def _searched(wanted: Sequence[Wanted], objective: Objective, same_mapping: bool) -> Iterator[Topology]:
+    """The specs that `_machines` searches mappings for."""
+    for _, group in groupby(wanted, key=lambda one: one[0]):
+        libraries = [for_objective(resolved.spec, objective) for _, _, resolved in group]
+        asked = libraries[-1:] if _is_shared(objective) else libraries[:1] if same_mapping else libraries
+        yield from filter(is_searched, asked)
+        if same_mapping:
+            return
+
+
+def _is_shared(objective: Objective) -> bool:
+    """Whether a network's libraries all have the mapping of its own one."""
+    return objective not in ("auto", "latency")
 
 
 def _passes(spec: Topology, lowest_latency: bool) -> list[Objective]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from dcsim.errors import DcsimError
 from dcsim.kernels import kept
 from dcsim.spec.topology import Topology
 from dcsim.study.machine import objective_of
 from dcsim.study.search import Choice, MappingFound, search
 from dcsim.study.searching import tell
 from dcsim.study.store import files_in, fingerprint
+from dcsim.workers import free_cores, spread
 
 
 def find(spec: Topology) -> MappingFound:
@@ -39,6 +43,23 @@ def find(spec: Topology) -> MappingFound:
             "cliffs": tuple(told["cliffs"]),
         }
     )
+
+
+def find_all(specs: Iterable[Topology]) -> None:
+    """Search for several at once, a process for each core, so that `find` takes what was kept; errors are left to it."""
+    lacking = {name: spec for spec in specs if kept.read("mapping", fingerprint(), name := _name(spec)) is None}
+    if len(lacking) < 2 or free_cores() < 2:
+        return
+    what = ", ".join(sorted({f"{spec.name} with {spec.llm.name}, {spec.network.name}" for spec in lacking.values()}))
+    tell(f"searching {len(lacking)} mappings, kept for the next time: {what}", begins=True)
+    for done, _ in enumerate(spread(_keep, list(lacking.values()), free_cores()), 1):
+        tell(f"{done} of {len(lacking)} mappings found")
+    tell("")
+
+
+def _keep(spec: Topology) -> None:
+    with suppress(DcsimError):  # whoever asks for the mapping hears of it
+        find(spec)
 
 
 # What a search puts in place of what the spec says.

@@ -48,4 +48,4 @@ class ProvedIntervals:
         saved: dict[str, Any] = self._spec.model_copy(deep=True).saved()
         said = {name: saved[name] for name in SECTIONS}
         laid = self._mapping.stages, self._mapping.stage_chips, self._mapping.head_apart, self._mapping.host_embedding
-        return json.dumps([said, files_in({"fabric": said["fabric"]}), laid], sort_keys=True, default=str)
+        return json.dumps([said, files_in(said), laid], sort_keys=True, default=str)

@@ -46,6 +46,7 @@ DOUBT, SAME_WIDTH = 1.15, 1.05  # by how much a promise may be too low and its m
 FAR_BEHIND, NEAR = 0.7, 0.8  # of the best promise: no wider groups are timed; the workload is served
 TOLERANCE = 0.02  # of the winner's rate
 ROUGHLY = 0.1  # of the rate of who came next
+ROUGHLY_STEPS = (1 + ROUGHLY) ** np.arange(1, 16)  # down to a quarter
 BEYOND = 2.0  # times what steady rounds promise: who holds that is not loaded by the workload
 UNITS = {"capacity": "requests/s", "latency": "s an iteration", "throughput": "tokens/s", "cost": "USD per million tokens"}
 
@@ -187,15 +188,18 @@ class _Option:
     times: dict[Shape, IterationTime] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, machine: Machine, demand: Demand | None, times: dict[Shape, IterationTime] | None = None) -> _Option:
-        """Without a `demand` every shape is timed itself."""
+    def of(
+        cls, machine: Machine, demand: Demand | None, times: dict[Shape, IterationTime] | None = None, *, proved: bool = False
+    ) -> _Option:
+        """Without a `demand` every shape is timed itself; `proved` as for `Machine.programs`."""
         known: dict[Shape, IterationTime] = {} if times is None else times
 
         def time(shape: Shape) -> IterationTime:
-            return machine.network.time(shape, few=True)
+            known[shape] = machine.network.time(shape, few=True)
+            return known[shape]
 
         between = BetweenContexts(time, machine.spec.serving, demand, known) if demand else time
-        return cls(machine, machine.programs(between, proved=False), times=known)
+        return cls(machine, machine.programs(between, proved=proved), times=known)
 
     @property
     def chunk_tokens(self) -> int:
@@ -266,10 +270,10 @@ def _timed(ground: _Ground, mapping: Mapping, value: Value, chunk_tokens: int) -
 
 
 def _of_network_ps(ground: _Ground, option: _Option) -> int:
-    """What the network takes of a lone sequence's next token."""
-    lone = option.programs.lone
-    alone = WithoutNetwork(ground.spec, option.machine.mapping)(lone)
-    return max(0, option.programs.times(lone)[0].latency_ps - alone.latency_ps)
+    """What the network takes of the smallest shape that was timed."""
+    least = min(option.times, key=lambda shape: (shape.rows, shape.context))
+    alone = WithoutNetwork(ground.spec, option.machine.mapping)(least)
+    return max(0, option.times[least].latency_ps - alone.latency_ps)
 
 
 def _by_capacity(ground: _Ground) -> MappingFound:
@@ -355,6 +359,9 @@ class _Race:
         if self._ground.spec.serving.chunk_tokens == "auto":
             self._other_chunks()
         scale, second = self._second()
+        self._scale = self._proved(self._best, self._scale)
+        if second is not None and scale > self._scale:
+            scale = self._proved(second, scale)
         if second is not None and scale > self._scale:  # within the tolerance of each other
             self._best, second, self._scale, scale = second, self._best, scale, self._scale
         runner_up = None if second is None else second.choice(scale * self._per_s or None)
@@ -401,6 +408,19 @@ class _Race:
             middle = (low * high) ** 0.5
             low, high = (middle, high) if self._holds(option, middle) else (low, middle)
         return low
+
+    def _proved(self, option: _Option, scale: float) -> float:
+        """The largest scale up to `scale` that holds at the intervals that are proved, where programs are compiled; 0: none."""
+        if self._ground.network.times_in_flight() is None:
+            return scale
+        proved = _Option.of(option.machine, self._ground.demand, option.times, proved=True)
+        proved.load = option.load
+        if self._holds(proved, scale):
+            return scale
+        for low in scale / ROUGHLY_STEPS:
+            if self._holds(proved, low):
+                return self._largest(proved, low, low * (1 + ROUGHLY))
+        return 0.0
 
     def _holds(self, option: _Option, scale: float) -> bool:
         from dcsim.study.capacity import meets

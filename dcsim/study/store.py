@@ -45,7 +45,7 @@ def run_hash(spec: Mapping[str, Any], seed: int, zoom: str = "service") -> str:
 
 
 def files_in(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the files that a saved spec names and does not hold: traces, and the graph of a fabric."""
+    """Digests of the files that a saved spec names and does not hold: traces, the graph of a fabric, tables of kernels."""
     from dcsim.workload.traces import find_trace
 
     found = {}
@@ -55,6 +55,9 @@ def files_in(spec: Mapping[str, Any]) -> dict[str, str]:
             found[key] = _digest(find_trace(value))
         elif isinstance(value, str) and key == "fabric.path":
             found[key] = _digest(Path(value))
+        elif isinstance(value, str) and value and last == "tables" and above == "operators":
+            tables = sorted(Path(value).rglob("*.parquet"))
+            found |= {f"{key}:{path.relative_to(value).as_posix()}": _digest(path) for path in tables}
     return found
 
 

@@ -17,7 +17,7 @@ from dcsim.llm.program import Shape
 from dcsim.network.packet.ideal import ideal_of
 from dcsim.spec.load import Resolved, load
 from dcsim.spec.topology import Topology
-from dcsim.study.candidate import Timed
+from dcsim.study.candidate import Timed, iterations_of
 from dcsim.study.machine import Machine
 from dcsim.study.serve import ENGINE_KEYS, programs_of, serve_on
 
@@ -87,7 +87,12 @@ def without_network(settings: Sequence[str]) -> list[str]:
 
 def ideal_time_s(base: Topology, machine: Machine, shape: Shape) -> float:
     """One iteration of `shape` with `machine`'s mapping on the ideal network."""
-    return float(machine.on(ideal_of(base)).network.iterations(shape, 1).latency_ps[0]) * 1e-12
+    return float(iterations_of(on_ideal(base, machine), shape, 1).latency_ps[0]) * 1e-12
+
+
+def on_ideal(base: Topology, machine: Machine) -> Machine:
+    """The machine on the ideal network."""
+    return machine.on(ideal_of(base))
 
 
 def _served(machine: Machine, spec: Topology, seed: int) -> dict[str, Any]:
