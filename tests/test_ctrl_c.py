@@ -16,6 +16,7 @@ from command import ROOT, alive, children, everything_in
 
 from dcsim import open_run
 
+RULE = ("--set", "mapping.rule=inside_nodes")  # nothing is searched for, which would be told before
 HOOK = textwrap.dedent(
     """
     import os, sys, time
@@ -95,7 +96,7 @@ def hooks(tmp_path_factory):
 
 @pytest.mark.parametrize("module", ["dcsim.cli.application", "typer", "pydantic", "numpy", "ruamel.yaml", "numba", "pyarrow"])
 def test_while_modules_are_imported(tmp_path, hooks, module):
-    process = begin(("run", "64chip", "--duration", "1 s"), tmp_path, hooks, module, 60)
+    process = begin(("run", "64chip", *RULE, "--duration", "1 s"), tmp_path, hooks, module, 60)
     out, err = interrupt(process)
     assert (out, err) == ("", "interrupted; nothing was written\n")
     assert everything_in(tmp_path) == []
@@ -104,7 +105,7 @@ def test_while_modules_are_imported(tmp_path, hooks, module):
 @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5])
 def test_in_the_middle_of_an_import(tmp_path, hooks, after_s):
     """Not before one: numba's takes half a second, much of it inside compiled modules."""
-    process = begin(("run", "64chip", "--duration", "1 s"), tmp_path, hooks, "numba")
+    process = begin(("run", "64chip", *RULE, "--duration", "1 s"), tmp_path, hooks, "numba")
     time.sleep(after_s)
     _, err = interrupt(process)
     if (left := everything_in(tmp_path)) == []:
@@ -116,7 +117,7 @@ def test_in_the_middle_of_an_import(tmp_path, hooks, after_s):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_end_is_heeded_the_same_way(tmp_path, hooks, number):
-    process = begin(("run", "64chip"), tmp_path, hooks, "numba", 60)
+    process = begin(("run", "64chip", *RULE), tmp_path, hooks, "numba", 60)
     _, err = interrupt(process, number=number)
     assert err == "interrupted; nothing was written\n"
 
@@ -124,10 +125,12 @@ def test_a_request_to_end_is_heeded_the_same_way(tmp_path, hooks, number):
 @pytest.mark.parametrize(
     "words",
     [
-        ("run", "64chip", "--workload", "million", "--set", "workload.requests=20000000"),
-        ("run", "64chip", "--workload", "million", "--engine", "simpy"),
-        ("repeat", "64chip", "--workload", "day", "--duration", "20 h", "--seeds", "50"),
-        pytest.param(("capacity", "64chip", "--workload", "day", "--set", "workload.duration=20 h"), marks=pytest.mark.slow),
+        ("run", "64chip", *RULE, "--workload", "million", "--set", "workload.requests=20000000"),
+        ("run", "64chip", *RULE, "--workload", "million", "--engine", "simpy"),
+        ("repeat", "64chip", *RULE, "--workload", "day", "--duration", "20 h", "--seeds", "50"),
+        pytest.param(
+            ("capacity", "64chip", *RULE, "--workload", "day", "--set", "workload.duration=20 h"), marks=pytest.mark.slow
+        ),
     ],
     ids=lambda words: " ".join(words[:1] + words[-1:]),
 )
@@ -145,15 +148,25 @@ def test_while_a_run_waits_for_its_rows_to_be_written(tmp_path, hooks):
     """Half of a Parquet file is there already, and an older run of that name."""
     from command import dcsim
 
-    assert dcsim("run", "64chip", "--duration", "1 s", "--out", "r", cwd=tmp_path)[0] == 0
+    assert dcsim("run", "64chip", *RULE, "--duration", "1 s", "--out", "r", cwd=tmp_path)[0] == 0
     before = everything_in(tmp_path)
-    process = begin(("run", "64chip", "--out", "r", "--duration", "2 s"), tmp_path, hooks, "pyarrow.parquet", 60)
+    process = begin(("run", "64chip", *RULE, "--out", "r", "--duration", "2 s"), tmp_path, hooks, "pyarrow.parquet", 60)
     assert everything_in(tmp_path) != before
     interrupt(process)
     assert everything_in(tmp_path) == before
 
 
-SWEEP = ("sweep", "64chip", "--set", "workload=million", "--zoom", "run", "--set-range", "workload.requests=100,200,30000000")
+SWEEP = (
+    "sweep",
+    "64chip",
+    *RULE,
+    "--set",
+    "workload=million",
+    "--zoom",
+    "run",
+    "--set-range",
+    "workload.requests=100,200,30000000",
+)
 
 
 def points_done(folder):
@@ -205,7 +218,7 @@ def test_the_dashboard_stops(tmp_path, hooks):
     from command import dcsim
 
     pytest.importorskip("dash")
-    assert dcsim("run", "64chip", "--duration", "1 s", "--out", "r", cwd=tmp_path)[0] == 0
+    assert dcsim("run", "64chip", *RULE, "--duration", "1 s", "--out", "r", cwd=tmp_path)[0] == 0
     process = begin(("dashboard", "r", "--port", "0"), tmp_path, hooks, "waitress")
     time.sleep(2)
     _, err = interrupt(process)
@@ -237,7 +250,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path, hooks):
     "words",
     [
         ("traffic", "--pattern", "all_to_all", "--endpoints", "1024", "--bytes", "1MiB"),
-        ("compare", "8rack", "--interconnect", "infiniband-ndr", "--replications", "3000"),
+        ("compare", "8rack", *RULE, "--interconnect", "infiniband-ndr", "--replications", "3000"),
     ],
     ids=lambda words: words[0],
 )
@@ -256,7 +269,7 @@ def test_inside_a_kernel_that_runs_for_long(tmp_path, hooks, words):
 @pytest.mark.parametrize("after_s", [2.0, 5.0, 9.0])
 def test_while_kernels_are_compiled(tmp_path, hooks, after_s):
     cold = str(tmp_path / "cache")
-    process = begin(("run", "64chip", "--duration", "1 s", "--out", "r"), tmp_path, hooks, "numba", NUMBA_CACHE_DIR=cold)
+    process = begin(("run", "64chip", *RULE, "--duration", "1 s", "--out", "r"), tmp_path, hooks, "numba", NUMBA_CACHE_DIR=cold)
     time.sleep(after_s)
     assert process.poll() is None
     _, err = interrupt(process, within_s=5)

@@ -37,7 +37,9 @@ def write(folder, tables=None, **changes):
 def test_a_run_says_what_ran_not_what_its_file_says(tmp_path):
     from dcsim.study.scenario import load
 
-    run = load("8rack", llm="llama-3-8b", interconnect="infiniband-ndr", duration="1 s", set=["mapping.chips_max=64"]).run()
+    run = load(
+        "8rack", llm="llama-3-8b", interconnect="infiniband-ndr", duration="1 s", set=["mapping.tp=8", "mapping.pp=8"]
+    ).run()
     assert "Llama-2-70B" in run.spec["description"]
     assert run.description == "Llama-3-8B on 64 of 512 LPU v1 chips, InfiniBand NDR with library posted, serving chat"
 

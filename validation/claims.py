@@ -15,6 +15,7 @@ from typing import Any
 
 from dcsim.errors import Problem, SpecError
 from dcsim.spec.document import read_document
+from validation.frozen import RULE
 from validation.judge import FACTOR, MEASURED_FACTOR
 
 # Groups of rows that were measured, and described to be compared.
@@ -78,7 +79,14 @@ class Claim:
             given = self.arguments.get(option.replace("-", "_"), [])
             for value in given if isinstance(given, list) else [given]:
                 words += [f"--{option}", shlex.quote(str(value))]
-        return " ".join([*words, "--json"])
+        return " ".join([*words, *self._rule, "--json"])
+
+    @property
+    def _rule(self) -> list[str]:
+        """The rule of `frozen`, for a command whose mapping would be searched for without it."""
+        said = {setting.partition("=")[0] for setting in self.arguments.get("set", [])}
+        is_given = "mapping.rule" in said or {"mapping.tp", "mapping.pp"} <= said
+        return [] if is_given or self.run in ("collective", "topology") else ["--set", RULE]
 
 
 def read_claims(folder: Path = FOLDER) -> list[Claim]:
