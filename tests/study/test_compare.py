@@ -2,10 +2,11 @@
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
-from by_rule import RULE, compare
+from by_rule import RULE, compare, load
 
 from dcsim.errors import SpecError
 from dcsim.llm.program import Shape
@@ -366,3 +367,43 @@ def test_comparisons_of_searched_mappings_name_each_winner_the_next_best_and_wha
     for network in ("scheduled", "infiniband-ndr"):
         assert re.search(rf"8 chips, {network}[^:]*: best for latency of \d+ mappings: tp \d+, pp \d+ with [\d.]+ us", printed)
     assert printed.count("bound by") >= 2
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_comparison_asked_again_is_read_and_says_the_same(monkeypatch, tmp_path, cores):
+    """Whether one process simulated it or several; what it read of the spec counts as read all the same."""
+    from dcsim.network.packet.network import SimulatedNetwork
+    from dcsim.network.scheduled.network import CompiledNetwork
+    from dcsim.study import candidate
+
+    monkeypatch.setattr(candidate, "free_cores", lambda: cores)
+    never_asked = f"name={tmp_path.name}-{time.time_ns()}"
+    settings = ["mapping.tp=4", "mapping.pp=2", "network.jitter=host", "network.replications=4", "host.cores=100", never_asked]
+
+    def ask():
+        return compare("node", ["scheduled", "roce-400g"], Shape(1, 128), settings=settings)
+
+    first = ask() if cores == 1 else None
+    for network in (SimulatedNetwork, CompiledNetwork):
+        monkeypatch.setattr(network, "iterations", None)
+    second = ask()
+    assert second == (first or ask())
+    assert second["unused_keys"]
+
+
+def test_answers_kept_are_of_the_question(monkeypatch, tmp_path):
+    from dcsim.study import candidate
+    from dcsim.study.machine import build
+
+    monkeypatch.setattr(candidate, "fingerprint", lambda: f"question-{tmp_path.name}-{time.time_ns() // 10**9}")
+    machine = build(load("node", settings=["mapping.tp=4", "mapping.pp=2"]).spec)
+    asked = [
+        (machine, Shape(1, 128)),
+        (machine, Shape(1, 128, 64)),
+        (build(load("node", settings=["mapping.tp=2", "mapping.pp=4"]).spec), Shape(1, 128)),
+        (build(load("node", settings=["mapping.tp=4", "mapping.pp=2", "chip.fixed_cycles=1000"]).spec), Shape(1, 128)),
+    ]
+    assert len({int(candidate.iterations_of(*one).latency_ps[0]) for one in asked}) == len(asked)
+    assert [candidate.iterations_of(*one).latency_ps for one in asked] == [
+        one[0].network.iterations(one[1]).latency_ps for one in asked
+    ]

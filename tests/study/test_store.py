@@ -77,6 +77,18 @@ def test_a_name_is_of_spec_seed_zoom_and_code(scenario, monkeypatch):
     assert len(names | {stores.run_hash(spec, 1)}) == 5
 
 
+def test_tables_of_kernels_are_part_of_a_question(tmp_path):
+    file = tmp_path / "gemm" / "lib" / "1.0" / "gemm_perf.parquet"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"one")
+    saved = {"chip": {"operators": {"tables": str(tmp_path)}}}
+    first = stores.files_in(saved)
+    file.write_bytes(b"other")
+    assert list(first) == list(stores.files_in(saved)) == ["chip.operators.tables:gemm/lib/1.0/gemm_perf.parquet"]
+    assert first != stores.files_in(saved)
+    assert stores.files_in({"chip": {"operators": {"tables": ""}}}) == {}
+
+
 def test_an_edit_of_any_file_of_the_package_is_another_fingerprint(tmp_path, monkeypatch):
     package = shutil.copytree(stores.library.package(), tmp_path / "dcsim", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(stores.library, "package", lambda: package)
