@@ -33,11 +33,10 @@ CONTROLS = (
     Control("networks", FIRST, some_of(NETWORKS)),
     Control("library", "verbs", one_of(LIBRARIES)),
     Control("fairness", "equal_bandwidth", one_of(FAIRNESS)),
-    Control("objective", "auto", one_of(OBJECTIVES)),
+    Control("objective", "capacity", one_of(OBJECTIVES)),
     Control("mapping", "same", one_of(("same", "best"))),
     Control("prices", "buy", one_of(("buy", "build"))),
 )
-OBJECTIVE_WORDS = {"auto": "none"}
 NAMES = [control.name for control in CONTROLS]
 COMPUTE_MEANING = "matrix products, attention, norms and the host's own work"
 
@@ -174,12 +173,12 @@ def _controls(values: dict[str, Any]) -> html.Section:
                 dmc.Select(
                     id="compare-objective",
                     value=values["objective"],
-                    data=[{"value": name, "label": OBJECTIVE_WORDS.get(name, name)} for name in OBJECTIVES],
+                    data=list(OBJECTIVES),
                     allowDeselect=False,
                     **_named("objective"),
                 ),
                 "what mappings are searched for: the largest rate inside the SLO, the shortest iteration, the most tokens a "
-                "second, or the fewest USD a token; none: groups inside nodes, all chips, the shortest iteration for one user",
+                "second, or the fewest USD a token",
             ),
             field(
                 "Mapping",

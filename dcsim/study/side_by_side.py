@@ -26,7 +26,7 @@ ITERATION, SERVED, CAPACITY = "iteration", "served", "capacity"
 NETWORKS = ("scheduled", "infiniband-hdr", "infiniband-ndr", "roce-400g", "ethernet-100g", "nvlink4")
 OWN = NETWORKS[0]  # the network of the topologies that are compared; its best mapping is what all have
 LIBRARIES = ("ideal", "verbs", "nccl")
-OBJECTIVES = ("auto", "capacity", "latency", "throughput", "cost")  # of mappings; auto: none is named
+OBJECTIVES = ("capacity", "latency", "throughput", "cost")  # of mappings
 DURATION, DURATION_S = "2 min", 120.0  # of the workload that is served: some hundred requests
 PARTS = 50  # a distribution is kept as its quantiles at so many equal steps
 # What decides a cell's numbers; a change there makes kept cells stale.
@@ -47,7 +47,7 @@ class Question:
     context: int = 2048
     rate: float = 5.0
     fairness: str = "equal_bandwidth"
-    objective: str = "auto"
+    objective: str = "capacity"
     mapping: str = "same"
     topology: str = "8rack"
     seed: int = 1
@@ -60,7 +60,7 @@ class Question:
     @property
     def settings(self) -> list[str]:
         """The same, and what its mapping is searched for."""
-        return [*self.size, *([] if self.objective == "auto" else [f"mapping.objective={self.objective}"])]
+        return [*self.size, f"mapping.objective={self.objective}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +205,18 @@ ANSWERS = {ITERATION: _iteration, SERVED: _served, CAPACITY: _capacity}
 def serving_settings(cell: Cell) -> list[str]:
     """The settings under which a cell's load is served, as `--set` takes them.
 
-    Its mapping is that of the cell's iteration, so it is given by hand where another network or library decides it: all have the
-    first network's with `mapping` "same", and a network has one for all of its libraries, unless the lowest latency is asked for.
+    Its mapping is that of the cell's iteration, which other requests decide, so it is given by hand: all have the first network's
+    with `mapping` "same", and a network has one for all of its libraries, unless the lowest latency is asked for.
     """
     asked = cell.question
-    software = [f"network.software={cell.library}", f"network.fairness={asked.fairness}"] if cell.library else []
-    if cell.network != OWN and asked.mapping == "same":
-        return [*asked.size, *mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed), *software]
-    if cell.library and asked.objective not in ("auto", "latency"):
-        fair = (*asked.settings, f"network.fairness={asked.fairness}")
-        return [*asked.size, *mapping_of(asked.topology, asked.llm, fair, asked.seed, cell.network), *software]
-    return [*asked.settings, *software]
+    fair = [f"network.fairness={asked.fairness}"] if cell.library else []
+    software = [f"network.software={cell.library}", *fair] if cell.library else []
+    if cell.network == OWN or asked.mapping == "same":
+        own = mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed)
+    else:
+        its = software if asked.objective == "latency" else fair
+        own = mapping_of(asked.topology, asked.llm, (*asked.settings, *its), asked.seed, cell.network)
+    return [*asked.size, *own, *software]
 
 
 @cache

@@ -127,7 +127,7 @@ def kept(tmp_path_factory):
     points = Points(folder / ".dashboard" / "points")
     for asked in (
         *(Question(chips=chips) for chips in (64, 512, 1500)),
-        Question(chips=64, objective="capacity", mapping="best"),
+        Question(chips=64, objective="latency", mapping="best"),
     ):
         for network in NETWORKS:
             libraries = LIBRARIES if side_by_side.has_library(network) else ("",)
@@ -192,11 +192,11 @@ def test_an_objective_is_part_of_the_link(page, said, address):
     expect(page.locator("#compare-sentence")).to_contain_text("On 64 chips")
     page.get_by_text("best", exact=True).click()
     page.get_by_role("textbox", name="objective").click()
-    page.get_by_role("option", name="capacity").click()
-    page.wait_for_url("**objective=capacity**")
+    page.get_by_role("option", name="latency").click()
+    page.wait_for_url("**objective=latency**")
     expect(page.locator("#compare-origin")).to_contain_text("computed exactly here")
     page.get_by_role("button", name="How roce-400g verbs was computed").click()
-    expect(page.get_by_role("dialog")).to_contain_text("mapping.objective=capacity", timeout=30_000)
+    expect(page.get_by_role("dialog")).to_contain_text("mapping.objective=latency", timeout=30_000)
     assert not said
 
 
