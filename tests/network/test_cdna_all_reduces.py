@@ -1,0 +1,32 @@
+"""All-reduces of serving engines inside nodes of MI300X and MI355X, against timings of vLLM's kernels.
+
+The first cost of a call was fixed on those of MI355X up to 768 KiB (`topologies/software/serving-cdna.yaml`); the others are
+predicted. On four MI300, 256 KiB and more take up to twice what is simulated: four chips are given the port of all seven
+links, of which they have three to one another.
+"""
+
+import pytest
+
+from dcsim.spec.load import load
+from dcsim.study.collective import collective
+
+# (topology, chips, KiB, us, simulated over measured at most, either way): vllm-project/vllm pull requests 39080 and 19744.
+TIMED = [
+    ("mi355x", 8, 24, 6.3, 1.1),
+    ("mi355x", 8, 48, 6.7, 1.1),
+    ("mi355x", 8, 96, 7.6, 1.1),
+    ("mi355x", 8, 192, 10.0, 1.1),
+    ("mi355x", 8, 384, 13.1, 1.1),
+    ("mi355x", 8, 768, 16.0, 1.1),
+    ("mi355x", 8, 1536, 24.2, 1.4),
+    ("mi300x", 4, 16, 7.26, 1.4),
+    ("mi300x", 4, 32, 7.58, 1.4),
+]
+
+
+@pytest.mark.parametrize(("topology", "ranks", "kib", "measured_us", "most"), TIMED)
+def test_all_reduces_on_infinity_fabric(topology, ranks, kib, measured_us, most):
+    """What an iteration of few tokens sends is as long as it was timed."""
+    spec = load(topology, settings=["network.replications=1"]).spec
+    ratio = collective(spec, "all_reduce", kib << 10, ranks)["time_s"] / (1e-6 * measured_us)
+    assert 1 / most <= ratio <= most
