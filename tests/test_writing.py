@@ -17,16 +17,17 @@ from dcsim import writing
 from dcsim.errors import OutputError, RunStoreError
 from dcsim.writing import whole_file, whole_folder, write_text
 
-SHORT_RUN = ("run", "64chip", "--duration", "1 s")
+RULE = ("--set", "mapping.rule=inside_nodes")  # nothing is searched for, which is not kept where nothing can be written
+SHORT_RUN = ("run", "64chip", *RULE, "--duration", "1 s")
 # Every command that writes, with the place it writes to as the last word.
 WRITERS = [
     (*SHORT_RUN, "--out", "out"),
     ("topology", "64chip", "--export", "out.graphml"),
     ("topology", "64chip", "--export", "out.json"),
-    ("schedule", "node", "--trace", "out.json.gz"),
+    ("schedule", "node", *RULE, "--trace", "out.json.gz"),
     ("workload", "chat", "--figure", "out.html"),
-    ("explain", "node", "--figure", "out.html"),
-    ("sweep", "64chip", "--set-range", "mapping.tp=8", "--csv", "out.csv"),
+    ("explain", "node", *RULE, "--figure", "out.html"),
+    ("sweep", "64chip", *RULE, "--set-range", "mapping.tp=8", "--csv", "out.csv"),
     ("compare", "64chip", "--interconnect", "scheduled", "--figure", "out.html"),
     ("scale", "--interconnect", "scheduled", "--sizes", "64", "--figure", "out.html"),
     ("init", "out"),

@@ -16,7 +16,7 @@ from dcsim.spec.host import HostSpec
 from dcsim.spec.load import Resolved
 from dcsim.spec.ranges import ranged_figures
 from dcsim.study.machine import Machine, build
-from validation.frozen import load, load_case
+from validation.frozen import RULE, load, load_case
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +173,19 @@ def as_built(
 ) -> Answer:
     """Tokens/s of one user at `context`, or at which a lone prompt of `prompt` tokens is read, with a stage for each layer.
 
-    Beside it the same with the mapping that dcsim takes today, and the chips of either; left out where the LLM does not fit.
+    Beside it the same with groups inside nodes, and the chips of either, where the LLM fits so. A search finds what is no slower,
+    in half a minute for each row on 1,500 chips.
     """
     settings = (AS_BUILT, *set, *extra)
     value, machine, resolved = _speed(topology, llm, settings, context, prompt)
     also = {"chips_used": float(machine.mapping.chips_used), "tp": float(machine.mapping.tp), "pp": float(machine.mapping.pp)}
     try:
-        today, other, _ = _speed(topology, llm, ("mapping.rule=auto", "mapping.objective=latency", *set), context, prompt)
+        inside, other, _ = _speed(topology, llm, (RULE, *set), context, prompt)
     except CapacityError:
         pass
     else:
-        also |= {"today": today, "today_tp": float(other.mapping.tp), "today_pp": float(other.mapping.pp)}
+        degrees = {"inside_nodes_tp": float(other.mapping.tp), "inside_nodes_pp": float(other.mapping.pp)}
+        also |= {"inside_nodes": inside, **degrees}
     held = () if any(text.startswith("mapping.rule") for text in set) else (f"mapping.tp={machine.mapping.tp}",)
     return Answer(value, also, ranged_figures(resolved), held)
 

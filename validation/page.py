@@ -17,7 +17,7 @@ GROUPS = {
     "V": "Vendor talk, 30 May 2024",
     "L": "Measured and published figures of the LPU",
     "P": "Measured figures of GPUs and packet networks",
-    "R": "Served LPU systems, as built, with the mapping of today beside",
+    "R": "Served LPU systems, as built, with groups inside nodes beside",
 }
 
 

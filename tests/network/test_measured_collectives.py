@@ -56,7 +56,6 @@ def test_nccl_in_a_node(system, op, record_property):
     mean, most = error([ours / (row.latency * 1e-3) for ours, row in zip(took, rows.itertuples(), strict=True)])
     record_property("error", (mean, most))
     held = HELD[system][list(OPERATIONS).index(op)]
-    print("XX", system, op, mean, most)
     assert (mean <= held[0], most <= held[1]) == (True, True), (mean, most)
 
 
