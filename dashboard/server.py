@@ -54,7 +54,7 @@ def serve(store: Path, host: str = "127.0.0.1", port: int = 8050, token: str | N
 
 def _warm() -> None:
     """Load what the first page asks for while its reader still types the address."""
-    import plotly.graph_objects  # noqa: F401
+    import plotly.graph_objects  # noqa: F401  # before the first visitor asks
 
     from dcsim.study import side_by_side
 

@@ -202,7 +202,7 @@ def _main_hidden(function: Callable[..., Any]) -> Iterator[None]:
     for name in before:
         setattr(main, name, None)
     if "__file__" in before:
-        del main.__file__  # type: ignore[union-attr]
+        del main.__file__  # type: ignore[union-attr]  # it has one, so it is a module
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import by_rule
 import pytest
 from ruamel.yaml import YAML
 
@@ -86,7 +87,7 @@ def test_the_catalog_is_there():
 def test_every_topology_builds_and_fits_its_llm(path):
     from dcsim.study.machine import build
 
-    spec = load(path, settings=["mapping.rule=inside_nodes"]).spec  # which wants room for the longest context
+    spec = by_rule.load(path).spec  # which wants room for the longest context
     machine = build(spec)
     assert spec.name == path.stem
     assert machine.mapping.replicas >= 1

@@ -77,6 +77,7 @@ def copy(tmp_path_factory):
 def apply(name, folder, *options):
     done = subprocess.run(["git", "apply", *options, "-"], cwd=folder, input=patch_of(name), capture_output=True, text=True)
     assert done.returncode == 0, f"{name}.patch is to be made anew on today's sources: {done.stderr}"
+    return done
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
@@ -100,4 +101,4 @@ def test_it_works(name, copy):
 @pytest.mark.skipif(shutil.which("git") is None, reason="git applies the patches")
 @pytest.mark.parametrize("name", CHANGES)
 def test_it_applies_to_these_sources(name, copy):
-    apply(name, copy, "--check")
+    assert apply(name, copy, "--check").stderr == ""

@@ -11,12 +11,13 @@ import sys
 import textwrap
 import time
 
+import by_rule
 import pytest
 from command import ROOT, alive, children, everything_in
 
 from dcsim import open_run
 
-RULE = ("--set", "mapping.rule=inside_nodes")  # nothing is searched for, which would be told before
+RULE = ("--set", by_rule.RULE)  # nothing is searched for, which would be told before
 HOOK = textwrap.dedent(
     """
     import os, sys, time

@@ -95,7 +95,7 @@ def test_any_value_of_a_setting_and_of_a_price(tmp_path, name):
         assert one_clear_error(lambda key=key: load("64chip", settings=[f"{key}={value}"]), SpecError).startswith("--set")
     path = tmp_path / "p.yaml"
     path.write_text(f"kind: tco\nelectricity_kwh: {value}\n")
-    one_clear_error(lambda: read_prices(str(path), TcoPrices), SpecError, message)
+    assert one_clear_error(lambda: read_prices(str(path), TcoPrices), SpecError, message)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_any_value_of_a_setting_and_of_a_price(tmp_path, name):
 def test_documents_that_are_none(tmp_path, text, match):
     path = tmp_path / "t.yaml"
     path.write_text(text, encoding="utf-8")
-    one_clear_error(lambda: load(path), SpecError, match)
+    assert one_clear_error(lambda: load(path), SpecError, match)
 
 
 def test_merge_keys_and_anchors_are_read(tmp_path):
@@ -200,7 +200,7 @@ def test_any_value_in_a_configuration(tmp_path, key, value):
     try:
         load("64chip", llm=str(path))
     except DcsimError:
-        one_clear_error(lambda: load("64chip", llm=str(path)), SpecError)
+        assert one_clear_error(lambda: load("64chip", llm=str(path)), SpecError)
 
 
 LAYERED = {
@@ -226,7 +226,7 @@ def test_any_value_in_a_file_of_layers(tmp_path, key, value):
     try:
         load("64chip", llm=str(path))
     except DcsimError:
-        one_clear_error(lambda: load("64chip", llm=str(path)), SpecError)
+        assert one_clear_error(lambda: load("64chip", llm=str(path)), SpecError)
 
 
 VIDUR = "arrived_at,num_prefill_tokens,num_decode_tokens\n7.0,374,44\n7.25,396,109\n8.5,12,1\n"
@@ -272,7 +272,7 @@ def test_a_packed_file_that_unpacks_to_gigabytes_is_refused_early(tmp_path):
     with gzip.open(path, "wb", 1) as file:
         for _ in range(300):
             file.write(b"x" * 2**20)
-    one_clear_error(lambda: read(path), WorkloadError, "a line of it is longer than")
+    assert one_clear_error(lambda: read(path), WorkloadError, "a line of it is longer than")
 
 
 SHARED_NAMES = {"input_length": 5, "output_length": 3}
@@ -293,7 +293,7 @@ def test_the_unit_of_a_trace_is_told_by_what_is_in_it_or_asked_for(tmp_path, tim
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps({"timestamp": t, **SHARED_NAMES, **more}) + "\n" for t in times))
     if span_s is None:
-        one_clear_error(
+        assert one_clear_error(
             lambda: read(path), WorkloadError, r"cannot be told .*; set workload\.trace\.arrival_unit to s, ms, us or ns$"
         )
     else:
@@ -317,7 +317,7 @@ def test_the_unit_of_a_trace_is_told_by_what_is_in_it_or_asked_for(tmp_path, tim
 def test_why_an_arrival_is_none(tmp_path, cell, match):
     path = tmp_path / "t.csv"
     path.write_text(VIDUR.replace("7.25", cell))
-    one_clear_error(lambda: read(path), WorkloadError, f"row 2: column 'arrived_at': .*{match}")
+    assert one_clear_error(lambda: read(path), WorkloadError, f"row 2: column 'arrived_at': .*{match}")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_date_is_one_that_can_be_counted(tmp_path, date):
     path = tmp_path / "t.csv"
     for dates in ([date] * 2, ["2023-11-16 18:15:46.68", date], ["2023-11-16 18:15:46Z", date]):
         path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(f"{one},1,1\n" for one in dates))
-        one_clear_error(lambda: read(path), WorkloadError, "is not a date with time")
+        assert one_clear_error(lambda: read(path), WorkloadError, "is not a date with time")
 
 
 @pytest.mark.parametrize(
@@ -353,13 +353,13 @@ def test_cells_of_any_kind_are_named(tmp_path, row):
     good = '{"arrived_at": 0, "num_prefill_tokens": 5, "num_decode_tokens": 1}'
     for rows in ([row, good], [good, row]):
         path.write_text("\n".join([*rows, ""]))
-        one_clear_error(lambda: read(path), WorkloadError, "row [12]: ")
+        assert one_clear_error(lambda: read(path), WorkloadError, "row [12]: ")
 
 
 def test_a_column_that_stands_twice_is_asked_about(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("arrived_at,num_prefill_tokens,num_decode_tokens,arrived_at\n0,1,1,5\n")
-    one_clear_error(lambda: read(path), WorkloadError, "'arrived_at' stands there 2 times")
+    assert one_clear_error(lambda: read(path), WorkloadError, "'arrived_at' stands there 2 times")
 
 
 def test_parquet_of_other_types(tmp_path):
@@ -369,16 +369,16 @@ def test_parquet_of_other_types(tmp_path):
     path = tmp_path / "t.parquet"
     for column in ([[1], [2]], [b"x", b"y"], [{"a": 1}, {"a": 2}], [True, False], [None, None]):
         pq.write_table(pa.table({"arrived_at": [0, 1], "num_prefill_tokens": [1, 2], "num_decode_tokens": column}), path)
-        one_clear_error(lambda: read(path), WorkloadError, "row 1: column 'num_decode_tokens'")
+        assert one_clear_error(lambda: read(path), WorkloadError, "row 1: column 'num_decode_tokens'")
     path.write_bytes(path.read_bytes()[:-40])
-    one_clear_error(lambda: read(path), WorkloadError, "cannot be read")
+    assert one_clear_error(lambda: read(path), WorkloadError, "cannot be read")
 
 
 def test_a_folder_and_a_missing_file_are_told(tmp_path):
-    one_clear_error(lambda: read_document(tmp_path), SpecError, "cannot be read: Is a directory")
-    one_clear_error(lambda: read_document(tmp_path / "none.yaml"), SpecError, "cannot be read: No such file")
+    assert one_clear_error(lambda: read_document(tmp_path), SpecError, "cannot be read: Is a directory")
+    assert one_clear_error(lambda: read_document(tmp_path / "none.yaml"), SpecError, "cannot be read: No such file")
     (tmp_path / "t.csv").mkdir()
-    one_clear_error(lambda: read(tmp_path / "t.csv"), WorkloadError, "Is a directory")
+    assert one_clear_error(lambda: read(tmp_path / "t.csv"), WorkloadError, "Is a directory")
 
 
 def test_a_run_folder_that_was_changed_by_hand(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import by_rule
 import pytest
 from command import ROOT, dcsim, everything_in, start
 
@@ -17,7 +18,7 @@ from dcsim import writing
 from dcsim.errors import OutputError, RunStoreError
 from dcsim.writing import whole_file, whole_folder, write_text
 
-RULE = ("--set", "mapping.rule=inside_nodes")  # nothing is searched for, which is not kept where nothing can be written
+RULE = ("--set", by_rule.RULE)  # nothing is searched for, which is not kept where nothing can be written
 SHORT_RUN = ("run", "64chip", *RULE, "--duration", "1 s")
 # Every command that writes, with the place it writes to as the last word.
 WRITERS = [

@@ -16,7 +16,7 @@ from dcsim.spec.host import HostSpec
 from dcsim.spec.load import Resolved
 from dcsim.spec.ranges import ranged_figures
 from dcsim.study.machine import Machine, build
-from validation.frozen import RULE, load, load_case
+from validation.frozen import load, load_case
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def as_built(
     value, machine, resolved = _speed(topology, llm, settings, context, prompt)
     also = {"chips_used": float(machine.mapping.chips_used), "tp": float(machine.mapping.tp), "pp": float(machine.mapping.pp)}
     try:
-        inside, other, _ = _speed(topology, llm, (RULE, *set), context, prompt)
+        inside, other, _ = _speed(topology, llm, tuple(set), context, prompt)
     except CapacityError:
         pass
     else:

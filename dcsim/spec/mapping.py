@@ -57,7 +57,7 @@ class MappingSpec(Section):
         default="auto",
         description="What degrees that are `auto` are searched for. `capacity`: the largest rate of the workload that holds the "
         "SLO; `latency`: the shortest iteration for one user; `throughput`: the most tokens per second in KV room; `cost`: the "
-        "fewest USD per token. `auto`: `capacity` where an SLO is given, else `latency`.",
+        "fewest USD per token. `auto`: `capacity` where a workload and an SLO are given, else `latency`.",
     )
     experts: Literal["auto", "all", "capacity", "routed", "own_chips", "visited"] = Field(
         default="auto",

@@ -5,10 +5,9 @@ Iterations that were simulated before are kept in the user's cache: the same que
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from dcsim.llm.program import Shape
 from dcsim.network.timing import Iterations
 from dcsim.spec.topology import Topology
 from dcsim.study.machine import Machine
-from dcsim.study.store import files_in, fingerprint
+from dcsim.study.store import fingerprint, question_hash
 from dcsim.workers import free_cores, spread
 
 Question = tuple[Machine, Shape, int, int]  # see `iterations_of`: how many iterations, and of how many packets at most
@@ -53,13 +52,16 @@ def time_candidate(interconnect: str, software: str | None, machine: Machine, sh
     return Timed(interconnect, software, machine, iterations_of(machine, shape, packets_max=packets_max))
 
 
-def time_all(questions: Iterable[Question]) -> None:
-    """Simulate several at once, a process for each core, so that `iterations_of` takes what was kept; errors are left to it."""
+def time_all(questions: Iterable[Question], progress: Callable[[str], None]) -> None:
+    """Simulate several at once, a process for each core, so that `iterations_of` takes what was kept; errors are left to it.
+
+    `progress` hears how far that is.
+    """
     named = {_name(*question): question for question in questions}
     lacking = [question for name, question in named.items() if kept.read("iterations", fingerprint(), name) is None]
     if len(lacking) > 1 and free_cores() > 1:
-        for _ in spread(_keep, lacking, free_cores()):
-            pass
+        for done, _ in enumerate(spread(_keep, lacking, free_cores()), 1):
+            progress(f"{done} of {len(lacking)} candidates timed")
 
 
 def _keep(question: Question) -> None:
@@ -80,12 +82,10 @@ def iterations_of(machine: Machine, shape: Shape, count: int = 0, *, packets_max
 
 
 def _name(machine: Machine, shape: Shape, count: int, packets_max: int) -> str:
-    """A name for all that the iterations follow from, files that the spec names by what is in them."""
+    """A name for all that the iterations follow from."""
     said, mapping = machine.spec.model_copy(deep=True).saved(), machine.mapping
     laid = mapping.replica_chips, mapping.stages, mapping.head_apart, mapping.host_embedding
-    asked = asdict(shape), count, packets_max, machine.seed
-    text = json.dumps([said, files_in(said), laid, asked], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return question_hash(said, laid, asdict(shape), count, packets_max, machine.seed)
 
 
 def _packed(iterations: Iterations, spec: Topology) -> bytes:

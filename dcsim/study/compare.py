@@ -83,19 +83,8 @@ def compare(
     packets_max //= len(passes)
     find_all(spec for objective in passes for spec in _searched(wanted, objective, same_mapping))
     placed = [one for objective in passes for one in _machines(wanted, objective, same_mapping, seed)]
-    for _, _, machine in placed:
-        machine.require_context(shape)
     base = [ideal_base(topology, llm, settings)]
-    if progress:
-        progress(f"timing {len(placed)} candidates")
-    by_mapping = {machine.mapping: machine for _, _, machine in placed}
-    ideals = [(on_ideal(base[0].spec, machine), shape, 1, 0) for machine in by_mapping.values()]
-    time_all([*((machine, shape, 0, packets_max) for _, _, machine in placed), *ideals])
-    done = []
-    for name, software, machine in placed:
-        if progress:
-            progress(" ".join(filter(None, (name, software))))
-        done.append(time_candidate(name, software, machine, shape, packets_max))
+    done = _timed(placed, base[0].spec, shape, packets_max, progress or (lambda _: None))
     per_pass = len(wanted)
     firsts = [done[i - i % per_pass] for i in range(len(done))]
     first = done[0]
@@ -152,6 +141,26 @@ def _machines(
             first = first or machine
             shared = first if same_mapping else shared
             yield name, software, machine
+
+
+def _timed(
+    placed: Sequence[tuple[str, str | None, Machine]],
+    base: Topology,
+    shape: Shape,
+    packets_max: int,
+    progress: Callable[[str], None],
+) -> list[Timed]:
+    """Every candidate with its iterations; those on the ideal network, which they are measured against, are simulated beside them."""
+    for _, _, machine in placed:
+        machine.require_context(shape)
+    by_mapping = {machine.mapping: machine for _, _, machine in placed}
+    ideals = [(on_ideal(base, machine), shape, 1, 0) for machine in by_mapping.values()]
+    time_all([*((machine, shape, 0, packets_max) for _, _, machine in placed), *ideals], progress)
+    done = []
+    for name, software, machine in placed:
+        progress(" ".join(filter(None, (name, software))))
+        done.append(time_candidate(name, software, machine, shape, packets_max))
+    return done
 
 
 def _searched(wanted: Sequence[Wanted], objective: Objective, same_mapping: bool) -> Iterator[Topology]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,7 +14,7 @@ from dcsim.spec.topology import Topology
 from dcsim.study.machine import objective_of
 from dcsim.study.search import Choice, MappingFound, search
 from dcsim.study.searching import tell
-from dcsim.study.store import files_in, fingerprint
+from dcsim.study.store import fingerprint, question_hash
 from dcsim.workers import free_cores, spread
 
 
@@ -47,7 +46,8 @@ def find(spec: Topology) -> MappingFound:
 
 def find_all(specs: Iterable[Topology]) -> None:
     """Search for several at once, a process for each core, so that `find` takes what was kept; errors are left to it."""
-    lacking = {name: spec for spec in specs if kept.read("mapping", fingerprint(), name := _name(spec)) is None}
+    named = {_name(spec.model_copy(deep=True)): spec for spec in specs}
+    lacking = {name: spec for name, spec in named.items() if kept.read("mapping", fingerprint(), name) is None}
     if len(lacking) < 2 or free_cores() < 2:
         return
     what = ", ".join(sorted({f"{spec.name} with {spec.llm.name}, {spec.network.name}" for spec in lacking.values()}))
@@ -78,11 +78,9 @@ def _of_the_search(reads: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(spec: Topology) -> str:
-    """A name for all of the spec that a search may depend on, files that it names by what is in them."""
+    """A name for all of the spec that a search may depend on."""
     said: dict[str, Any] = spec.saved()
     for key in ("name", "description", *REPLACED):
         said.pop(key, None)
     said["workload"].pop("rate_scale", None)
-    said["given"] = sorted(spec.model_fields_set & {"workload", "slo"})
-    said["files"] = files_in(said)
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+    return question_hash(said, sorted(spec.model_fields_set & {"workload", "slo"}))

@@ -4,7 +4,6 @@ without compiling them again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from dcsim.llm.mapping import Mapping
 from dcsim.llm.program import Shape
 from dcsim.network.timing import InFlightTime
 from dcsim.spec.topology import Topology
-from dcsim.study.store import files_in, fingerprint
+from dcsim.study.store import fingerprint, question_hash
 
 Prove = Callable[[Shape], InFlightTime | None]
 
@@ -32,8 +31,7 @@ class ProvedIntervals:
 
     def __call__(self, shape: Shape) -> InFlightTime | None:
         """The times of `shape`; None where no interval was found."""
-        said = f"{self._made_of}{json.dumps(asdict(shape), sort_keys=True)}"
-        name = hashlib.sha256(said.encode()).hexdigest()[:32]
+        name = question_hash(asdict(shape), self._made_of)
         content = kept.read("in_flight", fingerprint(), name)
         if content is None:
             found = self._prove(shape)
@@ -44,8 +42,8 @@ class ProvedIntervals:
 
     @cached_property
     def _made_of(self) -> str:
-        """All that a program of any shape follows from; what is read of the spec for this does not count as read."""
+        """Names all that a program of any shape follows from; what is read of the spec for this does not count as read."""
         saved: dict[str, Any] = self._spec.model_copy(deep=True).saved()
         said = {name: saved[name] for name in SECTIONS}
         laid = self._mapping.stages, self._mapping.stage_chips, self._mapping.head_apart, self._mapping.host_embedding
-        return json.dumps([said, files_in(said), laid], sort_keys=True, default=str)
+        return question_hash(said, laid)

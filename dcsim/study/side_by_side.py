@@ -212,11 +212,11 @@ def serving_settings(cell: Cell) -> list[str]:
     fair = [f"network.fairness={asked.fairness}"] if cell.library else []
     software = [f"network.software={cell.library}", *fair] if cell.library else []
     if cell.network == OWN or asked.mapping == "same":
-        own = mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed)
+        degrees = mapping_of(asked.topology, asked.llm, tuple(asked.settings), asked.seed)
     else:
         its = software if asked.objective == "latency" else fair
-        own = mapping_of(asked.topology, asked.llm, (*asked.settings, *its), asked.seed, cell.network)
-    return [*asked.size, *own, *software]
+        degrees = mapping_of(asked.topology, asked.llm, (*asked.settings, *its), asked.seed, cell.network)
+    return [*asked.size, *degrees, *software]
 
 
 @cache

@@ -76,6 +76,14 @@ def _digest_of(path: Path, *_: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def question_hash(said: Mapping[str, Any], *also: Any) -> str:
+    """32 hex digits that name a question in the user's cache: parts of a saved spec, files that they name by what is in them, and
+    whatever else an answer follows from.
+    """
+    text = json.dumps([said, files_in(said), *also], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def hash_of(what: Any) -> str:
     """Twelve hex digits of plain data and the package's files."""
     text = json.dumps([what, fingerprint()], sort_keys=True, default=str)

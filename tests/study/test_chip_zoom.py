@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simpy
+from by_rule import RULE
 
 import dcsim
 from dcsim.cli.tables import _chips as chips_rows
@@ -228,7 +229,7 @@ def test_the_fine_clock_counts_picoseconds() -> None:
         ("node", ("engine=compiled",), "the compiled copy does not know zoom='chips'"),
         (
             "node",
-            ("mapping.rule=inside_nodes", "workload.requests=2000000"),
+            (RULE, "workload.requests=2000000"),
             "iterations would take more than .* at most 300 s are allowed",
         ),
     ],

@@ -58,6 +58,13 @@ def test_degrees_given_and_rules_are_not_searched_for():
     assert (by_rule.found, by_rule.chosen["objective"], by_rule.mapping.tp) == (None, "inside_nodes", 8)
 
 
+def test_a_mapping_too_small_for_a_request_of_the_mean_size_is_found_all_the_same():
+    """At 148.5 MiB a chip the one mapping holds 994 tokens of KV, the shortest request, and not the mean one of 1,365."""
+    machine = build(load("64chip", settings=["chip.memory=148.5 MiB", "mapping.objective=throughput"]).spec)
+    assert 64 < machine.mapping.memory.kv_tokens_max < 1365
+    assert machine.found.mappings == 1
+
+
 def test_a_workload_too_short_to_load_a_mapping_is_decided_by_what_steady_rounds_promise():
     """A dozen requests meet their SLO however soon they come, which says nothing of a rate."""
     machine = build(load("node", workload="glimpse").spec)

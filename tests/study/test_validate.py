@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import by_rule
 import pytest
 from typer.testing import CliRunner
 
@@ -206,7 +207,7 @@ def test_renaming_llm_chip_network_and_topology_changes_no_number(topology, tmp_
 
 
 def test_moving_a_figure_to_the_ends_of_its_range_moves_only_what_was_read():
-    resolved = load("64chip", settings=["mapping.rule=inside_nodes"])  # a search reads what it serves with, too
+    resolved = by_rule.load("64chip")  # a search reads what it serves with, too
     assert ranged_figures(resolved) == {}  # nothing has been read yet
     machine = build(resolved.spec)
     from dcsim.llm.program import Shape
