@@ -1,26 +1,29 @@
 """Do the tests bite? Small faults are planted one at a time, the nearest tests run, and what survives is named.
 
     python tests/mutants.py --seed 7 --count 20
+    python tests/mutants.py --seed 7 --only results/ --json     # those of the same hundred that fall in there, a line each
 
-Sites are all comparisons, sums and products, numbers, boolean operators, indices and statements with an effect in the modules of
-NEAREST. Each is changed in a copy of the checkout, never in the checkout itself. Kernels are compiled anew for each of their
-faults, except where NEAREST has them run as plain Python.
+What a fault came to is printed as soon as it is known. Sites are all comparisons, sums and products, numbers, boolean operators,
+indices and statements with an effect in the modules of NEAREST. Each is changed in a copy of the checkout, never in the checkout
+itself. Kernels are compiled anew for each of their faults, except where PLAIN has them run as plain Python.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import queue
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from math import ceil
@@ -28,17 +31,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Modules (a pattern below dcsim/) and the tests that stand nearest to them; `plain` kernels run as Python.
+# Modules (a pattern below dcsim/, the last that fits) and the tests that stand nearest to them; PLAIN kernels run as Python.
 CLUSTER = ("cluster/simpy", *(f"cluster/test_{name}.py" for name in ("policies", "theory", "service", "duration", "ways_agree")))
+LIBRARIES = ("network/test_packet_libraries.py", "network/test_packet_collective.py")
 NEAREST: dict[str, tuple[str, ...]] = {
     "results/metrics.py": ("test_metrics.py", "test_metrics_laws.py"),
     "llm/cost.py": ("llm/test_cost.py", "llm/test_program.py"),
     "llm/mapping.py": ("llm/test_mapping_laws.py", "llm/test_mapping.py", "llm/test_program.py"),
     "network/patterns/*.py": ("network/test_collectives.py", "network/test_lower.py"),
+    "network/collectives.py": ("network/test_collectives.py",),
+    "network/packet/collective.py": LIBRARIES,
+    "network/packet/library.py": LIBRARIES,
     "workload/rates.py": ("workload/test_rates.py", "workload/test_generate.py"),
     "cluster/simpy/replica.py": CLUSTER,
     "economics/tco.py": ("test_economics.py",),
     "power/*.py": ("power", "cluster/test_caps.py", "test_economics.py"),
+    "power/caps_kernel.py": ("power/test_power_laws.py",),
     "network/scheduled/proof.py": ("network/scheduled/test_schedule_proof.py", "network/scheduled/test_schedule_theory.py"),
     "network/scheduled/proof_kernel.py": (
         "network/scheduled/test_schedule_oracle.py",
@@ -49,7 +57,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
     ),
 }
 MEMORY_KB = 8_000_000
-PLAIN = ("network/scheduled/proof_kernel.py", "network/packet/engine/*_kernel.py")
+PLAIN = ("power/caps_kernel.py", "network/scheduled/proof_kernel.py", "network/packet/engine/*_kernel.py")
 
 _SPANS = "SPANS_MAX = 16  # spans of a slot for each vector of a link, up to which spans are looked at rather than sorted starts"
 _DEEPEST = "deepest = max((_divide(k, tile_k) for *_, k, _ in work.products), default=0)"
@@ -133,6 +141,25 @@ class Mutant:
     def shown(self, source: str) -> tuple[str, str]:
         """The faulty part before and after, each on one line."""
         return " ".join(source[self.start : self.end].split()), self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the tests made of a fault: the first that failed (empty: it survived), and the processor time they took."""
+
+    mutant: Mutant
+    test: str
+    took_s: float
+
+    def told(self) -> dict[str, object]:
+        """Place, change, test and time, for people and programs."""
+        mutant, source = self.mutant, (ROOT / "dcsim" / self.mutant.module).read_text()
+        before, after = mutant.shown(source)
+        line = source.splitlines()[mutant.line - 1].strip()
+        equivalent = EQUIVALENT.get((mutant.module, line, mutant.text), "")
+        place = f"dcsim/{mutant.module}:{mutant.line}"
+        told = {"place": place, "kind": mutant.kind, "before": before, "after": after, "test": self.test}
+        return {**told, "equivalent": equivalent, "took_s": round(self.took_s, 1)}
 
 
 def mutants_of(module: str, source: str) -> list[Mutant]:
@@ -230,105 +257,122 @@ class Copy:
         if (ROOT / kernels).is_dir():
             shutil.copytree(ROOT / kernels, folder / kernels)
 
-    def passes(self, module: str, tests: Sequence[str], limit_s: int | None = None) -> tuple[bool, float]:
-        """Whether the tests pass, and the processor time that took; those that take more than `limit_s` of it do not.
+    def failing(self, module: str, tests: Sequence[str], limit_s: int | None = None) -> tuple[str, float]:
+        """The first test that fails (empty: all pass), and the processor time that took; beyond `limit_s` of it, that is said.
 
         Processor time, because whatever else a machine does must not kill a fault, and a loop without end should end soon.
         """
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"}
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "400"}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and loading all takes longer than most tests
         if any(fnmatch(module, pattern) for pattern in PLAIN):
             environment["NUMBA_DISABLE_JIT"] = "1"
         # A fault may make a loop that never ends and fills memory.
         limits = f"ulimit -v {MEMORY_KB}" + ("" if limit_s is None else f" && ulimit -t {limit_s}")
-        pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no"]
         command = ["sh", "-c", f'{limits}; exec "$@"', "sh", *pytest, *(f"tests/{test}" for test in tests)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(command, cwd=self.folder, env=environment, **quiet)
-        asleep = threading.Timer(100 * (limit_s or 1000), process.kill)  # it may also wait for ever
-        asleep.daemon = True
-        asleep.start()
-        _, status, used = os.wait4(process.pid, 0)
-        asleep.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return process.returncode == 0, used.ru_utime + used.ru_stime
+        with tempfile.TemporaryFile("w+") as said:
+            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=said, stderr=subprocess.DEVNULL)
+            asleep = threading.Timer(100 * (limit_s or 1000), process.kill)  # it may also wait for ever
+            asleep.daemon = True
+            asleep.start()
+            _, status, used = os.wait4(process.pid, 0)
+            asleep.cancel()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            said.seek(0)
+            named = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(.*?)(?: - .*)?$", said.read(), re.MULTILINE)
+        took_s = used.ru_utime + used.ru_stime
+        if process.returncode == 0:
+            return "", took_s
+        if named:
+            return named[1], took_s
+        return ("no end" if process.returncode < 0 else "nothing runs"), took_s
 
-    def kills(self, mutant: Mutant, tests: Sequence[str], limit_s: int) -> bool:
-        """Whether the tests notice the fault."""
+    def plant(self, mutant: Mutant, tests: Sequence[str], limit_s: int) -> Outcome:
+        """What the tests make of the fault."""
         path = self.folder / "dcsim" / mutant.module
         source = path.read_text()
         try:
             path.write_text(mutant.applied(source))
-            return not self.passes(mutant.module, tests, limit_s)[0]
+            return Outcome(mutant, *self.failing(mutant.module, tests, limit_s))
         finally:
             path.write_text(source)
 
 
-def survivors(mutants: Sequence[Mutant], jobs: int) -> list[Mutant]:
-    """Plant each in turn, `jobs` at once; raises RuntimeError where tests fail without any fault."""
+def outcomes(mutants: Sequence[Mutant], jobs: int) -> Iterator[Outcome]:
+    """Plant each, `jobs` at once, and give what it came to when it is known; raises RuntimeError where tests fail without any."""
     nearest = modules()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         copies: queue.Queue[Copy] = queue.Queue()
         for number in range(jobs):
             copies.put(Copy(Path(folder) / str(number)))
-        took_s: dict[tuple[str, ...], float] = {}  # by the tests
-        of_tests = {nearest[mutant.module]: mutant.module for mutant in mutants}
+        # Kernels of one set of tests may be compiled or plain, which take different times.
+        took_s: dict[str, float] = {}  # by module
+        alike = {(nearest[m.module], any(fnmatch(m.module, pattern) for pattern in PLAIN)): m.module for m in mutants}
 
-        def check(tests: tuple[str, ...]) -> None:
+        def check(tests: tuple[str, ...], plain: bool) -> None:
             copy = copies.get()
-            passed, took_s[tests] = copy.passes(of_tests[tests], tests)
-            if not passed:
-                raise RuntimeError(f"tests fail as they are: {' '.join(tests)}")
+            failed, spent_s = copy.failing(alike[tests, plain], tests)
+            if failed:
+                raise RuntimeError(f"a test fails as it is: {failed}, of {' '.join(tests)}")
+            took_s.update({m: spent_s for m in nearest if nearest[m] == tests})
             copies.put(copy)
 
-        def plant(mutant: Mutant) -> bool:
+        def plant(mutant: Mutant) -> Outcome:
             copy, tests = copies.get(), nearest[mutant.module]
-            killed = copy.kills(mutant, tests, 20 + 2 * ceil(took_s[tests]))
+            found = copy.plant(mutant, tests, 20 + 2 * ceil(took_s[mutant.module]))
             copies.put(copy)
-            return killed
+            return found
 
-        left = []
         try:
-            for number, _ in enumerate(pool.map(check, of_tests), 1):
-                say(f"tests that pass without a fault: {number} of {len(of_tests)} sets")
-            for number, (mutant, killed) in enumerate(zip(mutants, pool.map(plant, mutants), strict=True), 1):
-                left += [] if killed else [mutant]
-                say(f"{number} of {len(mutants)} faults planted, {len(left)} survived; the last in {mutant.module}:{mutant.line}")
+            checks = [pool.submit(check, *key) for key in alike]
+            for number, done in enumerate(as_completed(checks), 1):
+                done.result()
+                say(f"tests that pass without a fault: {number} of {len(alike)} sets")
+            for done in as_completed([pool.submit(plant, mutant) for mutant in mutants]):
+                yield done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return left
 
 
 def say(text: str) -> None:
     """Progress, on stderr; one line that is written over where that is a terminal."""
     over = sys.stderr.isatty()
-    print(f"\r\033[K{text}" if over else text, end="" if over else "\n", file=sys.stderr, flush=True)
+    if over or text:
+        print(f"\r\033[K{text}" if over else text, end="" if over else "\n", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the survivors; 1 if more than a tenth of the faults, or more than 5 in 100 held equivalent, survived."""
+    """Print each survivor; 1 if more than a tenth of the faults, or more than 5 in 100 held equivalent, survived."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1, help="which faults are drawn")
-    parser.add_argument("--count", type=int, default=100, help="how many")
-    parser.add_argument("--only", nargs="*", default=[""], help="only in modules whose path holds one of these, e.g. results/")
+    parser.add_argument("--count", type=int, default=100, help="how many, among all modules")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="plant those in modules whose path holds one of these, e.g. results/"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each fault: place, change, first test that fails")
     options = parser.parse_args(arguments)
-    of = [module for module in modules() if any(part in module for part in options.only)]
-    left = survivors(draw(options.seed, options.count, of), options.jobs)
-    sources = {module: (ROOT / "dcsim" / module).read_text() for module in of}
-    alike = 0
-    print()
-    for mutant in sorted(left, key=lambda m: (m.module, m.line)):
-        line = sources[mutant.module].splitlines()[mutant.line - 1].strip()
-        reason = EQUIVALENT.get((mutant.module, line, mutant.text), "")
-        alike += bool(reason)
-        before, after = mutant.shown(sources[mutant.module])
-        why = f"  (equivalent: {reason})" if reason else ""
-        print(f"dcsim/{mutant.module}:{mutant.line}: {mutant.kind}: {before}  ->  {after}{why}")
-    missed = len(left) - alike
-    print(f"{options.count} faults of seed {options.seed}: {missed} missed, {alike} held equivalent")
-    return int(missed > options.count / 10 or alike > options.count / 20)
+    drawn = draw(options.seed, options.count, list(modules()))
+    mutants = [mutant for mutant in drawn if any(part in mutant.module for part in options.only)]
+    missed = alike = 0
+    for number, outcome in enumerate(outcomes(mutants, options.jobs), 1):
+        told = outcome.told()
+        missed += not outcome.test and not told["equivalent"]
+        alike += not outcome.test and bool(told["equivalent"])
+        if options.json:
+            print(json.dumps(told), flush=True)
+        elif not outcome.test:
+            say("")
+            why = f"  (equivalent: {told['equivalent']})" if told["equivalent"] else ""
+            print(f"{told['place']}: {told['kind']}: {told['before']}  ->  {told['after']}{why}", flush=True)
+        say(f"{number} of {len(mutants)} faults planted, {missed + alike} survived; the last in {told['place']}")
+    say("")
+    of = f"{len(mutants)} of {len(drawn)}" if len(mutants) < len(drawn) else f"{len(drawn)}"
+    print(
+        f"{of} faults of seed {options.seed}: {missed} missed, {alike} held equivalent", file=sys.stderr if options.json else None
+    )
+    return int(missed > len(mutants) / 10 or alike > len(mutants) / 20)
 
 
 if __name__ == "__main__":

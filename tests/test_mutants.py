@@ -74,10 +74,10 @@ def test_a_fault_is_planted_in_the_copy_alone_and_seen_by_the_tests(tmp_path) ->
     module, source = tmp_path / "dcsim" / "double.py", "def double(x):\n    return x * 2\n"
     module.write_text(source)
     test = tmp_path / "tests" / "test_double.py"
-    for value, noticed in ((3, True), (2, False)):  # 2 * 2 is 2 + 2
+    for value, noticed in ((3, "test_double.py::test"), (2, "")):  # 2 * 2 is 2 + 2
         test.write_text(f"from dcsim.double import double\ndef test(): assert double({value}) == {2 * value}\n")
         product = next(m for m in mutants.mutants_of("double.py", source) if m.kind == "arithmetic")
-        assert copy.kills(product, ["test_double.py"], 60) is noticed
+        assert copy.plant(product, ["test_double.py"], 60).test == noticed
         assert module.read_text() == source
 
 
