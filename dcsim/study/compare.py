@@ -150,7 +150,7 @@ def _timed(
     packets_max: int,
     progress: Callable[[str], None],
 ) -> list[Timed]:
-    """Every candidate with its iterations; those on the ideal network, which they are measured against, are simulated beside them."""
+    """Every candidate with its iterations; those on the ideal network, which they are measured against, run beside them."""
     for _, _, machine in placed:
         machine.require_context(shape)
     by_mapping = {machine.mapping: machine for _, _, machine in placed}

@@ -270,7 +270,7 @@ def _timed(ground: _Ground, mapping: Mapping, value: Value, chunk_tokens: int) -
 
 
 def _of_network_ps(ground: _Ground, option: _Option) -> int:
-    """What the network takes of the smallest shape that was timed; of a lone sequence's next token where nothing fits to be timed."""
+    """What the network takes of the smallest shape that was timed; of a lone sequence's next token where none was."""
     least = min(option.times, key=lambda shape: (shape.rows, shape.context), default=option.programs.lone)
     alone = WithoutNetwork(ground.spec, option.machine.mapping)(least)
     return max(0, option.programs.times(least)[0].latency_ps - alone.latency_ps)

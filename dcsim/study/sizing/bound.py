@@ -53,6 +53,7 @@ class RateBound:
     requests_per_s: float
     reason: str
     hopeless: bool = False  # whether more of the same cannot help
+    lone_s: float = 0.0  # between two tokens of one user alone
 
 
 def bound_of(machine: Machine, traffic: Traffic, tpot_s: float | None, time: Timing | None = None) -> RateBound:
@@ -65,10 +66,10 @@ def bound_of(machine: Machine, traffic: Traffic, tpot_s: float | None, time: Tim
     lone_s = time(Shape(1, context)).latency_ps * 1e-12
     slow = too_slow(machine.spec, lone_s, tpot_s)
     if slow:
-        return RateBound(0.0, slow, hopeless=True)
+        return RateBound(0.0, slow, True, lone_s)
     drafts = drafts_of(machine.spec)
     if not len(traffic.prompt):
-        return RateBound(float("inf"), "")
+        return RateBound(float("inf"), "", lone_s=lone_s)
     batch = max(*machine.batches, serving.sequences_max if serving.engine else 1)  # an engine's batches are of any size
     full = time(Shape(batch, context))
     decode_s = float(traffic.output.mean()) / (drafts * batch) * full.occupancy_ps * 1e-12
@@ -83,7 +84,7 @@ def bound_of(machine: Machine, traffic: Traffic, tpot_s: float | None, time: Tim
         found.append((replicas * tokens / kept, "KV room"))
     rate, what = min(found)
     whole = rate / traffic.share
-    return RateBound(whole, f"{what} for {whole:.3g} requests/s at most")
+    return RateBound(whole, f"{what} for {whole:.3g} requests/s at most", lone_s=lone_s)
 
 
 def drafts_of(spec: Topology) -> int:

@@ -1,7 +1,9 @@
 """Ways to lay the LLM over one size of a system that may hold a rate of requests, the most promising first.
 
 Each way is bounded by its chips' work alone, as if the network took no time. Where several may do, a few timed shapes say what
-each promises (`study.search.promises`); who promises too little is left out, which is an estimate and not a bound.
+each promises (`study.search.promises`); who promises too little is left out, which is an estimate and not a bound. A promise is
+about mean requests: long prompts wait less where there are more replicas, and a tight time per token may be kept only by the way
+with the quickest token. So these come where one of those that promise most comes near the targets and misses them.
 """
 
 from __future__ import annotations
@@ -21,20 +23,21 @@ from dcsim.study.search import DOUBT, NEAR, Choice, promises
 from dcsim.study.sizing.bound import MARGIN, RateBound, Traffic, bound_of
 from dcsim.study.sizing.sizes import NODES_A_REPLICA, GrowthPath, Settings
 
-WAYS_MAX = 3  # of a size that are simulated
+WAYS_MAX = 3  # of those that promise most
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
     """The settings of those worth simulating, the best first; where there are none, why, and whether more of the same is no help.
 
-    `requests_per_s` bounds what one cluster of any of them can serve.
+    `requests_per_s` bounds what one cluster of any of them can serve. `others` promise less and may do where those come near.
     """
 
     settings: tuple[Settings, ...]
     requests_per_s: float
     reason: str = ""
     hopeless: bool = False
+    others: tuple[Settings, ...] = ()
 
 
 def ways(spec: Topology, growth: GrowthPath, traffic: Traffic, rate_per_s: float, tpot_s: float | None) -> Ways:
@@ -56,7 +59,7 @@ def ways(spec: Topology, growth: GrowthPath, traffic: Traffic, rate_per_s: float
         return Ways(tuple({**dict(name), "mapping.replicas": "auto"} for name in able), best.requests_per_s, best.reason)
     if len(able) == 1:
         return Ways(tuple(dict(name) for name in able), best.requests_per_s, best.reason)
-    return _promising(spec, set(able), rate_per_s, best)
+    return _promising(spec, able, rate_per_s, best)
 
 
 Named = tuple[tuple[str, str], ...]  # settings that can be looked up
@@ -97,17 +100,33 @@ def _bound(machine: Machine, traffic: Traffic, tpot_s: float | None) -> RateBoun
     return bound_of(machine, traffic, tpot_s, WithoutNetwork(machine.spec, machine.mapping))
 
 
-def _promising(spec: Topology, able: set[Named], rate_per_s: float, best: RateBound) -> Ways:
+def _promising(spec: Topology, able: dict[Named, RateBound], rate_per_s: float, best: RateBound) -> Ways:
     """Those whose promise is near the best and near enough to the rate."""
     promised = [(choice, choice.value or 0.0) for choice in promises(spec)]
     most = max((value for _, value in promised), default=0.0)
     taken = [choice for choice, value in promised if value >= NEAR * most and value * DOUBT >= rate_per_s]
-    found = [_settings(choice, spec) for choice in taken if _named(Layout(choice.tp, choice.pp, choice.replicas)) in able]
-    if found and most:
-        return Ways(tuple(found[:WAYS_MAX]), best.requests_per_s, best.reason)
-    return Ways((), best.requests_per_s, f"promises no more than {most:.3g} requests/s within the targets, in any layout")
+    first = [choice for choice in taken if _of(choice) in able][:WAYS_MAX]
+    if not (first and most):
+        return Ways((), best.requests_per_s, f"promises no more than {most:.3g} requests/s within the targets, in any layout")
+    chunk = _chunk(first[0], spec)
+    settings = tuple(dict(_of(choice)) | _chunk(choice, spec) for choice in first)
+    others = tuple(dict(name) | chunk for name in _otherwise_best(able) if name not in {_of(choice) for choice in first})
+    return Ways(settings, best.requests_per_s, best.reason, others=others)
 
 
-def _settings(choice: Choice, spec: Topology) -> Settings:
-    found = dict(_named(Layout(choice.tp, choice.pp, choice.replicas)))
-    return found | ({"serving.chunk_tokens": str(choice.chunk_tokens)} if spec.serving.chunk_tokens == "auto" else {})
+def _otherwise_best(able: dict[Named, RateBound]) -> list[Named]:
+    """The way with the quickest token and fewest stages, and that with the best bound of each number of replicas."""
+    layouts = {name: Layout(*(int(value) for _, value in name)) for name in able}
+    found = [min(able, key=lambda name: (able[name].lone_s, layouts[name].pp))]
+    for replicas in sorted({layout.replicas for layout in layouts.values()}, reverse=True):
+        alike = [name for name in able if layouts[name].replicas == replicas]
+        found.append(max(alike, key=lambda name: able[name].requests_per_s))
+    return list(dict.fromkeys(found))
+
+
+def _of(choice: Choice) -> Named:
+    return _named(Layout(choice.tp, choice.pp, choice.replicas))
+
+
+def _chunk(choice: Choice, spec: Topology) -> Settings:
+    return {"serving.chunk_tokens": str(choice.chunk_tokens)} if spec.serving.chunk_tokens == "auto" else {}

@@ -56,7 +56,7 @@ def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1, loads
         systems.append(Searched(place, case, spec, growth_of(spec), loads[place] if loads else 1.0))
     searches = [Smallest(system, wanted) for system in systems]
     with Crew(systems, wanted, told, jobs) as crew:
-        found = crew.run(searches, [search.beyond() for search in searches])
+        found = crew.run(searches, [search.from_size() for search in searches])
         answer = _confirmed(crew, searches, found, wanted)
         if answer is not None:
             place, row = answer
@@ -82,9 +82,9 @@ def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1, loads
 
 
 def _confirmed(crew: Crew, searches: Sequence[Smallest], found: list[Row | None], wanted: Wanted) -> tuple[int, Row] | None:
-    """The best system's place and row, which holds with other seeds too; one that does not has to be larger.
+    """The best system's place and row, which holds with other seeds too; one that does not has to be laid otherwise, or larger.
 
-    `found` takes the larger one in its place.
+    `found` takes the other one in its place.
     """
     key = MINIMISED[wanted.minimise]
     while True:
@@ -96,7 +96,7 @@ def _confirmed(crew: Crew, searches: Sequence[Smallest], found: list[Row | None]
         crew.tell(row)
         if row["holds"]:
             return place, row
-        (found[place],) = crew.run(searches, [searches[place].beyond(row["units"])])
+        (found[place],) = crew.run(searches, [searches[place].from_size(row["units"])])
 
 
 def _worth_telling(rows: Sequence[Row]) -> list[Row]:

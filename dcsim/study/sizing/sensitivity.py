@@ -34,7 +34,7 @@ def sensitivity(case: Case, load: float, answer: Row, wanted: Wanted, told: Told
     ]
     moved = [(effect, ends_of(effect)) for effect in effects[:FIGURES_MAX]]
     cases = [replace(case, settings=(*case.settings, f"{one.key}={end}")) for one, ends in moved for end in ends]
-    found = iter(_smallest(cases, load, max(0, answer["units"] - 2), wanted, told, jobs))
+    found = iter(_smallest(cases, load, max(1, answer["units"] - 1), wanted, told, jobs))
     return [
         {
             "key": effect.key,
@@ -64,14 +64,14 @@ def _number_and_unit(value: object) -> tuple[float, str]:
     return float(match[0].replace("_", "")), text[match.end() :]
 
 
-def _smallest(cases: Sequence[Case], load: float, above: int, wanted: Wanted, told: Told, jobs: int) -> list[Row | None]:
+def _smallest(cases: Sequence[Case], load: float, least: int, wanted: Wanted, told: Told, jobs: int) -> list[Row | None]:
     systems = []
     for place, case in enumerate(cases):
         spec = case.load({}).resolved.spec
         systems.append(Searched(place, case, spec, growth_of(spec), load))
     searches = [Smallest(system, wanted) for system in systems]
     with Crew(systems, wanted, replace(told, progress=None), jobs) as crew:
-        return crew.run(searches, [search.beyond(above) for search in searches])
+        return crew.run(searches, [search.from_size(least) for search in searches])
 
 
 def _told(end: str, row: Row | None) -> dict[str, Any]:

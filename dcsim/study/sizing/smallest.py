@@ -36,10 +36,10 @@ class Smallest:
     wanted: Wanted
     rows: list[Row] = field(default_factory=list)
 
-    def beyond(self, units: int = 0) -> Looks:
-        """The row of the smallest size of more than `units` that holds with the first seed, and what gives way beyond it.
+    def from_size(self, units: int = 1) -> Looks:
+        """The row of the smallest size of `units` or more that holds with the first seed, and what gives way beyond it.
 
-        None where no size holds.
+        What was told before that it does not hold with other seeds is passed over. None where no size holds.
         """
         row = yield from (self._grown if self.system.growth.unit == "rack" else self._alike)(units)
         if row is not None:
@@ -96,6 +96,10 @@ class Smallest:
         return Look(self.system.place, point, self.wanted.rate_per_s * load / copies, own)
 
     def _took(self, point: Settings, count: int, found: Done) -> Row:
+        """The row of what was found, or that which the point has already, with what other seeds said of it."""
+        for row in self._served_at(count):
+            if row["settings"] == point:
+                return row
         row = simulated(self.system, self.wanted, point, count, found.row)
         self.rows.append(row)
         return row
@@ -113,8 +117,8 @@ class Smallest:
 
     def _grown(self, units: int) -> Looks:
         """Looks at all sizes up to some, then in steps; what a step left out is looked at when something beyond it holds."""
-        last, hopeless = units, 0
-        for block in _in_blocks(count for count in counts() if count > units):
+        last, hopeless = units - 1, 0
+        for block in _in_blocks(count for count in counts() if count >= units):
             found = yield from self._sizes(block)
             if found:
                 before = max(count for count in (last, *block) if count < found["units"])
@@ -135,21 +139,23 @@ class Smallest:
         own = {count: growth.point(count)[0] for count in block}
         answers = yield [Look(self.system.place, own[count], rate, self.wanted.seed, ways=True) for count in block]
         left: dict[int, Iterator[Settings]] = {}
+        others: dict[int, list[Settings]] = {}
         for count, answer in zip(block, answers, strict=True):
             ways = ways_of(answer)
             if not ways.settings:
                 self.rows.append(refused(self.system, count, ways.reason, ways.hopeless))
             left[count] = iter([{**own[count], **settings} for settings in ways.settings])
+            others[count] = [{**own[count], **settings} for settings in ways.others]
         held: dict[int, Row] = {}
-        while points := {count: point for count in left if (point := next(left[count], None)) is not None}:
-            found = yield [self._look(point, count) for count, point in points.items()]
-            for (count, point), done in zip(points.items(), found, strict=True):
+        while asked := {count: point for count in left if (point := next(left[count], None)) is not None}:
+            found = yield [self._look(point, count) for count, point in asked.items()]
+            for (count, point), done in zip(asked.items(), found, strict=True):
                 row = self._took(point, count, done)
                 if row["holds"]:
                     held[count] = row
                     left.pop(count)
-                elif self._near(row) and len(self._served_at(count)) == 1:
-                    left[count] = iter([*left[count], *self._other_chunks(point)])
+                elif count in others and self._near(row):
+                    left[count] = iter([*left[count], *others.pop(count), *self._other_chunks(point)])
             if held and min(left, default=block[-1] + 1) > min(held):
                 break  # larger ones need not be looked at further
         return held[min(held)] if held else None
@@ -165,8 +171,8 @@ class Smallest:
         if not ways.settings:
             self.rows.append(refused(self.system, together, ways.reason))
             return None
-        least = max(units + 1, min(COUNT_MAX, ceil(self._rate_per_s * together / (ways.requests_per_s * MARGIN))))
-        if least > units + 1:
+        least = max(units, min(COUNT_MAX, ceil(self._rate_per_s * together / (ways.requests_per_s * MARGIN))))
+        if least > units:
             self.rows.append(
                 refused(self.system, least - 1, f"{ways.reason} with {together} {growth.unit}{'s' if together > 1 else ''}")
             )
