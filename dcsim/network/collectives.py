@@ -55,12 +55,14 @@ def add_collective(
     unit: VectorUnit,
     levels: Levels = (),
     algorithm: str = "auto",
+    mesh: bool = False,
 ) -> Handles:
     """Append one collective among `chips` (rank r is chips[r]) and return each rank's finishing tasks.
 
     `size_bytes` is the whole: what a rank holds before a reduction, an all_to_all (one span for each rank) or, at
     rank 0, a broadcast, and what it holds after an all_gather. In a scattered result rank r has `cut(...)[r]`.
-    A rank that needs nothing gets its own `before` back. Raises FabricError for an unknown (op, algorithm).
+    A rank that needs nothing gets its own `before` back. `mesh`: each chip has a link of its own to every other.
+    Raises FabricError for an unknown (op, algorithm).
     """
     if algorithm == "auto":
         algorithm = choose(op, len(chips), levels)
@@ -69,7 +71,7 @@ def add_collective(
         raise FabricError(f"no collective '{op}' by '{algorithm}'; there are: {known}")
     if len(chips) < 2 or not size_bytes:
         return [list(tasks) for tasks in before]
-    after = ALGORITHMS[op, algorithm](Ranks(builder, chips, unit), size_bytes, before, levels)
+    after = ALGORITHMS[op, algorithm](Ranks(builder, chips, unit, mesh), size_bytes, before, levels)
     return [tasks or list(before[rank]) for rank, tasks in enumerate(after)]
 
 

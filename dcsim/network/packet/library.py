@@ -26,6 +26,7 @@ from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.engine.rules import Software
 from dcsim.network.packet.engine.setup import link_bandwidths
 from dcsim.network.packet.rules_of import Layers, call_of, calls_of, islands_of, place_calls
+from dcsim.network.packet.switches import is_mesh
 from dcsim.network.patterns.ranks import Handles, VectorUnit
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, LINK, SEND, TaskBuilder
 from dcsim.spec.software import PatternCost
@@ -49,18 +50,22 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """The chips of a collective: their fabric and layers, and the node (island) that each is in, numbered from 0."""
+    """The chips of a collective: their fabric and layers, and the node (island) that each is in, numbered from 0.
+
+    `mesh`: each has a cable of its own to every other.
+    """
 
     chips: tuple[int, ...]
     fabric: Fabric
     layers: Layers
     unit: VectorUnit
     nodes: tuple[int, ...]
+    mesh: bool = False
 
     @classmethod
     def of(cls, chips: Sequence[int], fabric: Fabric, layers: Layers, unit: VectorUnit) -> Party:
         """The chips with their nodes."""
-        return cls(tuple(chips), fabric, layers, unit, tuple(islands_of(fabric, chips)))
+        return cls(tuple(chips), fabric, layers, unit, tuple(islands_of(fabric, chips)), is_mesh(fabric, chips))
 
     @property
     def node_count(self) -> int:
@@ -144,7 +149,7 @@ def packet_exchange(mapping: Mapping, fabric: Fabric, layers: Layers, unit: Vect
 def exchanged(builder: TaskBuilder, step: Collective, ranks: Sequence[int], before: Handles, party: Party, way: Way) -> Handles:
     """Add a collective to `builder`, whose chips are `ranks`, in the way chosen."""
     calls = CallBuilder(builder, way, party, ranks)
-    return add_collective(calls, step.op, ranks, step.size_bytes, before, party.unit, party.levels, way.algorithm)
+    return add_collective(calls, step.op, ranks, step.size_bytes, before, party.unit, party.levels, way.algorithm, party.mesh)
 
 
 def choose_way(step: Collective, party: Party, clock_hz: float, pattern: str = AUTO, protocol: str = AUTO) -> Way:

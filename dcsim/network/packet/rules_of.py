@@ -53,6 +53,8 @@ def layers_of(network: PacketNetwork, fabric: Fabric, island: IslandSpec | None 
 def sums_of(network: PacketNetwork, island: IslandSpec | None = None) -> Sums:
     """Which switches make sums, and how fast."""
     own = network.sum_bandwidth_bytes_per_s
+    if network.layout == "own":
+        return Sums()
     if network.layout == "island":
         return Sums(own, own)
     return Sums(island.sum_bandwidth_bytes_per_s if island else None, own)

@@ -16,6 +16,7 @@ Adapter i of every chip belongs to plane i, a fabric of its own: no switch overs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
@@ -120,10 +121,24 @@ def with_planes(fabric: Fabric, one: Fabric, count: int) -> Fabric:
 
 
 def on_island(fabric: Fabric, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """[message] whether an island switch joins its two chips."""
+    """[message] whether its two chips share an island: links of that class lead from one to the other."""
     if "island" not in fabric.link_classes:
         return np.zeros(len(source), np.bool_)
-    inside = (fabric.link_class == fabric.link_classes.index("island")) & (fabric.link_source < fabric.chip_count)
-    island = np.full(fabric.chip_count, -1)
-    island[fabric.link_source[inside]] = fabric.link_target[inside]
-    return np.asarray((island[source] == island[target]) & (island[source] >= 0))
+    inside = fabric.link_class == fabric.link_classes.index("island")
+    a, b = fabric.link_source[inside], fabric.link_target[inside]
+    island = np.full(fabric.vertex_count, -1)
+    island[a] = a
+    while True:  # each takes the lowest number among its neighbours', until all of an island have the same
+        lowest = island.copy()
+        np.minimum.at(lowest, a, island[b])
+        if np.array_equal(lowest, island):
+            return np.asarray((island[source] == island[target]) & (island[source] >= 0))
+        island = lowest
+
+
+def is_mesh(fabric: Fabric, chips: Sequence[int]) -> bool:
+    """Whether each of these chips has a cable of its own to every other."""
+    if fabric.vertex_count > fabric.chip_count or len(chips) < 2:
+        return False
+    first, target = fabric.first_link, fabric.link_target
+    return all(set(chips) - {chip} <= set(target[first[chip] : first[chip + 1]].tolist()) for chip in chips)

@@ -29,10 +29,10 @@ class VectorUnit:
 
 
 class Ranks:
-    """The chips that take part, and how their messages and sums become tasks."""
+    """The chips that take part, and how their messages and sums become tasks; `mesh`: each has a link to every other."""
 
-    def __init__(self, builder: TaskBuilder, chips: Sequence[int], unit: VectorUnit) -> None:
-        self.builder, self.chips, self.unit = builder, chips, unit
+    def __init__(self, builder: TaskBuilder, chips: Sequence[int], unit: VectorUnit, mesh: bool = False) -> None:
+        self.builder, self.chips, self.unit, self.mesh = builder, chips, unit, mesh
         self._own: set[int] = set()
 
     def send(self, source: int, target: int, spans: Spans, before: list[int]) -> list[int]:

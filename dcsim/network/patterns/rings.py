@@ -40,9 +40,9 @@ def all_gather(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Ha
 def broadcast(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     """The whole from rank 0 along a chain, handed on packet by packet as it comes."""
     after: Handles = [list(before[0])] + [[] for _ in range(len(g) - 1)]
-    count = channels(len(g), size_bytes, levels)
+    count = channels(len(g), size_bytes, levels, g.mesh)
     for channel, span in enumerate(cut(size_bytes, count, g.unit.vector_bytes)):
-        ring = order(channel, len(g), levels)
+        ring = order(channel, len(g), levels, g.mesh)
         begin = ring.index(0)
         chain, passing = ring[begin:] + ring[:begin], before[0]
         for source, target in pairwise(chain):
@@ -53,9 +53,9 @@ def broadcast(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Han
 
 def _shares(g: Ranks, size_bytes: int, levels: Levels) -> list[tuple[list[int], Spans]]:
     """Each channel's ring, and the span of its share that ends at each place of the ring."""
-    count, vector = channels(len(g), size_bytes, levels), g.unit.vector_bytes
+    count, vector = channels(len(g), size_bytes, levels, g.mesh), g.unit.vector_bytes
     own = [cut_span(span, count, vector) for span in cut(size_bytes, len(g), vector)]
-    rings = [order(channel, len(g), levels) for channel in range(count)]
+    rings = [order(channel, len(g), levels, g.mesh) for channel in range(count)]
     return [(ring, [own[rank][channel] for rank in ring]) for channel, ring in enumerate(rings)]
 
 

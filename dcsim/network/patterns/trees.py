@@ -18,10 +18,10 @@ Parents = list[int]  # [node] the node above it; -1 at the root
 def all_reduce(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     """Up both trees of every channel onto their roots, and down again."""
     after: Handles = [[] for _ in before]
-    count = channels(len(g), size_bytes, levels)
+    count = channels(len(g), size_bytes, levels, g.mesh)
     spans = cut(size_bytes, 2 * count, g.unit.vector_bytes)
     for channel in range(count):
-        lines = chains(channel, len(g), levels)
+        lines = chains(channel, len(g), levels, g.mesh)
         for parents, span in zip(double_trees(len(lines)), spans[2 * channel :][:2], strict=True):
             if span[1] > span[0]:
                 _down(g, lines, parents, span, _up(g, lines, parents, span, before), after)
