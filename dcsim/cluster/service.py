@@ -80,7 +80,7 @@ def serve(
     rows = rows or TableWriter("requests")
     traffic, names, priorities = _classes(spec, requests)
     traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds, chips is not None)
-    if is_compiled and not isinstance(traffic, ClosedLoop):
+    if is_compiled:
         assert isinstance(programs, Programs)  # the copy knows no engine's
         return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, seed, progress, watch)
     from dcsim.cluster.simpy.cluster import Cluster
@@ -118,14 +118,15 @@ def _choose(
 ) -> tuple[Iterator[Requests] | ClosedLoop, bool]:
     """Whether the compiled copy serves, and the traffic, which had to be looked at to count it."""
     is_many = False
-    if spec.engine == "auto" and not isinstance(traffic, ClosedLoop):
+    if isinstance(traffic, ClosedLoop):
+        is_many = traffic.most_requests > SIMPY_REQUESTS_MAX
+    elif spec.engine == "auto":
         traffic, is_many = _look_ahead(traffic, SIMPY_REQUESTS_MAX)
     if spec.engine == "simpy" or (spec.engine == "auto" and not is_many):
         return traffic, False
     beyond = unknown(
         spec,
         replicas=len(placement.replica_chips),
-        users=isinstance(traffic, ClosedLoop),
         drawn=programs.drawn,
         rounds=rounds,
         chips=chips,
@@ -152,7 +153,7 @@ def _serve_compiled(
     spec: Topology,
     placement: Placement,
     programs: Programs,
-    blocks: Iterator[Requests],
+    traffic: Iterator[Requests] | ClosedLoop,
     names: tuple[str, ...],
     priorities: tuple[int, ...],
     rows: TableWriter,
@@ -166,7 +167,7 @@ def _serve_compiled(
 
     chips_in = placement.site.chips_in(placement.replica_chips)
     caps, racks = caps_of(placement.site, chips_in), meters(placement.site, chips_in)
-    pool = Pool(spec, programs, placement.room, caps, racks, blocks, names, priorities, rows, skip=skip, seed=seed)
+    pool = Pool(spec, programs, placement.room, caps, racks, traffic, names, priorities, rows, skip=skip, seed=seed)
     while not pool.ended:
         pool.advance()
         if progress:

@@ -34,6 +34,11 @@ class ClosedLoop:
         """Number of users."""
         return len(self.think_s)
 
+    @property
+    def most_requests(self) -> int:
+        """What all of them ask at most."""
+        return min(self.think_s.size, self.requests_max or self.think_s.size)
+
 
 def make_closed_loop(
     spec: ClosedWorkload,

@@ -9,11 +9,12 @@ BATCHING = {"continuous": c.CONTINUOUS, "prefill_first": c.PREFILL_FIRST, "stati
 ROUTERS = {"least_loaded": c.LEAST_LOADED, "round_robin": c.ROUND_ROBIN, "session": c.BY_SESSION}
 
 
-def unknown(spec: Topology, *, replicas: int, users: bool, drawn: bool, rounds: bool, chips: bool) -> list[str]:
+def unknown(spec: Topology, *, replicas: int, drawn: bool, rounds: bool, chips: bool, users: bool = False) -> list[str]:
     """What a run asks for that the copy does not know, as keys of the spec; empty: it can serve the run.
 
-    `users`: the traffic is a closed loop; `drawn`: the network gives several times for one shape; `rounds`: the rounds
-    table is wanted; `chips`: so is every chip and link. A router is asked only where there are several replicas.
+    `drawn`: the network gives several times for one shape; `rounds`: the rounds
+    table is wanted; `chips`: so is every chip and link; `users`: traffic shall come at a rate, which users who wait for
+    answers have none of. A router is asked only where there are several replicas.
     """
     serving = spec.serving
     asked = {

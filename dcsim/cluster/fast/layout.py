@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Columns of `requests`, one row a request. GIVEN is at joining until the request ends; LEVEL 0 is served first.
+# Columns of `requests`, one row a request. GIVEN is at joining until the request ends; LEVEL 0 is served first; USER is
+# who asked, in a closed loop.
 (
     ARRIVAL,
     PROMPT,
@@ -36,8 +37,9 @@ import numpy as np
     PREFIX,
     REUSED,
     REPLAYS,
-) = range(25)
-REQUEST_COLUMNS = 25
+    USER,
+) = range(26)
+REQUEST_COLUMNS = 26
 OPEN, FINISHED_STATUS, REJECTED_STATUS = range(3)
 HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 
@@ -90,7 +92,9 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 ) = range(40)
 WAKE, LOAD = range(2)  # rows of `looked_at`
 
-# Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits.
+# Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits. In a closed loop
+# THINKING users have still to ask and ACTIVE ones may ask again; all was done at DONE_AT, when the last of them had gone.
+# BEGINNING is the replica whose round begins now and lacks something for it, counted from 1.
 (
     NOW,
     NEXT_ARRIVAL,
@@ -113,8 +117,12 @@ WAKE, LOAD = range(2)  # rows of `looked_at`
     TIGHT,
     FULL,
     EVENTS,
-) = range(21)
-NOW_ENTRIES = 21
+    THINKING,
+    ACTIVE,
+    DONE_AT,
+    BEGINNING,
+) = range(25)
+NOW_ENTRIES = 25
 
 # Entries of `fixed`.
 (
@@ -137,11 +145,14 @@ NOW_ENTRIES = 21
     SAMPLE_PS,
     LLM_CONTEXT,
     TOKEN_PJ,
-) = range(19)
-FIXED_ENTRIES = 19
+    ASKS_MAX,
+    ASK_UNTIL,
+) = range(21)
+FIXED_ENTRIES = 21
 LEAST_LOADED, ROUND_ROBIN, BY_SESSION = range(3)  # ROUTER
 CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
 FIRST_PLACE, WAITERS, BOOKED = range(3)  # columns of `hosts`
+ASK_THINK, ASK_PROMPT, ASK_OUTPUT = range(3)  # columns of `asks`
 
 # What `advance` returns.
 REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY, NEED_DRAWS = range(9)
@@ -185,3 +196,6 @@ class PoolState(NamedTuple):
     busy: Any  # [host] cores at work now, where there are caps
     backlog: Any  # [host] core time still to be spent, where there are caps
     draws: Any  # [replica, place] hazard that passes from one bit error to the next
+    thinking: Any  # [place, 2] heap of (when, user) of those who have still to ask
+    asks: Any  # [user, number, 3] what each asks in turn: time to think before, prompt and output tokens
+    asked: Any  # [user] how often each has asked; of an open loop there are none

@@ -1,4 +1,4 @@
-"""The compiled copy: hosts, router and replicas of an undisturbed open loop in one compiled state (see `knows`).
+"""The compiled copy: hosts, router and replicas of an undisturbed run in one compiled state (see `knows`).
 
 The caller moves the clock; between two calls the pool runs every event by itself. It gives the rows, gaps, limits
 and energies that `cluster/simpy` gives (tests), at a tenth of the time.
@@ -18,10 +18,10 @@ from dcsim.cluster.fast import kept_kernel, pool_kernel
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.knows import BATCHING, ROUTERS
 from dcsim.cluster.fast.rounds_kernel import count_gap
+from dcsim.cluster.fast.traffic import Arrivals, Asking
 from dcsim.cluster.live import LiveState
 from dcsim.cluster.marks import error_draws
 from dcsim.cluster.programs import Programs, Round
-from dcsim.cluster.request import UNSET
 from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
 from dcsim.llm.kv import SequenceRoom
 from dcsim.llm.program import Shape
@@ -31,6 +31,7 @@ from dcsim.power.rack import RackMeter, power_table
 from dcsim.results.records import FINISHED, IN_FLIGHT, REJECTED, Table, TableWriter
 from dcsim.spec.topology import Topology
 from dcsim.units import PS_PER_S, to_ps
+from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
 
 _READINGS = 512  # kept as counts before they become watts
@@ -52,7 +53,7 @@ class Pool:
         room: SequenceRoom,
         caps: Caps,
         racks: list[RackMeter],
-        blocks: Iterator[Requests],
+        traffic: Iterator[Requests] | ClosedLoop,
         class_names: tuple[str, ...],
         priorities: tuple[int, ...],
         rows: TableWriter,
@@ -60,14 +61,16 @@ class Pool:
         skip: bool,
         seed: int,
     ) -> None:
-        self._spec, self._programs, self._racks, self._blocks, self._rows = spec, programs, racks, blocks, rows
+        self._spec, self._programs, self._racks, self._rows = spec, programs, racks, rows
         self._room = room
         self._class_names = np.array(class_names)
         self._shapes: dict[Shape | None, int] = {}
         levels = sorted(set(priorities), reverse=True)
-        self._level_of = np.array([levels.index(priority) for priority in priorities], np.int64)  # by class
+        level_of = np.array([levels.index(priority) for priority in priorities], np.int64)  # by class
+        drain_ps = to_ps(spec.serving.drain_s)
+        self._traffic = Asking(traffic, drain_ps) if isinstance(traffic, ClosedLoop) else Arrivals(traffic, level_of, drain_ps)
         self._error_draws = [error_draws(seed, replica) for replica in range(len(caps.wait_w))]
-        self._s = _new_state(spec, programs, room, caps, len(levels), skip)
+        self._s = _new_state(spec, programs, room, caps, len(levels), skip, self._traffic)
         self._draw_errors()
         self._s.replicas[:, c.UNTIL_ERROR] = self._s.draws[:, 0]
         self._s.replicas[:, c.NEXT_DRAW] = 1
@@ -77,8 +80,7 @@ class Pool:
         self._spent = array("d")  # [interval, (time, in programs by replica, work by replica, core time by host)], not yet watts
         self._limits = dict.fromkeys(LIMITS, 0)
         self.ended, self.end_ps = False, 0
-        self._area = self._last_arrival = 0
-        self._drain_ps = to_ps(spec.serving.drain_s)
+        self._area = 0
         self._reply_ps = int(self._s.fixed[c.REPLY])
 
     @property
@@ -104,11 +106,10 @@ class Pool:
 
         The run ends with the last token of the last request, or when draining has taken too long; not before its duration.
         """
-        now = self._s.now
         while True:
-            need = self._run(c.NEVER if now[c.MORE] else min(c.NEVER, self._last_arrival + self._drain_ps))
-            if need == c.REACHED:
-                return self._finish()
+            need = self._run(self._traffic.until)
+            if need == c.REACHED and (stop_ps := self._traffic.stop(self._s.now)) is not None:
+                return self._finish(stop_ps)
             if need in (c.NEED_ARRIVALS, c.NEED_SAMPLES):
                 return None
 
@@ -119,14 +120,9 @@ class Pool:
         self._provide(need)
         return need
 
-    def _finish(self) -> None:
+    def _finish(self, stop_ps: int) -> None:
         """Run on while the last reply is on its way and the workload's duration lasts, and take the last samples."""
-        now = self._s.now
-        if now[c.CLOSED] == now[c.KNOWN]:
-            end = max(self._last_arrival, int(now[c.LAST_CLOSE])) + self._reply_ps
-        else:
-            end = self._last_arrival + self._drain_ps + self._reply_ps
-        end = max(end, to_ps(self._spec.workload.duration_s))
+        end = max(stop_ps + self._reply_ps, to_ps(self._spec.workload.duration_s))
         while self._run(end, idle=True) != c.REACHED:
             pass
         self._hand_over_samples()
@@ -258,25 +254,24 @@ class Pool:
     def _next_block(self) -> None:
         """Write the rows of requests before the first open one, and put the next block of arrivals behind the rest."""
         s, now = self._s, self._s.now
-        block = next(self._blocks, None)
+        block = self._traffic.next_rows()
         if block is None:
             now[c.MORE] = 0
             return
-        if (block.session >= 0).any():
+        rows, known, has_sessions = block
+        if has_sessions:
             s.fixed[c.REUSE] = self._spec.serving.prefix_reuse
         held = s.requests[: now[c.KNOWN] - now[c.BASE]]
         ended = held[:, c.STATUS] != c.OPEN
         done = int(ended.argmin()) if not ended.all() else len(held)
         if done:
             self._write(held[:done], int(now[c.BASE]))
-        requests = np.concatenate([held[done:], _columns(block, self._level_of)])
+        requests = np.concatenate([held[done:], rows])
         ready = np.zeros((len(requests), 2), np.int64)
         ready[: now[c.READY_COUNT]] = s.ready[: now[c.READY_COUNT]]
         self._s = s._replace(requests=requests, ready=ready)
         now[c.BASE] += done
-        now[c.KNOWN] += len(block)
-        if len(block):
-            self._last_arrival = int(requests[-1, c.ARRIVAL])
+        now[c.KNOWN] += known
 
     def _write(self, requests: NDArray[np.int64], first: int) -> None:
         count = len(requests)
@@ -309,23 +304,16 @@ def _work_pj(round_: Round) -> int:
     return round_.work_pj
 
 
-def _columns(block: Requests, level_of: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The kernel's rows of a block of requests that have not come yet."""
-    rows = np.zeros((len(block), c.REQUEST_COLUMNS), np.int64)
-    rows[:, [c.HOST, c.REPLICA, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]] = UNSET
-    rows[:, c.ARRIVAL] = np.rint(block.arrival_s * PS_PER_S)
-    rows[:, c.PROMPT], rows[:, c.OUTPUT], rows[:, c.KLASS] = block.prompt_tokens, block.output_tokens, block.klass
-    rows[:, c.LEVEL], rows[:, c.SESSION], rows[:, c.PREFIX] = level_of[block.klass], block.session, block.prefix_tokens
-    return rows
-
-
-def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Caps, levels: int, skip: bool) -> c.PoolState:
+def _new_state(
+    spec: Topology, programs: Programs, room: SequenceRoom, caps: Caps, levels: int, skip: bool, traffic: Arrivals | Asking
+) -> c.PoolState:
     serving, host, contexts, count = spec.serving, spec.host, len(programs.contexts), len(caps.wait_w)
     fixed = _fixed(spec, programs, room, skip)
     if count > 1:  # a choice among one has no effect, and shall say so
         fixed[c.ROUTER] = ROUTERS[serving.router]
     now = np.zeros(c.NOW_ENTRIES, np.int64)
-    now[c.MORE], now[c.TURN], now[c.NEXT_SAMPLE] = 1, -1, to_ps(spec.power.sample_s)
+    now[c.TURN], now[c.NEXT_SAMPLE] = -1, to_ps(spec.power.sample_s)
+    thinking, asks, asked = traffic.into(now, fixed)
     replicas = np.zeros((count, c.WAITING_ENDS + 2 * levels), np.int64)
     replicas[:, c.WAITING_ENDS :] = c.NONE
     replicas[:, c.KV_FREE], replicas[:, c.WHY] = room.capacity, c.L_KV
@@ -363,6 +351,9 @@ def _new_state(spec: Topology, programs: Programs, room: SequenceRoom, caps: Cap
         busy=zeros(serving.host_servers),
         backlog=zeros(serving.host_servers),
         draws=zeros(count, 0),
+        thinking=thinking,
+        asks=asks,
+        asked=asked,
     )
 
 

@@ -22,6 +22,7 @@ from dcsim.cluster.fast.rounds_kernel import (
     end_rounds,
     end_soon,
     give_way,
+    go,
     work_by,
 )
 from dcsim.kernels.jit import entry, part
@@ -35,6 +36,10 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
     Stops early where it needs something from the caller, and goes on when called again.
     """
     now = s.now
+    if now[c.BEGINNING]:
+        need = _begin(s, now[c.BEGINNING] - 1)
+        if need:
+            return need
     while True:
         if now[c.GAPS_USED] * 2 > len(s.gaps):
             return c.NEED_GAPS
@@ -44,7 +49,9 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
             return c.NEED_TIDY
         if now[c.NEXT_ARRIVAL] == now[c.KNOWN] and now[c.MORE]:
             return c.NEED_ARRIVALS
-        arrival = c.NEVER
+        if len(s.asked) and now[c.KNOWN] - now[c.BASE] == len(s.requests):
+            return c.NEED_ARRIVALS
+        arrival = s.thinking[0, 0] if now[c.THINKING] else c.NEVER
         if now[c.NEXT_ARRIVAL] < now[c.KNOWN]:
             arrival = s.requests[now[c.NEXT_ARRIVAL] - now[c.BASE], c.ARRIVAL]
         ready = s.ready[0, 0] if now[c.READY_COUNT] else c.NEVER
@@ -68,8 +75,9 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
             now[c.READY_COUNT] -= 1
             _submit(s, _route(s, request), request)
         elif arrival == time:
-            _accept(s, now[c.NEXT_ARRIVAL])
-            now[c.NEXT_ARRIVAL] += 1
+            if not len(s.asked) or _ask(s):
+                now[c.NEXT_ARRIVAL] += 1
+                _accept(s, now[c.NEXT_ARRIVAL] - 1)
         else:
             need = _wake(s, replica)
             if need:
@@ -143,6 +151,23 @@ def _route(s: PoolState, index: int) -> int:
     if s.fixed[c.ROUTER] == c.BY_SESSION and session >= 0:
         return int(session % len(s.replicas))
     return _least(s.looked_at[c.LOAD])
+
+
+@part
+def _ask(s: PoolState) -> bool:
+    """The user whose time has come asks, unless enough has been asked in all; see `users.Users`."""
+    now, user = s.now, s.thinking[0, 1]
+    pop(s.thinking, now[c.THINKING])
+    now[c.THINKING] -= 1
+    if s.fixed[c.ASKS_MAX] and now[c.KNOWN] >= s.fixed[c.ASKS_MAX]:
+        go(s, now[c.NOW])
+        return False
+    request, ask = s.requests[now[c.KNOWN] - now[c.BASE]], s.asks[user, s.asked[user]]
+    request[c.ARRIVAL], request[c.USER] = now[c.NOW], user
+    request[c.PROMPT], request[c.OUTPUT] = ask[c.ASK_PROMPT], ask[c.ASK_OUTPUT]
+    s.asked[user] += 1
+    now[c.KNOWN] += 1
+    return True
 
 
 @part
@@ -222,7 +247,15 @@ def _wake(s: PoolState, k: int) -> int:
         if len(s.caps.room_w):
             set_draw(s.caps, k, 0.0, now)
         return 0
-    return begin(s, k)
+    return _begin(s, k)
+
+
+@part
+def _begin(s: PoolState, k: int) -> int:
+    """Begin the replica's next round; what is needed for it comes before all else at this instant."""
+    need = begin(s, k)
+    s.now[c.BEGINNING] = k + 1 if need else 0
+    return int(need)
 
 
 @part

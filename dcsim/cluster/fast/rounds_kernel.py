@@ -22,7 +22,6 @@ def begin(s: PoolState, k: int) -> int:
     latency = occupancy = alone = switches = work = grid = 0
     program, left, is_marked = rep[c.PROGRAM], rep[c.UNTIL_ERROR], False
     decodes = rep[c.COUNT] > 0 and (fixed[c.BATCHING] == c.CONTINUOUS or not rep[c.PROMPTS])
-    s.looked_at[c.WAKE, k] = rep[c.SINCE]  # should something be missing, the round begins again
     if decodes:
         known = s.decode[rep[c.COUNT], rep[c.TOP]]
         if not known[0]:
@@ -275,10 +274,34 @@ def _finish(s: PoolState, k: int, request: Any, now: int) -> None:
 
 @part
 def close(s: PoolState, request: Any, now: int, status: int, reason: int) -> None:
+    """See `ledger.Ledger.close`, and what the user does then (`users.Users`)."""
     request[c.STATUS], request[c.REASON] = status, reason
     change_in_system(s, now, -1)
     s.now[c.CLOSED] += 1
     s.now[c.LAST_CLOSE] = now
+    if len(s.asked):
+        think(s, request[c.USER], request[c.FINISHED] if status == c.FINISHED_STATUS else now, now)
+
+
+@part
+def think(s: PoolState, user: int, since: int, now: int) -> None:
+    """From `since` on the user thinks, and asks again; or has no more to ask, or no more time."""
+    number = s.asked[user]
+    due = c.NEVER
+    if number < s.asks.shape[1]:
+        due = since + s.asks[user, number, c.ASK_THINK]
+    if due >= s.fixed[c.ASK_UNTIL]:
+        go(s, now)
+        return
+    push(s.thinking, s.now[c.THINKING], due, user)
+    s.now[c.THINKING] += 1
+
+
+@part
+def go(s: PoolState, now: int) -> None:
+    """A user asks no more; all is done when none is left and all that was asked is answered, at the same instant or later."""
+    s.now[c.ACTIVE] -= 1
+    s.now[c.DONE_AT] = now
 
 
 @part

@@ -158,6 +158,6 @@ def test_the_compiled_copy_refuses_blocks():
     from dcsim.cluster.fast.knows import unknown
 
     spec = load("1rack", workload="conversations").spec
-    asked = {"users": False, "drawn": False, "rounds": False, "chips": False}
+    asked = {"drawn": False, "rounds": False, "chips": False}
     assert unknown(spec, replicas=1, **asked) == ["workload.trace.prefix_block_tokens"]
     assert unknown(load("1rack", workload="chat").spec, replicas=1, **asked) == []
