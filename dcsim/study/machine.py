@@ -21,7 +21,7 @@ from dcsim.power.site import Site, site_of
 from dcsim.spec.chip import LpuChip
 from dcsim.spec.mapping import Objective, ObjectiveName
 from dcsim.spec.topology import Topology
-from dcsim.study.proved import ProvedIntervals
+from dcsim.study.shape_times import ShapeTimes
 
 if TYPE_CHECKING:
     from dcsim.study.search import MappingFound
@@ -95,12 +95,13 @@ class Machine:
 
         Unless `proved`, micro-batches of one shape follow each other as soon as chips and links have no more to do for one.
         """
-        return Programs(self.spec.serving, time_shape or self.times, self.batches, self._in_flight if proved else None)
+        in_flight = self._kept.in_flight if self._kept and proved else None
+        return Programs(self.spec.serving, time_shape or self.times, self.batches, in_flight)
 
     @cached_property
-    def _in_flight(self) -> ProvedIntervals | None:
-        prove = self.network.times_in_flight()
-        return ProvedIntervals(prove, self.spec, self.mapping) if prove else None
+    def _kept(self) -> ShapeTimes | None:
+        """Times that are kept, where programs are compiled, which takes long."""
+        return ShapeTimes(self.network, self.spec, self.mapping) if self.network.times_in_flight() else None
 
     def round_ps(self, shape: Shape, count: int, time: IterationTime, *, proved: bool = True) -> int:
         """How long rounds of `count` micro-batches of `shape` take where nothing else is served, as runs count them.
@@ -121,7 +122,7 @@ class Machine:
         return -(-times.latency_ps // times.interval_ps)
 
     def _time_in_flight(self, shape: Shape) -> InFlightTime | None:
-        return self._in_flight(shape) if self._in_flight and shape.new_tokens == 1 else None
+        return self._kept.in_flight(shape) if self._kept and shape.new_tokens == 1 else None
 
     @property
     def replica_chips(self) -> tuple[tuple[int, ...], ...]:
@@ -133,13 +134,13 @@ class Machine:
         """The chips and all that joins them."""
         return self.network.fabric
 
-    def time(self, shape: Shape) -> IterationTime:
-        """Mean time of one iteration of `shape`."""
-        return self.network.time(shape)
+    def time(self, shape: Shape, *, few: bool = False) -> IterationTime:
+        """Mean time of one iteration of `shape`, or of the first few; as `Network.time`, without where it goes."""
+        return self._kept.times(shape)[0] if self._kept else self.network.time(shape, few=few)
 
-    def times(self, shape: Shape) -> tuple[IterationTime, ...]:
-        """Times of successive iterations of `shape`; one where all are alike."""
-        return self.network.times(shape)
+    def times(self, shape: Shape, *, parts: bool = False) -> tuple[IterationTime, ...]:
+        """As `Network.times`."""
+        return (self._kept or self.network).times(shape, parts=parts)
 
     def on(self, spec: Topology) -> Machine:
         """The same chips, mapping and prompt chunk on the network of another spec."""

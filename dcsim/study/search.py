@@ -195,7 +195,7 @@ class _Option:
         known: dict[Shape, IterationTime] = {} if times is None else times
 
         def time(shape: Shape) -> IterationTime:
-            known[shape] = machine.network.time(shape, few=True)
+            known[shape] = machine.time(shape, few=True)
             return known[shape]
 
         between = BetweenContexts(time, machine.spec.serving, demand, known) if demand else time

@@ -108,7 +108,7 @@ def _timing(machine: Machine, parts: dict[str, float]) -> Callable[[Shape], Time
     def time(shape: Shape) -> Times:
         if parts:
             return machine.times(shape)
-        drawn = machine.network.times(shape, parts=True)
+        drawn = machine.times(shape, parts=True)
         parts.update(_shares(drawn))
         return drawn
 

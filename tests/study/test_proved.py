@@ -10,11 +10,14 @@ from dcsim.cluster.programs import MicroBatches, Round
 from dcsim.llm.program import Shape
 from dcsim.network.scheduled.iteration import cycles_to_ps
 from dcsim.network.scheduled.overlap import Usage, shared_chips, shared_slots
-from dcsim.network.timing import InFlightTime
+from dcsim.network.timing import InFlightTime, IterationTime
+from dcsim.results.records import digest
 from dcsim.spec.load import load
+from dcsim.study import shape_times
 from dcsim.study.machine import build
-from dcsim.study.proved import ProvedIntervals
 from dcsim.study.schedule import schedule
+from dcsim.study.serve import serve_scenario
+from dcsim.study.shape_times import ShapeTimes
 
 SEQUENCES, BUCKET = 5, 1
 
@@ -107,23 +110,57 @@ def test_the_drained_time_is_charged():
     assert packets.meta["shapes_in_flight"] is None
 
 
-def test_what_was_proved_is_found_again_and_nothing_else_is(monkeypatch, tmp_path):
+class Counting:
+    """A network that counts what it is asked for."""
+
+    def __init__(self):
+        self.asked, self.proved = [], []
+
+    def times(self, shape, *, parts=False):
+        self.asked.append(shape)
+        return (IterationTime(1000 * shape.batch, 70, 0.1 * shape.batch, hazard=1e-9),)
+
+    def times_in_flight(self):
+        def prove(shape):
+            self.proved.append(shape)
+            return InFlightTime(70, 1000) if shape.batch == 1 else None
+
+        return prove
+
+
+def test_what_was_found_is_found_again_and_nothing_else_is(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    asked, own = [], machine()
+    network, own = Counting(), machine()
+    one, two, three = Shape(1, 128), Shape(2, 128), Shape(3, 128)
+    first = ShapeTimes(network, own.spec, own.mapping)
+    assert [first.in_flight(one), first.in_flight(two)] == [InFlightTime(70, 1000), None]
+    alone = [first.times(shape) for shape in (one, two, three)]
+    again = ShapeTimes(network, own.spec, own.mapping)
+    assert [again.in_flight(one), again.in_flight(two)] == [InFlightTime(70, 1000), None]
+    assert network.proved == [one, two]
+    assert [again.times(shape) for shape in (three, one, two)] == [alone[2], *alone[:2]]
+    assert network.asked == [one, two, three, three]  # the first is always compiled, for what it reads of the spec
+    for other in ("chip.clock='1 GHz'", "mapping.weights=fp16", "host=xeon-8480x2"):
+        ShapeTimes(network, load("64chip", settings=[other]).spec, own.mapping).in_flight(one)
+    elsewhere = build(load("64chip", settings=["mapping.pp=4"]).spec)
+    ShapeTimes(network, own.spec, elsewhere.mapping).in_flight(one)
+    for same in ("workload.requests=5", "mapping.objective=cost"):
+        ShapeTimes(network, load("64chip", settings=[same]).spec, own.mapping).in_flight(one)
+    assert network.proved == [one, two, one, one, one, one]
 
-    def prove(shape):
-        asked.append(shape)
-        return InFlightTime(70, 1000) if shape.batch == 1 else None
 
-    one, two = Shape(1, 128), Shape(2, 128)
-    first = ProvedIntervals(prove, own.spec, own.mapping)
-    assert [first(one), first(two)] == [InFlightTime(70, 1000), None]
-    again = ProvedIntervals(prove, own.spec, own.mapping)
-    assert [again(one), again(two)] == [InFlightTime(70, 1000), None]
-    assert asked == [one, two]
-    faster = load("64chip", settings=["chip.clock='1 GHz'"]).spec
-    ProvedIntervals(prove, faster, own.mapping)(one)
-    other = build(load("64chip", settings=["mapping.pp=4"]).spec)
-    ProvedIntervals(prove, own.spec, other.mapping)(one)
-    ProvedIntervals(prove, load("64chip", settings=["workload.requests=5"]).spec, own.mapping)(one)
-    assert asked == [one, two, one, one]
+def test_a_run_says_and_reads_the_same_whether_its_programs_were_compiled_before(monkeypatch):
+    files = {}
+    monkeypatch.setattr(shape_times.kept, "read", lambda *name: files.get(name))
+    monkeypatch.setattr(
+        shape_times.kept, "write", lambda *name_and_content: files.update([(name_and_content[:3], name_and_content[3])])
+    )
+
+    def run():
+        resolved = load("64chip", workload="glimpse", settings=["mapping.tp=8", "mapping.pp=8"])
+        tables, summary, _ = serve_scenario(resolved, 1)
+        return digest(tables, summary), summary, resolved.spec.reads()
+
+    cold = run()
+    assert len(files) == 1
+    assert run() == cold
