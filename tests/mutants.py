@@ -33,13 +33,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Modules (a pattern below dcsim/, the last that fits) and the tests that stand nearest to them; PLAIN kernels run as Python.
 CLUSTER = ("cluster/simpy", *(f"cluster/test_{name}.py" for name in ("policies", "theory", "service", "duration", "ways_agree")))
-LIBRARIES = ("network/test_packet_libraries.py", "network/test_packet_collective.py")
+LIBRARIES = tuple(f"network/test_{name}.py" for name in ("library_laws", "packet_libraries", "packet_collective"))
 NEAREST: dict[str, tuple[str, ...]] = {
     "results/metrics.py": ("test_metrics.py", "test_metrics_laws.py"),
     "llm/cost.py": ("llm/test_cost.py", "llm/test_program.py"),
     "llm/mapping.py": ("llm/test_mapping_laws.py", "llm/test_mapping.py", "llm/test_program.py"),
     "network/patterns/*.py": ("network/test_collectives.py", "network/test_lower.py"),
-    "network/collectives.py": ("network/test_collectives.py",),
+    "network/collectives.py": ("network/test_library_laws.py", "network/test_collectives.py"),
     "network/packet/collective.py": LIBRARIES,
     "network/packet/library.py": LIBRARIES,
     "workload/rates.py": ("workload/test_rates.py", "workload/test_generate.py"),
@@ -235,6 +235,11 @@ def modules() -> dict[str, tuple[str, ...]]:
     return found
 
 
+def is_plain(module: str) -> bool:
+    """Whether kernels run as plain Python while this module has a fault."""
+    return any(fnmatch(module, pattern) for pattern in PLAIN)
+
+
 def draw(seed: int, count: int, of: Sequence[str]) -> list[Mutant]:
     """`count` faults among all of these modules, each as likely as any other."""
     every = [mutant for module in of for mutant in mutants_of(module, (ROOT / "dcsim" / module).read_text())]
@@ -264,7 +269,7 @@ class Copy:
         """
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "400"}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and loading all takes longer than most tests
-        if any(fnmatch(module, pattern) for pattern in PLAIN):
+        if is_plain(module):
             environment["NUMBA_DISABLE_JIT"] = "1"
         # A fault may make a loop that never ends and fills memory.
         limits = f"ulimit -v {MEMORY_KB}" + ("" if limit_s is None else f" && ulimit -t {limit_s}")
@@ -305,29 +310,22 @@ def outcomes(mutants: Sequence[Mutant], jobs: int) -> Iterator[Outcome]:
         copies: queue.Queue[Copy] = queue.Queue()
         for number in range(jobs):
             copies.put(Copy(Path(folder) / str(number)))
-        # Kernels of one set of tests may be compiled or plain, which take different times.
-        took_s: dict[str, float] = {}  # by module
-        alike = {(nearest[m.module], any(fnmatch(m.module, pattern) for pattern in PLAIN)): m.module for m in mutants}
-
-        def check(tests: tuple[str, ...], plain: bool) -> None:
-            copy = copies.get()
-            failed, spent_s = copy.failing(alike[tests, plain], tests)
-            if failed:
-                raise RuntimeError(f"a test fails as it is: {failed}, of {' '.join(tests)}")
-            took_s.update({m: spent_s for m in nearest if nearest[m] == tests})
-            copies.put(copy)
+        limits: dict[tuple[tuple[str, ...], bool], int] = {}  # seconds, by tests and whether kernels are plain
 
         def plant(mutant: Mutant) -> Outcome:
             copy, tests = copies.get(), nearest[mutant.module]
-            found = copy.plant(mutant, tests, 20 + 2 * ceil(took_s[mutant.module]))
-            copies.put(copy)
-            return found
+            try:
+                key = tests, is_plain(mutant.module)
+                if key not in limits:
+                    failed, took_s = copy.failing(mutant.module, tests)
+                    if failed:
+                        raise RuntimeError(f"a test fails as it is: {failed}, of {' '.join(tests)}")
+                    limits[key] = 20 + 2 * ceil(took_s)
+                return copy.plant(mutant, tests, limits[key])
+            finally:
+                copies.put(copy)
 
         try:
-            checks = [pool.submit(check, *key) for key in alike]
-            for number, done in enumerate(as_completed(checks), 1):
-                done.result()
-                say(f"tests that pass without a fault: {number} of {len(alike)} sets")
             for done in as_completed([pool.submit(plant, mutant) for mutant in mutants]):
                 yield done.result()
         except BaseException:

@@ -4,7 +4,13 @@ import pytest
 from by_rule import load
 
 from dcsim.errors import FabricError
+from dcsim.fabric.build import build_fabric
 from dcsim.llm.cost import summed_bytes_per_cycle
+from dcsim.network.packet.collective import packet_collective, packet_collective_parts
+from dcsim.network.packet.iteration import Attached
+from dcsim.network.packet.rules_of import layers_of
+from dcsim.network.packet.switches import attach
+from dcsim.network.timing import BREAKDOWN
 from dcsim.study.collective import collective
 
 ONE = "network.replications=1"
@@ -74,3 +80,46 @@ def test_a_slow_adapter_slows_the_ring_that_passes_it():
         for more in ([], [fault])
     )
     assert hurt["time_s"] == pytest.approx(100 * whole["time_s"], rel=0.1)
+
+
+def jittery(*settings):
+    spec = load("h100x16", settings=["network.software=ideal", "network.jitter=host", "network.replications=3", *settings]).spec
+    network, fabric = attach(spec.network, build_fabric(spec.fabric))
+    return Attached(spec, network, fabric, layers_of(network, fabric, spec.node.island))
+
+
+@pytest.fixture(scope="module")
+def attached():
+    return jittery()
+
+
+def test_a_collective_is_timed_alone_and_again(attached):
+    """Each replication alone on an idle network, by one seed the same; messages and packets counted by hand."""
+    place, chips = attached, range(4)
+    first = packet_collective(place, "all_gather", 4000, chips, "ring", seed=3)
+    assert first == packet_collective(place, "all_gather", 4000, chips, "ring", seed=3)
+    other = packet_collective(place, "all_gather", 4000, chips, "ring", seed=4)
+    assert len(set(first.times_s)) == 3
+    assert set(first.times_s) != set(other.times_s)
+    assert (first.algorithm, first.protocol, first.messages) == ("ring", "", 4 * 3)
+    assert first.counts == {"packets": 12}  # 1000 bytes each, less than a packet holds
+    sent = packet_collective(place, "send", 10_000, [2, 0, 1])
+    assert (sent.algorithm, sent.protocol, sent.messages, sent.counts["packets"]) == ("direct", "", 1, 3)
+    for asked in (("ring", "auto"), ("auto", "ll"), ("direct", "ll")):
+        with pytest.raises(FabricError, match="'send' has no algorithms and no protocols"):
+            packet_collective(place, "send", 8, chips, *asked)
+    assert packet_collective(place, "send", 8, chips, "direct").messages == 1
+
+
+def test_where_a_collectives_time_goes_adds_up_to_it(attached):
+    parts = packet_collective_parts(attached, "all_reduce", 4000, range(4), seed=3)
+    assert parts.sum() == pytest.approx(packet_collective(attached, "all_reduce", 4000, range(4), seed=3).times_s[0], rel=1e-9)
+    assert parts[BREAKDOWN.index("jitter")] > 0
+
+
+def test_the_way_that_a_mapping_names_is_the_one_whose_parts_are_shown(attached):
+    """Where the operation has it; else the library's own."""
+    asked = jittery("mapping.all_reduce=ring")
+    for op, way in (("all_reduce", "ring"), ("all_to_all", "auto")):
+        parts = packet_collective_parts(asked, op, 1 << 20, range(8), seed=3)
+        assert parts.sum() == pytest.approx(packet_collective(attached, op, 1 << 20, range(8), way, seed=3).times_s[0], rel=1e-9)

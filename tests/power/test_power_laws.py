@@ -246,3 +246,64 @@ def test_a_meter_is_crowded_when_more_is_drawn_than_its_cap_leaves() -> None:
     assert crowded(caps, 0, np.array([3]))
     set_draw(caps, 1, 30.0 + 1e-6, 2)
     assert crowded(caps, 0, np.array([2]))
+
+
+def by_hand_ps(
+    caps: Caps, replica: int, work_pj: int, natural_ps: int, now_ps: int, busy: np.ndarray, backlog: np.ndarray
+) -> float:
+    """The longest that any meter makes a round: its work over the watts left there, all meters that it shares at once."""
+    mine, alone = caps.share[replica] > 0, np.arange(len(caps.draw_w)) != replica
+    share, fair, room_w, inside = caps.share[:, mine], caps.fair[replica, mine], caps.room_w[mine], caps.host_in[:, mine]
+    others_w = np.where(caps.changed_ps == now_ps, caps.drew_w, caps.draw_w)[alone] @ share[alone]
+    chips_w = room_w - others_w - share[replica] * caps.wait_w[replica]
+    due_w = room_w - caps.wait_w @ share
+    hosts_w, hosts_pj = caps.core_w[0] * (busy @ inside), caps.core_w[0] * (backlog @ inside)
+    work = work_pj * share[replica]
+    meanwhile_w = np.maximum(chips_w - hosts_w, fair * (due_w - hosts_w))
+    needed = (work + hosts_pj) / np.maximum(chips_w, fair * due_w)
+    some = meanwhile_w > 0
+    needed[some] = np.minimum(needed[some], work[some] / meanwhile_w[some])
+    return float(max(natural_ps, needed[work > meanwhile_w * natural_ps].max(initial=0)))
+
+
+def some_caps(random: np.random.Generator) -> Caps:
+    """Three replicas behind three meters, of which each shares one or two, and four hosts."""
+    share = np.array([[1.0, 0.0, 1.0], [0.25, 0.75, 1.0], [0.0, 1.0, 0.0]])
+    changed = random.integers(0, 3, 3)
+    return Caps(
+        random.uniform(100, 300, 3),
+        share,
+        share * random.uniform(0.1, 0.5, (3, 1)),
+        random.uniform(1, 10, 3),
+        random.random((4, 3)) < 0.5,
+        np.array([random.uniform(2, 15)]),
+        random.uniform(0, 100, 3),
+        random.uniform(0, 100, 3),
+        changed,
+    )
+
+
+def test_a_round_is_as_long_as_its_scarcest_meter_makes_it() -> None:
+    random, stretched = np.random.default_rng(5), 0
+    for _ in range(400):
+        caps = some_caps(random)
+        busy, backlog = random.integers(0, 4, 4), random.integers(0, 10**11, 4)
+        replica, now = int(random.integers(3)), int(random.integers(3))
+        work, natural = int(random.integers(10**12, 10**14)), int(random.integers(10**10, 10**12))
+        wanted = by_hand_ps(caps, replica, work, natural, now, busy, backlog)
+        took = length_ps(caps, replica, work, natural, now, busy, backlog)
+        assert took == pytest.approx(wanted, rel=1e-9, abs=1)
+        assert took >= natural
+        stretched += took > natural
+    assert 100 < stretched < 390
+
+
+def test_a_meter_reads_what_stands_behind_it_and_no_more() -> None:
+    random, full = np.random.default_rng(6), 0
+    for _ in range(200):
+        caps, busy = some_caps(random), random.integers(0, 9, 4)
+        for group in range(3):
+            drawn = caps.core_w[0] * busy[caps.host_in[:, group]].sum() + (caps.share[:, group] * caps.draw_w).sum()
+            full += crowded(caps, group, busy)
+            assert crowded(caps, group, busy) == (drawn > caps.room_w[group])
+    assert 100 < full < 500

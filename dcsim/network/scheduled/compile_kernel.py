@@ -252,7 +252,7 @@ def place_all(
     """Place every task: fills `times` and returns the flows."""
     count = len(program.table)
     scratch = (
-        np.empty((PATHS_MAX, HOPS_MAX), np.int32),
+        np.empty((PATHS_MAX, HOPS_MAX), np.int64),
         np.empty(PATHS_MAX, np.int64),
         np.empty(PATHS_MAX, np.int64),
         np.empty(HOPS_MAX, np.int64),
