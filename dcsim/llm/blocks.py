@@ -56,7 +56,7 @@ class Collective:
     name: str
     op: str
     size_bytes: int
-    rows: int
+    rows: int = 1
 
 
 Step = Operation | Collective

@@ -51,8 +51,6 @@ def length_ps(caps: Caps, replica: int, work_pj: int, natural_ps: int, now_ps: i
                 beside_w += caps.share[other, group] * draws_w
         room_w, fair, work = caps.room_w[group], caps.fair[replica, group], work_pj * share
         left_w = max(room_w - hosts_w - beside_w, fair * (room_w - hosts_w - waiting_w))
-        if work <= left_w * natural_ps:
-            continue
         slowed = (work + hosts_pj) / max(room_w - beside_w, fair * (room_w - waiting_w))
         if left_w > 0.0:
             slowed = min(slowed, work / left_w)

@@ -120,13 +120,14 @@ def test_what_leaves_a_chip_leaves_the_fastest_of_them(sixteen: Party) -> None:
         own[fabric.first_link[chip]] = 1e10
         party = replace(sixteen, fabric=replace(fabric, own_bandwidth_bytes_per_s=own))
         links = fabric.first_link[chip + 1] - fabric.first_link[chip]
-        assert library._out_bytes_per_s(party) == pytest.approx(1e10 + (links - 1) * 1e9)
+        assert library._out_bytes_per_s(party) == 1e10 + (links - 1) * 1e9
 
 
 def test_messages_carry_their_protocol_and_their_calls(sixteen: Party, eight: Party) -> None:
     def sent(party: Party, way: Way, source: int, target: int, size: int, call: int = SEND) -> tuple[int, int]:
         inner = TaskBuilder(1e9)
         builder = CallBuilder(inner, way, party, range(len(party.chips)))
+        assert builder.clock_hz == inner.clock_hz
         builder.message(source, target, size, [], call=call)
         tasks = inner.build()
         return int(tasks.size_bytes[0]), int(tasks.call[0])
@@ -149,6 +150,23 @@ def test_messages_carry_their_protocol_and_their_calls(sixteen: Party, eight: Pa
     across = replace(sixteen, layers=replace(sixteen.layers, sums=Sums(None, wide / 2)))
     assert sent(across, Way("in_network", ACROSS[-1]), 0, 8, 1000)[0] == pytest.approx(2000, abs=1)
     assert sent(across, Way("in_network", ACROSS[-1]), 0, 7, 1000)[0] == 1000
+
+
+def test_the_pattern_that_a_mapping_names_is_taken_where_the_operation_has_it(
+    eight: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, int]] = []
+
+    def choose(step: Collective, party: Party, clock_hz: float, pattern: str = "auto", protocol: str = "auto") -> Way:
+        asked.append((step.op, pattern, len(party.chips)))
+        return Way("direct", RING)
+
+    monkeypatch.setattr(library, "choose_way", choose)
+    mapping = SimpleNamespace(spec=SimpleNamespace(all_reduce="ring"), stage_of_width={2: [0, 1], 4: [4, 5, 6, 7]})
+    exchange = library.packet_exchange(mapping, eight.fabric, eight.layers, eight.unit)  # type: ignore[arg-type]
+    for op, ranks in (("all_reduce", [2, 3]), ("all_gather", [0, 1, 2, 3]), ("all_to_all", [0, 1])):
+        exchange(TaskBuilder(1e9), step(8, op), ranks, [[] for _ in ranks])
+    assert asked == [("all_reduce", "ring", 2), ("all_gather", "ring", 4), ("all_to_all", "auto", 2)]
 
 
 def named(ways: list[Way]) -> list[tuple[str, str]]:

@@ -223,6 +223,13 @@ def test_a_round_that_just_fits_is_not_stretched() -> None:
     assert length_ps(plain_caps(8.0), 0, 8 * 10**11 + 8000, 10**11, 0, NOBODY, NOBODY) == 10**11 + 1001
 
 
+def test_chips_wait_for_hosts_that_draw_all_there_is() -> None:
+    """Two cores of 10 W under 20 W: the chips' work comes after the 2 ms that the cores still need, and at 20 W."""
+    busy, backlog = np.array([2]), np.array([10**9])
+    alone = length_ps(plain_caps(20.0, 1), 0, 10**13, 10**11, 0, NOBODY, NOBODY)
+    assert length_ps(plain_caps(20.0, 1), 0, 10**13, 10**11, 0, busy, backlog) == alone + 10**10 // 20
+
+
 def test_no_round_is_longer_than_any_run() -> None:
     assert LONGEST_PS == 2**61
     assert length_ps(plain_caps(1e-9), 0, 2**61, 10**11, 0, NOBODY, NOBODY) == 2**61 + 1

@@ -58,7 +58,7 @@ def _engine(
             raise FabricError("a message is sent as it is: 'send' has no algorithms and no protocols")
         builder.message(chips[0], chips[-1], size_bytes, [], LINK, SEND)
     else:
-        step, party = Collective(op, op, size_bytes, 1), Party.of(chips, joined, layers, vector_unit(spec.chip, network))
+        step, party = Collective(op, op, size_bytes), Party.of(chips, joined, layers, vector_unit(spec.chip, network))
         way = choose_way(step, party, builder.clock_hz, algorithm, protocol)
         exchanged(builder, step, chips, [[] for _ in chips], party, way)
     tasks = place_calls(builder.build(), joined, layers.software)

@@ -242,7 +242,7 @@ def _tried_s(step: Collective, party: Party, clock_hz: float, way: Way) -> float
 def _alone_s(op: str, size_bytes: int, party: Party, clock_hz: float, way: Way) -> float:
     """How long a collective takes in this way on the idle network, without jitter."""
     builder = TaskBuilder(clock_hz)
-    exchanged(builder, Collective(op, op, size_bytes, 1), party.chips, [[] for _ in party.chips], party, way)
+    exchanged(builder, Collective(op, op, size_bytes), party.chips, [[] for _ in party.chips], party, way)
     software = party.layers.software
     tasks = place_calls(builder.build(), party.fabric, software)
     return Engine(party.fabric, party.layers.figures, tasks, Software(calls_of(software))).iteration().finish_ps * 1e-12
@@ -254,9 +254,8 @@ def least_s(step: Collective, party: Party, way: Way) -> float:
     steps, across, sent_bytes = steps_and_bytes(step.op, way.algorithm, ranks, step.size_bytes, nodes)
     software = party.layers.software
     near = next((cost for cost in software.island.patterns if cost.key == way.cost.key), software.island.patterns[0])
-    inside_s, across_s = near.step_s, (way.cost if nodes > 1 else near).step_s
-    first_s = min(near.first_s, way.cost.first_s) if nodes > 1 else way.cost.first_s
-    calls_s = first_s + max(0, steps - across - 1) * inside_s + max(0, across - (steps == across)) * across_s
+    first_s = min(near.first_s, way.cost.first_s)
+    calls_s = first_s + max(0, steps - across - 1) * near.step_s + max(0, across - (steps == across)) * way.cost.step_s
     share = way.cost.payload_fraction * _sum_share(way, party)
     return max(calls_s, first_s + sent_bytes / (share * _out_bytes_per_s(party)))
 

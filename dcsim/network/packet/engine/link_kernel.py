@@ -297,7 +297,7 @@ def offer(s: EngineState, now: int, link: int, channel: int, packet: int) -> int
     if queue_ps > line.peak_ps:
         line.peak_ps = queue_ps
     at_switch = row.link >= 0
-    if at_switch and line.buffer_ps >= 0 and 2 * queue_ps > line.buffer_ps and _is_full(s, now, link, packet, queue_ps):
+    if at_switch and line.buffer_ps >= 0 and _is_full(s, now, link, packet, queue_ps):
         line.drops += 1
         line.dropped_bytes += row.bytes
         if s.rules[0].trim_bytes > 0:
