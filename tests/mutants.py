@@ -151,9 +151,9 @@ class Outcome:
     test: str
     took_s: float
 
-    def told(self) -> dict[str, object]:
-        """Place, change, test and time, for people and programs."""
-        mutant, source = self.mutant, (ROOT / "dcsim" / self.mutant.module).read_text()
+    def told(self, source: str) -> dict[str, object]:
+        """Place, change, test and time, for people and programs, from the module's text without the fault."""
+        mutant = self.mutant
         before, after = mutant.shown(source)
         line = source.splitlines()[mutant.line - 1].strip()
         equivalent = EQUIVALENT.get((mutant.module, line, mutant.text), "")
@@ -353,9 +353,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     drawn = draw(options.seed, options.count, list(modules()))
     mutants = [mutant for mutant in drawn if any(part in mutant.module for part in options.only)]
+    sources = {mutant.module: (ROOT / "dcsim" / mutant.module).read_text() for mutant in mutants}
     missed = alike = 0
     for number, outcome in enumerate(outcomes(mutants, options.jobs), 1):
-        told = outcome.told()
+        told = outcome.told(sources[outcome.mutant.module])
         missed += not outcome.test and not told["equivalent"]
         alike += not outcome.test and bool(told["equivalent"])
         if options.json:
