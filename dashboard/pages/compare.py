@@ -16,7 +16,7 @@ from dashboard.state import Control, connect_state, notices_view, number, one_of
 from dcsim import library
 from dcsim.network.timing import MEANING, PARTS
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import CAPACITY, ITERATION, LIBRARIES, NETWORKS, OBJECTIVES, SERVED, SIZES
+from dcsim.study.side_by_side import CAPACITY, ITERATION, LIBRARIES, MAPPINGS, NETWORKS, OBJECTIVES, SERVED, SIZES
 from dcsim.units import format_time
 
 TITLE = "Compare"
@@ -31,10 +31,10 @@ CONTROLS = (
     Control("context", 2048, whole(1, 131_072)),
     Control("rate", 5, number(1, 100)),
     Control("networks", FIRST, some_of(NETWORKS)),
-    Control("library", "verbs", one_of(LIBRARIES)),
+    Control("library", "posted", one_of(LIBRARIES)),
     Control("fairness", "equal_bandwidth", one_of(FAIRNESS)),
     Control("objective", "capacity", one_of(OBJECTIVES)),
-    Control("mapping", "same", one_of(("same", "best"))),
+    Control("mapping", "own", one_of(MAPPINGS)),
     Control("prices", "buy", one_of(("buy", "build"))),
 )
 NAMES = [control.name for control in CONTROLS]
@@ -44,7 +44,7 @@ COMPUTE_MEANING = "matrix products, attention, norms and the host's own work"
 def layout(**query: Any) -> html.Div:
     """The controls at what the address says, and room for the answer."""
     values, notices = read_state(CONTROLS, query)
-    head = heading("Packets or none", "The same chips, LLM, mapping and load on a scheduled network and on packet networks.")
+    head = heading("Packets or none", "The same chips, LLM and load on a scheduled network and on packet networks.")
     return html.Div(
         [
             head,
@@ -166,7 +166,8 @@ def _controls(values: dict[str, Any]) -> html.Section:
             field(
                 "Library",
                 _segments("library", values, LIBRARIES),
-                "what a message on a packet network goes through: nothing, verbs, or NCCL",
+                "what a message on a packet network goes through: nothing; verbs; posted, where the chip's own program writes "
+                "and small sums take one step; or NCCL, for which these chips lack the kernels",
             ),
             field(
                 "Objective",
@@ -182,8 +183,8 @@ def _controls(values: dict[str, Any]) -> html.Section:
             ),
             field(
                 "Mapping",
-                _segments("mapping", values, ("same", "best")),
-                "same: all have the scheduled network's best; best: each its own",
+                _segments("mapping", values, MAPPINGS),
+                "own: each network has its own best, as in `dcsim compare`; same: all have the scheduled network's",
             ),
             field(
                 "Prices",

@@ -79,8 +79,9 @@ def compare(
     ]
     own = wanted[0][2].spec
     same_mapping = not is_searched(own) if same_mapping is None else same_mapping
-    passes = _passes(own, lowest_latency and not same_mapping)
-    packets_max //= len(passes)
+    passes = _passes(own, not same_mapping)
+    packets_max //= len(passes)  # before one is left out, so that the rows of the other are the same without it
+    passes = passes if lowest_latency else passes[:1]
     find_all(spec for objective in passes for spec in _searched(wanted, objective, same_mapping))
     placed = [one for objective in passes for one in _machines(wanted, objective, same_mapping, seed)]
     base = [ideal_base(topology, llm, settings)]

@@ -24,8 +24,9 @@ from dcsim.study.scale import size_settings
 
 ITERATION, SERVED, CAPACITY = "iteration", "served", "capacity"
 NETWORKS = ("scheduled", "infiniband-hdr", "infiniband-ndr", "roce-400g", "ethernet-100g", "nvlink4")
-OWN = NETWORKS[0]  # the network of the topologies that are compared; its best mapping is what all have
-LIBRARIES = ("ideal", "verbs", "nccl")
+OWN = NETWORKS[0]  # the network of the topologies that are compared; with "same" all have its best mapping
+MAPPINGS = ("own", "same")  # each network's own best, as the command line has it, or one for all
+LIBRARIES = ("ideal", "verbs", "posted", "nccl")  # those that `compare` shows for chips without kernels
 OBJECTIVES = ("capacity", "latency", "throughput", "cost")  # of mappings
 DURATION, DURATION_S = "2 min", 120.0  # of the workload that is served: some hundred requests
 PARTS = 50  # a distribution is kept as its quantiles at so many equal steps
@@ -37,7 +38,7 @@ DECISIVE = ("spec", "fabric", "workload", "llm", "network", "power", "cluster", 
 class Question:
     """What is asked of every network. `rate` is in requests/s, of the workload that the topology names.
 
-    With `mapping` "same" all have the mapping that is best on the topology's own network, with "best" each its own;
+    With `mapping` "own" each network has the mapping that is best on it, with "same" all have that of the topology's own network;
     `objective` is what mappings are searched for.
     """
 
@@ -48,7 +49,7 @@ class Question:
     rate: float = 5.0
     fairness: str = "equal_bandwidth"
     objective: str = "capacity"
-    mapping: str = "same"
+    mapping: str = "own"
     topology: str = "8rack"
     seed: int = 1
 
@@ -133,7 +134,7 @@ def _iteration(cell: Cell) -> dict[str, Any]:
         settings=asked.settings,
         packet_settings=[f"network.fairness={asked.fairness}"],
         seed=asked.seed,
-        same_mapping=asked.mapping != "best",
+        same_mapping=asked.mapping == "same",
         lowest_latency=False,
         packets_max=comparison.PACKETS_MAX,
     )
@@ -256,7 +257,7 @@ def command(cell: Cell, settings: Sequence[str] | None = None) -> str:
     if cell.kind == ITERATION:
         words = ["dcsim", "compare", asked.topology, "--interconnect", ",".join(_compared(cell)), "--llm", asked.llm]
         words += ["--batch", str(asked.batch), "--context", str(asked.context), "--fairness", asked.fairness]
-        words += ["--own-mapping" if asked.mapping == "best" else "--same-mapping"]
+        words += [f"--{asked.mapping}-mapping"]
         settings = asked.settings
     else:
         verb = "run" if cell.kind == SERVED else "capacity"

@@ -127,7 +127,7 @@ def kept(tmp_path_factory):
     points = Points(folder / ".dashboard" / "points")
     for asked in (
         *(Question(chips=chips) for chips in (64, 512, 1500)),
-        Question(chips=64, objective="latency", mapping="best"),
+        Question(chips=64, objective="latency", mapping="same"),
     ):
         for network in NETWORKS:
             libraries = LIBRARIES if side_by_side.has_library(network) else ("",)
@@ -190,12 +190,12 @@ def test_a_capacity_says_whether_it_was_simulated(page, said, address):
 def test_an_objective_is_part_of_the_link(page, said, address):
     page.goto(address + "/?chips=64")
     expect(page.locator("#compare-sentence")).to_contain_text("On 64 chips")
-    page.get_by_text("best", exact=True).click()
+    page.get_by_text("same", exact=True).click()
     page.get_by_role("textbox", name="objective").click()
     page.get_by_role("option", name="latency").click()
     page.wait_for_url("**objective=latency**")
     expect(page.locator("#compare-origin")).to_contain_text("computed exactly here")
-    page.get_by_role("button", name="How roce-400g verbs was computed").click()
+    page.get_by_role("button", name="How roce-400g posted was computed").click()
     expect(page.get_by_role("dialog")).to_contain_text("mapping.objective=latency", timeout=30_000)
     assert not said
 
@@ -233,7 +233,7 @@ def test_a_bad_value_gives_a_notice(page, said, address):
 
 def test_a_number_is_explained_with_its_sources_and_its_command(page, said, address):
     page.goto(address + "/")
-    page.get_by_role("button", name="How infiniband-ndr verbs was computed").click()
+    page.get_by_role("button", name="How infiniband-ndr posted was computed").click()
     how = page.get_by_role("dialog")
     expect(how).to_contain_text("dcsim compare 8rack --interconnect scheduled,infiniband-ndr", timeout=30_000)
     expect(how).to_contain_text("dcsim run 8rack --interconnect infiniband-ndr")
