@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from small_cluster import InFlight, Line
+from small_cluster import InFlight, Line, Steps
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,8 @@ def _rack():
 
 
 def _small(time, kv_tokens, replicas, settings, place):
-    """Spec, fabric, placement and programs."""
+    """Spec, fabric, placement and programs, which under a serving engine are timed by steps."""
+    from dcsim.cluster.engine_programs import EnginePrograms
     from dcsim.cluster.placement import Placement
     from dcsim.cluster.programs import Programs
     from dcsim.llm.kv import SequenceRoom, room_of_tokens
@@ -65,9 +66,8 @@ def _small(time, kv_tokens, replicas, settings, place):
     chips = tuple(tuple(range(r * (64 // replicas), (r + 1) * (64 // replicas))) for r in range(replicas))
     site = site_of(make_network(spec, _rack()))
     room = kv_tokens if isinstance(kv_tokens, SequenceRoom) else room_of_tokens(kv_tokens)
-    return (
-        spec,
-        _rack(),
-        Placement(site, chips, room, **(place or {})),
-        Programs(spec.serving, time or Line(), in_flight=time.in_flight if isinstance(time, InFlight) else None),
-    )
+    if spec.serving.engine:
+        programs = EnginePrograms(spec.serving.engine, spec.serving, time or Steps(), spec.chip.power, spec.llm)
+    else:
+        programs = Programs(spec.serving, time or Line(), in_flight=time.in_flight if isinstance(time, InFlight) else None)
+    return spec, _rack(), Placement(site, chips, room, **(place or {})), programs

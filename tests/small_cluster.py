@@ -8,7 +8,7 @@ from dcsim.cluster.copies import Copies
 from dcsim.fabric.graph import from_cables
 from dcsim.llm.kv import SequenceRoom
 from dcsim.llm.storage import EACH_TOKEN, Growth
-from dcsim.network.timing import InFlightTime, IterationTime
+from dcsim.network.timing import BREAKDOWN, InFlightTime, IterationTime
 from dcsim.network.wires import Wires
 from dcsim.workload.closed import ClosedLoop
 from dcsim.workload.requests import Requests
@@ -32,6 +32,25 @@ class Line:
         ps = int(us * 1e6)
         energy_j = self.energy_j * shape.batch * shape.new_tokens
         return IterationTime(ps, ps // self.stages, energy_j, hazard=self.hazard * shape.batch)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Iterations of whatever tokens there are, in seconds: linear in rows, and in what sequences and prompts look back at."""
+
+    base_s: float = 2e-3
+    row_s: float = 5e-6
+    context_s: float = 1e-8
+    apart: int = 1
+
+    def iteration(self, sequences, context, chunks=(), check_tokens=1):
+        parts = np.zeros(len(BREAKDOWN))
+        parts[0] = self.base_s + self.row_s * (sequences * check_tokens + sum(chunk.tokens for chunk in chunks))
+        parts[1] = self.context_s * (sequences * context + sum(chunk.stop * chunk.tokens for chunk in chunks))
+        return parts
+
+    def joules(self, parts, power):
+        return 1e3 * float(parts[0]) + 5e2 * float(parts[1])
 
 
 class InFlight(Line):

@@ -11,7 +11,6 @@ from dcsim.cluster.engine_programs import AnyPrograms
 from dcsim.cluster.fast.knows import unknown
 from dcsim.cluster.live import LiveState
 from dcsim.cluster.placement import Placement
-from dcsim.cluster.programs import Programs
 from dcsim.cluster.rows import fault_rows
 from dcsim.errors import Problem, SpecError
 from dcsim.fabric.graph import Fabric
@@ -81,7 +80,6 @@ def serve(
     traffic, names, priorities = _classes(spec, requests)
     traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds, chips is not None)
     if is_compiled:
-        assert isinstance(programs, Programs)  # the copy knows no engine's
         return _serve_compiled(spec, placement, programs, traffic, names, priorities, rows, skip, seed, progress, watch)
     from dcsim.cluster.simpy.cluster import Cluster
 
@@ -152,7 +150,7 @@ def _look_ahead(blocks: Iterator[Requests], count: int) -> tuple[Iterator[Reques
 def _serve_compiled(
     spec: Topology,
     placement: Placement,
-    programs: Programs,
+    programs: AnyPrograms,
     traffic: Iterator[Requests] | ClosedLoop,
     names: tuple[str, ...],
     priorities: tuple[int, ...],

@@ -281,8 +281,9 @@ def _by_capacity(ground: _Ground) -> MappingFound:
     options = _promising(ground, serving_rate, ground.spec.serving.chunk_tokens == "auto")
     if not options:
         raise SlackError("no mapping has a program that these clocks allow (network.clock.slack_cycles)")
-    users = ground.spec.workload.kind == "closed"
-    cannot = unknown(ground.spec, replicas=1, users=users, drawn=False, rounds=False, chips=False)
+    # Mappings are compared by programs, at rates of arrival.
+    is_apart = ground.spec.workload.kind == "closed" or ground.spec.serving.engine is not None
+    cannot = is_apart or unknown(ground.spec, replicas=1, drawn=False, rounds=False, chips=False)
     if not options[0].load.per_s:
         return _out_of_reach(ground)
     if cannot:

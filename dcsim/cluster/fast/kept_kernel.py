@@ -32,8 +32,8 @@ def take_kept(rep: Any, places: Any, costs: Any, session: int) -> int:
 
 
 @part
-def keep(now: Any, rep: Any, places: Any, costs: Any, session: int, tokens: int) -> None:
-    """Keep an ended turn in place of the session's last one."""
+def keep(now: Any, rep: Any, places: Any, costs: Any, session: int, tokens: int, free: int) -> None:
+    """Keep an ended turn in place of the session's last one; `free` is the room that nobody holds."""
     take_kept(rep, places, costs, session)
     size, number = len(places) // 3, rep[c.KEPT_NEXT]
     places[number % size, 0], places[number % size, 1] = session, tokens
@@ -46,14 +46,14 @@ def keep(now: Any, rep: Any, places: Any, costs: Any, session: int, tokens: int)
     # Before the caller has tidied up, a round may end for every sequence there is room for.
     if 2 * (number - rep[c.KEPT_FIRST]) > size or 2 * rep[c.KEPT_KNOWN] > size:
         now[c.TIGHT] = 1
-    make_room(rep, places, costs)
+    make_room(rep, places, costs, free)
 
 
 @part
-def make_room(rep: Any, places: Any, costs: Any) -> None:
-    """Drop kept turns, the one that ended longest ago first, until they fit into the free room."""
+def make_room(rep: Any, places: Any, costs: Any, free: int) -> None:
+    """Drop kept turns, the one that ended longest ago first, until they fit into the room that nobody holds."""
     size = len(places) // 3
-    while rep[c.KEPT_TOTAL] > rep[c.KV_FREE]:
+    while rep[c.KEPT_TOTAL] > free and rep[c.KEPT_FIRST] < rep[c.KEPT_NEXT]:
         rep[c.KEPT_TOTAL] -= cost(costs, places[rep[c.KEPT_FIRST] % size, 1])
         rep[c.KEPT_FIRST] += 1
 
@@ -62,7 +62,7 @@ def make_room(rep: Any, places: Any, costs: Any) -> None:
 def refill(now: Any, rep: Any, places: Any, costs: Any, turns: Any) -> None:
     """Keep `turns` [place, (session, tokens)] in a replica that keeps none."""
     for place in range(len(turns)):
-        keep(now, rep, places, costs, turns[place, 0], turns[place, 1])
+        keep(now, rep, places, costs, turns[place, 0], turns[place, 1], rep[c.KV_FREE])
 
 
 @part

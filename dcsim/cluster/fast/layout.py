@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # Columns of `requests`, one row a request. GIVEN is at joining until the request ends; LEVEL 0 is served first; USER is
-# who asked, in a closed loop.
+# who asked, in a closed loop; JOIN counts the replica's sequences.
 (
     ARRIVAL,
     PROMPT,
@@ -38,8 +38,9 @@ import numpy as np
     REUSED,
     REPLAYS,
     USER,
-) = range(26)
-REQUEST_COLUMNS = 26
+    JOIN,
+) = range(27)
+REQUEST_COLUMNS = 27
 OPEN, FINISHED_STATUS, REJECTED_STATUS = range(3)
 HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 
@@ -47,7 +48,9 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 # through NEXT. KEPT_FIRST and KEPT_NEXT count all turns ever kept: the first that may still be there, and the next; KEPT_KNOWN
 # are slots taken in the table. UNTIL_ERROR and NEXT_DRAW see `reruns_kernel`; HAZARD is that of a round under way without
 # a marked iteration, RERUN the time and RERUN_WORK the work of what runs again in it. CLEAN and DRAIN are as in
-# `programs.Round`; rounds ended at ENDED, and the last micro-batch of those in flight is through at DRAINED.
+# `programs.Round`; rounds ended at ENDED, and the last micro-batch of those in flight is through at DRAINED. BUDGET is what the
+# rounds under way read of prompts at most; AT_START are the tokens that all sequences would have had at step 0, JOINS how many
+# there were so far.
 (
     SINCE,
     ROUNDS,
@@ -88,13 +91,18 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
     DRAIN,
     DRAINED,
     ENDED,
+    BUDGET,
+    AT_START,
+    JOINS,
     WAITING_ENDS,
-) = range(40)
+) = range(43)
 WAKE, LOAD = range(2)  # rows of `looked_at`
 
 # Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits. In a closed loop
 # THINKING users have still to ask and ACTIVE ones may ask again; all was done at DONE_AT, when the last of them had gone.
-# BEGINNING is the replica whose round begins now and lacks something for it, counted from 1.
+# BEGINNING is the replica whose round begins now and lacks something for it, counted from 1; NEED_COUNT,
+# NEED_BUCKET and NEED_CHUNKS say what: sequences, their compiled context (or step of the mean context) and chunks. ROUNDS_USED
+# are places taken in `rounds`, and ANSWERED whether `answer` holds what was asked.
 (
     NOW,
     NEXT_ARRIVAL,
@@ -121,10 +129,13 @@ WAKE, LOAD = range(2)  # rows of `looked_at`
     ACTIVE,
     DONE_AT,
     BEGINNING,
-) = range(25)
-NOW_ENTRIES = 25
+    NEED_CHUNKS,
+    ROUNDS_USED,
+    ANSWERED,
+) = range(28)
+NOW_ENTRIES = 28
 
-# Entries of `fixed`.
+# Entries of `fixed`. Under a serving ENGINE a round holds whatever tokens there are; with GROWS sequences hold what they store.
 (
     KV,
     SEQUENCES_MAX,
@@ -147,15 +158,18 @@ NOW_ENTRIES = 25
     TOKEN_PJ,
     ASKS_MAX,
     ASK_UNTIL,
-) = range(21)
-FIXED_ENTRIES = 21
+    ENGINE,
+    GROWS,
+    STEP_TOKENS,
+) = range(24)
+FIXED_ENTRIES = 24
 LEAST_LOADED, ROUND_ROBIN, BY_SESSION = range(3)  # ROUTER
 CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
 FIRST_PLACE, WAITERS, BOOKED = range(3)  # columns of `hosts`
 ASK_THINK, ASK_PROMPT, ASK_OUTPUT = range(3)  # columns of `asks`
 
 # What `advance` returns.
-REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY, NEED_DRAWS = range(9)
+REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY, NEED_DRAWS, NEED_ROUND = range(10)
 SUM_MAX = 2**60  # of AREA, which no limit outgrows by much, and of WORK
 NEVER = np.iinfo(np.int64).max
 NONE = -1
@@ -189,6 +203,11 @@ class PoolState(NamedTuple):
     decode_pj: Any  # [sequences, compiled context] picojoules above waiting
     chunk: Any  # [compiled context, 4] latency, occupancy, program, hazard; latency 0: not yet known
     chunk_pj: Any  # [compiled context] picojoules above waiting
+    rounds: (
+        Any  # [place, 4] hash table of (key, latency, alone, picojoules) of an engine's rounds without prompts; latency 0: free
+    )
+    chunks: Any  # [place, 3] (start, stop, whether it ends there) of prompts in an engine's round that is asked for
+    answer: Any  # [3] latency, alone and picojoules of it
     gaps: Any  # [place, 2] hash table of (gap, count); count 0: free
     limits: Any  # [LIMITS] request-picoseconds
     samples: Any  # [place, replica, 2] time in a program, and work in picojoules, at the end of the samples taken

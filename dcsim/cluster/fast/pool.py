@@ -14,17 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.cluster.admission import Limits
-from dcsim.cluster.fast import kept_kernel, pool_kernel
+from dcsim.cluster.engine_programs import CONTEXT_STEP, AnyPrograms, EnginePrograms
+from dcsim.cluster.fast import engine_kernel, kept_kernel, pool_kernel
 from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.knows import BATCHING, ROUTERS
 from dcsim.cluster.fast.rounds_kernel import count_gap
 from dcsim.cluster.fast.traffic import Arrivals, Asking
 from dcsim.cluster.live import LiveState
 from dcsim.cluster.marks import error_draws
-from dcsim.cluster.programs import Programs, Round
+from dcsim.cluster.programs import Round
 from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
 from dcsim.llm.kv import SequenceRoom
 from dcsim.llm.program import Shape
+from dcsim.network.lockstep import Chunk
 from dcsim.power.caps_kernel import Caps
 from dcsim.power.hosts import token_pj
 from dcsim.power.rack import RackMeter, power_table
@@ -49,7 +51,7 @@ class Pool:
     def __init__(
         self,
         spec: Topology,
-        programs: Programs,
+        programs: AnyPrograms,
         room: SequenceRoom,
         caps: Caps,
         racks: list[RackMeter],
@@ -153,20 +155,9 @@ class Pool:
         s.now[c.AREA] = 0
 
     def _provide(self, need: int) -> None:
-        s, programs = self._s, self._programs
-        bucket = int(s.now[c.NEED_BUCKET])
-        if need == c.NEED_DECODE:
-            count = int(s.now[c.NEED_COUNT])
-            round_ = programs.decode(count, bucket)
-            (one,) = round_.micro_batches
-            numbers = self._number(round_), one.bit_errors, one.shape.batch, round_.grid_ps
-            s.decode[count, bucket] = round_.latency_ps, round_.occupancy_ps, round_.alone_ps, *numbers
-            s.decode_pj[count, bucket] = _work_pj(round_)
-        elif need == c.NEED_CHUNK:
-            round_ = programs.chunk(bucket)
-            hazard = round_.micro_batches[0].bit_errors
-            s.chunk[bucket] = round_.latency_ps, round_.occupancy_ps, self._number(round_), hazard
-            s.chunk_pj[bucket] = _work_pj(round_)
+        s = self._s
+        if need in (c.NEED_DECODE, c.NEED_CHUNK, c.NEED_ROUND):
+            self._time_round(need, self._programs)
         elif need == c.NEED_GAPS:
             self._grow_gaps()
         elif need == c.NEED_DRAWS:
@@ -177,6 +168,40 @@ class Pool:
             self._hand_over_samples()
         elif need == c.NEED_ARRIVALS:
             self._next_block()
+
+    def _time_round(self, need: int, programs: AnyPrograms) -> None:
+        """How long a round takes, and what it works: of compiled programs, or of an engine."""
+        s = self._s
+        count, bucket = int(s.now[c.NEED_COUNT]), int(s.now[c.NEED_BUCKET])
+        if isinstance(programs, EnginePrograms):
+            chunks = [Chunk(start, stop, bool(ends)) for start, stop, ends in s.chunks[: s.now[c.NEED_CHUNKS]].tolist()]
+            round_ = programs.mixed(count, bucket, chunks)
+            s.answer[:] = round_.latency_ps, round_.alone_ps, _work_pj(round_)
+            if chunks:
+                s.now[c.ANSWERED] = 1
+            else:
+                self._remember(count, bucket)
+        elif need == c.NEED_DECODE:
+            round_ = programs.decode(count, bucket)
+            (one,) = round_.micro_batches
+            numbers = self._number(round_), one.bit_errors, one.shape.batch, round_.grid_ps
+            s.decode[count, bucket] = round_.latency_ps, round_.occupancy_ps, round_.alone_ps, *numbers
+            s.decode_pj[count, bucket] = _work_pj(round_)
+        else:
+            round_ = programs.chunk(bucket)
+            hazard = round_.micro_batches[0].bit_errors
+            s.chunk[bucket] = round_.latency_ps, round_.occupancy_ps, self._number(round_), hazard
+            s.chunk_pj[bucket] = _work_pj(round_)
+
+    def _remember(self, sequences: int, step: int) -> None:
+        """Note the answer for an engine's rounds without prompts, in a table that is never more than half full."""
+        old = self._s.rounds
+        if 2 * self._s.now[c.ROUNDS_USED] >= len(old):
+            self._s = self._s._replace(rounds=np.zeros((4 * len(old), 4), np.int64))
+            self._s.now[c.ROUNDS_USED] = 0
+            for key, *answer in old[old[:, 1] > 0].tolist():
+                engine_kernel.remember(self._s, key >> 32, key & 0xFFFFFFFF, np.array(answer, np.int64))
+        engine_kernel.remember(self._s, sequences, step, self._s.answer)
 
     def _hand_over_samples(self) -> None:
         s, count, interval = self._s, int(self._s.now[c.SAMPLES]), int(self._s.fixed[c.SAMPLE_PS])
@@ -305,7 +330,7 @@ def _work_pj(round_: Round) -> int:
 
 
 def _new_state(
-    spec: Topology, programs: Programs, room: SequenceRoom, caps: Caps, levels: int, skip: bool, traffic: Arrivals | Asking
+    spec: Topology, programs: AnyPrograms, room: SequenceRoom, caps: Caps, levels: int, skip: bool, traffic: Arrivals | Asking
 ) -> c.PoolState:
     serving, host, contexts, count = spec.serving, spec.host, len(programs.contexts), len(caps.wait_w)
     fixed = _fixed(spec, programs, room, skip)
@@ -344,6 +369,9 @@ def _new_state(
         decode_pj=zeros(serving.sequences_max + 1, contexts),
         chunk=zeros(contexts, 4),
         chunk_pj=zeros(contexts),
+        rounds=zeros(1024, 4),
+        chunks=zeros(serving.sequences_max, 3),
+        answer=zeros(3),
         gaps=zeros(1024, 2),
         limits=zeros(len(LIMITS)),
         samples=zeros(_SAMPLES, count, 2),
@@ -364,14 +392,20 @@ def _no_turns(replicas: int, size: int) -> NDArray[np.int64]:
     return kept
 
 
-def _fixed(spec: Topology, programs: Programs, room: SequenceRoom, skip: bool) -> NDArray[np.int64]:
+def _fixed(spec: Topology, programs: AnyPrograms, room: SequenceRoom, skip: bool) -> NDArray[np.int64]:
     serving, host = spec.serving, spec.host
     bus_ps, detokenise_ps = to_ps(host.bus_s), to_ps(host.detokenise_token_s)
     fixed = np.zeros(c.FIXED_ENTRIES, np.int64)
     fixed[c.KV], fixed[c.SEQUENCES_MAX], fixed[c.QUEUE_MAX] = room.capacity, serving.sequences_max, serving.queue_max
-    fixed[c.CHUNK] = programs.chunk_tokens
-    fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
-    fixed[c.BATCHING] = BATCHING[serving.batching]
+    if isinstance(programs, EnginePrograms):
+        engine = programs.engine
+        fixed[c.ENGINE], fixed[c.GROWS], fixed[c.STEP_TOKENS] = 1, engine.preemption != "never", CONTEXT_STEP
+        fixed[c.CHUNK], fixed[c.PREFILL_MAX] = 1, engine.batched_tokens_max * programs.apart
+        fixed[c.BATCHING] = BATCHING[engine.batching]
+    else:
+        fixed[c.CHUNK] = programs.chunk_tokens
+        fixed[c.PREFILL_MAX] = max(serving.prefill_tokens_max, programs.chunk_tokens)
+        fixed[c.BATCHING] = BATCHING[serving.batching]
     fixed[c.SWITCH] = to_ps(spec.chip.program_switch_s) if spec.chip.kind == "lpu" else 0
     fixed[c.REPLY], fixed[c.SKIP] = bus_ps + detokenise_ps, skip
     fixed[c.HOST_QUEUE_MAX], fixed[c.REQUEST_PS] = host.queue_max, to_ps(host.request_s)

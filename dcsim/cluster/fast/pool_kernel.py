@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.cluster.fast import layout as c
+from dcsim.cluster.fast.engine_kernel import growing, held, preempt
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost, make_room, take_kept
 from dcsim.cluster.fast.layout import PoolState
@@ -237,6 +238,7 @@ def _wake(s: PoolState, k: int) -> int:
     else:
         s.limits[rep[c.WHY]] += rep[c.BLOCKED] * (now - rep[c.SINCE])
         book_came(s, rep, now)
+    preempt(s, k, now)
     _admit(s, k, now)
     rep[c.SINCE] = now
     rep[c.BLOCKED] = rep[c.WAITING]
@@ -264,13 +266,14 @@ def _admit(s: PoolState, k: int, now: int) -> None:
     rep, head = s.replicas[k], c.WAITING_ENDS
     if s.fixed[c.BATCHING] == c.STATIC and rep[c.PROMPTS] + rep[c.COUNT]:
         return
+    free = rep[c.KV_FREE] - growing(s, k)
     while rep[c.WAITING] and rep[c.PROMPTS] + rep[c.COUNT] < s.fixed[c.SEQUENCES_MAX]:
         while rep[head] == c.NONE:
             head += 2
         index = rep[head]
         request = s.requests[index - s.now[c.BASE]]
-        room = cost(s.costs, request[c.PROMPT] + request[c.OUTPUT])
-        if room > rep[c.KV_FREE]:
+        room = cost(s.costs, held(s, request))
+        if room > free:
             return
         rep[head] = request[c.NEXT]
         rep[c.WAITING] -= 1
@@ -278,11 +281,14 @@ def _admit(s: PoolState, k: int, now: int) -> None:
             kept = take_kept(rep, s.kept[k], s.costs, request[c.SESSION])
             shared = min(request[c.PREFIX], request[c.PROMPT] - 1)
             if kept <= shared or not len(s.costs):
-                request[c.READ] = request[c.REUSED] = min(kept, shared)
+                request[c.READ] = min(kept, shared)
+                request[c.REUSED] += request[c.READ]
         rep[c.KV_FREE] -= room
-        if rep[c.KEPT_TOTAL] > rep[c.KV_FREE]:
-            make_room(rep, s.kept[k], s.costs)
-        request[c.ADMITTED] = now
+        free -= room
+        if rep[c.KEPT_TOTAL] > free:
+            make_room(rep, s.kept[k], s.costs, free)
+        if request[c.ADMITTED] == c.NONE:
+            request[c.ADMITTED] = now
         _append(s, rep, c.PROMPT_HEAD, c.PROMPT_TAIL, index)
         rep[c.PROMPTS] += 1
 

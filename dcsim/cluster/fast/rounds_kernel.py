@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dcsim.cluster.fast import layout as c
+from dcsim.cluster.fast.engine_kernel import ask, growing, held, join, leave, rounds_alike, rounds_of_room
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost, keep
 from dcsim.cluster.fast.layout import PoolState
@@ -19,9 +20,26 @@ from dcsim.power.caps_kernel import crowded, length_ps, set_draw
 def begin(s: PoolState, k: int) -> int:
     """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
     rep, fixed = s.replicas[k], s.fixed
+    decodes = rep[c.COUNT] > 0 and (fixed[c.BATCHING] == c.CONTINUOUS or not rep[c.PROMPTS])
+    if fixed[c.ENGINE]:
+        rep[c.BUDGET] = max(1, fixed[c.PREFILL_MAX] - (rep[c.COUNT] if decodes else 0))
+        need = ask(s, k, decodes)
+        if need:
+            return int(need)
+        latency, alone, work = s.answer[0], s.answer[1], s.answer[2]
+        rep[c.HAZARD] = rep[c.RERUN] = rep[c.DRAIN] = 0
+        _start(s, k, decodes, latency, latency, alone, latency, work + (rep[c.COUNT] * fixed[c.TOKEN_PJ] if decodes else 0), 0)
+        return 0
+    return _begin_compiled(s, k, decodes)
+
+
+@part
+def _begin_compiled(s: PoolState, k: int, decodes: bool) -> int:
+    """A round of programs compiled beforehand."""
+    rep, fixed = s.replicas[k], s.fixed
     latency = occupancy = alone = switches = work = grid = 0
     program, left, is_marked = rep[c.PROGRAM], rep[c.UNTIL_ERROR], False
-    decodes = rep[c.COUNT] > 0 and (fixed[c.BATCHING] == c.CONTINUOUS or not rep[c.PROMPTS])
+    rep[c.BUDGET] = fixed[c.PREFILL_MAX]
     if decodes:
         known = s.decode[rep[c.COUNT], rep[c.TOP]]
         if not known[0]:
@@ -33,7 +51,7 @@ def begin(s: PoolState, k: int) -> int:
         iterations = micro_batches(rep[c.COUNT], known[5])
         is_marked = met(left, known[4], iterations)
         left -= 0 if is_marked else iterations * known[4]
-    chunk, budget, index = fixed[c.CHUNK], fixed[c.PREFILL_MAX], rep[c.PROMPT_HEAD]
+    chunk, budget, index = fixed[c.CHUNK], rep[c.BUDGET], rep[c.PROMPT_HEAD]
     while index != c.NONE and budget >= chunk:
         request = s.requests[index - s.now[c.BASE]]
         end, stop = request[c.READ], min(request[c.PROMPT], request[c.READ] + budget // chunk * chunk)
@@ -62,30 +80,42 @@ def begin(s: PoolState, k: int) -> int:
     clean = max(latency, occupancy)
     if grid:
         clean = -(-clean // grid) * grid
+    rep[c.DRAIN] = max(0, occupancy - grid + latency - clean - rep[c.RERUN]) if grid else 0
+    lead = switches * fixed[c.SWITCH]
+    if switches or not grid or rep[c.ENDED] != rep[c.SINCE]:  # not on the grid of the rounds before
+        lead += max(0, rep[c.DRAINED] - rep[c.SINCE])
+    rep[c.PROGRAM] = program
+    _start(s, k, decodes, latency, occupancy, alone, clean, work, lead)
+    return 0
+
+
+@part
+def _start(
+    s: PoolState, k: int, decodes: bool, latency: int, occupancy: int, alone: int, clean: int, work: int, lead: int
+) -> None:
+    """Rounds that take `clean`, and what runs again in them, begin now: so many of them until something changes."""
+    rep, fixed = s.replicas[k], s.fixed
     length, rounds = clean + rep[c.RERUN], 1
-    rep[c.CLEAN], rep[c.DRAIN] = clean, max(0, occupancy - grid + latency - length) if grid else 0
-    if fixed[c.SKIP] and not rep[c.PROMPTS] and not is_marked:
+    if fixed[c.SKIP] and not rep[c.PROMPTS] and not rep[c.RERUN]:
         rounds = min(s.sequences[k, 0, 0] - rep[c.STEP], 1 + c.SUM_MAX // max(1, work))
         if rep[c.HAZARD]:
             rounds = min(rounds, rep[c.UNTIL_ERROR] // rep[c.HAZARD])
+        if fixed[c.ENGINE]:
+            rounds = min(rounds, rounds_alike(s, rep), rounds_of_room(s, k))
     if len(s.caps.room_w):
         now, natural = rep[c.SINCE], length
         see_hosts(s, now)
         length = length_ps(s.caps, k, work, natural, now, s.busy, s.backlog)
         if length > natural and (len(s.replicas) > 1 or s.busy.any()):
             rounds = 1  # look again
-    lead = switches * fixed[c.SWITCH]
-    if switches or not grid or rep[c.ENDED] != rep[c.SINCE]:  # not on the grid of the rounds before
-        lead += max(0, rep[c.DRAINED] - rep[c.SINCE])
-    rep[c.LATENCY], rep[c.OCCUPANCY], rep[c.ALONE], rep[c.LENGTH], rep[c.LEAD] = latency, occupancy, alone, length, lead
-    rep[c.PROGRAM], rep[c.DECODES], rep[c.ROUNDS], rep[c.RUNNING] = program, decodes, rounds, 1
+    rep[c.LATENCY], rep[c.OCCUPANCY], rep[c.ALONE], rep[c.CLEAN] = latency, occupancy, alone, clean
+    rep[c.LENGTH], rep[c.LEAD], rep[c.DECODES], rep[c.ROUNDS], rep[c.RUNNING] = length, lead, decodes, rounds, 1
     rep[c.ROUND_WORK] = work
     span = lead + rounds * length
     s.looked_at[c.WAKE, k] = rep[c.SINCE] + span
     if len(s.caps.room_w):
         set_draw(s.caps, k, s.caps.wait_w[k] + work * rounds / span, rep[c.SINCE])
         give_way(s, rep[c.SINCE])
-    return 0
 
 
 @part
@@ -204,8 +234,9 @@ def _mark_late(s: PoolState, k: int, since: int) -> None:
 
 @part
 def _end_sequences(s: PoolState, k: int, now: int) -> None:
-    """See `decoding.Decoding.advance`."""
+    """See `decoding.Decoding.advance`: all that end leave before the first gives its room back."""
     rep, heap, in_bucket = s.replicas[k], s.sequences[k], s.in_bucket[k]
+    first = last = c.NONE
     while rep[c.COUNT] and heap[0, 0] <= rep[c.STEP]:
         index = heap[0, 1]
         request = s.requests[index - s.now[c.BASE]]
@@ -215,10 +246,19 @@ def _end_sequences(s: PoolState, k: int, now: int) -> None:
         if request[c.END] <= rep[c.STEP]:
             while rep[c.TOP] and not in_bucket[rep[c.TOP]]:
                 rep[c.TOP] -= 1
-            request[c.GIVEN] = request[c.OUTPUT]
-            _finish(s, k, request, now)
+            leave(rep, request)
+            request[c.GIVEN], request[c.NEXT] = request[c.OUTPUT], c.NONE
+            if first == c.NONE:
+                first = index
+            else:
+                s.requests[last - s.now[c.BASE], c.NEXT] = index
+            last = index
         else:
             _enter(s, k, index)
+    while first != c.NONE:
+        request = s.requests[first - s.now[c.BASE]]
+        first = request[c.NEXT]
+        _finish(s, k, request, 0 if s.fixed[c.GROWS] else request[c.PROMPT] + request[c.OUTPUT], now)
 
 
 @part
@@ -236,36 +276,45 @@ def _enter(s: PoolState, k: int, index: int) -> None:
 
 @part
 def _end_prompts(s: PoolState, k: int, now: int) -> None:
-    """Count what the round has read, as `_begin` chose it, and give first tokens."""
-    rep, chunk, budget = s.replicas[k], s.fixed[c.CHUNK], s.fixed[c.PREFILL_MAX]
+    """Count what the round has read, as `begin` chose it, and make the token that follows: the first, or one after a pause."""
+    rep, chunk, budget = s.replicas[k], s.fixed[c.CHUNK], s.replicas[k, c.BUDGET]
     index = rep[c.PROMPT_HEAD]
     while index != c.NONE and budget >= chunk:
         request = s.requests[index - s.now[c.BASE]]
-        stop = min(request[c.PROMPT], request[c.READ] + budget // chunk * chunk)
+        whole = request[c.PROMPT] + request[c.GIVEN]
+        stop = min(whole, request[c.READ] + budget // chunk * chunk)
         budget -= -(-(stop - request[c.READ]) // chunk) * chunk
         request[c.READ] = stop
         following = request[c.NEXT]
-        if stop == request[c.PROMPT]:
+        if stop == whole:
             rep[c.PROMPT_HEAD] = following
             rep[c.PROMPTS] -= 1
-            request[c.FIRST], request[c.GIVEN], request[c.MADE] = now + s.fixed[c.REPLY], 1, now
-            rep[c.WORK] += s.fixed[c.TOKEN_PJ]
-            if request[c.OUTPUT] == 1:
-                _finish(s, k, request, now)
+            if request[c.FIRST] == c.NONE:
+                request[c.FIRST] = now + s.fixed[c.REPLY]
             else:
-                request[c.JOINED], request[c.END] = rep[c.STEP], rep[c.STEP] + request[c.OUTPUT] - 1
+                count_gap(s, now - request[c.MADE], 1)
+            room = held(s, request)
+            request[c.GIVEN] += 1
+            request[c.MADE] = now
+            rep[c.WORK] += s.fixed[c.TOKEN_PJ]
+            if request[c.GIVEN] == request[c.OUTPUT]:
+                _finish(s, k, request, room, now)
+            else:
+                if s.fixed[c.GROWS]:
+                    rep[c.KV_FREE] += cost(s.costs, room)
+                join(rep, request)
                 _enter(s, k, index)
         index = following
 
 
 @part
-def _finish(s: PoolState, k: int, request: Any, now: int) -> None:
-    """See `replica.Replica._finish` and `kv.KvRoom.give_back`."""
+def _finish(s: PoolState, k: int, request: Any, room: int, now: int) -> None:
+    """See `replica.Replica._finish` and `kv.KvRoom.give_back`; room for so many tokens is free again."""
     rep, tokens = s.replicas[k], request[c.PROMPT] + request[c.OUTPUT]
-    rep[c.KV_FREE] += cost(s.costs, tokens)
+    rep[c.KV_FREE] += cost(s.costs, room)
     s.looked_at[c.LOAD, k] -= 1
     if s.fixed[c.REUSE] and request[c.SESSION] >= 0:
-        keep(s.now, rep, s.kept[k], s.costs, request[c.SESSION], tokens - 1)
+        keep(s.now, rep, s.kept[k], s.costs, request[c.SESSION], tokens - 1, rep[c.KV_FREE] - growing(s, k))
     request[c.FINISHED] = now + s.fixed[c.REPLY]
     s.limits[c.L_HOST] += s.fixed[c.REPLY]
     s.now[c.AREA] += s.fixed[c.REPLY]
