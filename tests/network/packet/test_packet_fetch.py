@@ -17,27 +17,34 @@ from dcsim.network.packet.engine.loop_kernel import AHEAD
 HERE = Path(__file__).parent
 
 
-def watch(flow_control):
+def watch(flow_control, channels=False):
     """Run some traffic with every fetch noted.
 
     Returns {array and byte: (times touched, times asked for before, times asked, the most events between)}.
     """
+    from dcsim.fabric.dragonfly import dragonfly
     from dcsim.fabric.switched import leaf_spine
-    from dcsim.network.packet.engine import loop_kernel, traffic
+    from dcsim.network.packet.engine import link_kernel, loop_kernel, traffic
     from dcsim.network.packet.engine.engine import Engine
     from dcsim.network.packet.engine.rules import LinkFigures, PacketRules
 
-    links = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric")}
+    links = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric", "local", "global")}
     rules = PacketRules(links, mtu_bytes=1024, switch_s=1e-7, flow_control=flow_control, buffer_bytes=1 << 16)
-    engine = Engine(leaf_spine(96, 12, 6), rules, traffic.uniform(96, 3000))
+    fabric = dragonfly(3, 4, 2, 8) if channels else leaf_spine(96, 12, 6)
+    engine = Engine(fabric, rules, traffic.uniform(96, 3000))
     s = engine._state
+    assert (s.rules[0].channels > 1) is channels
     names = {id(getattr(s, name)): name for name in ("links", "packets", "queues", "tasks", "ready")}
     asked, touched, met, ahead, when, events = Counter(), Counter(), Counter(), Counter(), {}, [0]
 
     def fetch(array, index, skip):
         assert 0 <= index < len(array), "an element there is"
         assert 0 <= skip < array.itemsize, "a line of it"
-        what = names.get(id(array), "others"), skip
+        of_ring = array.ctypes.data - s.ring.ctypes.data
+        if array.base is not None and 0 <= of_ring < s.ring.nbytes:
+            what, index = ("ring", skip), of_ring // s.ring.itemsize + index
+        else:
+            what = names.get(id(array), "others"), skip
         asked[what] += 1
         when[what, int(index)] = events[0]
 
@@ -71,6 +78,13 @@ def watch(flow_control):
             touch("queues", link * s.rules[0].channels + channel)
         return true_offer(state, now, link, channel, packet)
 
+    def give_back(state, link, channel, when, now):
+        queue, mask = link * s.rules[0].channels + channel, len(s.ring[0]) - 1
+        touch("ring", queue * (mask + 1) + (s.queues[queue].released & mask))
+        return true_give_back(state, link, channel, when, now)
+
+    true_give_back = link_kernel.give_back
+    link_kernel.give_back = loop_kernel.give_back = give_back
     true_pop, true_serve, true_offer = loop_kernel.pop, loop_kernel.serve, loop_kernel.offer
     loop_kernel.fetch, loop_kernel.pop, loop_kernel.serve, loop_kernel.offer = fetch, pop, serve, offer
     engine.iteration()
@@ -80,12 +94,12 @@ def watch(flow_control):
     }
 
 
-@pytest.fixture(scope="module", params=["none", "credits"])
+@pytest.fixture(scope="module", params=[("none",), ("credits",), ("credits", True)], ids=["none", "credits", "channels"])
 def seen(request):
     """What was seen, in a process where kernels are plain."""
     path = os.pathsep.join(filter(None, sys.path))
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
-    code = f"import json, test_packet_fetch; print(json.dumps(test_packet_fetch.watch({request.param!r})))"
+    code = f"import json, test_packet_fetch; print(json.dumps(test_packet_fetch.watch(*{request.param!r})))"
     done = subprocess.run([sys.executable, "-c", code], cwd=HERE, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return request.param, json.loads(done.stdout)
@@ -101,13 +115,18 @@ EXPECTED = {
     "tasks 64": (0.65, 0.7, 2 * AHEAD),
     "ready 0": (0.65, 0.7, AHEAD),
 }
-BUFFERS = {"queues 0": (0.55, 1.4, None)}
+RING = {"ring 0": (0.65, 0.75, AHEAD)}
+BUFFERS = {
+    ("none",): {},
+    ("credits",): {"queues 0": (0.55, 1.4, None)} | RING,
+    ("credits", True): {"queues 0": (0.5, 1.5, None), "links 0": (0.95, 1.75, None)} | RING,  # with a channel for each hop
+}
 
 
 def test_what_events_touch_is_asked_for_once_and_as_early_as_what_leads_there_is_known(seen):
     """In three steps, each of which reads what the one before has brought; only what comes within a bucket is not."""
-    flow_control, found = seen
-    for what, (share, askings, events) in (EXPECTED | (BUFFERS if flow_control == "credits" else {})).items():
+    case, found = seen
+    for what, (share, askings, events) in (EXPECTED | BUFFERS[case]).items():
         touched, met, asked, ahead = found[what]
         assert met >= share * touched, what
         assert asked <= askings * touched, what
@@ -116,6 +135,8 @@ def test_what_events_touch_is_asked_for_once_and_as_early_as_what_leads_there_is
 
 def test_of_each_packet_its_way_is_asked_for_and_of_a_buffer_where_it_gives_back(seen):
     """A row of the routing table, and one of the ring of releases where there are credits."""
-    flow_control, found = seen
+    case, found = seen
     _, packets, _, _ = found["packets 0"]
-    assert found["others 0"][2] == packets * (2 if flow_control == "credits" else 1)
+    assert found["others 0"][2] == packets
+    if case != ("none",):
+        assert found["ring 0"][2] == packets

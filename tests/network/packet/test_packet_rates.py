@@ -101,6 +101,14 @@ def test_both_late_in_their_steps_make_it_leap(times, many):
     assert sender.rate(times * TIMER) == pytest.approx(_after(times, many))
 
 
+def test_within_a_ten_thousandth_of_line_rate_is_line_rate():
+    for rate, expected in ((1 - 3e-4, 1 - 1.5e-4), (1 - 1.6e-4, 1.0)):  # halfway to a target of one
+        sender = Sender()
+        sender.cut(0)
+        sender.pairs["now_rate"][1], sender.pairs["target_rate"][1] = rate, 1.0
+        assert sender.rate(TIMER) == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_cut_begins_all_anew_and_at_the_end_is_line_rate():
     sender = Sender()
     sender.cut(0, 0)
