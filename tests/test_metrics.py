@@ -86,6 +86,7 @@ def test_counts_rates_and_percentiles_by_hand():
     assert summary["energy_j_per_token"] == pytest.approx(energy_j / 283)
     assert (summary["limited_by"], summary["limited_by_fraction"]) == ("pipeline", 0.75)
     assert (summary["concurrency_mean"], summary["seed"], summary["elapsed_s"]) == (2.5, 7, 10.0)
+    assert summary["schema_version"] == 1  # another for readers when what a name means changes
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,8 @@ def test_a_run_without_requests_has_no_data_and_no_crash():
     for name, value in summary.items():
         if "_p5" in name or "_p9" in name or name in ("energy_j_per_token", "slo_met_fraction", "limited_by", "power_w_max"):
             assert value is None, name
-    assert summary["output_tokens_per_s"] == summary["goodput_requests_per_s"] == 0.0
+    for name in ("output_tokens_per_s", "goodput_requests_per_s", "goodput_lost_requests_per_s"):
+        assert summary[name] == 0.0
 
 
 def test_requests_of_one_token_have_no_tpot():

@@ -110,6 +110,10 @@ def test_a_class_has_its_own_counts_and_targets(cut):
         assert found[name, "ttft_s_p50"] == pytest.approx(np.median(done))
     together = summary_of(rows, targets={**targets, "b": (9.0, 9.0)}, warmup_s=4.0)["goodput_requests_per_s"]
     assert together == pytest.approx(sum(found[name, "goodput_requests_per_s"] for name in "ab"))
+    whole, asked = (
+        metrics.class_table(rows, ["a", "b"], targets={}, elapsed_s=20.0, **warmup) for warmup in ({}, {"warmup_s": 0.0})
+    )
+    assert np.array_equal(whole["value"], asked["value"])
     assert len(metrics.class_table(rows, ["a"], targets={}, elapsed_s=20.0)["klass"]) == 0  # the summary says it
 
 

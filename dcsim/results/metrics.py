@@ -379,9 +379,9 @@ def summarise(
     result["concurrency_mean"] = concurrency_mean
     result |= _power_metrics(tables["power"], pue, elapsed_s, tokens)
     limit_s = float(np.sum(limits["request_s"]))
-    top = int(np.argmax(limits["request_s"])) if limit_s > 0 else -1
-    result["limited_by"] = str(limits["resource"][top]) if top >= 0 else None
-    result["limited_by_fraction"] = float(limits["request_s"][top]) / limit_s if top >= 0 else None
+    top = int(np.argmax(limits["request_s"])) if limit_s > 0 else None
+    result["limited_by"] = None if top is None else str(limits["resource"][top])
+    result["limited_by_fraction"] = None if top is None else float(limits["request_s"][top]) / limit_s
     return {**result, "elapsed_s": elapsed_s, "seed": seed, "schema_version": SCHEMA_VERSION}
 
 
