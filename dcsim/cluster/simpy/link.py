@@ -1,7 +1,8 @@
 """KV on the links between replicas that read prompts and replicas that decode: each transfer is a process.
 
 A read request waits for room in a decoding replica while its KV stays where it was made. Once admitted its KV travels over
-the fabric's links (`copies`), which carry one message after another; both ends hold room until all of it is there.
+the fabric's links (`copies`), which carry one message after another; both ends hold room until all of it is there. A sequence
+that a decoding replica has no more room for is read anew there.
 """
 
 from __future__ import annotations
@@ -56,8 +57,12 @@ class KvTransfers:
         self.offer(source, request)
         return True
 
-    def _fetch(self, target: Replica, request: Request) -> None:
+    def _fetch(self, target: Replica, request: Request) -> bool:
+        """Have the request's KV sent to its target; False if it has been there, and was given up for want of room."""
+        if request.index not in self._sources:
+            return False
         self._under_way[request.index] = self._env.process(self._transfer(target, request))
+        return True
 
     def _transfer(self, target: Replica, request: Request) -> Process:
         """The links carry a request's KV to its target."""

@@ -63,8 +63,8 @@ class Replica:
     """Sequences, their KV room and the rounds they share. `submit` hands it a request that is ready.
 
     `desk` hears of load, outages and requests to be served anew. `pass_on`, `fetch` and `forget` are set where prefill and
-    decode are apart (see `link`): a replica that only reads prompts passes each on, a replica that only decodes fetches its
-    KV, and lets the source `forget` a request that will not come. `caps` is set where meters have caps.
+    decode are apart (see `link`): a replica that only reads prompts passes each on, a replica that decodes fetches its KV, if there
+    is any elsewhere, and lets the source `forget` a request that will not come. `caps` is set where meters have caps.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Replica:
         self._policy = BATCHING[serving.engine.batching if serving.engine else serving.batching]
         self._next = ADMISSION[serving.admission]
         self.pass_on: Callable[[Replica, Request], None] | None = None
-        self.fetch: Callable[[Replica, Request], None] | None = None
+        self.fetch: Callable[[Replica, Request], bool] | None = None
         self.forget: Callable[[Request], None] | None = None
         self.caps: CappedMeters | None = None
         self._ahead = serving.speculation.draft_tokens if serving.speculation else 0
@@ -364,10 +364,9 @@ class Replica:
                 request.swapped, request.since_ps = False, now
                 self._copying[request.index] = request
                 self._env.process(self._swap_in(request, now))
-            elif self.fetch:
+            elif self.fetch and self.fetch(self, request):
                 request.since_ps = now
                 self._copying[request.index] = request
-                self.fetch(self, request)
             else:
                 self._batch.prompts.append(request)
 

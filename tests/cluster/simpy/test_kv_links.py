@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from by_rule import load
 from command import dcsim
+from small_cluster import closed, slow_copies
 
 from dcsim.cluster.copies import Copies
 from dcsim.fabric.graph import from_cables
@@ -113,3 +114,19 @@ def test_a_slower_network_delays_the_second_token(tmp_path):
         leaving = links[links["source"] < 256]
         assert leaving["carried_bytes"].sum() >= done["prompt_tokens"].sum() * 131_072 * 0.99
     assert gaps[1] == pytest.approx(10 * gaps[0], rel=0.2)
+
+
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_a_sequence_without_room_where_it_decodes_comes_back_there(serve_small, preemption):
+    """Nobody else has its KV any more: the decoding replica reads it anew, or fetches it from its hosts; and all are answered."""
+    settings = ["serving.engine=vllm", f"serving.engine.preemption={preemption}", "serving.prefill_replicas=1"]
+    loop = closed(20, 0.0, requests=6, prompt=100, output=300)
+    tight, wide = (
+        serve_small(loop, kv_tokens=room, replicas=2, settings=settings, place={"copies": slow_copies(1e-6)}, engine="simpy")
+        for room in (2_000, 100_000)
+    )
+    for result in (tight, wide):
+        assert set(result.tables["requests"]["status"]) == {"finished"}
+        assert set(result.tables["requests"]["replica"]) == {1}
+    assert tight.elapsed_s > wide.elapsed_s
+    assert tight.tables["kv_links"]["carried_bytes"].sum() == wide.tables["kv_links"]["carried_bytes"].sum()
