@@ -275,7 +275,7 @@ def grid() -> Iterator[Cell]:
             base = Question(chips=chips, llm=llm)
             for network in NETWORKS:
                 yield from (Cell(ITERATION, replace(base, batch=batch), network) for batch in BATCHES)
-                libraries = LIBRARIES if has_library(network) else ("",)
+                libraries = SERVED_READY if has_library(network) else ("",)
                 yield from (Cell(SERVED, replace(base, rate=rate), network, own) for own in libraries for rate in RATES)
 
 
@@ -283,6 +283,7 @@ SIZES = (64, 128, 264, 512, 576, 1024, 1500)
 LLMS = ("llama-3-8b", "llama-2-70b")
 BATCHES = (1, 8)
 RATES = (5.0,)
+SERVED_READY = ("posted", "nccl")  # libraries whose served loads are kept ready: what fits these chips, and what a GPU has
 
 
 @cache

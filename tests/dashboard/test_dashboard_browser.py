@@ -162,6 +162,21 @@ def test_each_page_renders_without_complaint_at_both_widths(page, said, address)
     assert page.locator("html").get_attribute("lang") == "en"
 
 
+@pytest.mark.slow
+def test_a_cold_page_is_painted_within_a_second_and_has_its_tiles_within_two_and_a_half(page, address):
+    page.add_init_script(
+        """{ const look = () => document.querySelector('#compare-tiles .tile')
+                 ? (window.tiles = performance.now()) : requestAnimationFrame(look);
+             requestAnimationFrame(look); }"""
+    )
+    page.goto(address + "/")
+    tiles = page.wait_for_function("window.tiles").json_value()
+    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    busy = max(1.0, os.getloadavg()[0] / os.cpu_count())  # what else this machine does takes its time as well
+    assert painted < 1000 * busy
+    assert tiles < 2500 * busy
+
+
 def test_a_slider_moves_figure_sentence_and_address(page, said, address):
     page.goto(address + "/")
     sentence = page.locator("#compare-sentence")
