@@ -63,8 +63,8 @@ class Replica:
     """Sequences, their KV room and the rounds they share. `submit` hands it a request that is ready.
 
     `desk` hears of load, outages and requests to be served anew. `pass_on`, `fetch` and `forget` are set where prefill and
-    decode are apart (see `link`): a replica that only reads prompts passes each on, a replica that decodes fetches its KV, if there
-    is any elsewhere, and lets the source `forget` a request that will not come. `caps` is set where meters have caps.
+    decode are apart (see `link`): a replica that only reads prompts passes each on, a replica that decodes fetches its KV, if any
+    is elsewhere, and lets the source `forget` a request that will not come. `caps` is set where meters have caps.
     """
 
     def __init__(
