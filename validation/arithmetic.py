@@ -121,6 +121,22 @@ def wafer_yield(topology: str, silicon: str, *, cores: int, spare_fraction: floa
     return Answer(yield_with_spares(die_mm2, spares, prices), {"without_spares": yield_with_spares(die_mm2, 0, prices)})
 
 
+def die_yield(topology: str, silicon: str, *, extra: Sequence[str] = ()) -> Answer:
+    """Share of a chip's dies without a defect; beside it, the defects that a die has on average."""
+    prices, _ = read_prices(silicon, SiliconPrices)
+    resolved = load(topology, settings=list(extra))
+    die_mm2 = resolved.spec.chip.die_mm2
+    result = {"good": yield_with_spares(die_mm2, 0, prices), "defects": die_mm2 / prices.area_per_defect_mm2}
+    return answer_of(result, "good", "", ("defects",), resolved)
+
+
+def defects_ratio(topology: str, other: str, silicon: str) -> Answer:
+    """Defects that a die has on average, over those of another chip's die; beside it, the share without any of each."""
+    mine, theirs = die_yield(topology, silicon), die_yield(other, silicon)
+    shares = {"yield_fraction": mine.value, "other_yield_fraction": theirs.value}
+    return Answer(mine.also["defects"] / theirs.also["defects"], shares)
+
+
 def break_even_y(peak_w: float, server_usd: float, prices: str, rent: str) -> Answer:
     """Years after which owning one server costs no more than renting one chip."""
     tco_prices, _ = read_prices(prices, TcoPrices)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from dcsim.economics.bill import parts_of
 from dcsim.economics.cost import usd_per_mtoken
 from dcsim.llm.program import Shape
 from dcsim.spec.load import Resolved
+from dcsim.spec.price import RentPrices, read_prices
+from dcsim.study.capacity import capacity
 from dcsim.study.explain import moved
 from dcsim.study.frontier import Load, best_load, fleet, loads
 from dcsim.study.machine import Machine, build
 from dcsim.study.plan import money
 from validation.frozen import load
 from validation.measures import Answer, answer_of, timed_iteration
+
+SECONDS_PER_DAY = 86_400
 
 
 def duty_gain(topology: str, *, context: int) -> Answer:
@@ -176,6 +181,64 @@ def tco_gain(
             "concurrency": best.concurrency,
         },
     )
+
+
+def tco_gain_over(
+    topology: str,
+    other: str,
+    *,
+    batch: int,
+    context: int,
+    rent: str,
+    set: Sequence[str] = (),
+    other_set: Sequence[str] = (),
+) -> Answer:
+    """As `tco_gain`, over another topology whose chips are rented and serve as many tokens as they can, at whatever speed."""
+    rents, _ = read_prices(rent, RentPrices)
+    theirs = max(_loads(other, context, tuple(other_set))[2], key=lambda load: load.tokens_per_s_per_chip)
+    gain = tco_gain(
+        topology, batch=batch, context=context, usd_per_h=rents.chip_hour_usd, tokens_per_s=theirs.tokens_per_s_per_chip, set=set
+    )
+    beside = {"other_tokens_per_s_per_chip": theirs.tokens_per_s_per_chip, "other_concurrency": theirs.concurrency}
+    return Answer(gain.value, {**gain.also, **beside})
+
+
+def tokens_of_servers(topology: str, *, batch: int, context: int, tokens_per_s: float, set: Sequence[str] = ()) -> Answer:
+    """Tokens/s of one server, of the most that its cluster serves, over the tokens/s of another machine."""
+    machine = build(load(topology, settings=tuple(set)).spec)
+    best = max(loads(machine, context, (batch,)), key=lambda point: point.tokens_per_s)
+    servers = int(machine.site.nodes.sum())
+    return Answer(
+        best.tokens_per_s / servers / tokens_per_s,
+        {"tokens_per_s": best.tokens_per_s, "servers": servers, "tokens_per_s_per_user": best.tokens_per_s_per_user},
+    )
+
+
+def racks_served(topology: str, *, tokens_per_s: float, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
+    """Racks whose workload has so many output tokens a second at the largest rate that holds its SLO: with prompts and queues."""
+    racks, found = _at_capacity(topology, (*set, *extra))
+    served = found["at_capacity"]
+    result = {
+        "racks": racks * tokens_per_s / served["output_tokens_per_s"],
+        "output_tokens_per_s_per_rack": served["output_tokens_per_s"] / racks,
+        "requests_per_s_per_rack": found["capacity_requests_per_s"] / racks,
+        "tokens_per_s_per_user_p50": served["tokens_per_s_per_user_p50"],
+    }
+    return Answer(result.pop("racks"), result)
+
+
+def requests_a_day(topology: str, *, racks: float, users: int, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
+    """Requests that each of `users` may send a day to so many racks which hold their SLO, all hours alike."""
+    own, found = _at_capacity(topology, (*set, *extra))
+    per_s = found["capacity_requests_per_s"] * racks / own
+    return Answer(per_s * SECONDS_PER_DAY / users, {"requests_per_s": per_s})
+
+
+@lru_cache(maxsize=8)
+def _at_capacity(topology: str, settings: tuple[str, ...]) -> tuple[int, dict[str, Any]]:
+    """Racks of a topology, and what `dcsim capacity` says of it."""
+    resolved = load(topology, settings=settings)
+    return build(resolved.spec).site.racks, capacity(resolved)
 
 
 def elasticity(
