@@ -12,7 +12,7 @@ from dcsim.cluster.fast.knows import unknown
 from dcsim.cluster.live import LiveState
 from dcsim.cluster.placement import Placement
 from dcsim.cluster.rows import fault_rows
-from dcsim.errors import Problem, SpecError
+from dcsim.errors import CapacityError, Problem, SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.power.caps import caps_of
 from dcsim.power.rack import meters
@@ -76,6 +76,7 @@ def serve(
     `chips` carry every round out, in chip zoom, which records rounds too.
     `spec.engine` says who serves; the rows are the same. Raises SpecError where the copy shall serve what it does not know.
     """
+    _require_decoders(spec, placement)
     rows = rows or TableWriter("requests")
     traffic, names, priorities = _classes(spec, requests)
     traffic, is_compiled = _choose(spec, placement, programs, traffic, record_rounds, chips is not None)
@@ -104,6 +105,14 @@ def serve(
         chips.finish()
     engine = ServedBy("simpy", cluster.env.processes, cluster.env.events)
     return ServiceResult(tables, end / PS_PER_S, concurrency, engine, availability)
+
+
+def _require_decoders(spec: Topology, placement: Placement) -> None:
+    """Raises CapacityError where replicas that only read prompts leave none to decode."""
+    readers, count = spec.serving.prefill_replicas, len(placement.replica_chips)
+    if readers >= count:
+        what = f"serving.prefill_replicas of {readers} leaves none of {count} to decode; mapping.replicas sets how many"
+        raise CapacityError(what, readers + 1, count)
 
 
 def _choose(
@@ -165,7 +174,10 @@ def _serve_compiled(
 
     chips_in = placement.site.chips_in(placement.replica_chips)
     caps, racks = caps_of(placement.site, chips_in), meters(placement.site, chips_in)
-    pool = Pool(spec, programs, placement.room, caps, racks, traffic, names, priorities, rows, skip=skip, seed=seed)
+    copies = placement.copies() if spec.serving.prefill_replicas and placement.copies else None
+    pool = Pool(
+        spec, programs, placement.room, caps, racks, traffic, names, priorities, rows, skip=skip, seed=seed, copies=copies
+    )
     while not pool.ended:
         pool.advance()
         if progress:
@@ -174,6 +186,8 @@ def _serve_compiled(
             watch(pool.live())
     tables, concurrency = pool.tables()
     tables |= {"power": pool.power_table(), "faults": fault_rows([])}
+    if copies:
+        tables["kv_links"] = copies.table()
     return ServiceResult(tables, pool.end_ps / PS_PER_S, concurrency, ServedBy("compiled", 0, pool.events))
 
 

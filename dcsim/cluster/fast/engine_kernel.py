@@ -184,6 +184,8 @@ def leave(rep: Any, request: Any) -> None:
 
 
 @part
-def held(s: PoolState, request: Any) -> int:
-    """Tokens whose room a request holds from admission on: until it decodes, or until its end."""
-    return int(request[c.PROMPT] + (request[c.GIVEN] + 1 if s.fixed[c.GROWS] else request[c.OUTPUT]))
+def held(s: PoolState, k: int, request: Any) -> int:
+    """Tokens whose room a request holds in a replica from admission on: until it decodes or is elsewhere, or until its end."""
+    if s.fixed[c.GROWS] or k < s.fixed[c.READERS]:
+        return int(request[c.PROMPT] + request[c.GIVEN] + 1)
+    return int(request[c.PROMPT] + request[c.OUTPUT])

@@ -30,7 +30,7 @@ def unknown(spec: Topology, *, replicas: int, drawn: bool, rounds: bool, chips: 
         "serving.batching": engine is None and serving.batching not in BATCHING,
         "serving.router": replicas > 1 and serving.router not in ROUTERS,
         "serving.speculation": serving.speculation is not None,
-        "serving.prefill_replicas": serving.prefill_replicas > 0,
+        "mapping.prefill": spec.mapping.prefill is not None,
         "serving.patience": serving.patience_s > 0,
         "serving.timeout": serving.timeout_s > 0,
         "faults": spec.faults.any,

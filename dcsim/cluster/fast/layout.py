@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # Columns of `requests`, one row a request. GIVEN is at joining until the request ends; LEVEL 0 is served first; USER is
-# who asked, in a closed loop; JOIN counts the replica's sequences.
+# who asked, in a closed loop; JOIN counts the replica's sequences. SOURCE has read it and still holds its KV, which
+# another replica fetches since FETCHED.
 (
     ARRIVAL,
     PROMPT,
@@ -39,8 +40,10 @@ import numpy as np
     REPLAYS,
     USER,
     JOIN,
-) = range(27)
-REQUEST_COLUMNS = 27
+    SOURCE,
+    FETCHED,
+) = range(29)
+REQUEST_COLUMNS = 29
 OPEN, FINISHED_STATUS, REJECTED_STATUS = range(3)
 HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 
@@ -50,7 +53,8 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
 # a marked iteration, RERUN the time and RERUN_WORK the work of what runs again in it. CLEAN and DRAIN are as in
 # `programs.Round`; rounds ended at ENDED, and the last micro-batch of those in flight is through at DRAINED. BUDGET is what the
 # rounds under way read of prompts at most; AT_START are the tokens that all sequences would have had at step 0, JOINS how many
-# there were so far.
+# there were so far. Where prefill and decode are apart, COPYING hold room for KV on its way or about to be; PASSED have been
+# read in the round that ends, LANDED decode from the next.
 (
     SINCE,
     ROUNDS,
@@ -94,15 +98,21 @@ HOST_FULL, NEVER_FITS, QUEUE_FULL = range(1, 4)  # REASON
     BUDGET,
     AT_START,
     JOINS,
+    COPYING,
+    PASSED_HEAD,
+    PASSED_TAIL,
+    LANDED_HEAD,
+    LANDED_TAIL,
     WAITING_ENDS,
-) = range(43)
+) = range(48)
 WAKE, LOAD = range(2)  # rows of `looked_at`
 
 # Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits. In a closed loop
 # THINKING users have still to ask and ACTIVE ones may ask again; all was done at DONE_AT, when the last of them had gone.
-# BEGINNING is the replica whose round begins now and lacks something for it, counted from 1; NEED_COUNT,
-# NEED_BUCKET and NEED_CHUNKS say what: sequences, their compiled context (or step of the mean context) and chunks. ROUNDS_USED
-# are places taken in `rounds`, and ANSWERED whether `answer` holds what was asked.
+# BEGINNING is the replica whose round begins now and lacks something for it, counted from 1; NEED_COUNT, NEED_BUCKET and
+# NEED_CHUNKS say what: sequences, their compiled context (or step of the mean context) and chunks. ROUNDS_USED are places taken
+# in `rounds`, and ANSWERED whether `answer` holds what was asked. SENDS are KV about to be sent (less than 0 once the caller
+# has said when it is there), SENT how often that happened, LANDINGS those on their way.
 (
     NOW,
     NEXT_ARRIVAL,
@@ -132,8 +142,12 @@ WAKE, LOAD = range(2)  # rows of `looked_at`
     NEED_CHUNKS,
     ROUNDS_USED,
     ANSWERED,
-) = range(28)
-NOW_ENTRIES = 28
+    DECODE_TURN,
+    SENDS,
+    SENT,
+    LANDINGS,
+) = range(32)
+NOW_ENTRIES = 32
 
 # Entries of `fixed`. Under a serving ENGINE a round holds whatever tokens there are; with GROWS sequences hold what they store.
 (
@@ -161,15 +175,28 @@ NOW_ENTRIES = 28
     ENGINE,
     GROWS,
     STEP_TOKENS,
-) = range(24)
-FIXED_ENTRIES = 24
+    READERS,
+) = range(25)
+FIXED_ENTRIES = 25
 LEAST_LOADED, ROUND_ROBIN, BY_SESSION = range(3)  # ROUTER
 CONTINUOUS, PREFILL_FIRST, STATIC = range(3)  # BATCHING
 FIRST_PLACE, WAITERS, BOOKED = range(3)  # columns of `hosts`
 ASK_THINK, ASK_PROMPT, ASK_OUTPUT = range(3)  # columns of `asks`
 
 # What `advance` returns.
-REACHED, NEED_DECODE, NEED_CHUNK, NEED_GAPS, NEED_ARRIVALS, NEED_SAMPLES, NEED_SUMS, NEED_TIDY, NEED_DRAWS, NEED_ROUND = range(10)
+(
+    REACHED,
+    NEED_DECODE,
+    NEED_CHUNK,
+    NEED_GAPS,
+    NEED_ARRIVALS,
+    NEED_SAMPLES,
+    NEED_SUMS,
+    NEED_TIDY,
+    NEED_DRAWS,
+    NEED_ROUND,
+    NEED_COPIES,
+) = range(11)
 SUM_MAX = 2**60  # of AREA, which no limit outgrows by much, and of WORK
 NEVER = np.iinfo(np.int64).max
 NONE = -1
@@ -214,6 +241,8 @@ class PoolState(NamedTuple):
     host_samples: Any  # [place, host] core time spent by each host then
     busy: Any  # [host] cores at work now, where there are caps
     backlog: Any  # [host] core time still to be spent, where there are caps
+    sends: Any  # [place, 2] (request, when it is there) of KV about to be sent
+    landings: Any  # [place, 2] heap of (when it is there, how manieth << 31 | request) of KV on its way
     draws: Any  # [replica, place] hazard that passes from one bit error to the next
     thinking: Any  # [place, 2] heap of (when, user) of those who have still to ask
     asks: Any  # [user, number, 3] what each asks in turn: time to think before, prompt and output tokens

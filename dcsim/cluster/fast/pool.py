@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.cluster.admission import Limits
+from dcsim.cluster.copies import Copies
 from dcsim.cluster.engine_programs import CONTEXT_STEP, AnyPrograms, EnginePrograms
 from dcsim.cluster.fast import engine_kernel, kept_kernel, pool_kernel
 from dcsim.cluster.fast import layout as c
@@ -62,9 +63,10 @@ class Pool:
         *,
         skip: bool,
         seed: int,
+        copies: Copies | None = None,
     ) -> None:
         self._spec, self._programs, self._racks, self._rows = spec, programs, racks, rows
-        self._room = room
+        self._room, self._copies = room, copies
         self._class_names = np.array(class_names)
         self._shapes: dict[Shape | None, int] = {}
         levels = sorted(set(priorities), reverse=True)
@@ -158,6 +160,8 @@ class Pool:
         s = self._s
         if need in (c.NEED_DECODE, c.NEED_CHUNK, c.NEED_ROUND):
             self._time_round(need, self._programs)
+        elif need == c.NEED_COPIES:
+            self._send()
         elif need == c.NEED_GAPS:
             self._grow_gaps()
         elif need == c.NEED_DRAWS:
@@ -192,6 +196,15 @@ class Pool:
             hazard = round_.micro_batches[0].bit_errors
             s.chunk[bucket] = round_.latency_ps, round_.occupancy_ps, self._number(round_), hazard
             s.chunk_pj[bucket] = _work_pj(round_)
+
+    def _send(self) -> None:
+        """When KV that is about to be sent is where it is decoded."""
+        s, now = self._s, int(self._s.now[c.NOW])
+        for place in s.sends[: s.now[c.SENDS]]:
+            request = s.requests[place[0] - s.now[c.BASE]]
+            source, target, prompt, given = request[[c.SOURCE, c.REPLICA, c.PROMPT, c.GIVEN]].tolist()
+            place[1] = self._copies.send(source, target, prompt + given - 1, now) if self._copies else now
+        s.now[c.SENDS] *= -1  # answered
 
     def _remember(self, sequences: int, step: int) -> None:
         """Note the answer for an engine's rounds without prompts, in a table that is never more than half full."""
@@ -285,7 +298,7 @@ class Pool:
             return
         rows, known, has_sessions = block
         if has_sessions:
-            s.fixed[c.REUSE] = self._spec.serving.prefix_reuse
+            s.fixed[c.REUSE] = self._spec.serving.prefix_reuse and not self._spec.serving.prefill_replicas
         held = s.requests[: now[c.KNOWN] - now[c.BASE]]
         ended = held[:, c.STATUS] != c.OPEN
         done = int(ended.argmin()) if not ended.all() else len(held)
@@ -337,14 +350,14 @@ def _new_state(
     if count > 1:  # a choice among one has no effect, and shall say so
         fixed[c.ROUTER] = ROUTERS[serving.router]
     now = np.zeros(c.NOW_ENTRIES, np.int64)
-    now[c.TURN], now[c.NEXT_SAMPLE] = -1, to_ps(spec.power.sample_s)
+    now[c.TURN], now[c.DECODE_TURN], now[c.NEXT_SAMPLE] = -1, -1, to_ps(spec.power.sample_s)
     thinking, asks, asked = traffic.into(now, fixed)
     replicas = np.zeros((count, c.WAITING_ENDS + 2 * levels), np.int64)
     replicas[:, c.WAITING_ENDS :] = c.NONE
     replicas[:, c.KV_FREE], replicas[:, c.WHY] = room.capacity, c.L_KV
     looked_at = np.zeros((2, count), np.int64)
     looked_at[c.WAKE] = c.NEVER
-    replicas[:, [c.PROMPT_HEAD, c.PROGRAM]] = c.NONE
+    replicas[:, [c.PROMPT_HEAD, c.PASSED_HEAD, c.LANDED_HEAD, c.PROGRAM]] = c.NONE
 
     def zeros(*shape: int) -> NDArray[np.int64]:
         return np.zeros(shape, np.int64)
@@ -378,6 +391,8 @@ def _new_state(
         host_samples=zeros(_SAMPLES, serving.host_servers),
         busy=zeros(serving.host_servers),
         backlog=zeros(serving.host_servers),
+        sends=zeros(serving.sequences_max, 2),
+        landings=zeros(count * serving.sequences_max, 2),
         draws=zeros(count, 0),
         thinking=thinking,
         asks=asks,
@@ -412,5 +427,5 @@ def _fixed(spec: Topology, programs: AnyPrograms, room: SequenceRoom, skip: bool
     fixed[c.TOKENISE_PS], fixed[c.BUS_PS] = to_ps(host.tokenise_token_s), bus_ps
     fixed[c.BUS_TOKEN_PS] = to_ps(host.token_bytes / host.bus_bandwidth_bytes_per_s)
     fixed[c.SAMPLE_PS], fixed[c.TOKEN_PJ] = to_ps(spec.power.sample_s), token_pj(host)
-    fixed[c.LLM_CONTEXT] = spec.llm.context_max
+    fixed[c.LLM_CONTEXT], fixed[c.READERS] = spec.llm.context_max, serving.prefill_replicas
     return fixed

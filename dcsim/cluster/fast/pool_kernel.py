@@ -14,6 +14,7 @@ from dcsim.cluster.fast.engine_kernel import growing, held, preempt
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost, make_room, take_kept
 from dcsim.cluster.fast.layout import PoolState
+from dcsim.cluster.fast.pools_kernel import append, fetch, join_landed, land, let_go, rouse, send
 from dcsim.cluster.fast.rounds_kernel import (
     backlog,
     begin,
@@ -21,7 +22,6 @@ from dcsim.cluster.fast.rounds_kernel import (
     change_in_system,
     close,
     end_rounds,
-    end_soon,
     give_way,
     go,
     work_by,
@@ -37,10 +37,14 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
     Stops early where it needs something from the caller, and goes on when called again.
     """
     now = s.now
+    if now[c.SENDS] < 0:
+        send(s)
     if now[c.BEGINNING]:
         need = _begin(s, now[c.BEGINNING] - 1)
         if need:
             return need
+        if now[c.SENDS] > 0:
+            return c.NEED_COPIES
     while True:
         if now[c.GAPS_USED] * 2 > len(s.gaps):
             return c.NEED_GAPS
@@ -58,7 +62,8 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
         ready = s.ready[0, 0] if now[c.READY_COUNT] else c.NEVER
         replica = _least(s.looked_at[c.WAKE])
         wake = s.looked_at[c.WAKE, replica]
-        time = min(arrival, ready, wake)
+        landing = s.landings[0, 0] if now[c.LANDINGS] else c.NEVER
+        time = min(arrival, ready, wake, landing)
         if time == c.NEVER and not idle:
             return c.REACHED
         if now[c.NEXT_SAMPLE] < time and now[c.NEXT_SAMPLE] <= until:
@@ -70,11 +75,14 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
             return c.REACHED
         now[c.NOW] = time
         now[c.EVENTS] += 1
-        if ready == time:
+        if landing == time:
+            land(s)
+        elif ready == time:
             request = s.ready[0, 1]
             pop(s.ready, now[c.READY_COUNT])
             now[c.READY_COUNT] -= 1
-            _submit(s, _route(s, request), request)
+            readers = s.fixed[c.READERS]
+            _submit(s, _route(s, request, 0, readers if readers else len(s.replicas), c.TURN), request)
         elif arrival == time:
             if not len(s.asked) or _ask(s):
                 now[c.NEXT_ARRIVAL] += 1
@@ -83,6 +91,8 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
             need = _wake(s, replica)
             if need:
                 return need
+            if now[c.SENDS] > 0:
+                return c.NEED_COPIES
 
 
 @part
@@ -126,9 +136,22 @@ def settle(s: PoolState, at: int) -> None:
         for place in range(rep[c.COUNT]):
             request = s.requests[s.sequences[k, place, 1] - s.now[c.BASE]]
             request[c.GIVEN] += rep[c.STEP] - request[c.JOINED]
+    for place in range(s.now[c.LANDINGS]):
+        index = s.landings[place, 1] & 0x7FFFFFFF
+        s.limits[c.L_COPIES] += at - s.requests[index - s.now[c.BASE], c.FETCHED]
     for place in range(s.now[c.READY_COUNT]):
         s.limits[c.L_HOST] -= s.ready[place, 0] - at
         s.requests[s.ready[place, 1] - s.now[c.BASE], c.READY] = c.NONE
+
+
+@part
+def _least_loaded(loads: Any, first: int, behind: int) -> int:
+    """The first replica of those with the fewest requests."""
+    best = first
+    for k in range(first, behind):
+        if loads[k] < loads[best]:
+            best = k
+    return best
 
 
 @part
@@ -143,15 +166,17 @@ def _least(values: Any) -> int:
 
 
 @part
-def _route(s: PoolState, index: int) -> int:
-    """The next replica in turn, the session's, or the first of those with the fewest requests."""
+def _route(s: PoolState, index: int, first: int, behind: int, turn: int) -> int:
+    """Of the replicas from `first` to before `behind` the next in turn, the session's, or the first with the fewest requests."""
     if s.fixed[c.ROUTER] == c.ROUND_ROBIN:
-        s.now[c.TURN] = (s.now[c.TURN] + 1) % len(s.replicas)
-        return int(s.now[c.TURN])
+        s.now[turn] = (s.now[turn] + 1) % (behind - first)
+        return int(first + s.now[turn])
     session = s.requests[index - s.now[c.BASE], c.SESSION]
     if s.fixed[c.ROUTER] == c.BY_SESSION and session >= 0:
-        return int(session % len(s.replicas))
-    return _least(s.looked_at[c.LOAD])
+        return int(first + session % (behind - first))
+    if behind - first == len(s.replicas):
+        return _least(s.looked_at[c.LOAD])
+    return _least_loaded(s.looked_at[c.LOAD], first, behind)
 
 
 @part
@@ -218,14 +243,27 @@ def _submit(s: PoolState, k: int, index: int) -> None:
     request[c.REPLICA] = k
     s.looked_at[c.LOAD, k] += 1
     ends = c.WAITING_ENDS + 2 * request[c.LEVEL]
-    _append(s, rep, ends, ends + 1, index)
+    append(s, rep, ends, ends + 1, index)
     rep[c.WAITING] += 1
     rep[c.CAME] += 1
     rep[c.CAME_SUM] += now
-    if rep[c.RUNNING]:
-        end_soon(s, k, now)
-    else:
-        s.looked_at[c.WAKE, k] = min(s.looked_at[c.WAKE, k], now)
+    rouse(s, k, now)
+
+
+@part
+def _pass_on(s: PoolState, k: int, now: int) -> None:
+    """Let other replicas decode what this one has read; see `replica.Replica._first_token` and `link.KvTransfers.offer`."""
+    rep, readers = s.replicas[k], s.fixed[c.READERS]
+    while rep[c.PASSED_HEAD] != c.NONE:
+        index = rep[c.PASSED_HEAD]
+        request = s.requests[index - s.now[c.BASE]]
+        rep[c.PASSED_HEAD] = request[c.NEXT]
+        rep[c.COPYING] += 1
+        s.looked_at[c.LOAD, k] -= 1
+        request[c.SOURCE] = k
+        _submit(s, _route(s, index, readers, len(s.replicas), c.DECODE_TURN), index)
+        if request[c.STATUS] != c.OPEN:
+            let_go(s, request, now)
 
 
 @part
@@ -235,14 +273,16 @@ def _wake(s: PoolState, k: int) -> int:
     if rep[c.RUNNING]:
         end_rounds(s, k, rep[c.ROUNDS], now)
         rep[c.RUNNING] = 0
+        _pass_on(s, k, now)
     else:
         s.limits[rep[c.WHY]] += rep[c.BLOCKED] * (now - rep[c.SINCE])
         book_came(s, rep, now)
+    join_landed(s, k, now)
     preempt(s, k, now)
     _admit(s, k, now)
     rep[c.SINCE] = now
     rep[c.BLOCKED] = rep[c.WAITING]
-    full = rep[c.PROMPTS] + rep[c.COUNT] >= s.fixed[c.SEQUENCES_MAX]
+    full = rep[c.PROMPTS] + rep[c.COUNT] + rep[c.COPYING] >= s.fixed[c.SEQUENCES_MAX]
     rep[c.WHY] = c.L_SLOTS if full else c.L_BATCH if s.fixed[c.BATCHING] == c.STATIC else c.L_KV
     if not (rep[c.PROMPTS] or rep[c.COUNT]):
         s.looked_at[c.WAKE, k] = c.NEVER
@@ -264,15 +304,15 @@ def _begin(s: PoolState, k: int) -> int:
 def _admit(s: PoolState, k: int, now: int) -> None:
     """See `replica.Replica._admit` and `kv.KvRoom.take`."""
     rep, head = s.replicas[k], c.WAITING_ENDS
-    if s.fixed[c.BATCHING] == c.STATIC and rep[c.PROMPTS] + rep[c.COUNT]:
+    if s.fixed[c.BATCHING] == c.STATIC and rep[c.PROMPTS] + rep[c.COUNT] + rep[c.COPYING]:
         return
     free = rep[c.KV_FREE] - growing(s, k)
-    while rep[c.WAITING] and rep[c.PROMPTS] + rep[c.COUNT] < s.fixed[c.SEQUENCES_MAX]:
+    while rep[c.WAITING] and rep[c.PROMPTS] + rep[c.COUNT] + rep[c.COPYING] < s.fixed[c.SEQUENCES_MAX]:
         while rep[head] == c.NONE:
             head += 2
         index = rep[head]
         request = s.requests[index - s.now[c.BASE]]
-        room = cost(s.costs, held(s, request))
+        room = cost(s.costs, held(s, k, request))
         if room > free:
             return
         rep[head] = request[c.NEXT]
@@ -289,16 +329,8 @@ def _admit(s: PoolState, k: int, now: int) -> None:
             make_room(rep, s.kept[k], s.costs, free)
         if request[c.ADMITTED] == c.NONE:
             request[c.ADMITTED] = now
-        _append(s, rep, c.PROMPT_HEAD, c.PROMPT_TAIL, index)
-        rep[c.PROMPTS] += 1
-
-
-@part
-def _append(s: PoolState, rep: Any, head: int, tail: int, index: int) -> None:
-    """Put a request at the end of a list linked through NEXT; an empty list has head NONE."""
-    s.requests[index - s.now[c.BASE], c.NEXT] = c.NONE
-    if rep[head] == c.NONE:
-        rep[head] = index
-    else:
-        s.requests[rep[tail] - s.now[c.BASE], c.NEXT] = index
-    rep[tail] = index
+        if request[c.SOURCE] != c.NONE:
+            fetch(s, k, index, now)
+        else:
+            append(s, rep, c.PROMPT_HEAD, c.PROMPT_TAIL, index)
+            rep[c.PROMPTS] += 1

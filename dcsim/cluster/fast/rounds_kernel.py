@@ -254,7 +254,7 @@ def _end_sequences(s: PoolState, k: int, now: int) -> None:
                 s.requests[last - s.now[c.BASE], c.NEXT] = index
             last = index
         else:
-            _enter(s, k, index)
+            enter(s, k, index)
     while first != c.NONE:
         request = s.requests[first - s.now[c.BASE]]
         first = request[c.NEXT]
@@ -262,7 +262,7 @@ def _end_sequences(s: PoolState, k: int, now: int) -> None:
 
 
 @part
-def _enter(s: PoolState, k: int, index: int) -> None:
+def enter(s: PoolState, k: int, index: int) -> None:
     """Count a sequence under the compiled context it needs now, and note its next change."""
     rep, request, contexts = s.replicas[k], s.requests[index - s.now[c.BASE]], s.contexts
     bucket = np.searchsorted(contexts, request[c.PROMPT] + request[c.GIVEN] + rep[c.STEP] - request[c.JOINED])
@@ -293,17 +293,24 @@ def _end_prompts(s: PoolState, k: int, now: int) -> None:
                 request[c.FIRST] = now + s.fixed[c.REPLY]
             else:
                 count_gap(s, now - request[c.MADE], 1)
-            room = held(s, request)
+            room = held(s, k, request)
             request[c.GIVEN] += 1
             request[c.MADE] = now
             rep[c.WORK] += s.fixed[c.TOKEN_PJ]
             if request[c.GIVEN] == request[c.OUTPUT]:
                 _finish(s, k, request, room, now)
+            elif k < s.fixed[c.READERS]:
+                request[c.NEXT] = c.NONE
+                if rep[c.PASSED_HEAD] == c.NONE:
+                    rep[c.PASSED_HEAD] = index
+                else:
+                    s.requests[rep[c.PASSED_TAIL] - s.now[c.BASE], c.NEXT] = index
+                rep[c.PASSED_TAIL] = index
             else:
                 if s.fixed[c.GROWS]:
                     rep[c.KV_FREE] += cost(s.costs, room)
                 join(rep, request)
-                _enter(s, k, index)
+                enter(s, k, index)
         index = following
 
 

@@ -106,5 +106,5 @@ def _rows(count: int) -> Ints:
     """Rows of requests that have not come yet."""
     rows = np.zeros((count, c.REQUEST_COLUMNS), np.int64)
     rows[:, [c.HOST, c.REPLICA, c.READY, c.ADMITTED, c.FIRST, c.FINISHED]] = UNSET
-    rows[:, [c.SESSION, c.USER]] = c.NONE
+    rows[:, [c.SESSION, c.USER, c.SOURCE]] = c.NONE
     return rows

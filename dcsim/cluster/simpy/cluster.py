@@ -30,7 +30,6 @@ from dcsim.cluster.simpy.rack import Rack
 from dcsim.cluster.simpy.replica import Replica
 from dcsim.cluster.simpy.speculation import Drafts
 from dcsim.cluster.simpy.users import Users
-from dcsim.errors import CapacityError
 from dcsim.fabric.graph import Fabric
 from dcsim.power.caps import caps_of
 from dcsim.power.hosts import token_pj
@@ -71,13 +70,6 @@ class Cluster:
         self.env = env = chips.env if chips else Environment()
         self._spec, self._traffic, self._priorities = spec, traffic, priorities
         serving, replica_chips = spec.serving, placement.replica_chips
-        if serving.prefill_replicas >= len(replica_chips):
-            raise CapacityError(
-                f"serving.prefill_replicas of {serving.prefill_replicas} leaves none of {len(replica_chips)} to decode; "
-                "mapping.replicas sets how many",
-                serving.prefill_replicas + 1,
-                len(replica_chips),
-            )
         self.ledger = Ledger(env, rows, names)
         ahead = serving.speculation.draft_tokens if serving.speculation else 0
         limits = Limits(spec.llm.context_max, placement.room, programs.context_max, ahead)

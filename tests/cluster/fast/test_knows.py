@@ -16,7 +16,7 @@ def rows(result):
 SPECIAL = {
     "serving.patience": ["serving.patience=1 s"],
     "serving.timeout": ["serving.timeout=1 s"],
-    "serving.prefill_replicas": ["serving.prefill_replicas=1"],
+    "mapping.prefill": ["mapping.prefill.tp=1", "serving.prefill_replicas=1"],
     "serving.speculation": [f"serving.speculation.{key}" for key in ("draft_tokens=2", "acceptance=0.5", "draft_token=1 us")],
     "faults": ["faults.link_mtbf=1 h"],
 }
