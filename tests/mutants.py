@@ -53,7 +53,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "network/scheduled/test_schedule_proof.py",
     ),
     "network/packet/engine/*_kernel.py": tuple(
-        f"network/packet/test_packet_{name}.py" for name in ("wheel", "rates", "fetch", "small")
+        f"network/packet/test_packet_{name}.py" for name in ("breakdown", "wheel", "rates", "fetch", "small")
     ),
 }
 MEMORY_KB = 8_000_000
@@ -62,20 +62,21 @@ PLAIN = ("power/caps_kernel.py", "network/scheduled/proof_kernel.py", "network/p
 _SPANS = "SPANS_MAX = 16  # spans of a slot for each vector of a link, up to which spans are looked at rather than sorted starts"
 _DEEPEST = "deepest = max((_divide(k, tile_k) for *_, k, _ in work.products), default=0)"
 _WIDEN = "widen = weights / chip.widen_weights_per_cycle if work.stored_bytes < active_bytes else 0.0"
+_UNKNOWN = "UNKNOWN = -1  # a flow, a link, a cycle or a place that there is none of"
 _FIRST = "what leaves first stands at its span's beginning, a whole slot before the next span"
 _SIDE_BY_SIDE = "if within[span] >= 0 and within[span - 1] >= 0 and within[span] - within[span - 1] < slot:"
 _DEALT = "keys are dealt in another order before they are sorted"
 _CROWD = "if end == count or keys[0, end] >> shift != keys[0, begin] >> shift:"
 _INSIDE = "inside = held_edges[(held_edges > edges[0]) & (held_edges < edges[-1])]"
 _AHEAD = "onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)"
+_FIRST_LINK = "of all links, the first is not brought into the cache ahead of time"
 _MEETS = "a sum of halves does not meet the threshold itself"
 # Survivors that change nothing anybody could see: (module, line of source, what it became) -> why.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("results/metrics.py", "_BIN_SHIFT = 44", "45"): "bins of another width lead to the same numbers",
     ("results/metrics.py", "_BINS = 1 << 63 - _BIN_SHIFT", "64"): "more bins stay empty",
     ("network/scheduled/proof_kernel.py", _SPANS, "17"): "either way of looking finds the same",
-    ("network/scheduled/proof_kernel.py", "return -1", "2"): "who asks looks only whether it is negative",
-    ("network/scheduled/proof_kernel.py", "offset = np.full(len(size), -1, np.int64)", "2"): "the same",
+    ("network/scheduled/proof_kernel.py", _UNKNOWN, "2"): "who asks looks only whether it is negative",
     ("network/scheduled/proof_kernel.py", "for span in range(1, len(within)):", "2"): _FIRST,
     ("network/scheduled/proof_kernel.py", _SIDE_BY_SIDE, "(within[span - 1] > 0)"): _FIRST,
     ("network/scheduled/proof_kernel.py", _SIDE_BY_SIDE, "1"): _FIRST,
@@ -95,6 +96,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "counting what is free begins lower and comes to the same",
     ("network/packet/engine/rate_kernel.py", "if state.now_rate > 0.9999:", "(state.now_rate >= 0.9999)"): _MEETS,
     ("network/packet/engine/loop_kernel.py", _AHEAD, "1"): "queues have no say where a way is chosen ahead, nor has the time",
+    (
+        "network/packet/engine/link_kernel.py",
+        "if at_switch and line.buffer_ps < FOREVER and _is_full(s, now, link, packet, queue_ps):",
+        "(line.buffer_ps <= FOREVER)",
+    ): "no queue is longer than for ever",
+    ("network/packet/engine/loop_kernel.py", "if 0 <= place < len(s.links):", "1"): _FIRST_LINK,
+    ("network/packet/engine/loop_kernel.py", "if 0 <= place < len(s.links):", "(0 < place < len(s.links))"): _FIRST_LINK,
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",
 }
 

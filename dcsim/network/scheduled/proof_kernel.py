@@ -17,6 +17,7 @@ Found = tuple[Any, Any, Any, Any]
 
 NONE, OVERLAP, EARLY_SEND, DROPPED, DUPLICATED, WRONG_LINK, WRONG_LAST_HOP, BUFFER_OVERRUN, SLACK, DEPENDENCY = range(10)
 MEETING = 10
+UNKNOWN = -1  # a flow, a link, a cycle or a place that there is none of
 # Columns of the figures handed in.
 SLOT, LINK, SLACK_CYCLES, SEND, RECEIVE, FORWARD, BUFFER = range(7)
 
@@ -54,8 +55,8 @@ def check_tasks(
         if size[task] == 0 or local[task]:
             wrong |= first_out[task] < first or last_out[task] < last
         if wrong:
-            return DEPENDENCY, task, -1, start[task]
-    return NONE, -1, -1, -1
+            return DEPENDENCY, task, UNKNOWN, start[task]
+    return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
 @entry
@@ -78,20 +79,20 @@ def check_paths(
         task = flow_task[flow]
         begin, end = burst_offset[flow], burst_offset[flow + 1]
         if task < 0 or task >= len(size) or size[task] == 0 or local[task]:
-            return DUPLICATED, flow, -1, -1
+            return DUPLICATED, flow, UNKNOWN, UNKNOWN
         if vectors[flow] < 1 or end <= begin:
-            return DROPPED, flow, -1, -1
+            return DROPPED, flow, UNKNOWN, UNKNOWN
         at = chip[task]
         for burst in range(begin, end):
             link = burst_link[burst]
             if link < 0 or link >= len(link_source) or link_source[link] != at:
-                return WRONG_LINK, flow, link, -1
+                return WRONG_LINK, flow, link, UNKNOWN
             at = link_target[link]
         if at != target[task]:
-            return WRONG_LAST_HOP, flow, burst_link[end - 1], -1
+            return WRONG_LAST_HOP, flow, burst_link[end - 1], UNKNOWN
         if vectors[flow] > 1 and stride[flow] < slot:
-            return OVERLAP, flow, burst_link[begin], -1
-    return NONE, -1, -1, -1
+            return OVERLAP, flow, burst_link[begin], UNKNOWN
+    return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
 @entry(makes_arrays=True)
@@ -110,14 +111,14 @@ def check_delivery(
         task = flow_task[flow]
         count[task] += vectors[flow]
         single[task] &= first_vector[flow] == 0 and vector_step[flow] == 1 and vectors[flow] == size[task]
-    offset = np.full(len(size), -1, np.int64)
+    offset = np.full(len(size), UNKNOWN, np.int64)
     used = 0
     for task in range(len(size)):
         if size[task] > 0 and not local[task]:
             if count[task] < size[task]:
-                return DROPPED, task, -1, -1
+                return DROPPED, task, UNKNOWN, UNKNOWN
             if count[task] > size[task]:
-                return DUPLICATED, task, -1, -1
+                return DUPLICATED, task, UNKNOWN, UNKNOWN
             if not single[task]:
                 offset[task] = used
                 used += size[task]
@@ -127,9 +128,9 @@ def check_delivery(
         for j in range(vectors[flow] if offset[task] >= 0 else 0):
             k = first_vector[flow] + j * vector_step[flow]
             if k < 0 or k >= size[task] or seen[offset[task] + k]:
-                return DUPLICATED, task, -1, -1
+                return DUPLICATED, task, UNKNOWN, UNKNOWN
             seen[offset[task] + k] = True
-    return NONE, -1, -1, -1
+    return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
 @entry
@@ -178,7 +179,7 @@ def check_times(
             least[0] = min(least[0], margin)
             if margin < figures[SLACK_CYCLES]:
                 return (SLACK if margin >= 0 else EARLY_SEND), flow, burst_link[burst], burst_start[burst]
-    return NONE, -1, -1, -1
+    return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
 @entry(makes_arrays=True)
@@ -215,13 +216,13 @@ def _clash(
     other_stride: int,
     slot: int,
 ) -> Any:
-    """First cycle at which vectors of two runs on one link overlap, or -1."""
+    """First cycle at which vectors of two runs on one link overlap, or UNKNOWN."""
     for j in range(count):
         at = start + j * stride
         i = max(0, (at - slot - other_start) // other_stride + 1)
         if i < other_count and other_start + i * other_stride < at + slot:
             return at
-    return -1
+    return UNKNOWN
 
 
 @entry(makes_arrays=True)
@@ -238,15 +239,15 @@ def check_slots(
     for link in range(len(offset) - 1):
         begin, end = offset[link], offset[link + 1]
         if single[link]:
-            cycle = _first_too_close(starts[begin:end], slot) if end > begin + 1 else -1
+            cycle = _first_too_close(starts[begin:end], slot) if end > begin + 1 else UNKNOWN
             if cycle >= 0:
-                return OVERLAP, -1, link, cycle
+                return OVERLAP, UNKNOWN, link, cycle
         else:
             order = np.argsort(starts[begin:end], kind="mergesort") + begin
             cycle = _first_overlap(order, starts, flow_of, vectors, stride, slot)
             if cycle >= 0:
-                return OVERLAP, -1, link, cycle
-    return NONE, -1, -1, -1
+                return OVERLAP, UNKNOWN, link, cycle
+    return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
 @entry(makes_arrays=True)
@@ -259,7 +260,7 @@ def check_repeated(
         for burst in range(offset[link], offset[link + 1]):
             count += vectors[flow_of[burst]]
         if count * slot > interval:
-            return MEETING, -1, link, interval
+            return MEETING, UNKNOWN, link, interval
         leaves, k = np.empty(count, np.int64), 0
         for burst in range(offset[link], offset[link + 1]):
             flow = flow_of[burst]
@@ -267,17 +268,17 @@ def check_repeated(
                 leaves[k] = (starts[burst] + j * stride[flow]) % interval
                 k += 1
         if count > 0:
-            cycle = _first_too_close(leaves, slot) if count > 1 else -1
+            cycle = _first_too_close(leaves, slot) if count > 1 else UNKNOWN
             if cycle < 0 and leaves.min() + interval - leaves.max() < slot:
                 cycle = leaves.min()
             if cycle >= 0:
-                return MEETING, -1, link, cycle
-    return NONE, -1, -1, -1
+                return MEETING, UNKNOWN, link, cycle
+    return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
 @part(makes_arrays=True)
 def _first_too_close(starts: Array, slot: int) -> Any:
-    """A cycle at which a vector leaves less than a slot behind another, or -1; each leaves alone.
+    """A cycle at which a vector leaves less than a slot behind another, or UNKNOWN; each leaves alone.
 
     Where the link is busy, the cycles are cut in spans of a slot: two in one span are too close, else only those in spans
     side by side can be.
@@ -288,8 +289,8 @@ def _first_too_close(starts: Array, slot: int) -> Any:
         for i in range(1, len(ordered)):
             if ordered[i] - ordered[i - 1] < slot:
                 return ordered[i]
-        return -1
-    within = np.full((end - begin) // slot + 2, -1, np.int64)  # [span] when its vector leaves, counted from `begin`
+        return UNKNOWN
+    within = np.full((end - begin) // slot + 2, UNKNOWN, np.int64)  # [span] when its vector leaves, counted from `begin`
     for start in starts:
         span, at = (start - begin) // slot, start - begin
         if within[span] >= 0:
@@ -298,7 +299,7 @@ def _first_too_close(starts: Array, slot: int) -> Any:
     for span in range(1, len(within)):
         if within[span] >= 0 and within[span - 1] >= 0 and within[span] - within[span - 1] < slot:
             return begin + within[span]
-    return -1
+    return UNKNOWN
 
 
 @part(makes_arrays=True)
@@ -310,7 +311,7 @@ def _first_overlap(
     stride: Array,
     slot: int,
 ) -> Any:
-    """Bursts of one link in order of start, each against those not yet over; the first clash or -1."""
+    """Bursts of one link in order of start, each against those not yet over; the first clash or UNKNOWN."""
     running, alive = np.empty(len(order), np.int64), 0
     for at in order:
         flow, kept = flow_of[at], 0
@@ -324,7 +325,7 @@ def _first_overlap(
                 kept += 1
         running[kept] = at
         alive = kept + 1
-    return -1
+    return UNKNOWN
 
 
 @entry(makes_arrays=True)
@@ -362,17 +363,17 @@ def check_buffers(
                     at += len(steps)
         cycle = _fullest(np.sort(enter), np.sort(leave), figures[BUFFER])
         if cycle >= 0:
-            return BUFFER_OVERRUN, -1, link, cycle
-    return NONE, -1, -1, -1
+            return BUFFER_OVERRUN, UNKNOWN, link, cycle
+    return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
 @part
 def _fullest(enter: Array, leave: Array, room: int) -> Any:
-    """First cycle at which more than `room` vectors have entered and not left, or -1."""
+    """First cycle at which more than `room` vectors have entered and not left, or UNKNOWN."""
     left = 0
     for i in range(len(enter)):
         while leave[left] <= enter[i]:
             left += 1
         if i + 1 - left > room:
             return enter[i]
-    return -1
+    return UNKNOWN

@@ -121,6 +121,15 @@ def test_halving_the_speed_of_one_stage_does_what_arithmetic_says(serve_small):
     np.testing.assert_allclose(tpot[2, 40], 0.080)
 
 
+def test_who_has_gone_is_nobodys_load(small_processes):
+    """At each replica that reads or decodes, whether its requests ended there or went on to another."""
+    for settings in (["serving.prefill_replicas=2"], []):
+        cluster = small_processes(random_requests(40, 60, 5), replicas=4, settings=[*PLAIN, *settings])
+        assert set(rows(cluster.run()[0])["status"].tolist()) == {FINISHED}
+        for router in (cluster._desk._router, cluster._desk._decode_router):
+            assert set(router.loads) == {0}
+
+
 def test_halving_a_links_speed_doubles_what_a_transfer_takes(serve_small):
     """Two requests read together: the second's KV follows the first's on the link."""
     table = make_table([0.0, 0.0], [300, 300], [11, 11])

@@ -15,7 +15,7 @@ from typing import Any
 from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
 from dcsim.network.packet.engine.routing_kernel import backlog_ps
-from dcsim.network.packet.engine.state import LANDED, MARKED, SPOILT, TRIMMED, EngineState
+from dcsim.network.packet.engine.state import FOREVER, LANDED, MARKED, SPOILT, TRIMMED, EngineState
 from dcsim.network.packet.engine.wheel_kernel import push
 
 UNKNOWN = -1
@@ -297,14 +297,14 @@ def offer(s: EngineState, now: int, link: int, channel: int, packet: int) -> int
     if queue_ps > line.peak_ps:
         line.peak_ps = queue_ps
     at_switch = row.link >= 0
-    if at_switch and line.buffer_ps >= 0 and _is_full(s, now, link, packet, queue_ps):
+    if at_switch and line.buffer_ps < FOREVER and _is_full(s, now, link, packet, queue_ps):
         line.drops += 1
         line.dropped_bytes += row.bytes
         if s.rules[0].trim_bytes > 0:
             _trim(s, link, packet)
             return GRANTED
         return DROPPED
-    if at_switch and line.mark_low_ps >= 0 and queue_ps > line.mark_low_ps:
+    if at_switch and queue_ps > line.mark_low_ps:
         _mark(s.rules, s.links, s.packets, link, packet, queue_ps)
     if s.rules[0].slots > 0:
         queue = link * s.rules[0].channels + channel

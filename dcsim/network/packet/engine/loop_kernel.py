@@ -207,22 +207,21 @@ def _wait_for_way(s: EngineState, now: int, message: int) -> int:
 @leaf
 def _candidate(s: EngineState, now: int, place: int, item: int) -> tuple[int, int, int]:
     """(link, channel, packet) of the packet that asks for a link on this event, the link negative when none does."""
-    link_count, packet_count = len(s.links), len(s.packets)
-    if item < packet_count and place < link_count:
-        link, channel = _onward(s, now, place, item)
-        return link, channel, item
-    port = place
-    if place == link_count + START_PLACE:
+    link_count, port = len(s.links), place
+    if place < link_count:
+        if item < len(s.packets):
+            link, channel = _onward(s, now, place, item)
+            return link, channel, item
+        s.links[port].calling = False
+    elif place == link_count + START_PLACE:
         port = start_message(s, s.tally[0].epoch, now, item)
         if port == NO_PORT:
             port = _wait_for_way(s, now, item)
         if port < 0:
             return port, 0, -1
-    elif place >= link_count:
+    else:
         _rare_event(s, now, place - link_count, item)
         return NOWHERE, 0, -1
-    else:
-        s.links[port].calling = False
     packet = _free_adapter(s, now, port)
     return (port if packet >= 0 else NOWHERE), 0, packet
 

@@ -73,7 +73,7 @@ def make_links(fabric: Fabric, figures: PacketRules, cross_load: Any = None) -> 
         ("mark_low_ps", figures.mark_low_bytes),
         ("mark_high_ps", figures.mark_high_bytes),
     ):
-        links[name] = -1 if size_bytes is None else np.rint(size_bytes * speed / 1000)
+        links[name] = state.FOREVER if size_bytes is None else np.rint(size_bytes * speed / 1000)
     for name in ("flow_first", "flow_last", "input_first", "input_last", "stranded_first", "stranded_last"):
         links[name] = -1
     links["cross_turn"] = 1
@@ -296,7 +296,7 @@ def fit_wheel(work: TaskTables, rules: Any, links: Any, faults: int) -> Wheel:
     """
     tasks, count, channels = len(work.tasks), len(links), int(rules["channels"][0])
     rule = rules[0]
-    lossy = faults or rule["errors"] or rule["overflow"] or rule["transport"] or np.any(links["buffer_ps"] >= 0)
+    lossy = faults or rule["errors"] or rule["overflow"] or rule["transport"] or np.any(links["buffer_ps"] < state.FOREVER)
     capacity = work.packets * (5 if lossy else 1) + count * (1 + channels) + 2 * tasks + 2 * work.pairs + faults + 64
     packet = int(rules["mtu"][0] + rules["header"][0])
     serial_ps = packet * float(np.min(links["fs_per_byte"], initial=1 << 40)) / 1000

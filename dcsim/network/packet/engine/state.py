@@ -82,8 +82,8 @@ LINK = np.dtype(
         ("bytes", "i8"),  # bytes sent, headers included
         ("packets", "i8"),
         ("peak_ps", "i8"),  # longest queue met by a packet
-        ("buffer_ps", "i8"),  # longest queue before packets are dropped, -1 for no limit
-        ("mark_low_ps", "i8"),  # queue at which marking starts, -1 for never
+        ("buffer_ps", "i8"),  # longest queue before packets are dropped, FOREVER for no limit
+        ("mark_low_ps", "i8"),  # queue at which marking starts, FOREVER for never
         ("mark_high_ps", "i8"),  # queue at which every packet is marked
         ("background", "f8"),  # share of the link that cross traffic offers
         # adapters: round robin of messages with a packet to send
