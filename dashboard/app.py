@@ -21,6 +21,7 @@ from dashboard.pages import plan as plan_page
 from dashboard.pages import run as run_page
 from dashboard.pages import schedule as schedule_page
 from dashboard.pages import sweep as sweep_page
+from dashboard.pages import systems as systems_page
 from dashboard.pages import topology as topology_page
 from dashboard.parts import message
 from dashboard.runs import RunFolder
@@ -34,6 +35,7 @@ PAGES: dict[str, ModuleType] = {
     "/schedule": schedule_page,
     "/plan": plan_page,
     "/sweep": sweep_page,
+    "/systems": systems_page,
     "/claims": claims_page,
 }
 UPLOAD_MAX = 8 << 20  # bytes of one request

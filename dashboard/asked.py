@@ -1,4 +1,4 @@
-"""What the forms of plans and sweeps ask the library for, and the command lines that ask the same."""
+"""What the forms of plans, sweeps and systems ask the library for, and the command lines that ask the same."""
 
 from __future__ import annotations
 
@@ -77,6 +77,14 @@ def sweep_command(asked: Asked) -> str:
         words += ["--batch", str(asked["batch"]), *(["--context", str(asked["context"])] if asked["context"] else [])]
     for name in ("workload", "llm", "interconnect", "rate"):
         words += [f"--{name}", asked[name]] if asked[name] else []
+    return _line(words, asked)
+
+
+def systems_command(asked: Asked) -> str:
+    """`dcsim compare` of the same systems."""
+    words = ["dcsim", "compare", *asked["topologies"], "--llm", ",".join(asked["llms"])]
+    words += ["--interconnect", ",".join(asked["interconnects"])] if asked["interconnects"] else []
+    words += ["--prompt-tokens", str(asked["prompt"]), "--output-tokens", str(asked["output"]), "--users", asked["users"]]
     return _line(words, asked)
 
 

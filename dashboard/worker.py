@@ -183,6 +183,36 @@ def _sweep(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any
     return {}
 
 
+def _systems(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
+    """Serve LLMs on systems, as `dcsim compare` of several topologies does."""
+    from dashboard.asked import systems_command
+    from dashboard.fence import fence
+    from dashboard.uploads import path_of
+    from dcsim.library import beside
+    from dcsim.study.systems import load_of, systems
+
+    asked, begun = ask["asked"], 0
+
+    def hear(note: str) -> None:
+        nonlocal begun
+        begun += 1
+        report.progress(0, 0, f"{note}, {begun} begun")
+
+    with fence(store):
+        report.progress(0, 0, "reading")
+        found = systems(
+            *([path_of(store, name) or name for name in asked[part]] for part in ("topologies", "llms")),
+            interconnects=[path_of(store, name) or name for name in asked["interconnects"]],
+            settings=asked["settings"],
+            asked=load_of(asked["prompt"], asked["output"], asked["users"]),
+            error_of=beside("validation.measured.known").error_of,
+            seed=asked["seed"],
+            progress=hear,
+        )
+    Points(store / ".dashboard" / "points").keep_picture(ask["name"], found | {"command": systems_command(asked)})
+    return {}
+
+
 # What is told of a candidate of a plan while others are still looked at.
 LIVE_OF_PLANS = ("topology", "interconnect", "units", "unit", "replicas", "holds", "reason")
 WORK: dict[str, Work] = {
@@ -193,4 +223,5 @@ WORK: dict[str, Work] = {
     "claims": _claims,
     "plan": _plan,
     "sweep": _sweep,
+    "systems": _systems,
 }

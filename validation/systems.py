@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dcsim.results.systems import error_text, laid_out, name_of, rows_of
+from dcsim.results.systems import SPEEDS, cheapest_at, error_text, laid_out, name_of, rows_of
 from dcsim.study.systems import LLMS, systems
 from dcsim.writing import write_text
 from validation import store
@@ -17,7 +17,6 @@ from validation.pictures import lines_svg
 
 SYSTEMS = ("8rack", "145rack", "h100_sxm", "h200_sxm", "b200_sxm", "gb200", "mi300x", "tpu-v6e-256")
 NETWORKS = ("scheduled", "infiniband-ndr")
-SPEEDS = (20, 50, 100, 200, 500)  # tokens/s of one user, at which the cheapest load of each system is told
 MEASURES = (("usd_per_mtoken", "USD per million tokens"), ("j_per_mtoken", "J per million tokens"))
 COMMAND = f"dcsim compare {' '.join(SYSTEMS)} --interconnect {','.join(NETWORKS)} --llm {','.join(LLMS)}"
 PANEL = 720, 420  # of `lines_svg`
@@ -83,11 +82,8 @@ def _table(result: Mapping[str, Any], heads: Sequence[Mapping[str, Any]]) -> lis
 
 
 def _cheapest(rows: Sequence[Mapping[str, Any]], speed: float) -> str:
-    fast = [row for row in rows if row["tokens_per_s_per_user"] >= speed]
-    if not fast:
-        return "-"
-    best = min(fast, key=lambda row: row["usd_per_mtoken"])
-    return f"{best['usd_per_mtoken']:,.3g} USD, {best['j_per_mtoken'] / 1e6:,.3g} MJ"
+    best = cheapest_at(rows, speed)
+    return "-" if best is None else f"{best['usd_per_mtoken']:,.3g} USD, {best['j_per_mtoken'] / 1e6:,.3g} MJ"
 
 
 def drawing(result: Mapping[str, Any]) -> str:

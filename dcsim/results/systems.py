@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+SPEEDS = (20, 50, 100, 200, 500)  # tokens/s of one user, at which the cheapest load of each system is told
 
 
 def rows_of(result: Mapping[str, Any], head: Mapping[str, Any], best: bool = False) -> list[dict[str, Any]]:
@@ -11,6 +13,12 @@ def rows_of(result: Mapping[str, Any], head: Mapping[str, Any], best: bool = Fal
     same = ("llm", "topology", "interconnect")
     found = [row for row in result["rows"] if all(row[key] == head[key] for key in same)]
     return [row for row in found if row["best"] or not best]
+
+
+def cheapest_at(rows: Sequence[Mapping[str, Any]], speed: float) -> Mapping[str, Any] | None:
+    """The load with the fewest USD per token at which a user still sees `speed` tokens/s; None where none is as fast."""
+    fast = [row for row in rows if row["tokens_per_s_per_user"] >= speed]
+    return min(fast, key=lambda row: float(row["usd_per_mtoken"]), default=None)
 
 
 def name_of(head: Mapping[str, Any]) -> str:

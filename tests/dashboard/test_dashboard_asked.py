@@ -10,9 +10,9 @@ pytest.importorskip("dash", reason="the dashboard extra is not installed")
 from typer.testing import CliRunner
 
 from dashboard.app import make_app
-from dashboard.asked import plan_command, plan_of, sweep_command, sweep_of
+from dashboard.asked import plan_command, plan_of, sweep_command, sweep_of, systems_command
 from dashboard.jobs import JobReport
-from dashboard.pages import plan, sweep
+from dashboard.pages import plan, sweep, systems
 from dashboard.points import Points
 from dashboard.state import address_of, read_state
 from dashboard.worker import WORK
@@ -96,6 +96,33 @@ def test_a_sweep_from_a_page_keeps_the_rows_that_the_library_gives(tmp_path):
     assert list((tmp_path / "sweeps").iterdir()), "points are kept as a sweep from the terminal keeps them"
     told = json.loads((tmp_path / "job" / "state.json").read_text())
     assert (told["done"], told["total"], len(told["live"])) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"systems": "h100_sxm,8rack", "llms": "deepseek-r1,llama-3.1-70b", "networks": "scheduled,infiniband-ndr", "seed": "4"},
+        {"users": "2,8", "prompt": "64", "output": "16", "llms": "", "settings": "slo.ttft=2 s\nslo.tpot=9 ms"},
+    ],
+)
+def test_the_command_beside_systems_asks_the_same(tmp_path, monkeypatch, query):
+    from dcsim.study import systems as study
+
+    heard = []
+    empty = {"llms": [], "systems": [], "rows": [], "assumes": [], "unused_keys": [], "prompt_tokens": 1, "output_tokens": 1}
+
+    def hear(topologies, llms, *, progress, **asked):
+        heard.append(([*topologies], [*llms], {name: tuple(v) if isinstance(v, list) else v for name, v in asked.items()}))
+        return dict(empty)
+
+    monkeypatch.setattr(study, "systems", hear)
+    asked = asked_by(systems, tmp_path, **query)
+    typed(systems_command(asked))
+    WORK["systems"]({"name": "0" * 16, "asked": asked}, tmp_path, JobReport(tmp_path, 1))
+    typed_one, worked = heard
+    assert typed_one == worked
+    assert Points(tmp_path / ".dashboard" / "points").find_picture("0" * 16)["command"] == systems_command(asked)
 
 
 def test_a_view_s_address_gives_the_view(tmp_path):

@@ -14,7 +14,7 @@ pytest.importorskip("playwright", reason="pytest-playwright is not installed")
 from playwright.sync_api import expect
 
 from dashboard.app import PAGES, make_app
-from dashboard.pages import plan, sweep, topology
+from dashboard.pages import plan, sweep, systems, topology
 from dashboard.points import Points
 from dashboard.state import read_state
 from dcsim.study import side_by_side
@@ -84,6 +84,32 @@ SWEPT = {
     "seed": 1,
     "command": "dcsim sweep 8rack",
 }
+LOAD = {
+    **{"llm": "Llama-3.1-70B", "tp": 8, "pp": 1, "attention_dp": 1, "ep": 1, "replicas": 1, "chips": 8, "best": True},
+    **{"users": 1, "tokens_per_s_per_user": 123.0, "tokens_per_s": 120.0, "tpot_s": 0.008, "ttft_s": 0.05},
+    **{"usd_per_mtoken": 42.0, "j_per_mtoken": 3.9e7},
+}
+ON = {"llm": "Llama-3.1-70B", "engine": "vllm", "weights": "fp8", "reason": None}
+KNOWN = {"tpot_ln_error_mean": 0.12, "error_jobs": 132, "error_of": "Llama-3.1-70B"}
+H100 = {"topology": "h100_sxm", "interconnect": "NVLink 4", "software": "serving-hopper"}
+RACKS = {"topology": "8rack", "interconnect": "scheduled", "software": None}
+SERVED_ON = {
+    "llms": ["Llama-3.1-70B"],
+    "prompt_tokens": 1024,
+    "output_tokens": 1024,
+    "systems": [
+        {**ON, **RACKS},
+        {**ON, **H100, **KNOWN},
+        {**ON, **H100, "topology": "node", "reason": "it needs <b>70 GB</b>"},
+    ],
+    "rows": [
+        {**LOAD, **RACKS, "pp": 64, "chips": 576, "tokens_per_s_per_user": 351.0, "usd_per_mtoken": 66.4},
+        {**LOAD, **H100},
+        {**LOAD, **H100, "users": 64, "tokens_per_s_per_user": 40.0, "usd_per_mtoken": 0.97},
+    ],
+    "assumes": ["users wait"],
+    "command": "dcsim compare 8rack h100_sxm",
+}
 
 
 def made_up(cell):
@@ -136,7 +162,7 @@ def kept(tmp_path_factory):
     held = {"capacity_requests_per_s": 31.4, "limited_by": "prefill", "slo_ttft_s": 1.0, "slo_tpot_s": 0.01}
     points.keep(Cell(CAPACITY, Question(chips=1500), "scheduled"), held)
     with make_app(folder).server.app_context():
-        for page, answer in ((plan, PLANNED), (sweep, SWEPT)):
+        for page, answer in ((plan, PLANNED), (sweep, SWEPT), (systems, SERVED_ON)):
             points.keep_picture(page.ANSWER.name(read_state(page.CONTROLS, {})[0]), answer)
     return folder
 
@@ -510,6 +536,22 @@ def test_a_sweep_shows_its_best_its_rows_and_those_without_a_result(page, said, 
     page.wait_for_url("**along=mapping.tp**")
     page.locator("#sweep-along").fill("nosuch")
     expect(page.locator("#sweep-view .notices")).to_contain_text("'nosuch' was not swept")
+    assert not said
+
+
+def test_systems_say_who_is_fast_who_is_cheap_and_what_cannot_serve(page, said, address):
+    page.goto(address + "/systems")
+    expect(page.locator("#systems-sentence")).to_contain_text("fastest on 8rack, scheduled: 351 tokens/s at 66.4 USD")
+    expect(page.locator("#systems-sentence")).to_contain_text("cheapest on h100_sxm, NVLink 4 serving-hopper: 0.97 USD")
+    expect(page.locator("#systems-view")).to_contain_text("cannot serve it: it needs <b>70 GB</b>")
+    table = page.get_by_role("region", name="Llama-3.1-70B at speeds")
+    expect(table.locator("tr", has_text="h100_sxm")).to_contain_text("0.12, 132")
+    expect(table.locator("tr", has_text="h100_sxm").locator("td").nth(4)).to_have_text("42 USD, 39 MJ")
+    expect(table.locator("tr", has_text="h100_sxm").locator("td").nth(5)).to_have_text("–")
+    expect(page.locator("#systems-figure-0 .main-svg").first).to_be_visible()
+    expect(page.locator("#systems-rows .ag-center-cols-container .ag-row")).to_have_count(3)
+    page.goto(address + "/systems?systems=8rack")
+    expect(page.locator(".notices").first).to_contain_text("systems: '8rack' is not two topologies or more")
     assert not said
 
 

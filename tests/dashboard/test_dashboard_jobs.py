@@ -105,7 +105,7 @@ def test_foreign_files_among_jobs_are_none(jobs, content):
 
 
 def test_every_kind_of_work_is_known_by_a_name():
-    assert set(WORK) == {"run", "points", "schedule", "topology", "claims", "plan", "sweep"}
+    assert set(WORK) == {"run", "points", "schedule", "topology", "claims", "plan", "sweep", "systems"}
 
 
 def packed(data):
