@@ -230,6 +230,11 @@ def test_a_request_is_where_its_times_say():
     assert [trace.name for trace in drawn.data] == [name for name, _ in over_time.PHASES]
     spent = [float(np.sum(trace.y[1:]) * 12.0 / figures.INTERVALS_MAX) for trace in drawn.data]
     assert spent == pytest.approx([2.0, 8.0, 2.0 + 7.0, 3.0])
+    shared = np.array([trace.y[1:] for trace in over_time.shares(rows, 24.0).data])
+    tenths = figures.INTERVALS_MAX // 240  # intervals in a tenth of a second
+    assert shared[:, 0] == pytest.approx([1, 0, 0, 0]), "both are at their hosts"
+    assert shared[:, 80 * tenths] == pytest.approx([0, 0, 0.5, 0.5]), "after 8 s one is read, one answered"
+    assert shared.sum(axis=0) == pytest.approx(1)
 
 
 def test_failures_are_marked_at_their_times():
@@ -238,6 +243,8 @@ def test_failures_are_marked_at_their_times():
     figure = over_time.phases({name: np.array([]) for name in ("arrival_s", "status", *figures.MILESTONES, "finished_s")}, 1200.0)
     shapes = len(over_time.mark_faults(figure, empty, 1200.0).layout.shapes)
     marked = over_time.mark_faults(figure, faults, 1200.0)
-    assert [shape.x0 for shape in marked.layout.shapes[shapes:]] == [1.0, 10.0], "minutes, as the axis has"
+    drawn = marked.layout.shapes[shapes:]
+    assert [shape.x0 for shape in drawn if shape.type == "line"] == [1.0, 10.0], "minutes, as the axis has"
+    assert [shape.x1 for shape in drawn if shape.type == "rect"] == pytest.approx([62.5 / 60, 600.1 / 60]), "until work goes on"
     assert list(marked.data[-1].x) == [1.0, 10.0]
     assert "node 3 fails; stands still 2.5 s, 4 requests hit" in marked.data[-1].customdata[0]

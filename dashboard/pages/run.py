@@ -17,7 +17,7 @@ from dcsim.economics.cost import run_cost
 from dcsim.errors import DcsimError
 from dcsim.results import pictures as figures
 from dcsim.results.metrics import LIMIT_MEANING, METRICS
-from dcsim.results.pictures_over_time import mark_faults, phases, racks
+from dcsim.results.pictures_over_time import mark_faults, phases, racks, shares
 from dcsim.results.records import Run
 from dcsim.units import format_power, format_time
 
@@ -254,7 +254,11 @@ def _cards(run: Run, name: str) -> list[Any]:
     faults = run.table("faults") if run.has_table("faults") else {"time_s": []}
     met, span_s = percent(summary["slo_met_fraction"]), summary["elapsed_s"]
     slo = f"TTFT {format_time(meta['slo_ttft_s'])} and TPOT {format_time(meta['slo_tpot_s'])}"
-    failed = f" Dotted: {len(faults['time_s']):,} failures." if len(faults["time_s"]) else ""
+    failed = (
+        f" Dotted: {len(faults['time_s']):,} failures; shaded: a failed part's work stands still."
+        if len(faults["time_s"])
+        else ""
+    )
     sampled_s = float(power["time_s"].max()) if len(power) else 0.0
     return [
         *(
@@ -288,12 +292,23 @@ def _cards(run: Run, name: str) -> list[Any]:
             figures.limits(run.limits, LIMIT_MEANING),
         ),
         figure_card(
+            f"{name}-shares",
+            "What limits, over time",
+            f"Of the time of requests in the system, the share of each phase; what stretches a phase is told above.{failed}",
+            mark_faults(shares(requests, span_s), faults, span_s),
+        ),
+        figure_card(
             f"{name}-power",
             "Power",
             f"At the wall, racks stacked; the area under the site's line is the run's energy.{failed}",
             mark_faults(figures.power(power, run.spec["power"]["pue"]), faults, sampled_s),
         ),
-        figure_card(f"{name}-racks", "Racks", "What each rack draws at the wall, over time.", racks(power)),
+        figure_card(
+            f"{name}-racks",
+            "Racks",
+            f"What each rack draws at the wall, over time.{failed}",
+            mark_faults(racks(power), faults, sampled_s),
+        ),
     ]
 
 

@@ -25,7 +25,7 @@ LAST_STAGE = 511
 CONTROLS = (
     Control("topology", "64chip", one_of(TOPOLOGIES)),
     Control("network", "infiniband-ndr", one_of(NETWORKS)),
-    Control("library", "verbs", one_of(LIBRARIES)),
+    Control("library", "posted", one_of(LIBRARIES)),
     Control("jitter", "host", one_of(("host", "off"))),
     Control("stage", 0, whole(0, LAST_STAGE)),
 )

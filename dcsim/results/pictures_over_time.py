@@ -16,6 +16,7 @@ from dcsim.results.pictures import (
     ORANGE,
     SKY,
     VERMILION,
+    Array,
     amount_between,
     clock,
     dress,
@@ -44,31 +45,56 @@ def phases(requests: Any, elapsed_s: float) -> Figure:
 
     Each is a mean over short equal intervals. One that never came further stays where it was until it left.
     """
-    from plotly.graph_objects import Figure as Picture
+    edges, spent_s = _spent(requests, elapsed_s)
+    figure = _stacked(edges, spent_s / edges[1], elapsed_s, "%{y:,.4~g}")
+    figure.update_yaxes(title="requests", rangemode="tozero")
+    return dress(figure, legend=True, empty=not len(requests["status"]), height=420)
 
+
+def shares(requests: Any, elapsed_s: float) -> Figure:
+    """Of the time of requests in the system, the share that goes to each phase, over time: what binds when.
+
+    Each is over a short interval; nothing is drawn where nobody is in the system.
+    """
+    edges, spent_s = _spent(requests, elapsed_s)
+    together = spent_s.sum(axis=0)
+    figure = _stacked(edges, spent_s / np.where(together > 0, together, 1.0), elapsed_s, "%{y:.1%}")
+    figure.update_yaxes(title="share of requests' time", tickformat=".0%", range=[0, 1])
+    return dress(figure, legend=True, empty=not len(requests["status"]), height=420)
+
+
+def _spent(requests: Any, elapsed_s: float) -> tuple[Array, Array]:
+    """Edges of equal intervals of time, and the request-seconds [phase, interval] of each phase between them."""
     edges = np.linspace(0.0, max(elapsed_s, 1e-12), INTERVALS_MAX + 1)
-    scale, unit = clock(elapsed_s)
     times = [np.asarray(requests[name], float) for name in ("arrival_s", *MILESTONES)]
     end = left_s(requests, elapsed_s)
-    figure = Picture()
-    for place, (name, colour) in enumerate(PHASES):
-        start = times[place]
+    spent_s = []
+    for place, start in enumerate(times):
         later = np.fmin.reduce([*times[place + 1 :], end])
         began = ~np.isnan(start)
-        stay = amount_between(edges, start[began], np.maximum(start, later)[began], np.ones(int(began.sum())))
+        spent_s.append(amount_between(edges, start[began], np.maximum(start, later)[began], np.ones(int(began.sum()))))
+    return edges, np.array(spent_s)
+
+
+def _stacked(edges: Array, amounts: Array, elapsed_s: float, hover: str) -> Figure:
+    """A layer for each phase, of its amount in each interval."""
+    from plotly.graph_objects import Figure as Picture
+
+    scale, unit = clock(elapsed_s)
+    figure = Picture()
+    for (name, colour), amount in zip(PHASES, amounts, strict=True):
         figure.add_scatter(
             x=edges / scale,
-            y=held_to(stay / edges[1]),
+            y=held_to(amount),
             name=name,
             stackgroup="requests",
             mode="lines",
             line={"width": 0, "color": colour, "shape": "vh"},
-            hovertemplate="%{y:,.4~g}",
+            hovertemplate=hover,
         )
     figure.update_xaxes(title=f"time ({unit})")
-    figure.update_yaxes(title="requests", rangemode="tozero")
     figure.update_layout(hovermode="x unified")
-    return dress(figure, legend=True, empty=not len(requests["status"]), height=420)
+    return figure
 
 
 def racks(power: Any) -> Figure:
@@ -92,14 +118,22 @@ def racks(power: Any) -> Figure:
 
 
 def mark_faults(figure: Figure, faults: Any, span_s: float) -> Figure:
-    """The figure, whose time is that of `clock(span_s)`, with a line at each failure; a mark on its foot says what failed."""
+    """The figure, whose time is that of `clock(span_s)`, with a line at each failure; a mark on its foot says what failed.
+
+    The time is shaded that the failed part's work stood still.
+    """
     times = np.asarray(faults["time_s"], float)
     if not len(times):
         return figure
     scale, _ = clock(span_s)
-    for time in times[:FAULTS_MAX] / scale:
+    ends = np.minimum(times + np.asarray(faults["down_s"], float), span_s)
+    whole = {"yref": "paper", "y0": 0, "y1": 1}
+    for time, end in zip(times[:FAULTS_MAX] / scale, ends[:FAULTS_MAX] / scale, strict=True):
         line = {"color": VERMILION, "width": 1, "dash": "dot"}
-        figure.add_shape({"type": "line", "x0": time, "x1": time, "yref": "paper", "y0": 0, "y1": 1, "line": line})
+        figure.add_shape({"type": "line", "x0": time, "x1": time, "line": line, **whole})
+        if end > time:
+            shade = {"fillcolor": VERMILION, "opacity": 0.12, "line": {"width": 0}}
+            figure.add_shape({"type": "rect", "x0": time, "x1": end, **shade, **whole})
     words = [
         f"{part} {index} fails; stands still {format_time(down)}, {hit} requests hit"
         for part, index, down, hit in zip(

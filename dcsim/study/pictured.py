@@ -28,7 +28,7 @@ class Pictured:
 
     topology: str = "64chip"
     network: str = "infiniband-ndr"
-    library: str = "verbs"
+    library: str = "posted"
     jitter: str = "host"
     stage: int = 0
     context: int = 2048

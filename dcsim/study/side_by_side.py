@@ -283,7 +283,7 @@ SIZES = (64, 128, 264, 512, 576, 1024, 1500)
 LLMS = ("llama-3-8b", "llama-2-70b")
 BATCHES = (1, 8)
 RATES = (5.0,)
-SERVED_READY = ("posted", "nccl")  # libraries whose served loads are kept ready: what fits these chips, and what a GPU has
+SERVED_READY = ("posted",)  # libraries whose served loads are kept ready: what such chips have
 
 
 @cache

@@ -21,7 +21,7 @@ def test_the_times_are_those_of_the_networks(found):
     machine = build(load("64chip").spec)
     shape = shape_of(1, 2048, 0, machine.spec.llm)
     assert found["scheduled_us"] == pytest.approx(1e-6 * machine.time(shape).latency_ps)
-    settings = ["network.software=verbs", "network.jitter=host"]
+    settings = ["network.jitter=host"]  # and the library that such chips have
     packets = machine.on(load("64chip", network="infiniband-ndr", settings=settings).spec)
     assert found["packet_us"][0] == pytest.approx(1e-6 * packets.network.iterations(shape, 1).latency_ps[0])
 
