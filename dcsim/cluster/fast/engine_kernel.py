@@ -14,7 +14,7 @@ from dcsim.cluster.fast import layout as c
 from dcsim.cluster.fast.heap_kernel import push
 from dcsim.cluster.fast.kept_kernel import cost
 from dcsim.cluster.fast.layout import PoolState
-from dcsim.kernels.jit import entry, part
+from dcsim.kernels.jit import entry, leaf, part
 
 
 @part
@@ -89,7 +89,7 @@ def rounds_alike(s: PoolState, rep: Any) -> int:
     return max(1, int(np.ceil((step_of(s, rep) + 1) * s.fixed[c.STEP_TOKENS] - context_mean(rep))))
 
 
-@part
+@leaf
 def growing(s: PoolState, k: int) -> int:
     """See `replica.Replica._growing`."""
     rep = s.replicas[k]
@@ -168,7 +168,7 @@ def _take_out(heap: Any, count: int, place: int) -> None:
         push(heap, behind, heap[behind, 0], heap[behind, 1])
 
 
-@part
+@leaf
 def join(rep: Any, request: Any) -> None:
     """A sequence decodes from the next step on; see `decoding.Decoding.join`."""
     request[c.JOINED], request[c.END] = rep[c.STEP], rep[c.STEP] + request[c.OUTPUT] - request[c.GIVEN]
@@ -177,13 +177,13 @@ def join(rep: Any, request: Any) -> None:
     rep[c.AT_START] += request[c.PROMPT] + request[c.GIVEN] - request[c.JOINED]
 
 
-@part
+@leaf
 def leave(rep: Any, request: Any) -> None:
     """A sequence decodes no more; what it was given by joining must still stand."""
     rep[c.AT_START] -= request[c.PROMPT] + request[c.GIVEN] - request[c.JOINED]
 
 
-@part
+@leaf
 def held(s: PoolState, k: int, request: Any) -> int:
     """Tokens whose room a request holds in a replica from admission on: until it decodes or is elsewhere, or until its end."""
     if s.fixed[c.GROWS] or k < s.fixed[c.READERS]:

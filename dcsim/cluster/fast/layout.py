@@ -109,7 +109,8 @@ WAKE, LOAD = range(2)  # rows of `looked_at`
 
 # Entries of `now`: AREA and the limits are emptied by the caller at every return, before they outgrow 63 bits. In a closed loop
 # THINKING users have still to ask and ACTIVE ones may ask again; all was done at DONE_AT, when the last of them had gone.
-# BEGINNING is the replica whose round begins now and lacks something for it, counted from 1; NEED_COUNT, NEED_BUCKET and
+# PASSING is the replica that passes on what it has read, BEGINNING the one whose next rounds begin now, counted from 1 (less
+# than 0 once it has admitted who waits); REPLICA_DUE is the one that wakes first. NEED_COUNT, NEED_BUCKET and
 # NEED_CHUNKS say what: sequences, their compiled context (or step of the mean context) and chunks. ROUNDS_USED are places taken
 # in `rounds`, and ANSWERED whether `answer` holds what was asked. SENDS are KV about to be sent (less than 0 once the caller
 # has said when it is there), SENT how often that happened, LANDINGS those on their way.
@@ -146,8 +147,12 @@ WAKE, LOAD = range(2)  # rows of `looked_at`
     SENDS,
     SENT,
     LANDINGS,
-) = range(32)
-NOW_ENTRIES = 32
+    PASSING,
+    REPLICA_DUE,
+    EVENT,
+) = range(35)
+NOW_ENTRIES = 35
+LANDS, STANDS_READY, COMES, WAKES = range(4)  # EVENT: of those at one instant the first
 
 # Entries of `fixed`. Under a serving ENGINE a round holds whatever tokens there are; with GROWS sequences hold what they store.
 (
@@ -197,6 +202,7 @@ ASK_THINK, ASK_PROMPT, ASK_OUTPUT = range(3)  # columns of `asks`
     NEED_ROUND,
     NEED_COPIES,
 ) = range(11)
+GO_ON = -1  # what needs nothing
 SUM_MAX = 2**60  # of AREA, which no limit outgrows by much, and of WORK
 NEVER = np.iinfo(np.int64).max
 NONE = -1

@@ -14,7 +14,7 @@ from dcsim.cluster.fast.engine_kernel import growing, held, preempt
 from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost, make_room, take_kept
 from dcsim.cluster.fast.layout import PoolState
-from dcsim.cluster.fast.pools_kernel import append, fetch, join_landed, land, let_go, rouse, send
+from dcsim.cluster.fast.pools_kernel import append, fetch, join_landed, land, pass_on, passed, rouse, send
 from dcsim.cluster.fast.rounds_kernel import (
     backlog,
     begin,
@@ -26,7 +26,7 @@ from dcsim.cluster.fast.rounds_kernel import (
     go,
     work_by,
 )
-from dcsim.kernels.jit import entry, part
+from dcsim.kernels.jit import entry, leaf, part
 from dcsim.power.caps_kernel import set_draw
 
 
@@ -39,12 +39,22 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
     now = s.now
     if now[c.SENDS] < 0:
         send(s)
-    if now[c.BEGINNING]:
-        need = _begin(s, now[c.BEGINNING] - 1)
-        if need:
-            return need
-        if now[c.SENDS] > 0:
-            return c.NEED_COPIES
+    while True:
+        if not now[c.BEGINNING] and not now[c.PASSING]:
+            need = _next(s, until, idle)
+            if need != c.GO_ON:
+                return need
+        _act(s)
+        if now[c.BEGINNING]:
+            need = _begin(s, abs(now[c.BEGINNING]) - 1)
+            if need:
+                return need
+
+
+@part
+def _next(s: PoolState, until: int, idle: bool) -> int:
+    """Move the clock to the next event and say which it is; or what is needed first."""
+    now = s.now
     while True:
         if now[c.GAPS_USED] * 2 > len(s.gaps):
             return c.NEED_GAPS
@@ -59,11 +69,11 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
         arrival = s.thinking[0, 0] if now[c.THINKING] else c.NEVER
         if now[c.NEXT_ARRIVAL] < now[c.KNOWN]:
             arrival = s.requests[now[c.NEXT_ARRIVAL] - now[c.BASE], c.ARRIVAL]
+        landing = s.landings[0, 0] if now[c.LANDINGS] else c.NEVER
         ready = s.ready[0, 0] if now[c.READY_COUNT] else c.NEVER
         replica = _least(s.looked_at[c.WAKE])
         wake = s.looked_at[c.WAKE, replica]
-        landing = s.landings[0, 0] if now[c.LANDINGS] else c.NEVER
-        time = min(arrival, ready, wake, landing)
+        time = min(min(arrival, ready), min(wake, landing))
         if time == c.NEVER and not idle:
             return c.REACHED
         if now[c.NEXT_SAMPLE] < time and now[c.NEXT_SAMPLE] <= until:
@@ -75,24 +85,40 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
             return c.REACHED
         now[c.NOW] = time
         now[c.EVENTS] += 1
-        if landing == time:
-            land(s)
-        elif ready == time:
-            request = s.ready[0, 1]
-            pop(s.ready, now[c.READY_COUNT])
-            now[c.READY_COUNT] -= 1
-            readers = s.fixed[c.READERS]
-            _submit(s, _route(s, request, 0, readers if readers else len(s.replicas), c.TURN), request)
-        elif arrival == time:
-            if not len(s.asked) or _ask(s):
-                now[c.NEXT_ARRIVAL] += 1
-                _accept(s, now[c.NEXT_ARRIVAL] - 1)
-        else:
-            need = _wake(s, replica)
-            if need:
-                return need
-            if now[c.SENDS] > 0:
-                return c.NEED_COPIES
+        now[c.REPLICA_DUE] = replica
+        now[c.EVENT] = (
+            c.LANDS if landing == time else c.STANDS_READY if ready == time else c.COMES if arrival == time else c.WAKES
+        )
+        return c.GO_ON
+
+
+@part
+def _act(s: PoolState) -> None:
+    """What happens now: of requests that reach replicas one, from a host or from the replica that has read it."""
+    now, index, turn = s.now, c.NONE, c.TURN
+    first, behind = 0, len(s.replicas)
+    if now[c.BEGINNING]:
+        return
+    if now[c.PASSING]:
+        index, first, turn = pass_on(s, now[c.PASSING] - 1), s.fixed[c.READERS], c.DECODE_TURN
+    elif now[c.EVENT] == c.LANDS:
+        land(s)
+    elif now[c.EVENT] == c.STANDS_READY:
+        index = s.ready[0, 1]
+        pop(s.ready, now[c.READY_COUNT])
+        now[c.READY_COUNT] -= 1
+        if s.fixed[c.READERS]:
+            behind = s.fixed[c.READERS]
+    elif now[c.EVENT] == c.COMES:
+        if not len(s.asked) or _ask(s):
+            now[c.NEXT_ARRIVAL] += 1
+            _accept(s, now[c.NEXT_ARRIVAL] - 1)
+    else:
+        _end(s, now[c.REPLICA_DUE])
+    if index != c.NONE:
+        _submit(s, _route(s, index, first, behind, turn), index)
+        if now[c.PASSING]:
+            passed(s, now[c.PASSING] - 1, index, now[c.NOW])
 
 
 @part
@@ -165,7 +191,7 @@ def _least(values: Any) -> int:
     return k
 
 
-@part
+@leaf
 def _route(s: PoolState, index: int, first: int, behind: int, turn: int) -> int:
     """Of the replicas from `first` to before `behind` the next in turn, the session's, or the first with the fewest requests."""
     if s.fixed[c.ROUTER] == c.ROUND_ROBIN:
@@ -232,7 +258,7 @@ def _accept(s: PoolState, index: int) -> None:
         give_way(s, time)
 
 
-@part
+@leaf
 def _submit(s: PoolState, k: int, index: int) -> None:
     """See `replica.Replica.submit`."""
     request, rep, fixed, now = s.requests[index - s.now[c.BASE]], s.replicas[k], s.fixed, s.now[c.NOW]
@@ -251,32 +277,38 @@ def _submit(s: PoolState, k: int, index: int) -> None:
 
 
 @part
-def _pass_on(s: PoolState, k: int, now: int) -> None:
-    """Let other replicas decode what this one has read; see `replica.Replica._first_token` and `link.KvTransfers.offer`."""
-    rep, readers = s.replicas[k], s.fixed[c.READERS]
-    while rep[c.PASSED_HEAD] != c.NONE:
-        index = rep[c.PASSED_HEAD]
-        request = s.requests[index - s.now[c.BASE]]
-        rep[c.PASSED_HEAD] = request[c.NEXT]
-        rep[c.COPYING] += 1
-        s.looked_at[c.LOAD, k] -= 1
-        request[c.SOURCE] = k
-        _submit(s, _route(s, index, readers, len(s.replicas), c.DECODE_TURN), index)
-        if request[c.STATUS] != c.OPEN:
-            let_go(s, request, now)
-
-
-@part
-def _wake(s: PoolState, k: int) -> int:
-    """End the rounds under way and begin the next; returns what is needed for it, or 0."""
+def _end(s: PoolState, k: int) -> None:
+    """End the rounds under way; then what was read in them is passed on, and the next begin."""
     rep, now = s.replicas[k], s.now[c.NOW]
     if rep[c.RUNNING]:
         end_rounds(s, k, rep[c.ROUNDS], now)
         rep[c.RUNNING] = 0
-        _pass_on(s, k, now)
     else:
         s.limits[rep[c.WHY]] += rep[c.BLOCKED] * (now - rep[c.SINCE])
         book_came(s, rep, now)
+    if rep[c.PASSED_HEAD] != c.NONE:
+        s.now[c.PASSING] = k + 1
+    else:
+        s.now[c.BEGINNING] = k + 1
+
+
+@part
+def _begin(s: PoolState, k: int) -> int:
+    """Begin the replica's next rounds if it has anything to do; what is needed for it comes before all else at this instant."""
+    now = s.now
+    if now[c.BEGINNING] < 0 or _prepare(s, k):
+        now[c.BEGINNING] = -(k + 1)  # prepared
+        need = begin(s, k)
+        if need:
+            return int(need)
+    now[c.BEGINNING] = 0
+    return c.NEED_COPIES if now[c.SENDS] > 0 else 0
+
+
+@part
+def _prepare(s: PoolState, k: int) -> bool:
+    """Let those decode whose KV has come, make room and admit; whether there is anything to do then."""
+    rep, now = s.replicas[k], s.now[c.NOW]
     join_landed(s, k, now)
     preempt(s, k, now)
     _admit(s, k, now)
@@ -284,20 +316,12 @@ def _wake(s: PoolState, k: int) -> int:
     rep[c.BLOCKED] = rep[c.WAITING]
     full = rep[c.PROMPTS] + rep[c.COUNT] + rep[c.COPYING] >= s.fixed[c.SEQUENCES_MAX]
     rep[c.WHY] = c.L_SLOTS if full else c.L_BATCH if s.fixed[c.BATCHING] == c.STATIC else c.L_KV
-    if not (rep[c.PROMPTS] or rep[c.COUNT]):
-        s.looked_at[c.WAKE, k] = c.NEVER
-        if len(s.caps.room_w):
-            set_draw(s.caps, k, 0.0, now)
-        return 0
-    return _begin(s, k)
-
-
-@part
-def _begin(s: PoolState, k: int) -> int:
-    """Begin the replica's next round; what is needed for it comes before all else at this instant."""
-    need = begin(s, k)
-    s.now[c.BEGINNING] = k + 1 if need else 0
-    return int(need)
+    if rep[c.PROMPTS] or rep[c.COUNT]:
+        return True
+    s.looked_at[c.WAKE, k] = c.NEVER
+    if len(s.caps.room_w):
+        set_draw(s.caps, k, 0.0, now)
+    return False
 
 
 @part

@@ -14,7 +14,31 @@ from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost
 from dcsim.cluster.fast.layout import PoolState
 from dcsim.cluster.fast.rounds_kernel import end_soon, enter
-from dcsim.kernels.jit import part
+from dcsim.kernels.jit import leaf, part
+
+
+@part
+def pass_on(s: PoolState, k: int) -> int:
+    """The next request that a replica has read, whose KV it holds for the one that decodes it."""
+    rep = s.replicas[k]
+    index = rep[c.PASSED_HEAD]
+    request = s.requests[index - s.now[c.BASE]]
+    rep[c.PASSED_HEAD] = request[c.NEXT]
+    rep[c.COPYING] += 1
+    s.looked_at[c.LOAD, k] -= 1
+    request[c.SOURCE] = k
+    return int(index)
+
+
+@part
+def passed(s: PoolState, k: int, index: int, now: int) -> None:
+    """It waits at another replica, or was rejected there; behind the last the next rounds begin."""
+    request = s.requests[index - s.now[c.BASE]]
+    if request[c.STATUS] != c.OPEN:
+        let_go(s, request, now)
+    if s.replicas[k, c.PASSED_HEAD] == c.NONE:
+        s.now[c.PASSING] = 0
+        s.now[c.BEGINNING] = k + 1
 
 
 @part
@@ -53,7 +77,7 @@ def land(s: PoolState) -> None:
     rouse(s, request[c.REPLICA], now)
 
 
-@part
+@leaf
 def let_go(s: PoolState, request: Any, now: int) -> None:
     """The replica that read a request need not hold its KV any more; see `replica.Replica.copied`."""
     source = request[c.SOURCE]
@@ -81,7 +105,7 @@ def join_landed(s: PoolState, k: int, now: int) -> None:
         enter(s, k, index)
 
 
-@part
+@leaf
 def rouse(s: PoolState, k: int, now: int) -> None:
     """See `replica.Replica.rouse`."""
     if s.replicas[k, c.RUNNING]:
@@ -90,7 +114,7 @@ def rouse(s: PoolState, k: int, now: int) -> None:
         s.looked_at[c.WAKE, k] = min(s.looked_at[c.WAKE, k], now)
 
 
-@part
+@leaf
 def append(s: PoolState, rep: Any, head: int, tail: int, index: int) -> None:
     """Put a request at the end of a list linked through NEXT; an empty list has head NONE."""
     s.requests[index - s.now[c.BASE], c.NEXT] = c.NONE

@@ -12,7 +12,7 @@ from dcsim.cluster.fast.heap_kernel import pop, push
 from dcsim.cluster.fast.kept_kernel import cost, keep
 from dcsim.cluster.fast.layout import PoolState
 from dcsim.cluster.fast.reruns_kernel import have_draws, met, micro_batches, rerun
-from dcsim.kernels.jit import entry, part
+from dcsim.kernels.jit import entry, leaf, part
 from dcsim.power.caps_kernel import crowded, length_ps, set_draw
 
 
@@ -129,7 +129,7 @@ def work_by(rep: Any, at: int) -> int:
     return int(rounds * rep[c.ROUND_WORK] + part)
 
 
-@part
+@leaf
 def end_soon(s: PoolState, k: int, now: int) -> None:
     """Let a replica's rounds end with the one under way."""
     rep = s.replicas[k]
@@ -261,7 +261,7 @@ def _end_sequences(s: PoolState, k: int, now: int) -> None:
         _finish(s, k, request, 0 if s.fixed[c.GROWS] else request[c.PROMPT] + request[c.OUTPUT], now)
 
 
-@part
+@leaf
 def enter(s: PoolState, k: int, index: int) -> None:
     """Count a sequence under the compiled context it needs now, and note its next change."""
     rep, request, contexts = s.replicas[k], s.requests[index - s.now[c.BASE]], s.contexts
