@@ -8,113 +8,81 @@ import dash_mantine_components as dmc
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from dashboard import uploads
+from dashboard.choices import OWN, folder, options
 from dashboard.jobs import BackgroundJob
-from dashboard.parts import field, text
+from dashboard.parts import field, select, text
 from dashboard.runs import store
-from dcsim import library
 from dcsim.results.pictures_over_time import under_way
 from dcsim.units import format_time
 
 FIELDS = ("topology", "llm", "workload", "interconnect", "duration", "rate", "seed", "settings")
+PARTS = FIELDS[:4]  # chosen among the library's entries and files that were brought
 # A field that a problem's place belongs to, by how the place begins.
 PLACES = (("duration", "duration"), ("rate", "rate"), ("workload", "workload"), ("llm", "llm"))
-OWN = "the topology's own"
 
 
 def form() -> html.Details:
     """Everything a run is made of."""
-    brought = uploads.kept(_folder())
-    yaml = [name for name in brought if name.endswith((".yaml", ".yml"))]
-    configs = [name for name in brought if name.endswith((".yaml", ".yml", ".json"))]
-
-    def select(name: str, data: list[str], own: list[str], default: str = "") -> Any:
-        first = [] if default else [{"value": "", "label": OWN}]
-        groups = [
-            *first,
-            *({"value": entry, "label": f"{entry} (brought)"} for entry in own),
-            *({"value": e, "label": e} for e in data),
-        ]
-        return dmc.Select(id=f"run-form-{name}", value=default, data=groups, searchable=True, allowDeselect=False)
-
-    keys = dmc.Select(id="run-form-key", data=keys_of(), searchable=True, placeholder="look a key up", limit=60, clearable=True)
+    start = html.Button("Start", id="run-form-start", type="button", className="primary")
     return html.Details(
         [
             html.Summary("Start a run"),
-            html.Div(
-                [
-                    field(
-                        "Topology",
-                        select("topology", library.names("topologies"), yaml, "64chip"),
-                        "chips, nodes, racks and what joins them",
-                    ),
-                    field(
-                        "LLM",
-                        select("llm", library.names("workloads/llms"), configs),
-                        "an entry, a file, or a Hugging Face config.json",
-                    ),
-                    field(
-                        "Workload",
-                        select("workload", library.names("workloads"), [*yaml, *(n for n in brought if ".csv" in n)]),
-                        "which requests arrive, and when",
-                    ),
-                    field("Network", select("interconnect", library.names("topologies/networks"), yaml), "what joins the chips"),
-                    field(
-                        "Duration",
-                        dmc.TextInput(id="run-form-duration", value="1 min", placeholder="all of it"),
-                        "serve only requests that arrive before this time, such as '10 min'",
-                    ),
-                    field(
-                        "Rate",
-                        dmc.TextInput(id="run-form-rate", value="", placeholder="the workload's own"),
-                        "requests in a second, such as '20/s'",
-                    ),
-                    field(
-                        "Seed",
-                        dmc.NumberInput(id="run-form-seed", value=1, min=0, max=2**31, allowDecimal=False),
-                        "of every random stream",
-                    ),
-                    field(
-                        "Files of your own",
-                        dcc.Upload(
-                            "Topology, workload, trace or config.json, up to 4 MiB",
-                            id="run-form-upload",
-                            multiple=True,
-                            max_size=uploads.SIZE_MAX,
-                            className="upload",
-                        ),
-                        "kept in this folder; read in a process with limits",
-                    ),
-                    html.Div(
-                        [
-                            field("Keys", keys, "every key of a topology with its meaning; picked, it is put below"),
-                            html.P("", id="run-form-help"),
-                        ],
-                        className="half",
-                    ),
-                    html.Div(
-                        field(
-                            "Settings, one a line",
-                            dcc.Textarea(id="run-form-settings", value="", placeholder="serving.chunk_tokens=64"),
-                            "as --set takes them: key=value, with unit",
-                        ),
-                        className="half",
-                    ),
-                ],
-                className="controls form-fields",
-            ),
-            html.Div(
-                [
-                    html.Button("Start", id="run-form-start", type="button", className="primary"),
-                    html.Div(id="run-form-said", role="status"),
-                ],
-                className="row",
-            ),
+            html.Div([*_scenario(), *_files_and_keys()], className="controls form-fields"),
+            html.Div([start, html.Div(id="run-form-said", role="status")], className="row"),
             dcc.Interval(id="run-tick", interval=800, disabled=False, max_intervals=-1),
             dcc.Store(id="run-form-seen", data=[]),
         ],
         className="card form",
         open=False,
     )
+
+
+def _scenario() -> list[html.Div]:
+    """What is served on what, and how much of it."""
+
+    def words(name: str, value: str, placeholder: str) -> Any:
+        return dmc.TextInput(id=f"run-form-{name}", value=value, placeholder=placeholder)
+
+    seed = dmc.NumberInput(id="run-form-seed", value=1, min=0, max=2**31, allowDecimal=False)
+    first = {"topology": "64chip"}
+    topology, llm, workload, network = (select(f"run-form-{part}", first.get(part, ""), _offered(part)) for part in PARTS)
+    return [
+        field("Topology", topology, "chips, nodes, racks and what joins them"),
+        field("LLM", llm, "an entry, a file, or a Hugging Face config.json"),
+        field("Workload", workload, "which requests arrive, and when"),
+        field("Network", network, "what joins the chips"),
+        field(
+            "Duration",
+            words("duration", "1 min", "all of it"),
+            "serve only requests that arrive before this time, such as '10 min'",
+        ),
+        field("Rate", words("rate", "", "the workload's own"), "requests in a second, such as '20/s'"),
+        field("Seed", seed, "of every random stream"),
+    ]
+
+
+def _offered(part: str) -> list[dict[str, str]]:
+    """What a part of the scenario may be; a topology is always named."""
+    return options(part, own=None if part == "topology" else OWN)
+
+
+def _files_and_keys() -> list[html.Div]:
+    """Files that are brought, and settings by their keys."""
+    upload = dcc.Upload(
+        "Topology, workload, trace or config.json, up to 4 MiB",
+        id="run-form-upload",
+        multiple=True,
+        max_size=uploads.SIZE_MAX,
+        className="upload",
+    )
+    keys = dmc.Select(id="run-form-key", data=keys_of(), searchable=True, placeholder="look a key up", limit=60, clearable=True)
+    settings = dcc.Textarea(id="run-form-settings", value="", placeholder="serving.chunk_tokens=64")
+    known = field("Keys", keys, "every key of a topology with its meaning; picked, it is put below")
+    return [
+        field("Files of your own", upload, "kept in this folder; read in a process with limits"),
+        html.Div([known, html.P("", id="run-form-help")], className="half"),
+        html.Div(field("Settings, one a line", settings, "as --set takes them: key=value, with unit"), className="half"),
+    ]
 
 
 def keys_of(topology: str = "8rack") -> list[dict[str, str]]:
@@ -155,27 +123,21 @@ def connect(app: Dash) -> None:
 
     @app.callback(
         Output("run-form-said", "children", allow_duplicate=True),
-        *(Output(f"run-form-{name}", "data") for name in ("topology", "llm", "workload", "interconnect")),
+        *(Output(f"run-form-{part}", "data") for part in PARTS),
         Input("run-form-upload", "contents"),
         State("run-form-upload", "filename"),
-        *(State(f"run-form-{name}", "data") for name in ("topology", "llm", "workload", "interconnect")),
         prevent_initial_call=True,
     )
-    def upload(contents: list[str] | None, names: list[str] | None, *data: Any) -> Any:
+    def upload(contents: list[str] | None, names: list[str] | None) -> Any:
         said, taken = [], []
         for content, name in zip(contents or [], names or [], strict=True):
             try:
-                taken.append(uploads.keep(_folder(), str(name), str(content)))
+                taken.append(uploads.keep(folder(), str(name), str(content)))
             except (uploads.UploadError, OSError) as error:
                 said.append(html.P(str(error), className="problem"))
         if taken:
             said.append(html.P(f"taken: {', '.join(taken)}"))
-        known = [{entry["value"] for entry in entries} for entries in data]
-        more = [
-            [*entries, *({"value": name, "label": f"{name} (brought)"} for name in taken if name not in here)]
-            for entries, here in zip(data, known, strict=True)
-        ]
-        return (said, *more)
+        return (said, *map(_offered, PARTS))
 
     @app.callback(
         Output("run-form-said", "children"),
@@ -291,7 +253,3 @@ def _live(job: BackgroundJob) -> html.Div:
         for title, figure in under_way(job.live)
     ]
     return html.Div(cards, className="live")
-
-
-def _folder() -> Any:
-    return store().folder / ".dashboard" / "uploads"

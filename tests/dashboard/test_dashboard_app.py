@@ -160,6 +160,20 @@ def test_a_bad_address_gives_a_notice_and_never_a_blank_page(tmp_path):
     assert (values["chips"], values["networks"], values["rate"]) == (600, ["scheduled", "roce-400g"], 7.5)
 
 
+def test_a_file_that_was_brought_is_offered_where_it_can_be_used(tmp_path):
+    folder = tmp_path / ".dashboard" / "uploads"
+    folder.mkdir(parents=True)
+    for name in ("mine.yaml", "config.json", "trace.csv.gz", "trace.jsonl"):
+        (folder / name).write_text("")
+    with make_app(tmp_path).server.app_context():
+        (form,) = (part for part in parts(PAGES["/run"].layout(), "Details") if "form" in part.className)
+    offered = {select.id: {entry["value"] for entry in select.data} for select in parts(form, "Select")}
+    mine = {name: values & {path.name for path in folder.iterdir()} for name, values in offered.items()}
+    assert mine["run-form-topology"] == mine["run-form-interconnect"] == {"mine.yaml"}
+    assert mine["run-form-llm"] == {"mine.yaml", "config.json"}
+    assert mine["run-form-workload"] == {"mine.yaml", "trace.csv.gz", "trace.jsonl"}
+
+
 @pytest.mark.parametrize("address", ["/", "/run", "/_dash-layout", "/_dash-dependencies"])
 def test_a_server_answers_under_its_own_name_only(tmp_path, address):
     client = make_app(tmp_path).server.test_client()
