@@ -53,7 +53,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
         "network/scheduled/test_schedule_proof.py",
     ),
     "network/packet/engine/*_kernel.py": tuple(
-        f"network/packet/test_packet_{name}.py" for name in ("breakdown", "wheel", "rates", "fetch", "small")
+        f"network/packet/test_packet_{name}.py" for name in ("laws", "wheel", "rates", "fetch", "small")
     ),
 }
 MEMORY_KB = 8_000_000

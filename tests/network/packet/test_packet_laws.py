@@ -1,0 +1,71 @@
+"""Laws of single steps of the packet engine, on so little traffic that its kernels are quick as plain Python too."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dcsim.fabric.graph import from_cables
+from dcsim.network.packet.engine import state
+from dcsim.network.packet.engine.breakdown_kernel import _packet_by
+from dcsim.network.packet.engine.engine import Engine
+from dcsim.network.packet.engine.link_kernel import TRIES_MOST
+from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules
+from dcsim.network.tasks import TaskBuilder
+
+BYTES_PER_S = 12.5e9
+
+
+def engine(cables, packets=100, *, faults=(), **rules):
+    """One message from chip 0 to chip 1 over cables between vertices; switches are the vertices from 2 on."""
+    builder = TaskBuilder(1e9)
+    builder.message(0, 1, packets * 4096, [])
+    fabric = from_cables("small", 2, [(*ends, "adapter", 1.0) for ends in cables], vertex_count=1 + max(map(max, cables)))
+    figures = PacketRules({"adapter": LinkFigures(BYTES_PER_S, 1e-7)}, buffer_bytes=1 << 18, retransmit_timeout_s=1e-5, **rules)
+    return Engine(fabric, figures, builder.build(), faults=faults)
+
+
+@pytest.mark.parametrize("flow_control", ["credits", "drop", "none"])
+def test_a_message_leaves_by_its_other_cable_once_the_way_beyond_its_switch_is_cut(flow_control):
+    """Two chips on two switches that are joined: what is sent after the cut does not go round by both."""
+    cables = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    whole = engine(cables, flow_control=flow_control).iteration()
+    fabric = engine(cables).fabric
+    first, last = np.flatnonzero(whole.links.packets).tolist()
+    fault = Fault(whole.finish_ps * 0.5e-12, last, 0.0)
+    hurt = engine(cables, flow_control=flow_control, faults=(fault,)).iteration()
+    sent = hurt.links.packets
+    other = next(link for link in range(2) if link != first)
+    assert 40 < sent[first] < 60
+    assert sent[first] + sent[other] == 100
+    between = (fabric.link_source >= 2) & (fabric.link_target >= 2)
+    assert sent[between].sum() <= 2  # what the cut found on its way
+    assert hurt.finish_ps < 1.1 * whole.finish_ps
+
+
+def test_a_link_gives_up_on_a_packet_that_is_spoilt_whenever_it_is_sent():
+    """With a half of all bits turned, each of two links sends it `TRIES_MOST` times more, a round trip of the cable apart."""
+    cables = [(0, 2), (2, 1)]
+    whole, spoilt = (engine(cables, 1, **rules).iteration() for rules in ({}, {"error_rate": 0.5, "link_retry": True}))
+    assert sorted(spoilt.links.retries.tolist()) == [0, 0, TRIES_MOST, TRIES_MOST]
+    again_ps = round(4096 / BYTES_PER_S * 1e12) + 2 * 100_000
+    assert spoilt.finish_ps == whole.finish_ps + 2 * TRIES_MOST * again_ps
+
+
+packet_by = getattr(_packet_by, "py_func", _packet_by)  # plain, whether kernels are compiled or not
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_message_under_way_the_packet_that_came_last_counts(seed):
+    """Of its own packets alone, those of the messages beside it arriving all the while; before the first, its first."""
+    random = np.random.default_rng(seed)
+    tasks, packets = np.zeros(5, state.TASK).view(np.recarray), np.zeros(20, state.PACKET).view(np.recarray)
+    tasks.first_packet = [0, 5, 6, 13, 20]
+    packets.tail = random.permutation(20) * 10
+    tasks.last_out, tasks.last_packet = 1000, random.integers(0, 20, 5)
+    state_of = SimpleNamespace(tasks=tasks, packets=packets)
+    for message, (first, end) in enumerate(((0, 5), (5, 6), (6, 13), (13, 20))):
+        for when in range(0, 200, 7):
+            here = [packet for packet in range(first, end) if packets.tail[packet] <= when]
+            assert packet_by(state_of, message, when) == max(here, key=packets.tail.__getitem__, default=first)
+        assert packet_by(state_of, message, 1000) == tasks.last_packet[message]
