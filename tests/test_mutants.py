@@ -57,6 +57,12 @@ def test_precedence_stays() -> None:
     assert eval(inner.applied(source)[4:], {"a": 2, "b": 3, "c": 5}) == 25
 
 
+def test_a_number_below_zero_is_one_number() -> None:
+    found = mutants.mutants_of("x.py", "NOBODY = -1\nLEAST = -2.5 + -x\n")
+    shown = [mutant.shown("NOBODY = -1\nLEAST = -2.5 + -x\n") for mutant in found]
+    assert shown == [("-1", "0"), ("-2.5", "-1.5"), ("-2.5 + -x", "(-2.5 - -x)"), ("-x", "(x)")]
+
+
 def test_a_seed_names_its_faults() -> None:
     of = ["results/metrics.py", "llm/cost.py"]
     assert mutants.draw(3, 10, of) == mutants.draw(3, 10, of) != mutants.draw(4, 10, of)

@@ -336,6 +336,19 @@ def test_a_sum_in_switches_loads_each_port_with_the_whole_once():
     assert (np.bincount(tasks.chip[across] - 100, tasks.size_bytes[across], minlength=16) == 1000).all()
 
 
+@pytest.mark.parametrize(("op", "algorithm"), list(c.ALGORITHMS))
+@pytest.mark.parametrize(("node", "rack"), [(3, 6), (4, 8), (5, 10)])
+def test_what_a_rank_sends_or_adds_has_come_to_it(op, algorithm, node, rack):
+    """Each task follows one that ended on its own chip, and each rank is done by tasks that end on its own."""
+    tasks, _, after, before = run(op, algorithm, 10, 4000, levels_for(10, node, rack))
+    ends = np.where(tasks.kind == MESSAGE, tasks.target, tasks.chip)
+    for t in range(len(before), len(tasks)):
+        own = tasks.before[tasks.before_start[t] : tasks.before_start[t + 1]]
+        assert tasks.chip[t] in ends[own]
+    for rank, done in enumerate(after):
+        assert set(ends[done].tolist()) == {100 + rank}
+
+
 @pytest.mark.parametrize(("op", "algorithm"), [pair for pair in c.ALGORITHMS if pair[1] in ("direct", "ring", "tree")])
 def test_a_rank_is_done_when_what_it_gets_is_there_or_was_before(op, algorithm):
     """Its finishing tasks end on its chip; one whose share of two bytes is nothing has only what it had."""

@@ -111,6 +111,18 @@ def test_a_collective_is_timed_alone_and_again(attached):
     assert packet_collective(place, "send", 8, chips, "direct").messages == 1
 
 
+def test_each_replication_begins_on_a_whole_network():
+    """An adapter that slows down in mid-way does so in each of them, in which all else is alike."""
+    fault = 'network.faults=[{at: "5 us", chip: 0, speed_fraction: 0.1}]'
+    settings = ["network.replications=3", "network.software=ideal", fault]
+    spec = load("64chip", network="infiniband-ndr", settings=settings).spec
+    network, fabric = attach(spec.network, build_fabric(spec.fabric))
+    place = Attached(spec, network, fabric, layers_of(network, fabric, spec.node.island))
+    times_s = packet_collective(place, "all_gather", 2 << 20, range(8), "ring").times_s
+    assert times_s[0] > 40e-6  # 16 us without
+    assert len(set(times_s)) == 1
+
+
 def test_where_a_collectives_time_goes_adds_up_to_it(attached):
     parts = packet_collective_parts(attached, "all_reduce", 4000, range(4), seed=3)
     assert parts.sum() == pytest.approx(packet_collective(attached, "all_reduce", 4000, range(4), seed=3).times_s[0], rel=1e-9)

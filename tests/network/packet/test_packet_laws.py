@@ -52,6 +52,24 @@ def test_a_link_gives_up_on_a_packet_that_is_spoilt_whenever_it_is_sent():
     assert spoilt.finish_ps == whole.finish_ps + 2 * TRIES_MOST * again_ps
 
 
+@pytest.mark.parametrize("headroom", [1, 3, 5, 7])
+def test_headroom_loses_what_it_lacks_at_each_pause(headroom):
+    """A pause takes effect two flights of the cable later, in which six packets come."""
+    builder = TaskBuilder(1e9)
+    builder.message(0, 1, 200 * 4096, [])
+    fabric = from_cables("small", 2, [(0, 2, "adapter", 0.0), (2, 1, "slow", 0.0)], vertex_count=3)
+    flight_s = 3 * 4096 / BYTES_PER_S
+    links = {"adapter": LinkFigures(BYTES_PER_S, flight_s), "slow": LinkFigures(BYTES_PER_S / 20, 0.0)}
+    pause = {"flow_control": "pause", "buffer_bytes": 20 * 4096, "pause_gap_bytes": 4 * 4096, "switch_s": 0.0, "adapter_s": 0.0}
+    rules = PacketRules(links, headroom_bytes=headroom * 4096, retransmit_timeout_s=1e-4, **pause)
+    done = Engine(fabric, rules, builder.build()).iteration()
+    into = int(np.flatnonzero(fabric.link_source == 0)[0])
+    lost, pauses = int(done.links.drops[into]), int(done.links.pauses[into])
+    assert done.links.drops.sum() == lost == done.resent
+    assert pauses > 10
+    assert lost == pytest.approx(max(0, 6 - headroom) * pauses, rel=0.05)
+
+
 packet_by = getattr(_packet_by, "py_func", _packet_by)  # plain, whether kernels are compiled or not
 
 

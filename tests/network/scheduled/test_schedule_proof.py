@@ -189,6 +189,19 @@ def test_slack_one_cycle_short(hops: int) -> None:
     assert fault_of((short, tasks, fabric, SLACK)) == "slack"
 
 
+@pytest.mark.parametrize("hops", [1, 2])
+def test_no_slack_is_told_from_a_vector_used_before_it_is_there(hops: int) -> None:
+    """On its last cable and between two: a margin of nothing is too little slack, one cycle less is too early."""
+    tasks, fabric = one_message(320 * 3, 0, hops), line(hops + 1)
+    made = compile_schedule(tasks, fabric, replace(SLACK, slack_cycles=0))
+    for sooner, fault in ((0, "slack"), (1, "early_send")):
+        start = made.burst_start.copy()
+        start[1:] -= sooner  # of the second cable, where there is one
+        later = -sooner if hops == 1 else 100
+        s = replace(made, burst_start=start, first_out=made.first_out + later, last_out=made.last_out + later)
+        assert fault_of((s, tasks, fabric, SLACK)) == fault
+
+
 def test_a_dependency_removed() -> None:
     def program(before: bool, message: bool) -> Tasks:
         build = TaskBuilder(CLOCK_HZ)
