@@ -17,7 +17,7 @@ from dcsim.cluster.fast.layout import PoolState
 from dcsim.kernels.jit import entry, leaf, part
 
 
-@part
+@leaf
 def ask(s: PoolState, k: int, decodes: bool) -> int:
     """Have `answer` hold how long the replica's next round takes and what it works; returns what is needed first, or 0."""
     rep, now = s.replicas[k], s.now
@@ -83,7 +83,7 @@ def step_of(s: PoolState, rep: Any) -> int:
     return int(np.floor(context_mean(rep) / s.fixed[c.STEP_TOKENS]))
 
 
-@part
+@leaf
 def rounds_alike(s: PoolState, rep: Any) -> int:
     """Rounds until the mean context has grown into the next step."""
     return max(1, int(np.ceil((step_of(s, rep) + 1) * s.fixed[c.STEP_TOKENS] - context_mean(rep))))
@@ -104,7 +104,7 @@ def growing(s: PoolState, k: int) -> int:
     return total
 
 
-@part
+@leaf
 def rounds_of_room(s: PoolState, k: int) -> int:
     """See `replica.Replica._rounds_of_room`."""
     rep = s.replicas[k]
@@ -114,7 +114,7 @@ def rounds_of_room(s: PoolState, k: int) -> int:
     return int(1 + max(0, left // (rep[c.COUNT] * max(1, cost(s.costs, 1)))))
 
 
-@part
+@leaf
 def preempt(s: PoolState, k: int, now: int) -> None:
     """See `replica.Replica._make_room`, where sequences are read anew."""
     rep = s.replicas[k]

@@ -214,7 +214,8 @@ L_HOST, L_KV, L_SLOTS, L_BATCH, L_PREFILL, L_PIPELINE, L_POWER, L_LATENCY, L_SWI
 class PoolState(NamedTuple):
     """int64 arrays, but for `caps`; the first index is the replica or host where one is named.
 
-    Every call within the kernel copies what describes them, so few long arrays are faster than many.
+    Every call within the kernel copies what describes them, so few long arrays are faster than many, and a function that one
+    other calls is a `leaf`, which is put in its place: with parts a request took five times as long.
     """
 
     now: Any  # [NOW_ENTRIES]

@@ -51,7 +51,7 @@ def advance(s: PoolState, until: int, idle: bool) -> int:
                 return need
 
 
-@part
+@leaf
 def _next(s: PoolState, until: int, idle: bool) -> int:
     """Move the clock to the next event and say which it is; or what is needed first."""
     now = s.now
@@ -92,7 +92,7 @@ def _next(s: PoolState, until: int, idle: bool) -> int:
         return c.GO_ON
 
 
-@part
+@leaf
 def _act(s: PoolState) -> None:
     """What happens now: of requests that reach replicas one, from a host or from the replica that has read it."""
     now, index, turn = s.now, c.NONE, c.TURN
@@ -121,7 +121,7 @@ def _act(s: PoolState) -> None:
             passed(s, now[c.PASSING] - 1, index, now[c.NOW])
 
 
-@part
+@leaf
 def _sample(s: PoolState) -> None:
     """Note what has been drawn by the end of a sample, now that all events up to then have run."""
     now = s.now
@@ -205,7 +205,7 @@ def _route(s: PoolState, index: int, first: int, behind: int, turn: int) -> int:
     return _least_loaded(s.looked_at[c.LOAD], first, behind)
 
 
-@part
+@leaf
 def _ask(s: PoolState) -> bool:
     """The user whose time has come asks, unless enough has been asked in all; see `users.Users`."""
     now, user = s.now, s.thinking[0, 1]
@@ -222,7 +222,7 @@ def _ask(s: PoolState) -> bool:
     return True
 
 
-@part
+@leaf
 def _accept(s: PoolState, index: int) -> None:
     """See `admission.Limits` and `host.HostServer.accept`."""
     now, fixed, request = s.now, s.fixed, s.requests[index - s.now[c.BASE]]
@@ -276,7 +276,7 @@ def _submit(s: PoolState, k: int, index: int) -> None:
     rouse(s, k, now)
 
 
-@part
+@leaf
 def _end(s: PoolState, k: int) -> None:
     """End the rounds under way; then what was read in them is passed on, and the next begin."""
     rep, now = s.replicas[k], s.now[c.NOW]
@@ -292,7 +292,7 @@ def _end(s: PoolState, k: int) -> None:
         s.now[c.BEGINNING] = k + 1
 
 
-@part
+@leaf
 def _begin(s: PoolState, k: int) -> int:
     """Begin the replica's next rounds if it has anything to do; what is needed for it comes before all else at this instant."""
     now = s.now
@@ -305,7 +305,7 @@ def _begin(s: PoolState, k: int) -> int:
     return c.NEED_COPIES if now[c.SENDS] > 0 else 0
 
 
-@part
+@leaf
 def _prepare(s: PoolState, k: int) -> bool:
     """Let those decode whose KV has come, make room and admit; whether there is anything to do then."""
     rep, now = s.replicas[k], s.now[c.NOW]
@@ -324,7 +324,7 @@ def _prepare(s: PoolState, k: int) -> bool:
     return False
 
 
-@part
+@leaf
 def _admit(s: PoolState, k: int, now: int) -> None:
     """See `replica.Replica._admit` and `kv.KvRoom.take`."""
     rep, head = s.replicas[k], c.WAITING_ENDS

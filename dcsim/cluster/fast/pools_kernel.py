@@ -17,7 +17,7 @@ from dcsim.cluster.fast.rounds_kernel import end_soon, enter
 from dcsim.kernels.jit import leaf, part
 
 
-@part
+@leaf
 def pass_on(s: PoolState, k: int) -> int:
     """The next request that a replica has read, whose KV it holds for the one that decodes it."""
     rep = s.replicas[k]
@@ -30,7 +30,7 @@ def pass_on(s: PoolState, k: int) -> int:
     return int(index)
 
 
-@part
+@leaf
 def passed(s: PoolState, k: int, index: int, now: int) -> None:
     """It waits at another replica, or was rejected there; behind the last the next rounds begin."""
     request = s.requests[index - s.now[c.BASE]]
@@ -41,7 +41,7 @@ def passed(s: PoolState, k: int, index: int, now: int) -> None:
         s.now[c.BEGINNING] = k + 1
 
 
-@part
+@leaf
 def fetch(s: PoolState, k: int, index: int, now: int) -> None:
     """An admitted request's KV is to be sent; the caller is asked before anything else happens."""
     s.requests[index - s.now[c.BASE], c.FETCHED] = now
@@ -61,7 +61,7 @@ def send(s: PoolState) -> None:
     now[c.SENDS] = 0
 
 
-@part
+@leaf
 def land(s: PoolState) -> None:
     """KV is where it is decoded: its source is free of it, and the request decodes from the next round on."""
     index, now = s.landings[0, 1] & 0x7FFFFFFF, s.now[c.NOW]
@@ -87,7 +87,7 @@ def let_go(s: PoolState, request: Any, now: int) -> None:
     rouse(s, source, now)
 
 
-@part
+@leaf
 def join_landed(s: PoolState, k: int, now: int) -> None:
     """Those whose KV has come decode from now on; the token they wait to follow may be older."""
     rep = s.replicas[k]

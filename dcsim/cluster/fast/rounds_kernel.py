@@ -16,7 +16,7 @@ from dcsim.kernels.jit import entry, leaf, part
 from dcsim.power.caps_kernel import crowded, length_ps, set_draw
 
 
-@part
+@leaf
 def begin(s: PoolState, k: int) -> int:
     """Compose the next round and sleep until something changes; returns what is needed first, or 0."""
     rep, fixed = s.replicas[k], s.fixed
@@ -33,7 +33,7 @@ def begin(s: PoolState, k: int) -> int:
     return _begin_compiled(s, k, decodes)
 
 
-@part
+@leaf
 def _begin_compiled(s: PoolState, k: int, decodes: bool) -> int:
     """A round of programs compiled beforehand."""
     rep, fixed = s.replicas[k], s.fixed
@@ -89,7 +89,7 @@ def _begin_compiled(s: PoolState, k: int, decodes: bool) -> int:
     return 0
 
 
-@part
+@leaf
 def _start(
     s: PoolState, k: int, decodes: bool, latency: int, occupancy: int, alone: int, clean: int, work: int, lead: int
 ) -> None:
@@ -204,7 +204,7 @@ def count_gap(s: PoolState, gap: int, times: int) -> None:
     table[place, 1] += times
 
 
-@part
+@leaf
 def _count_gaps(s: PoolState, k: int, rounds: int, since: int) -> None:
     rep = s.replicas[k]
     first = rep[c.LEAD] + rep[c.LENGTH]
@@ -221,7 +221,7 @@ def _count_gaps(s: PoolState, k: int, rounds: int, since: int) -> None:
         count_gap(s, rep[c.LENGTH], rep[c.COUNT] * (rounds - 1))
 
 
-@part
+@leaf
 def _mark_late(s: PoolState, k: int, since: int) -> None:
     """Decoding stood still since then: the next token's gap is longer than a round."""
     rep = s.replicas[k]
@@ -232,7 +232,7 @@ def _mark_late(s: PoolState, k: int, since: int) -> None:
             rep[c.LATES] += 1
 
 
-@part
+@leaf
 def _end_sequences(s: PoolState, k: int, now: int) -> None:
     """See `decoding.Decoding.advance`: all that end leave before the first gives its room back."""
     rep, heap, in_bucket = s.replicas[k], s.sequences[k], s.in_bucket[k]
@@ -274,7 +274,7 @@ def enter(s: PoolState, k: int, index: int) -> None:
     rep[c.COUNT] += 1
 
 
-@part
+@leaf
 def _end_prompts(s: PoolState, k: int, now: int) -> None:
     """Count what the round has read, as `begin` chose it, and make the token that follows: the first, or one after a pause."""
     rep, chunk, budget = s.replicas[k], s.fixed[c.CHUNK], s.replicas[k, c.BUDGET]
@@ -374,7 +374,7 @@ def book_came(s: PoolState, rep: Any, now: int) -> None:
     rep[c.CAME] = rep[c.CAME_SUM] = 0
 
 
-@part
+@leaf
 def _book_rounds(s: PoolState, rep: Any, rounds: int, now: int) -> None:
     """See `attribution.Attribution.rounds`."""
     limits, span, length, decoding = s.limits, now - rep[c.SINCE], rep[c.LENGTH], rep[c.COUNT]
