@@ -111,101 +111,75 @@ def _cards() -> list[html.Figure]:
 
 
 def _controls(values: dict[str, Any]) -> html.Section:
-    marks = [{"value": size, "label": f"{size:,}"} for size in SIZES]
-    chips = dmc.Slider(
-        id="compare-chips",
-        value=values["chips"],
-        min=64,
-        max=1500,
-        step=4,
-        marks=marks,
-        updatemode="mouseup",
-        thumbLabel="chips",
-        labelAlwaysOn=False,
-        className="slider",
-    )
-    batch = dmc.Slider(
-        id="compare-batch",
-        value=values["batch"],
-        min=1,
-        max=64,
-        marks=_marks(1, 8, 16, 32, 64),
-        updatemode="mouseup",
-        thumbLabel="batch",
-        className="slider",
-    )
-    rate = dmc.Slider(
-        id="compare-rate",
-        value=values["rate"],
-        min=1,
-        max=100,
-        marks=_marks(1, 20, 50, 100),
-        updatemode="mouseup",
-        thumbLabel="requests a second",
-        className="slider",
-    )
-    context = dmc.Select(
-        id="compare-context",
-        value=str(values["context"]),
-        data=_sizes(values["context"]),
-        allowDeselect=False,
-        **_named("context"),
-    )
-    llm = dmc.Select(id="compare-llm", value=values["llm"], data=LLMS, searchable=True, allowDeselect=False, **_named("LLM"))
-    networks = dmc.MultiSelect(id="compare-networks", value=values["networks"], data=list(NETWORKS), **_named("networks"))
-    return html.Section(
-        [
-            html.Div(
-                field("Chips", chips, "how many chips the cluster has; racks keep their spare nodes beside"), className="span"
-            ),
-            field("LLM", llm, "which LLM is served, in 8-bit weights"),
-            field("Networks", networks, "what joins the chips"),
-            field("Batch", batch, "sequences that one iteration advances by a token"),
-            field("Context", context, "tokens of context of each sequence of the iteration, the new one included"),
-            field("Load, requests/s", rate, "real chat requests that arrive each second, for the tails, power and cost below"),
-            field(
-                "Library",
-                _segments("library", values, LIBRARIES),
-                "what a message on a packet network goes through: nothing; verbs; posted, where the chip's own program writes "
-                "and small sums take one step; or NCCL, for which these chips lack the kernels",
-            ),
-            field(
-                "Objective",
-                dmc.Select(
-                    id="compare-objective",
-                    value=values["objective"],
-                    data=list(OBJECTIVES),
-                    allowDeselect=False,
-                    **_named("objective"),
-                ),
-                "what mappings are searched for: the largest rate inside the SLO, the shortest iteration, the most tokens a "
-                "second, or the fewest USD a token",
-            ),
-            field(
-                "Mapping",
-                _segments("mapping", values, MAPPINGS),
-                "own: each network has its own best, as in `dcsim compare`; same: all have the scheduled network's",
-            ),
-            field(
-                "Prices",
-                _segments("prices", values, ("buy", "build")),
-                "chips at a customer's price, or at what they cost their maker",
-            ),
-            field(
-                "Fairness",
-                dmc.Select(
-                    id="compare-fairness",
-                    value=values["fairness"],
-                    data=[{"value": f, "label": f.replace("_", " ")} for f in FAIRNESS],
-                    allowDeselect=False,
-                    **_named("fairness"),
-                ),
-                "what packet networks get for a chip's cables: the same bandwidth, as many ports, what costs as much, or one bus",
-            ),
-        ],
-        className="controls",
-        **{"aria-label": "What is compared"},
-    )
+    return html.Section([*_question(values), *_terms(values)], className="controls", **{"aria-label": "What is compared"})
+
+
+def _question(values: dict[str, Any]) -> list[html.Div]:
+    """What is served on how many chips: LLM, networks, and the load."""
+
+    def slider(name: str, least: int, most: int, marks: list[dict[str, Any]], label: str, **more: Any) -> Any:
+        scale = {"min": least, "max": most, "marks": marks, "updatemode": "mouseup", "className": "slider"}
+        return dmc.Slider(id=f"compare-{name}", value=values[name], thumbLabel=label, **scale, **more)
+
+    sizes = [{"value": size, "label": f"{size:,}"} for size in SIZES]
+    chips = slider("chips", 64, 1500, sizes, "chips", step=4, labelAlwaysOn=False)
+    batch = slider("batch", 1, 64, _marks(1, 8, 16, 32, 64), "batch")
+    rate = slider("rate", 1, 100, _marks(1, 20, 50, 100), "requests a second")
+    contexts = _sizes(values["context"])
+    return [
+        html.Div(field("Chips", chips, "how many chips the cluster has; racks keep their spare nodes beside"), className="span"),
+        field("LLM", _select("llm", values["llm"], LLMS, "LLM", searchable=True), "which LLM is served, in 8-bit weights"),
+        field(
+            "Networks",
+            dmc.MultiSelect(id="compare-networks", value=values["networks"], data=list(NETWORKS), **_named("networks")),
+            "what joins the chips",
+        ),
+        field("Batch", batch, "sequences that one iteration advances by a token"),
+        field(
+            "Context",
+            _select("context", str(values["context"]), contexts, "context"),
+            "tokens of context of each sequence of the iteration, the new one included",
+        ),
+        field("Load, requests/s", rate, "real chat requests that arrive each second, for the tails, power and cost below"),
+    ]
+
+
+def _terms(values: dict[str, Any]) -> list[html.Div]:
+    """On which terms networks are compared: libraries, mappings, prices, and what packets get for a chip's cables."""
+    fairness = [{"value": name, "label": name.replace("_", " ")} for name in FAIRNESS]
+    return [
+        field(
+            "Library",
+            _segments("library", values, LIBRARIES),
+            "what a message on a packet network goes through: nothing; verbs; posted, where the chip's own program writes "
+            "and small sums take one step; or NCCL, for which these chips lack the kernels",
+        ),
+        field(
+            "Objective",
+            _select("objective", values["objective"], OBJECTIVES, "objective"),
+            "what mappings are searched for: the largest rate inside the SLO, the shortest iteration, the most tokens a "
+            "second, or the fewest USD a token",
+        ),
+        field(
+            "Mapping",
+            _segments("mapping", values, MAPPINGS),
+            "own: each network has its own best, as in `dcsim compare`; same: all have the scheduled network's",
+        ),
+        field(
+            "Prices",
+            _segments("prices", values, ("buy", "build")),
+            "chips at a customer's price, or at what they cost their maker",
+        ),
+        field(
+            "Fairness",
+            _select("fairness", values["fairness"], fairness, "fairness"),
+            "what packet networks get for a chip's cables: the same bandwidth, as many ports, what costs as much, or one bus",
+        ),
+    ]
+
+
+def _select(name: str, value: str, data: Sequence[Any], label: str, **more: Any) -> Any:
+    return dmc.Select(id=f"compare-{name}", value=value, data=list(data), allowDeselect=False, **_named(label), **more)
 
 
 def _named(name: str) -> dict[str, Any]:
