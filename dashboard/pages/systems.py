@@ -172,7 +172,7 @@ def draw(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
         html.Section(
             [
                 html.H2("How to read it"),
-                html.Ul([html.Li(f"Error: {ERROR}."), *(html.Li(f"Assumed: {words}.") for words in found["assumes"])]),
+                html.Ul([html.Li(line) for line in _how_to_read(found)]),
                 html.H2("The same from a terminal"),
                 code_line(found["command"]),
                 saved_as([("JSON", f"/answer/systems/{name}.json")]),
@@ -180,6 +180,11 @@ def draw(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
             className="card below",
         ),
     ]
+
+
+def _how_to_read(found: Mapping[str, Any]) -> list[str]:
+    unused = [f"No effect on this answer: {', '.join(found['unused_keys'])}."] if found["unused_keys"] else []
+    return [f"Error: {ERROR}.", *(f"Assumed: {words}." for words in found["assumes"]), *unused]
 
 
 def _of(found: Mapping[str, Any], llm: str) -> dict[str, Any]:

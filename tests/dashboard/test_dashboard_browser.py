@@ -108,6 +108,7 @@ SERVED_ON = {
         {**LOAD, **H100, "users": 64, "tokens_per_s_per_user": 40.0, "usd_per_mtoken": 0.97},
     ],
     "assumes": ["users wait"],
+    "unused_keys": {"network.replications": "topologies/h100_sxm.yaml:13:3"},
     "command": "dcsim compare 8rack h100_sxm",
 }
 
@@ -548,6 +549,7 @@ def test_systems_say_who_is_fast_who_is_cheap_and_what_cannot_serve(page, said, 
     expect(table.locator("tr", has_text="h100_sxm")).to_contain_text("0.12, 132")
     expect(table.locator("tr", has_text="h100_sxm").locator("td").nth(4)).to_have_text("42 USD, 39 MJ")
     expect(table.locator("tr", has_text="h100_sxm").locator("td").nth(5)).to_have_text("–")
+    expect(page.locator("#systems-view")).to_contain_text("No effect on this answer: network.replications.")
     expect(page.locator("#systems-figure-0 .main-svg").first).to_be_visible()
     expect(page.locator("#systems-rows .ag-center-cols-container .ag-row")).to_have_count(3)
     page.goto(address + "/systems?systems=8rack")
