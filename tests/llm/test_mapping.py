@@ -59,6 +59,9 @@ def test_fp16_70b_is_refused_with_the_fewest_chips(catalog) -> None:
     with pytest.raises(CapacityError):
         candidates(llm, chip, spec, fewest - 1)
     assert lay(llm, chip, spec, tp, pp, catalog.nodes(fewest)).memory.kv_tokens_max >= 1
+    with pytest.raises(CapacityError, match=f"the fewest chips that would do are {fewest}") as caught:
+        lay(llm, chip, spec, tp, pp - 1, catalog.nodes(fewest))
+    assert caught.value.available == tp * (pp - 1) * limit_bytes(chip)
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ class Replica:
             self._desk.send_elsewhere(request, outage.label)
 
     def _settle(self) -> None:
-        """Book the whole rounds that have passed since the last wake."""
+        """Book the whole rounds that have passed since the last wake: what was chosen then ends here."""
         if self._pace is None:
             return
         rounds = min(self._pace.rounds_within(self._env.now - self._since), self._rounds)
@@ -310,7 +310,7 @@ class Replica:
             came = self._attribution.set_aside()
             pace = self._pace
             self._end(rounds, self._since + pace.span_ps(rounds))
-            self._pace, self._rounds = pace.after(rounds), self._rounds - rounds
+            self._pace = pace.after(rounds)
             self._attribution.put_back(came)
 
     # Rounds

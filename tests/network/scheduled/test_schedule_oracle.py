@@ -329,3 +329,21 @@ def test_the_numbers_of_faults_are_those_of_their_names() -> None:
     names = [name for name in FAULTS if name != "held"]  # chips are looked at without the kernel
     numbers = [getattr(kernel, name.upper()) for name in names]
     assert numbers == list(range(1, len(names) + 1))
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_what_is_repeated_meets_itself_where_two_vectors_do_round_the_interval(seed: int) -> None:
+    """The second link of two: runs of some flows, laid over themselves every `interval` cycles."""
+    random = np.random.default_rng(seed)
+    count, slot = int(random.integers(1, 5)), 24
+    interval = int(random.choice([200, 500, 1500]))
+    vectors = random.integers(1, 4, count).astype(np.int32)
+    stride = random.integers(24, 150, count).astype(np.int64)
+    starts = random.integers(0, 3000, count).astype(np.int64)
+    found = kernel.check_repeated(
+        np.array([0, 0, count]), starts, np.arange(count, dtype=np.int32), vectors, stride, slot, interval
+    )
+    leaves = sorted((int(starts[f]) + j * int(stride[f])) % interval for f in range(count) for j in range(vectors[f]))
+    gaps = [b - a for a, b in pairwise([*leaves, leaves[0] + interval])]
+    assert (found[0] == kernel.MEETING) is (min(gaps) < slot)
+    assert found[2] == (1 if min(gaps) < slot else -1)
