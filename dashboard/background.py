@@ -67,15 +67,29 @@ def name_of(kind: str, asked: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([kind, asked], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def room(page: str, controls: Sequence[Control]) -> list[Any]:
-    """What the layout of such a page ends with: how far the work is, the answer, and what the browser remembers."""
-    return [
-        html.Div(id=f"{page}-status", className="status", role="status"),
-        html.Div(id=f"{page}-view"),
-        dcc.Store(id=f"{page}-job"),
-        dcc.Interval(id=f"{page}-tick", interval=700, disabled=True),
-        remember(page, controls),
-    ]
+def layout_of(
+    page: str,
+    controls: Sequence[Control],
+    query: dict[str, Any],
+    head: html.Div,
+    form: Callable[[Values], Any],
+    below: Sequence[Any] = (),
+) -> html.Div:
+    """Such a page at what its address says: its controls, how far the work is, the answer, and what the browser remembers."""
+    values, notices = read_state(controls, query)
+    return html.Div(
+        [
+            head,
+            notices_view(notices),
+            form(values),
+            html.Div(id=f"{page}-status", className="status", role="status"),
+            html.Div(id=f"{page}-view"),
+            dcc.Store(id=f"{page}-job"),
+            dcc.Interval(id=f"{page}-tick", interval=700, disabled=True),
+            remember(page, controls),
+            *below,
+        ]
+    )
 
 
 def connect_answer(app: Dash, own: Answered) -> None:

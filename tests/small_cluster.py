@@ -118,3 +118,14 @@ def closed(users, think_s, requests=40, prompt=10, output=20, duration_s=0.0, re
     return ClosedLoop(
         np.full(shape, think_s), np.full(shape, prompt, np.int32), np.full(shape, output, np.int32), duration_s, requests_max
     )
+
+
+def agree(serve_small, traffic, **setup):
+    """SimPy and the compiled copy serve the traffic, with the same rows to the last bit; returns the copy's result."""
+    one, other = (serve_small(traffic, engine=engine, **setup) for engine in ("simpy", "compiled"))
+    assert one.tables.keys() == other.tables.keys()
+    for table in ("requests", "gaps", "limits", "power", "kv_links"):
+        for name, column in one.tables.get(table, {}).items():
+            np.testing.assert_array_equal(column, other.tables[table][name], err_msg=f"{table}.{name}")
+    assert (one.elapsed_s, one.concurrency_mean) == (other.elapsed_s, other.concurrency_mean)
+    return other

@@ -214,22 +214,21 @@ def tokens_of_servers(topology: str, *, batch: int, context: int, tokens_per_s: 
     )
 
 
-def racks_served(topology: str, *, tokens_per_s: float, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
+def racks_served(topology: str, *, tokens_per_s: float, set: Sequence[str] = ()) -> Answer:
     """Racks whose workload has so many output tokens a second at the largest rate that holds its SLO: with prompts and queues."""
-    racks, found = _at_capacity(topology, (*set, *extra))
+    racks, found = _at_capacity(topology, tuple(set))
     served = found["at_capacity"]
-    result = {
-        "racks": racks * tokens_per_s / served["output_tokens_per_s"],
+    beside = {
         "output_tokens_per_s_per_rack": served["output_tokens_per_s"] / racks,
         "requests_per_s_per_rack": found["capacity_requests_per_s"] / racks,
         "tokens_per_s_per_user_p50": served["tokens_per_s_per_user_p50"],
     }
-    return Answer(result.pop("racks"), result)
+    return Answer(racks * tokens_per_s / served["output_tokens_per_s"], beside)
 
 
-def requests_a_day(topology: str, *, racks: float, users: int, set: Sequence[str] = (), extra: Sequence[str] = ()) -> Answer:
+def requests_a_day(topology: str, *, racks: float, users: int, set: Sequence[str] = ()) -> Answer:
     """Requests that each of `users` may send a day to so many racks which hold their SLO, all hours alike."""
-    own, found = _at_capacity(topology, (*set, *extra))
+    own, found = _at_capacity(topology, tuple(set))
     per_s = found["capacity_requests_per_s"] * racks / own
     return Answer(per_s * SECONDS_PER_DAY / users, {"requests_per_s": per_s})
 

@@ -9,10 +9,10 @@ import dash_ag_grid as dag
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html, no_update
 
-from dashboard.background import Answered, connect_answer, room
+from dashboard.background import Answered, connect_answer, layout_of
 from dashboard.parts import field, figure_card, heading
 from dashboard.runs import RunFolder
-from dashboard.state import Control, notices_view, one_of, read_state
+from dashboard.state import Control, one_of
 from dcsim.results.pictures import AXIS, BLUE, GREEN, INK, VERMILION, look, nothing_here
 from validation import store as kept_rows
 from validation.claims import Claim, read_claims
@@ -32,28 +32,23 @@ WORDS = (
 
 def layout(**query: Any) -> html.Div:
     """The rows, those that were computed with their verdict."""
-    values, notices = read_state(CONTROLS, query)
+    return layout_of("claims", CONTROLS, query, heading("Claims", WORDS), _controls, [html.Div(id="claims-row")])
+
+
+def _controls(values: dict[str, Any]) -> html.Section:
     groups = [{"value": "all", "label": "all sources"}] + [{"value": k, "label": title} for k, title in GROUPS.items()]
     run = html.Button("Simulate all rows", id="claims-start", type="button", className="primary")
-    return html.Div(
+    return html.Section(
         [
-            heading("Claims", WORDS),
-            notices_view(notices),
-            html.Section(
-                [
-                    field(
-                        "Verdict",
-                        dmc.Select(id="claims-verdict", value=values["verdict"], data=list(VERDICTS), allowDeselect=False),
-                    ),
-                    field("Source", dmc.Select(id="claims-group", value=values["group"], data=groups, allowDeselect=False)),
-                    html.Div(run, className="row"),
-                ],
-                className="controls",
-                **{"aria-label": "Which rows"},
+            field(
+                "Verdict",
+                dmc.Select(id="claims-verdict", value=values["verdict"], data=list(VERDICTS), allowDeselect=False),
             ),
-            *room("claims", CONTROLS),
-            html.Div(id="claims-row"),
-        ]
+            field("Source", dmc.Select(id="claims-group", value=values["group"], data=groups, allowDeselect=False)),
+            html.Div(run, className="row"),
+        ],
+        className="controls",
+        **{"aria-label": "Which rows"},
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, html
 
-from dashboard.background import Answered, connect_answer, room
+from dashboard.background import Answered, connect_answer, layout_of
 from dashboard.choices import OWN, contents, one, options, settings_text, some, text_that
 from dashboard.jobs import BackgroundJob
 from dashboard.parts import (
@@ -27,7 +27,7 @@ from dashboard.parts import (
     text,
 )
 from dashboard.runs import RunFolder
-from dashboard.state import Control, notices_view, one_of, read_state, whole
+from dashboard.state import Control, one_of, whole
 from dcsim import library
 from dcsim.results.metrics import LIMIT_MEANING
 from dcsim.results.pictures_of_sweeps import worth
@@ -84,16 +84,7 @@ WORDS = (
 
 def layout(**query: Any) -> html.Div:
     """The form at what the address says, and room for the plan."""
-    values, notices = read_state(CONTROLS, query)
-    return html.Div(
-        [
-            heading("What to build", WORDS),
-            notices_view(notices),
-            _form(values),
-            *room("plan", CONTROLS),
-            *done_here("plan", "Plans made here"),
-        ]
-    )
+    return layout_of("plan", CONTROLS, query, heading("What to build", WORDS), _form, done_here("plan", "Plans made here"))
 
 
 def _form(values: dict[str, Any]) -> html.Section:

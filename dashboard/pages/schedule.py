@@ -8,10 +8,10 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, html
 
-from dashboard.background import Answered, connect_answer, room
+from dashboard.background import Answered, connect_answer, layout_of
 from dashboard.parts import field, figure_card, heading
 from dashboard.runs import RunFolder
-from dashboard.state import Control, notices_view, one_of, read_state, whole
+from dashboard.state import Control, one_of, whole
 from dcsim.results.timeline import again, in_flight, timeline
 from dcsim.study.pictured import RUNS, Pictured
 from dcsim.study.side_by_side import LIBRARIES
@@ -38,15 +38,7 @@ WORDS = (
 
 def layout(**query: Any) -> html.Div:
     """The controls at what the address says, and room for the pictures."""
-    values, notices = read_state(CONTROLS, query)
-    return html.Div(
-        [
-            heading("What deterministic means", WORDS),
-            notices_view(notices),
-            _controls(values),
-            *room("schedule", CONTROLS),
-        ]
-    )
+    return layout_of("schedule", CONTROLS, query, heading("What deterministic means", WORDS), _controls)
 
 
 def _controls(values: dict[str, Any]) -> html.Section:

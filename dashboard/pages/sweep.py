@@ -8,7 +8,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, html
 
-from dashboard.background import Answered, connect_answer, room
+from dashboard.background import Answered, connect_answer, layout_of
 from dashboard.choices import OWN, contents, one, options, settings_text, text_that
 from dashboard.jobs import BackgroundJob
 from dashboard.parts import (
@@ -26,7 +26,7 @@ from dashboard.parts import (
     text,
 )
 from dashboard.runs import RunFolder
-from dashboard.state import Control, any_text, notices_view, one_of, read_state, whole
+from dashboard.state import Control, any_text, notices_view, one_of, whole
 from dcsim.results.metrics import METRICS
 from dcsim.results.pictures_of_sweeps import along
 from dcsim.study.sweep import SHOWN, parse_range
@@ -82,16 +82,7 @@ WORDS = (
 
 def layout(**query: Any) -> html.Div:
     """The form at what the address says, and room for the rows."""
-    values, notices = read_state(CONTROLS, query)
-    return html.Div(
-        [
-            heading("Many points", WORDS),
-            notices_view(notices),
-            _form(values),
-            *room("sweep", CONTROLS),
-            *done_here("sweep", "Sweeps made here"),
-        ]
-    )
+    return layout_of("sweep", CONTROLS, query, heading("Many points", WORDS), _form, done_here("sweep", "Sweeps made here"))
 
 
 def _form(values: dict[str, Any]) -> html.Section:

@@ -8,7 +8,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, html
 
-from dashboard.background import Answered, connect_answer, room
+from dashboard.background import Answered, connect_answer, layout_of
 from dashboard.choices import OWN, contents, options, settings_text, some, text_that
 from dashboard.parts import (
     code_line,
@@ -23,7 +23,7 @@ from dashboard.parts import (
     saved_as,
 )
 from dashboard.runs import RunFolder
-from dashboard.state import Control, notices_view, read_state, whole
+from dashboard.state import Control, whole
 from dcsim.results.pictures_of_systems import cost_against_speed
 from dcsim.results.systems import SPEEDS, cheapest_at, error_text, laid_out, name_of, rows_of
 from dcsim.study.systems import LLMS, TOKENS, USERS, load_of
@@ -63,15 +63,8 @@ ERROR = (
 
 def layout(**query: Any) -> html.Div:
     """The form at what the address says, and room for the answer."""
-    values, notices = read_state(CONTROLS, query)
-    return html.Div(
-        [
-            heading("Which system, at which speed", WORDS),
-            notices_view(notices),
-            _form(values),
-            *room("systems", CONTROLS),
-            *done_here("systems", "Asked here"),
-        ]
+    return layout_of(
+        "systems", CONTROLS, query, heading("Which system, at which speed", WORDS), _form, done_here("systems", "Asked here")
     )
 
 

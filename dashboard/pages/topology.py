@@ -8,11 +8,11 @@ import dash_mantine_components as dmc
 import numpy as np
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
-from dashboard.background import Answered, connect_answer, room
+from dashboard.background import Answered, connect_answer, layout_of
 from dashboard.choices import OWN
 from dashboard.parts import facts, field, figure_card, heading, select, text
 from dashboard.runs import RunFolder, store
-from dashboard.state import Control, address_of, any_text, notices_view, one_of, read_state, whole
+from dashboard.state import Control, address_of, any_text, one_of, read_state, whole
 from dcsim import library
 from dcsim.errors import DcsimError
 from dcsim.results.hall import hall
@@ -51,17 +51,13 @@ CONTROLS = (
 
 def layout(**query: Any) -> html.Div:
     """The controls at what the address says, and room for the hall."""
-    values, notices = read_state(CONTROLS, query)
-    return html.Div(
-        [
-            heading(
-                "Topology", "Where chips stand and what they do in one iteration. Click a chip for its figures and its node."
-            ),
-            notices_view(notices),
-            _controls(values),
-            *room("topology", CONTROLS),
-            html.Div(id="topology-chip"),
-        ]
+    return layout_of(
+        "topology",
+        CONTROLS,
+        query,
+        heading("Topology", "Where chips stand and what they do in one iteration. Click a chip for its figures and its node."),
+        _controls,
+        [html.Div(id="topology-chip")],
     )
 
 

@@ -109,8 +109,7 @@ class _Makers:
         """The section of an attention by its key; for an LLM whose layers are all alike, made of the figures at the top."""
         llm = self._llm
         if name != _ALL or llm.pattern:
-            # Any kind of attention: what all have in common is all that is read here.
-            return llm.attention[name]  # type: ignore[return-value]
+            return llm.attention[name]  # type: ignore[return-value]  # any kind: what all have in common is all that is read here
         return FullAttention(kind="full", heads=llm.heads, kv_heads=llm.kv_heads, d_head=llm.d_head)
 
     def attention(self, name: str) -> Attention:

@@ -101,7 +101,8 @@ class Machine:
     @cached_property
     def _kept(self) -> ShapeTimes | None:
         """Times that are kept, where programs are compiled, which takes long."""
-        return ShapeTimes(self.network, self.spec, self.mapping) if self.network.times_in_flight() else None
+        prove = self.network.times_in_flight()
+        return ShapeTimes(self.network, prove, self.spec, self.mapping) if prove else None
 
     def round_ps(self, shape: Shape, count: int, time: IterationTime, *, proved: bool = True) -> int:
         """How long rounds of `count` micro-batches of `shape` take where nothing else is served, as runs count them.

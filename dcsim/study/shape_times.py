@@ -6,6 +6,7 @@ A machine's first program is always compiled: what that reads of the spec is wha
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -23,12 +24,14 @@ SECTIONS = ("chip", "host", "fabric", "network", "llm", "mapping")
 CHOSE = ("rule", "objective", "tp", "pp", "replicas")
 
 
+Prove = Callable[[Shape], InFlightTime | None]
+
+
 class ShapeTimes:
     """The times of a compiled network's shapes under a mapping, alone and in flight."""
 
-    def __init__(self, network: Network, spec: Topology, mapping: Mapping) -> None:
-        self._network, self._spec, self._mapping = network, spec, mapping
-        self._prove = network.times_in_flight()
+    def __init__(self, network: Network, prove: Prove, spec: Topology, mapping: Mapping) -> None:
+        self._network, self._prove, self._spec, self._mapping = network, prove, spec, mapping
         self._compiled = False  # whether any was, in this process
 
     def times(self, shape: Shape, *, parts: bool = False) -> tuple[IterationTime, ...]:
@@ -37,17 +40,17 @@ class ShapeTimes:
         known = self._known.get(name) if self._compiled and not parts else None
         if known is not None:
             return (IterationTime(**known),)
-        times = self._network.times(shape, parts=parts)
+        time = self._network.time(shape, parts=parts)
         self._compiled = True
-        if name not in self._known and len(times) == 1:
-            self._keep(name, asdict(times[0]) | {"breakdown_s": {}})
-        return times
+        if name not in self._known:
+            self._keep(name, asdict(time) | {"breakdown_s": {}})
+        return (time,)
 
     def in_flight(self, shape: Shape) -> InFlightTime | None:
         """What is proved of micro-batches of `shape`; None where no interval was found."""
         name = _name("in_flight", shape)
         if name not in self._known:
-            found = self._prove(shape) if self._prove else None
+            found = self._prove(shape)
             self._keep(name, asdict(found) if found else None)
         times = self._known[name]
         return InFlightTime(**times) if times else None

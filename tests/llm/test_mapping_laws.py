@@ -45,11 +45,11 @@ def test_numbers_of_stages_that_are_tried(monkeypatch: pytest.MonkeyPatch) -> No
     """The fewest, the most, whole layers a stage, and where one more copy of the LLM finds chips."""
     monkeypatch.setattr(mapping.arch, "layer_blocks", lambda layers: range(layers))
     whole, copies = {1, 2, 3, 4, 7}, {20, 10, 6, 5, 4, 3, 2, 1}  # of seven layers; of twenty groups of chips
-    found = mapping._cuts(7, 2, 13, 20)  # type: ignore[arg-type]
+    found = mapping._cuts(7, 2, 13, 20)  # type: ignore[arg-type]  # layers stand for an LLM
     assert found == sorted(n for n in whole | copies | {2, 13} if 2 <= n <= 13)
-    assert mapping._cuts(7, 5, 30, 20) == [5, 6, 7, 10, 20, 30]  # type: ignore[arg-type]
-    assert mapping._cuts(1, 5, 5, 0) == [5]  # type: ignore[arg-type]
-    many = mapping._cuts(96, 1, 5000, 5000)  # type: ignore[arg-type]
+    assert mapping._cuts(7, 5, 30, 20) == [5, 6, 7, 10, 20, 30]  # type: ignore[arg-type]  # layers stand for an LLM
+    assert mapping._cuts(1, 5, 5, 0) == [5]  # type: ignore[arg-type]  # layers stand for an LLM
+    many = mapping._cuts(96, 1, 5000, 5000)  # type: ignore[arg-type]  # layers stand for an LLM
     assert len(many) == mapping.CUTS_MAX
     assert (many[0], many[-1]) == (1, 5000)
 
@@ -76,9 +76,9 @@ def test_degrees_are_divisors_of_the_heads_and_powers_of_two_or_whole_nodes(
     monkeypatch: pytest.MonkeyPatch, heads: int, node: int, chips: int, inside: list[int], across: list[int]
 ) -> None:
     monkeypatch.setattr(mapping.arch, "degree_max", lambda _: heads)
-    found = mapping._degrees(None, MappingSpec(), node, chips)  # type: ignore[arg-type]
+    found = mapping._degrees(None, MappingSpec(), node, chips)  # type: ignore[arg-type]  # layers stand for an LLM
     assert (list(found[0]), list(found[1])) == (inside, across)
-    assert mapping._degrees(None, MappingSpec(tp=5), node, chips) == ([5], [])  # type: ignore[arg-type]
+    assert mapping._degrees(None, MappingSpec(tp=5), node, chips) == ([5], [])  # type: ignore[arg-type]  # layers stand for an LLM
 
 
 def fewest_by_trying(need: np.ndarray, limit: int) -> int:
@@ -100,7 +100,7 @@ def test_stages_filled_in_turn_are_the_fewest(monkeypatch: pytest.MonkeyPatch, s
     held = SimpleNamespace(weights=need - 1, kept=lambda tokens: np.full((7, 2), tokens))
     monkeypatch.setattr(stages, "held_by", lambda *_: held)
     monkeypatch.setattr(stages, "limit_bytes", lambda _: limit)
-    assert stages.fewest_stages(None, None, None, 2) == fewest_by_trying(need, limit)  # type: ignore[arg-type]
+    assert stages.fewest_stages(None, None, None, 2) == fewest_by_trying(need, limit)  # type: ignore[arg-type]  # layers stand for an LLM
 
 
 def test_a_block_that_no_stage_holds_needs_more_stages_than_there_are_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_a_block_that_no_stage_holds_needs_more_stages_than_there_are_blocks(mon
     monkeypatch.setattr(stages, "held_by", lambda *_: held)
     for limit, fewest in ((8, 4), (9, 3), (10, 2), (11, 1)):
         monkeypatch.setattr(stages, "limit_bytes", lambda _, limit=limit: limit)
-        assert stages.fewest_stages(None, None, None, 1) == fewest  # type: ignore[arg-type]
+        assert stages.fewest_stages(None, None, None, 1) == fewest  # type: ignore[arg-type]  # layers stand for an LLM
 
 
 def test_a_chip_holds_its_memory_less_the_reserve(catalog) -> None:

@@ -18,7 +18,7 @@ TIMED = [
     ("mi355x", 8, 192, 10.0, 1.1),
     ("mi355x", 8, 384, 13.1, 1.1),
     ("mi355x", 8, 768, 16.0, 1.1),
-    ("mi355x", 8, 1536, 24.2, 1.45),
+    pytest.param("mi355x", 8, 1536, 24.2, 1.4, marks=pytest.mark.xfail(strict=True, reason="0.71 of what was timed, see above")),
     ("mi300x", 4, 16, 7.26, 1.4),
     ("mi300x", 4, 32, 7.58, 1.4),
     ("mi300x", 4, 8192, 118, 1.1),

@@ -116,36 +116,36 @@ class Counting:
     def __init__(self):
         self.asked, self.proved = [], []
 
-    def times(self, shape, *, parts=False):
+    def time(self, shape, *, parts=False):
         self.asked.append(shape)
-        return (IterationTime(1000 * shape.batch, 70, 0.1 * shape.batch, hazard=1e-9),)
+        return IterationTime(1000 * shape.batch, 70, 0.1 * shape.batch, hazard=1e-9)
 
-    def times_in_flight(self):
-        def prove(shape):
-            self.proved.append(shape)
-            return InFlightTime(70, 1000) if shape.batch == 1 else None
+    def prove(self, shape):
+        self.proved.append(shape)
+        return InFlightTime(70, 1000) if shape.batch == 1 else None
 
-        return prove
+    def kept(self, spec, mapping):
+        return ShapeTimes(self, self.prove, spec, mapping)
 
 
 def test_what_was_found_is_found_again_and_nothing_else_is(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     network, own = Counting(), machine()
     one, two, three = Shape(1, 128), Shape(2, 128), Shape(3, 128)
-    first = ShapeTimes(network, own.spec, own.mapping)
+    first = network.kept(own.spec, own.mapping)
     assert [first.in_flight(one), first.in_flight(two)] == [InFlightTime(70, 1000), None]
     alone = [first.times(shape) for shape in (one, two, three)]
-    again = ShapeTimes(network, own.spec, own.mapping)
+    again = network.kept(own.spec, own.mapping)
     assert [again.in_flight(one), again.in_flight(two)] == [InFlightTime(70, 1000), None]
     assert network.proved == [one, two]
     assert [again.times(shape) for shape in (three, one, two)] == [alone[2], *alone[:2]]
     assert network.asked == [one, two, three, three]  # the first is always compiled, for what it reads of the spec
     for other in ("chip.clock='1 GHz'", "mapping.weights=fp16", "host=xeon-8480x2"):
-        ShapeTimes(network, load("64chip", settings=[other]).spec, own.mapping).in_flight(one)
+        network.kept(load("64chip", settings=[other]).spec, own.mapping).in_flight(one)
     elsewhere = build(load("64chip", settings=["mapping.pp=4"]).spec)
-    ShapeTimes(network, own.spec, elsewhere.mapping).in_flight(one)
+    network.kept(own.spec, elsewhere.mapping).in_flight(one)
     for same in ("workload.requests=5", "mapping.objective=cost"):
-        ShapeTimes(network, load("64chip", settings=[same]).spec, own.mapping).in_flight(one)
+        network.kept(load("64chip", settings=[same]).spec, own.mapping).in_flight(one)
     assert network.proved == [one, two, one, one, one, one]
 
 

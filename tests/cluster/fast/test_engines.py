@@ -4,20 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_cluster import PLAIN, Steps, closed, random_requests, uneven_room
+from small_cluster import PLAIN, Steps, agree, closed, random_requests, uneven_room
 
 from dcsim.cluster import service
 from dcsim.errors import SpecError
-
-
-def agree(serve_small, traffic, **setup):
-    """Both serve the traffic; returns the copy's result, which is SimPy's to the last bit."""
-    one, other = (serve_small(traffic, engine=engine, **setup) for engine in ("simpy", "compiled"))
-    for table in ("requests", "gaps", "limits", "power"):
-        for name, column in one.tables[table].items():
-            np.testing.assert_array_equal(column, other.tables[table][name], err_msg=f"{table}.{name}")
-    assert (one.elapsed_s, one.concurrency_mean) == (other.elapsed_s, other.concurrency_mean)
-    return other
 
 
 def under(engine="vllm", **own):
