@@ -66,6 +66,13 @@ def cut(request, monkeypatch):
     monkeypatch.setattr(records, "_BLOCK_ROWS", request.param)
 
 
+def test_rates_are_by_the_second_however_short_a_run_is():
+    rows = random_rows(90, 3)
+    whole, short = (summary_of(rows, elapsed_s=elapsed_s) for elapsed_s in (20.0, 0.5))
+    for name in ("output_tokens_per_s", "goodput_requests_per_s", "goodput_lost_requests_per_s"):
+        assert 0 < short[name] == pytest.approx(40 * whole[name])
+
+
 @pytest.mark.parametrize("warmup_s", [0.0, 4.0])
 def test_every_count_is_that_of_the_rows(cut, warmup_s):
     rows = random_rows(90, 3)
