@@ -49,12 +49,14 @@ def sensitivity(case: Case, load: float, answer: Row, wanted: Wanted, told: Told
 
 
 def ends_of(effect: Effect) -> tuple[str, str]:
-    """A figure's two ends as `--set` takes them, in the unit of its value."""
+    """A figure's two ends as `--set` takes them, in the unit of its value; those of a whole number are whole numbers."""
     number, unit = _number_and_unit(effect.value)
     if len(effect.range) == 2:
         low, high = (_number_and_unit(end)[0] for end in effect.range)
     else:
         low, high = number * (1 - FRACTION), number * (1 + FRACTION)
+        if isinstance(effect.value, int):
+            low, high = round(low), round(high)
     return f"{low:.12g}{unit}", f"{high:.12g}{unit}"
 
 
