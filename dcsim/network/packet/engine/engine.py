@@ -201,9 +201,9 @@ class Engine:
             drops=links["drops"].copy(),
             dropped_bytes=links["dropped_bytes"].copy(),
             marks=links["marks"].copy(),
-            pauses=links["pauses"].copy(),
+            pauses=links["pauses"].astype(np.int64),
             ack_bytes=links["ack_bytes"].copy(),
-            retries=links["retries"].copy(),
+            retries=links["retries"].astype(np.int64),
         )
         self._began, self._base = base, finish
         return SimulatedIteration(

@@ -84,18 +84,19 @@ LINK = np.dtype(
         ("peak_ps", "i8"),  # longest queue met by a packet
         ("buffer_ps", "i8"),  # longest queue before packets are dropped, FOREVER for no limit
         ("mark_low_ps", "i8"),  # queue at which marking starts, FOREVER for never
-        ("mark_high_ps", "i8"),  # queue at which every packet is marked
         ("background", "f8"),  # share of the link that cross traffic offers
+        ("ack_bytes", "i8"),  # acknowledgements carried
         # adapters: round robin of messages with a packet to send
         ("flow_first", "i4"),
         ("flow_last", "i4"),
         ("next_start", "i8"),  # when the adapter may start another message
         ("source_ps", "i8"),  # adapter at its near end, -1 for a link that leaves a switch
+        ("mark_high_ps", "i8"),  # queue at which every packet is marked
         ("drops", "i8"),
         ("dropped_bytes", "i8"),
         ("marks", "i8"),
-        ("pauses", "i8"),  # times a channel ran out of credit or was paused
-        ("ack_bytes", "i8"),  # acknowledgements carried
+        ("pauses", "i4"),  # times a channel ran out of credit or was paused
+        ("retries", "i4"),  # packets sent again by the link itself
         ("input_first", "i4"),  # input FIFO of the switch at its end (input_fifo only)
         ("input_last", "i4"),
         ("input_until", "i8"),  # when the FIFO's last head has left
@@ -106,7 +107,6 @@ LINK = np.dtype(
         ("stranded_last", "i4"),
         ("stranded_start", "i8"),  # when the first of them would start
         ("true_free", "i8"),  # when the last packet before them has left
-        ("retries", "i8"),  # packets sent again by the link itself
     ]
 )
 COUNTED = ("busy", "bytes", "packets", "peak_ps", "drops", "dropped_bytes", "marks", "pauses", "ack_bytes", "retries")
