@@ -99,13 +99,15 @@ def permutation(chips: int, radix: int, modes: list[str]) -> list[float]:
 
 
 def scaling() -> None:
-    """Growth of the cost of a packet-hop from 512 to 4096 endpoints."""
-    modes = ["open", "credits"]
-    for mode, small, large in zip(modes, permutation(512, 14, modes), permutation(4096, 26, modes), strict=True):
-        print(
-            f"{mode}: a packet-hop costs {large / small:.2f} times as much at 4096 as at 512 endpoints"
-            + beside(large / small, 1.5, "times", False)
-        )
+    """Growth of the cost of a packet-hop from 512 to 4096 and to 10,440 endpoints."""
+    modes = ["open", "credits", "roce, acks of 4 packets"]
+    small = permutation(512, 14, modes)
+    for chips, radix, target in ((4096, 26, 1.5), (10_440, 36, 2.0)):
+        for mode, least, cost in zip(modes, small, permutation(chips, radix, modes), strict=True):
+            print(
+                f"{mode}: a packet-hop costs {cost / least:.2f} times as much at {chips:,} as at 512 endpoints"
+                + beside(cost / least, target, "times", False)
+            )
 
 
 def uniform_dragonfly() -> None:

@@ -94,6 +94,14 @@ def test_engine_equals_a_sorted_scan():
     assert iteration.last_ps.tolist() == star_oracle(flows, chips, 4096 * 80, 100_000)
 
 
+def test_records_that_hops_touch_are_whole_cache_lines():
+    """Else a line of one would lie in two: eight bytes more made a hop among 10,440 endpoints take half as long again."""
+    for record in (state.LINK, state.QUEUE, state.PACKET, state.TASK, state.WINDOW):
+        assert record.itemsize % 64 == 0
+    for field in ("free", "background", "ack_bytes"):  # what an acknowledgement touches: the first two lines of a link
+        assert state.LINK.fields[field][1] < 128
+
+
 @pytest.mark.parametrize("figures", [infiniband(), infiniband(routing="adaptive"), roce(), roce(routing="spray")])
 def test_lossless_networks_drop_nothing_and_stay_within_buffers(figures):
     flows = traffic.incast(16, 100_000, target=5)

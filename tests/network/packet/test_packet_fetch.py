@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from dcsim.network.packet.engine.loop_kernel import AHEAD
 HERE = Path(__file__).parent
 
 
-def watch(flow_control, channels=False):
+def watch(flow_control, channels=False, answered=False):
     """Run some traffic with every fetch noted.
 
     Returns {array and byte: (times touched, times asked for before, times asked, the most events between)}.
@@ -30,6 +31,7 @@ def watch(flow_control, channels=False):
 
     links = {name: LinkFigures(12.5e9, 1e-7) for name in ("adapter", "fabric", "local", "global")}
     rules = PacketRules(links, mtu_bytes=1024, switch_s=1e-7, flow_control=flow_control, buffer_bytes=1 << 16)
+    rules = replace(rules, ack_bytes=64 if answered else 0)
     fabric = dragonfly(3, 4, 2, 8) if channels else leaf_spine(96, 12, 6)
     engine = Engine(fabric, rules, traffic.uniform(96, 3000))
     s = engine._state
@@ -83,6 +85,12 @@ def watch(flow_control, channels=False):
         touch("ring", queue * (mask + 1) + (s.queues[queue].released & mask))
         return true_give_back(state, link, channel, when, now)
 
+    def acknowledge(state, link, now):
+        for line in (0, loop_kernel.LINE):
+            touch("links", s.links[link].reverse, line)
+        return true_acknowledge(state, link, now)
+
+    true_acknowledge, link_kernel._acknowledge = link_kernel._acknowledge, acknowledge
     true_give_back = link_kernel.give_back
     link_kernel.give_back = loop_kernel.give_back = give_back
     true_pop, true_serve, true_offer = loop_kernel.pop, loop_kernel.serve, loop_kernel.offer
@@ -94,7 +102,11 @@ def watch(flow_control, channels=False):
     }
 
 
-@pytest.fixture(scope="module", params=[("none",), ("credits",), ("credits", True)], ids=["none", "credits", "channels"])
+@pytest.fixture(
+    scope="module",
+    params=[("none",), ("credits",), ("credits", True), ("credits", False, True)],
+    ids=["none", "credits", "channels", "answered"],
+)
 def seen(request):
     """What was seen, in a process where kernels are plain."""
     path = os.pathsep.join(filter(None, sys.path))
@@ -119,12 +131,18 @@ RING = {"ring 0": (0.65, 0.75, AHEAD)}
 BUFFERS = {
     ("none",): {},
     ("credits",): {"queues 0": (0.55, 1.4, None)} | RING,
+    ("credits", False, True): {  # and the links back, but those of the first hop
+        "queues 0": (0.55, 1.4, None),
+        "links 0": (0.7, 1.2, None),
+        "links 64": (0.65, 0.8, AHEAD),
+    }
+    | RING,
     ("credits", True): {"queues 0": (0.5, 1.5, None), "links 0": (0.95, 1.75, None)} | RING,  # with a channel for each hop
 }
 
 
 def test_what_events_touch_is_asked_for_once_and_as_early_as_what_leads_there_is_known(seen):
-    """In three steps, each of which reads what the one before has brought; only what comes within a bucket is not."""
+    """In steps, each of which reads what the one before has brought; only what comes within a bucket is not."""
     case, found = seen
     for what, (share, askings, events) in (EXPECTED | BUFFERS[case]).items():
         touched, met, asked, ahead = found[what]

@@ -12,6 +12,7 @@ from dcsim.network.packet.engine.routing_kernel import choose_detour, next_link,
 from dcsim.network.packet.engine.state import (
     ADAPTIVE,
     ADMITTED,
+    ANSWERED,
     ANY_PORT,
     BONDED_PORTS,
     FOREVER,
@@ -158,7 +159,7 @@ def _forget_journey(row: Any, source_ps: int, now: int) -> None:
     """A lost packet starts again; the time since it was ready counts as queueing."""
     row.wire, row.serial, row.switch = 0, 0, source_ps
     row.arrived, row.tail = now, now
-    row.link, row.channel, row.flags = -1, 0, row.flags & TIMED
+    row.link, row.channel, row.flags = -1, 0, row.flags & (TIMED | ANSWERED)
 
 
 @leaf

@@ -15,7 +15,7 @@ from typing import Any
 from dcsim.kernels.jit import leaf, part
 from dcsim.network.packet.engine.cross_kernel import advance_cross_traffic, mix
 from dcsim.network.packet.engine.routing_kernel import backlog_ps
-from dcsim.network.packet.engine.state import FOREVER, LANDED, MARKED, SPOILT, TRIMMED, EngineState
+from dcsim.network.packet.engine.state import ANSWERED, FOREVER, LANDED, MARKED, SPOILT, TRIMMED, EngineState
 from dcsim.network.packet.engine.wheel_kernel import push
 
 UNKNOWN = -1
@@ -106,19 +106,18 @@ def _advance_input(s: EngineState, link: int, end: int) -> None:
 
 
 @leaf
-def _acknowledge(s: EngineState, link: int, packet: int, message: int, now: int) -> None:
-    """Every `ack_packets`-th packet of a message and its last have the reverse of each of their links busy with their
-    acknowledgement. It is booked as the packet passes, not a round trip later, which costs the same bandwidth.
+def _acknowledge(s: EngineState, link: int, now: int) -> None:
+    """A packet that is answered has the reverse of each of its links busy with its acknowledgement.
+
+    That is booked as the packet passes, not a round trip later, which costs the same bandwidth.
     """
-    begin, count = s.tasks[message].first_packet, s.tasks[message].packets
-    if (packet - begin + 1) % s.rules[0].ack_packets == 0 or packet - begin + 1 == count:
-        back = s.links[link].reverse
-        if s.links[back].background > 0.0:
-            advance_cross_traffic(s.rules, s.links, back, now)
-        serial = (s.rules[0].ack_bytes * s.links[back].fs_per_byte + 500) // 1000
-        s.links[back].free = max(now, s.links[back].free) + serial
-        s.links[back].busy += serial
-        s.links[back].ack_bytes += s.rules[0].ack_bytes
+    back = s.links[link].reverse
+    if s.links[back].background > 0.0:
+        advance_cross_traffic(s.rules, s.links, back, now)
+    serial = (s.rules[0].ack_bytes * s.links[back].fs_per_byte + 500) // 1000
+    s.links[back].free = max(now, s.links[back].free) + serial
+    s.links[back].busy += serial
+    s.links[back].ack_bytes += s.rules[0].ack_bytes
 
 
 @leaf
@@ -190,8 +189,8 @@ def grant(s: EngineState, now: int, link: int, channel: int, packet: int) -> boo
         row.tail = row.arrived
     if s.rules[0].relay and not last:
         _relay(s, packet, line.target)
-    if s.rules[0].ack_bytes > 0:
-        _acknowledge(s, link, packet, row.message, now)
+    if s.rules[0].ack_bytes > 0 and row.flags & ANSWERED:
+        _acknowledge(s, link, now)
     if not last:
         row.next = -1
         push(s.wheel, row.arrived, link, packet)

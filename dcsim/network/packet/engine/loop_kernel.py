@@ -11,7 +11,16 @@ from dcsim.kernels.fetch import fetch
 from dcsim.kernels.jit import entry, leaf, part
 from dcsim.network.packet.engine.adapter_kernel import NO_PORT, serve, start_message
 from dcsim.network.packet.engine.fault_kernel import apply_fault, next_change
-from dcsim.network.packet.engine.link_kernel import DROPPED, GRANTED, give_back, grant, next_held, offer, overflows, pass_header
+from dcsim.network.packet.engine.link_kernel import (
+    DROPPED,
+    GRANTED,
+    give_back,
+    grant,
+    next_held,
+    offer,
+    overflows,
+    pass_header,
+)
 from dcsim.network.packet.engine.loss_kernel import lose, resend, trimmed
 from dcsim.network.packet.engine.progress_kernel import arrive, begin_root, spread
 from dcsim.network.packet.engine.rate_kernel import cut_rate
@@ -21,6 +30,7 @@ from dcsim.network.packet.engine.sample_kernel import sample
 from dcsim.network.packet.engine.state import (
     ACK_PLACE,
     ADAPTIVE,
+    ANSWERED,
     DIMENSION_BITS,
     FAULT_PLACE,
     NOT_YET,
@@ -228,7 +238,7 @@ def _candidate(s: EngineState, now: int, place: int, item: int) -> tuple[int, in
 
 @leaf
 def _fetch_coming(s: EngineState) -> None:
-    """Bring what coming events will touch into the processor's cache, in three steps that need each other's memory.
+    """Bring what coming events will touch into the processor's cache, in steps that need each other's memory.
 
     A hop touches a dozen cache lines all over memory; waiting for each in turn would take most of the time. The first
     event of a bucket looks at all those that later ones cannot.
@@ -250,6 +260,11 @@ def _fetch_coming(s: EngineState) -> None:
         place, item = peek(s.wheel, ahead)
         if 0 <= place < len(s.links):
             _fetch_third(s, place, item)
+    if s.rules[0].ack_bytes > 0 and s.rules[0].routing < ADAPTIVE and len(s.faults) == 0:
+        for ahead in range(0 if fresh else AHEAD // 2, AHEAD // 2 + 1):
+            place, item = peek(s.wheel, ahead)
+            if 0 <= place < len(s.links) and item < len(s.packets):
+                _fetch_way_back(s, item)
 
 
 @leaf
@@ -295,6 +310,15 @@ def _route_ahead(s: EngineState, link: int, packet: int) -> None:
             fetch(s.tasks, row.message, 0)
         if s.rules[0].slots > 0:
             fetch(s.queues, onward * s.rules[0].channels + row.channel, 0)
+
+
+@leaf
+def _fetch_way_back(s: EngineState, packet: int) -> None:
+    """The link that carries a coming packet's acknowledgement, if it has one; its way on has been chosen."""
+    row = s.packets[packet]
+    if row.next >= 0 and row.flags & ANSWERED:
+        fetch(s.links, s.links[row.next].reverse, 0)
+        fetch(s.links, s.links[row.next].reverse, LINE)
 
 
 @entry

@@ -6,7 +6,17 @@ from typing import Any
 
 from dcsim.kernels.jit import part
 from dcsim.network.packet.engine.rate_kernel import cut_rate
-from dcsim.network.packet.engine.state import LOST, PULLED, TIMED, TIMEOUT_PLACE, TRIMMED, UNASKED, WINDOWED, EngineState
+from dcsim.network.packet.engine.state import (
+    ANSWERED,
+    LOST,
+    PULLED,
+    TIMED,
+    TIMEOUT_PLACE,
+    TRIMMED,
+    UNASKED,
+    WINDOWED,
+    EngineState,
+)
 from dcsim.network.packet.engine.transport_kernel import owe, probe_ps, taken_back, window_lost
 from dcsim.network.packet.engine.turns_kernel import requeue
 from dcsim.network.packet.engine.wheel_kernel import push
@@ -21,7 +31,7 @@ def lose(s: EngineState, now: int, packet: int) -> None:
     s.tasks[message].lost_first = packet
     if not row.flags & TIMED:
         push(s.wheel, now + probe_ps(s, message), len(s.links) + TIMEOUT_PLACE, packet)
-    row.flags = LOST | TIMED
+    row.flags = (row.flags & ANSWERED) | LOST | TIMED
 
 
 @part

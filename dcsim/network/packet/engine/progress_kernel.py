@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.kernels.jit import entry, leaf, part
-from dcsim.network.packet.engine.state import ADMITTED, IDLE, START_PLACE, STARTING, UNDECIDED, EngineState
+from dcsim.network.packet.engine.state import ADMITTED, ANSWERED, IDLE, START_PLACE, STARTING, UNDECIDED, EngineState
 from dcsim.network.packet.engine.wheel_kernel import push
 
 ONE = 1 << 20
@@ -80,7 +80,9 @@ def _release(s: EngineState, now: int, message: int, fraction: int, first: int, 
         row.message, row.target, row.link, row.next = message, s.tasks[message].target, -1, -1
         row.detour = UNDECIDED
         row.bytes = max(0, min(s.rules[0].mtu, size - k * s.rules[0].mtu)) + s.rules[0].header
-        row.channel, row.flags, row.wire, row.serial, row.switch = 0, 0, 0, 0, 0
+        answered = (k + 1) % s.rules[0].ack_packets == 0 or k + 1 == count
+        row.flags = ANSWERED if answered else 0
+        row.channel, row.wire, row.serial, row.switch = 0, 0, 0, 0
         s.ready[begin + k] = max(ready + s.spans[message].delay, earliest)
     if full > s.tasks[message].released:
         first_new = begin + s.tasks[message].released

@@ -14,8 +14,8 @@ import numpy as np
 from dcsim.kernels.plain import readable
 
 # Bits of a packet's flags. TIMED: a retransmission timer runs; LANDED: counted in a buffer that may overflow; SPOILT: bits of it
-# are wrong, or part of it is missing; TRIMMED: only its header is left.
-MARKED, LOST, TIMED, LANDED, SPOILT, TRIMMED = 1, 2, 4, 8, 16, 32
+# are wrong, or part of it is missing; TRIMMED: only its header is left; ANSWERED: it has an acknowledgement of its own.
+MARKED, LOST, TIMED, LANDED, SPOILT, TRIMMED, ANSWERED = 1, 2, 4, 8, 16, 32, 64
 
 # What a message is doing at its adapter: nothing, waiting for an event (ADMITTED: the adapter has taken it), in turn, or
 # waiting until its transport lets it send.
