@@ -213,10 +213,23 @@ def _systems(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, A
     return {}
 
 
+def _run_links(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, Any]:
+    """How busy links were over a run: what links do in one iteration of each program that ran."""
+    from dashboard.fence import fence
+    from dcsim.api.run import open_run
+
+    with fence(store):
+        report.progress(0, 0, "links of each program that ran")
+        rows = open_run(store / ask["run"]).links_over_time
+    Points(store / ".dashboard" / "points").keep_picture(ask["name"], {name: rows[name].tolist() for name in rows})
+    return {}
+
+
 # What is told of a candidate of a plan while others are still looked at.
 LIVE_OF_PLANS = ("topology", "interconnect", "units", "unit", "replicas", "holds", "reason")
 WORK: dict[str, Work] = {
     "run": _run,
+    "run-links": _run_links,
     "points": _points,
     "schedule": _schedule,
     "topology": _topology,

@@ -8,7 +8,7 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html
 
-from dashboard import run_form
+from dashboard import run_form, run_links
 from dashboard.parts import field, figure_card, heading, meaning, message, saved_as, text
 from dashboard.runs import RunFolder, Stranger, store
 from dashboard.state import Control, any_text, connect_state, notices_view, read_state, remember
@@ -17,7 +17,7 @@ from dcsim.economics.cost import run_cost
 from dcsim.errors import DcsimError
 from dcsim.results import pictures as figures
 from dcsim.results.metrics import LIMIT_MEANING, METRICS
-from dcsim.results.pictures_over_time import mark_faults, phases, racks, shares
+from dcsim.results.pictures_over_time import limits_over_time, mark_faults, phases, racks, shares
 from dcsim.results.records import Run
 from dcsim.units import format_power, format_time
 
@@ -92,6 +92,7 @@ def connect(app: Dash, own: RunFolder) -> None:
     """Show the runs that are picked."""
     connect_state(app, "run", CONTROLS)
     run_form.connect(app)
+    run_links.connect(app)
 
     @app.callback(Output("run-view", "children"), Input("run-run", "value"), Input("run-beside", "value"))
     def show(name: str | None, beside: str | None) -> html.Div:
@@ -260,6 +261,15 @@ def _cards(run: Run, name: str) -> list[Any]:
         else ""
     )
     sampled_s = float(power["time_s"].max()) if len(power) else 0.0
+    if run.has_table("limits_over_time"):
+        shared = limits_over_time(run.table("limits_over_time"), span_s, meta.get("token_fractions"))
+        binds = "Of the requests' time, the share spent on or waiting for each thing; a token's own way as a lone sequence's."
+    else:
+        shared = shares(requests, span_s)
+        binds = (
+            "Of the requests' time, the share of each phase. What stretches a phase was kept as a sum alone, above: the compiled "
+            "copy served, or an older dcsim. --engine simpy keeps it over time."
+        )
     return [
         *(
             html.Div(
@@ -294,8 +304,8 @@ def _cards(run: Run, name: str) -> list[Any]:
         figure_card(
             f"{name}-shares",
             "What limits, over time",
-            f"Of the time of requests in the system, the share of each phase; what stretches a phase is told above.{failed}",
-            mark_faults(shares(requests, span_s), faults, span_s),
+            f"{binds} {failed}",
+            mark_faults(shared, faults, span_s),
         ),
         figure_card(
             f"{name}-power",
@@ -309,6 +319,7 @@ def _cards(run: Run, name: str) -> list[Any]:
             f"What each rack draws at the wall, over time.{failed}",
             mark_faults(racks(power), faults, sampled_s),
         ),
+        run_links.place(run, name),
     ]
 
 

@@ -50,6 +50,31 @@ class ServedRun(records.Run):
         return self._frame("limits")
 
     @property
+    def limits_over_time(self) -> pd.DataFrame:
+        """The same by interval of time, as the power table's; RunStoreError of a run that the compiled copy served."""
+        return self._over_time("limits_over_time")
+
+    @property
+    def programs(self) -> pd.DataFrame:
+        """How often each replica carried out an iteration of each compiled shape, by interval of time; else as above."""
+        return self._over_time("programs")
+
+    @property
+    def links_over_time(self) -> pd.DataFrame:
+        """How busy the links of each class are by interval of time, of `programs` and what links do in one iteration of each.
+
+        RunStoreError as above, and of a run under a serving engine, whose iterations hold any mixture of tokens.
+        """
+        from dcsim.errors import RunStoreError
+        from dcsim.study.layout import link_use_over_time
+
+        programs = self.programs
+        if programs.empty:
+            raise RunStoreError(f"{self.folder}: no compiled program ran, so that what links did over time is not known")
+        machine, _ = self._machine
+        return _as_frame(link_use_over_time(machine, {str(name): programs[name].to_numpy() for name in programs}))
+
+    @property
     def chips(self) -> pd.DataFrame:
         """One row a chip: where it stands, its replica and stage, and how busy it is in one iteration."""
         from dcsim.study.layout import chip_rows
@@ -88,6 +113,14 @@ class ServedRun(records.Run):
         table = self.table(name)
         assert isinstance(table, pd.DataFrame)
         return table
+
+    def _over_time(self, name: str) -> pd.DataFrame:
+        from dcsim.errors import RunStoreError
+
+        if not self.has_table(name):
+            what = "the compiled copy, or an older dcsim, served it and kept sums; serve it again with --engine simpy"
+            raise RunStoreError(f"{self.folder}: keeps no {name}: {what}")
+        return self._frame(name)
 
     @cached_property
     def _machine(self) -> tuple[Machine, Shape]:
@@ -166,6 +199,20 @@ class Plots:
         from dcsim.results import pictures
 
         return pictures.limits(self._run.limits, LIMIT_MEANING)
+
+    def limits_over_time(self) -> Figure:
+        """What binds when: shares of the requests' time."""
+        from dcsim.results import pictures_over_time
+
+        run = self._run
+        elapsed_s, fractions = float(run.summary["elapsed_s"]), run.meta.get("token_fractions")
+        return pictures_over_time.limits_over_time(run.limits_over_time, elapsed_s, fractions)
+
+    def links_over_time(self) -> Figure:
+        """How busy each class of links is over the run."""
+        from dcsim.results import pictures_over_time
+
+        return pictures_over_time.links_over_time(self._run.links_over_time, float(self._run.summary["elapsed_s"]))
 
     def waterfall(self) -> Figure:
         """Where the time of a lone sequence's next token goes."""

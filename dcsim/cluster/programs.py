@@ -88,6 +88,20 @@ class Round:
         """How many micro-batches there are, those that run again included."""
         return sum(batches.count for batches in (*self.micro_batches, *self.reruns))
 
+    def shapes(self) -> dict[Shape, int]:
+        """How many iterations of each shape that are."""
+        found: dict[Shape, int] = {}
+        shape, count = self.first, 0
+        for batches in (*self.micro_batches, *self.reruns):
+            if batches.shape is not shape:  # chunks of one prompt have the same one after another
+                if shape and count:
+                    found[shape] = found.get(shape, 0) + count
+                shape, count = batches.shape, 0
+            count += batches.count
+        if shape and count:
+            found[shape] = found.get(shape, 0) + count
+        return found
+
     @property
     def clean_ps(self) -> int:
         """How long it takes but for reruns: the slowest micro-batch, or the busiest stage where that is longer (M1)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.cluster.request import UNSET
+from dcsim.llm.program import Shape
 from dcsim.results.records import TABLES, Table
 from dcsim.units import PS_PER_S
 
@@ -66,6 +68,38 @@ def sums_tables(gaps: dict[int, int], limits: dict[str, int]) -> dict[str, Table
             "request_s": np.array([float(ps) for ps in limits.values()]) / PS_PER_S,
         },
     }
+
+
+def limits_over_time_rows(amounts: Mapping[tuple[int, str], float], interval_ps: int, end_ps: int) -> Table:
+    """The table of limits over time from request-picoseconds by interval and name; the last interval ends with the run."""
+    order = sorted(amounts, key=lambda key: (key[0], LIMITS.index(key[1])))
+    return {
+        **_intervals([place for place, _ in order], interval_ps, end_ps),
+        "resource": np.array([name for _, name in order], "U17"),
+        "request_s": np.array([amounts[key] for key in order], float) / PS_PER_S,
+    }
+
+
+def program_rows(amounts: Mapping[tuple[int, tuple[int, Shape]], float], interval_ps: int, end_ps: int) -> Table:
+    """The programs table from iterations by interval, replica and shape."""
+    rows = sorted(
+        (place, replica, shape.new_tokens, shape.batch, shape.context, amount)
+        for (place, (replica, shape)), amount in amounts.items()
+    )
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 6
+    counts = zip(("replica", "new_tokens", "batch", "context"), columns[1:5], strict=True)
+    return {
+        **_intervals(columns[0], interval_ps, end_ps),
+        **{name: np.array(column, np.int64) for name, column in counts},
+        "iterations": np.array(columns[5], float),
+    }
+
+
+def _intervals(places: Sequence[int], interval_ps: int, end_ps: int) -> dict[str, NDArray[np.float64]]:
+    """End and length of equal intervals by their number, the last one cut at the end of the run."""
+    begins = np.array(places, np.int64) * interval_ps
+    ends = np.maximum(np.minimum(begins + interval_ps, end_ps), begins)
+    return {"time_s": ends / PS_PER_S, "interval_s": (ends - begins) / PS_PER_S}
 
 
 def round_rows(rows: list[tuple[int, ...]]) -> Table:

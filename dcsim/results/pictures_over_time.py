@@ -14,6 +14,7 @@ from dcsim.results.pictures import (
     INTERVALS_MAX,
     MILESTONES,
     ORANGE,
+    PURPLE,
     SKY,
     VERMILION,
     Array,
@@ -37,6 +38,27 @@ PHASES = (
     ("its prompt is read", ORANGE),
     ("its answer is made", BLUE),
 )
+# Layers of what limits, from below: those of a token's own way first, then what makes it longer, then what is waited for.
+CHIPS, NETWORK, HOSTS = "token's way: chips", "token's way: network", "token's way: software, host"
+LAYERS = {
+    CHIPS: BLUE,
+    NETWORK: SKY,
+    HOSTS: "#a6a6a6",
+    "iteration_latency": BLUE,
+    "program_switch": "#8c6bb1",
+    "pipeline": GREEN,
+    "prefill": ORANGE,
+    "power_cap": "#4d4d4d",
+    "host": "#b8a13a",
+    "kv_transfer": "#1b9e9e",
+    "batch": "#e8a0c0",
+    "sequence_slots": PURPLE,
+    "kv_memory": VERMILION,
+    "fault": "#7f1d1d",
+}
+# Which of them a part of an iteration belongs to (`timing.MEANING`); all others are the network's.
+WAY_OF_PARTS = {"matrix": CHIPS, "attention": CHIPS, "vector": CHIPS, "host": HOSTS, "software": HOSTS, "jitter": HOSTS}
+LINES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
 FAULTS_MAX = 200  # lines that are drawn; all are marked
 
 
@@ -46,7 +68,7 @@ def phases(requests: Any, elapsed_s: float) -> Figure:
     Each is a mean over short equal intervals. One that never came further stays where it was until it left.
     """
     edges, spent_s = _spent(requests, elapsed_s)
-    figure = _stacked(edges, spent_s / edges[1], elapsed_s, "%{y:,.4~g}")
+    figure = _stacked(edges, _of_phases(spent_s / edges[1]), elapsed_s, "%{y:,.4~g}")
     figure.update_yaxes(title="requests", rangemode="tozero")
     return dress(figure, legend=True, empty=not len(requests["status"]), height=420)
 
@@ -58,9 +80,73 @@ def shares(requests: Any, elapsed_s: float) -> Figure:
     """
     edges, spent_s = _spent(requests, elapsed_s)
     together = spent_s.sum(axis=0)
-    figure = _stacked(edges, spent_s / np.where(together > 0, together, 1.0), elapsed_s, "%{y:.1%}")
+    figure = _stacked(edges, _of_phases(spent_s / np.where(together > 0, together, 1.0)), elapsed_s, "%{y:.1%}")
     figure.update_yaxes(title="share of requests' time", tickformat=".0%", range=[0, 1])
     return dress(figure, legend=True, empty=not len(requests["status"]), height=420)
+
+
+def limits_over_time(rows: Any, elapsed_s: float, token_fractions: Mapping[str, float] | None = None) -> Figure:
+    """Of the time of requests in the system, the share spent on or waiting for each thing, over time: what binds when.
+
+    `rows` is the table of that name. The time of a token's own way is shared out over chips, network and software as a lone
+    sequence's is (`token_fractions` of a run's meta), where that is known.
+    """
+    edges = np.linspace(0.0, max(elapsed_s, 1e-12), INTERVALS_MAX + 1)
+    spent_s = {name: _in_intervals(edges, rows, "request_s", rows["resource"] == name) for name in sorted(set(rows["resource"]))}
+    ways = {part: fraction for part, fraction in (token_fractions or {}).items() if fraction > 0}
+    if ways and "iteration_latency" in spent_s:
+        whole_s = spent_s.pop("iteration_latency")
+        for part, fraction in ways.items():
+            way = WAY_OF_PARTS.get(part, NETWORK)
+            spent_s[way] = spent_s.get(way, 0.0) + fraction * whole_s
+    together = sum(spent_s.values(), np.zeros(INTERVALS_MAX))
+    layers = [
+        (name.replace("_", " "), colour, spent_s[name] / np.where(together > 0, together, 1.0))
+        for name, colour in LAYERS.items()
+        if name in spent_s and spent_s[name].any()
+    ]
+    figure = _stacked(edges, layers, elapsed_s, "%{y:.1%}")
+    figure.update_yaxes(title="share of requests' time", tickformat=".0%", range=[0, 1])
+    return dress(figure, legend=True, empty=not together.any(), height=460)
+
+
+def links_over_time(rows: Any, elapsed_s: float) -> Figure:
+    """How busy each class of links is over time: its busiest link as a line, the mean of its links dotted.
+
+    `rows` are those of `study.layout.link_use_over_time`; with several replicas the busiest replica's links are shown.
+    """
+    from plotly.graph_objects import Figure as Picture
+
+    edges = np.linspace(0.0, max(elapsed_s, 1e-12), INTERVALS_MAX + 1)
+    scale, unit = clock(elapsed_s)
+    classes, replica = np.asarray(rows["link_class"]), np.asarray(rows["replica"])
+    lengths_s = np.asarray(rows["interval_s"], float)
+    figure = Picture()
+    for place, name in enumerate(sorted(set(classes.tolist()))):
+        for kind, dash in (("max", "solid"), ("mean", "dot")):
+            busy_s = {"busy_s": np.asarray(rows[f"use_fraction_{kind}"], float) * lengths_s}
+            own = ((classes == name) & (replica == one) for one in np.unique(replica))
+            use = np.max([_in_intervals(edges, {**rows, **busy_s}, "busy_s", mine) for mine in own], axis=0) / edges[1]
+            figure.add_scatter(
+                x=edges / scale,
+                y=held_to(use),
+                name=f"{name}, {'busiest link' if kind == 'max' else 'mean of its links'}",
+                mode="lines",
+                line={"color": LINES[place % len(LINES)], "width": 1.8, "dash": dash, "shape": "vh"},
+                hovertemplate="%{y:.2%}",
+            )
+    figure.update_xaxes(title=f"time ({unit})")
+    figure.update_yaxes(title="share of time in use", tickformat=".0~%", rangemode="tozero")
+    figure.update_layout(hovermode="x unified")
+    return dress(figure, legend=True, empty=not len(classes), height=420)
+
+
+def _in_intervals(edges: Array, rows: Any, amount: str, own: Any) -> Array:
+    """[interval] what rows of a table over time say was spent between successive edges, each row's evenly over its own time."""
+    own = np.asarray(own, bool)
+    end = np.asarray(rows["time_s"], float)[own]
+    length = np.maximum(np.asarray(rows["interval_s"], float)[own], 1e-12)
+    return amount_between(edges, end - length, end, np.asarray(rows[amount], float)[own] / length)
 
 
 def _spent(requests: Any, elapsed_s: float) -> tuple[Array, Array]:
@@ -76,13 +162,17 @@ def _spent(requests: Any, elapsed_s: float) -> tuple[Array, Array]:
     return edges, np.array(spent_s)
 
 
-def _stacked(edges: Array, amounts: Array, elapsed_s: float, hover: str) -> Figure:
-    """A layer for each phase, of its amount in each interval."""
+def _of_phases(amounts: Array) -> list[tuple[str, str, Array]]:
+    return [(name, colour, amount) for (name, colour), amount in zip(PHASES, amounts, strict=True)]
+
+
+def _stacked(edges: Array, layers: Sequence[tuple[str, str, Array]], elapsed_s: float, hover: str) -> Figure:
+    """Layers on each other: name, colour and amount in each interval."""
     from plotly.graph_objects import Figure as Picture
 
     scale, unit = clock(elapsed_s)
     figure = Picture()
-    for (name, colour), amount in zip(PHASES, amounts, strict=True):
+    for name, colour, amount in layers:
         figure.add_scatter(
             x=edges / scale,
             y=held_to(amount),

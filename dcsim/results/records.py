@@ -112,6 +112,21 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("resource", "str", "what the time was spent on or waiting for"),
         Column("request_s", "float64", "sum over requests of that time"),
     ),
+    "limits_over_time": (
+        Column("time_s", "float64", "end of the interval, as in the power table"),
+        Column("interval_s", "float64", "length of the interval"),
+        Column("resource", "str", "what the time was spent on or waiting for"),
+        Column("request_s", "float64", "sum over requests of that time within the interval; over all intervals, that in limits"),
+    ),
+    "programs": (
+        Column("time_s", "float64", "end of the interval, as in the power table"),
+        Column("interval_s", "float64", "length of the interval"),
+        Column("replica", "int64", "which replica"),
+        Column("new_tokens", "int64", "1: a token for each sequence; more: a chunk of a prompt, or drafts to check"),
+        Column("batch", "int64", "sequences the program is compiled for"),
+        Column("context", "int64", "tokens of context it is compiled for"),
+        Column("iterations", "float64", "times it was carried out within the interval, spread evenly over a stretch of rounds"),
+    ),
 }
 
 

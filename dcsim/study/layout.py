@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,38 @@ def link_rows(machine: Machine, shape: Shape) -> Columns:
         "busy_s": busy_s,
         "busy_fraction": busy_s / iteration_s,
     }
+
+
+def link_use_over_time(machine: Machine, programs: Mapping[str, Any]) -> Columns:
+    """[interval, replica, link class] for what share of an interval links clock out bytes of the replica's iterations.
+
+    `programs` is the run's table of that name: each iteration keeps the links of its replica busy as long as one of its shape
+    does alone. `use_fraction_max` is the busiest link's, `use_fraction_mean` over the links that any of those shapes uses. KV on
+    its way between replicas is not among it (table `kv_links`).
+    """
+    columns = {name: np.asarray(programs[name]) for name in ("time_s", "interval_s", "replica", "iterations")}
+    shapes, kind = np.unique(
+        np.stack([programs[name] for name in ("batch", "context", "new_tokens")], 1), axis=0, return_inverse=True
+    )
+    busy_s = np.stack([machine.network.link_busy_s(Shape(*map(int, shape))) for shape in shapes])
+    rows, row = np.unique(np.stack([columns["time_s"], columns["replica"]], 1), axis=0, return_inverse=True)
+    iterations = np.zeros((len(rows), len(shapes)))
+    np.add.at(iterations, (row.ravel(), kind.ravel()), columns["iterations"])
+    length_s = np.zeros(len(rows))
+    length_s[row.ravel()] = columns["interval_s"]
+    found: list[Columns] = []
+    for number, name in enumerate(machine.fabric.link_classes):
+        own = busy_s[:, (machine.fabric.link_class == number) & busy_s.any(axis=0)]
+        if own.shape[1]:
+            use = iterations @ own / length_s[:, None]
+            found.append(
+                {
+                    "time_s": rows[:, 0],
+                    "interval_s": length_s,
+                    "replica": rows[:, 1].astype(np.int64),
+                    "link_class": np.full(len(rows), name),
+                    "use_fraction_mean": use.mean(axis=1),
+                    "use_fraction_max": use.max(axis=1),
+                }
+            )
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}

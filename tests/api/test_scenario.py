@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import dcsim
-from dcsim.errors import SpecError
+from dcsim.errors import RunStoreError, SpecError
 from dcsim.study.in_python import in_words
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +119,36 @@ def test_chips_and_links_are_busy_as_the_iteration_says(scenario, run):
     assert set(used["source"]) | set(used["target"]) <= set(range(64))
 
 
-@pytest.mark.parametrize("name", ["ttft", "links", "power", "load", "limits", "waterfall", "topology"])
+def test_what_is_kept_over_time_adds_up_to_the_whole_run(run):
+    over_time = run.limits_over_time.groupby("resource")["request_s"].sum()
+    whole = run.limits.set_index("resource")["request_s"]
+    assert over_time.to_dict() == pytest.approx(whole[whole > 0].to_dict())
+    assert over_time.idxmax() == run.summary["limited_by"]
+    # A lone link is busy as often as the programs that ran say.
+    from dcsim.llm.program import Shape
+
+    machine, _ = run._machine
+    busiest_s = 0.0
+    for shape, rows in run.programs.groupby(["batch", "context", "new_tokens"]):
+        busiest_s = busiest_s + rows["iterations"].sum() * machine.network.link_busy_s(Shape(*shape))
+    links = run.links_over_time
+    assert (links["use_fraction_mean"] <= links["use_fraction_max"]).all()
+    assert links["use_fraction_max"].between(0, 1).all()
+    carried_s = (links["use_fraction_max"] * links["interval_s"]).groupby(links["link_class"]).sum().max()
+    assert carried_s == pytest.approx(busiest_s.max(), rel=0.1)  # the busiest link of each interval may be another
+
+
+def test_a_run_that_kept_sums_alone_says_how_to_have_them_over_time(scenario):
+    run = scenario.with_({"engine": "compiled"}).run()
+    with pytest.raises(RunStoreError, match=r"keeps no programs.*--engine simpy"):
+        _ = run.links_over_time
+    assert run.limits["request_s"].sum() > 0
+
+
+PLOTS = ["ttft", "links", "links_over_time", "power", "load", "limits", "limits_over_time", "waterfall", "topology"]
+
+
+@pytest.mark.parametrize("name", PLOTS)
 def test_pictures_are_returned(run, name):
     from plotly.graph_objects import Figure
 

@@ -397,6 +397,15 @@ def test_axe_finds_no_serious_fault(page, address, path, scheme):
     assert not serious, "\n".join(serious)
 
 
+def test_a_run_that_kept_sums_says_so_where_its_links_would_stand(page, said, make_run, tmp_path, serve_folder):
+    make_run(tmp_path / "one")
+    with serve_folder(tmp_path) as url:
+        page.goto(url + "/run?run=one")
+        expect(page.get_by_text("--engine simpy keeps which programs ran when")).to_be_visible()
+        expect(page.get_by_text("What stretches a phase was kept as a sum alone")).to_be_visible()
+    assert not said
+
+
 def test_the_browser_shows_the_summary_of_a_run(page, said, make_run, tmp_path, serve_folder):
     folder = make_run(tmp_path / "one")
     summary = read_json(folder, "summary")
@@ -466,6 +475,8 @@ def test_a_run_is_started_and_its_result_opened(page, said, tmp_path, serve_fold
         page.get_by_role("link", name="open").click(timeout=60_000)
         expect(page.locator("[data-metric]").first).to_be_visible(timeout=40_000)
         assert "run=" in page.url
+        expect(page.locator("#run-shares")).to_contain_text("token's way: network")
+        expect(page.locator("#run-links")).to_contain_text("local, busiest link", timeout=40_000)
     assert not said
 
 

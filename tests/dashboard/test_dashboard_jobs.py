@@ -13,6 +13,7 @@ pytest.importorskip("dash", reason="the dashboard extra is not installed")
 from dashboard import uploads
 from dashboard.fence import fence
 from dashboard.jobs import BEGUN_MOST, CANCELLED, DONE, FAILED, RUNNING, WAITING, Jobs
+from dashboard.points import Points
 from dashboard.worker import WORK
 from dcsim.results import records
 
@@ -50,6 +51,10 @@ def test_a_run_is_done_once_and_kept(jobs, tmp_path):
     import dcsim
 
     assert run.summary["digest"] == dcsim.load("64chip", duration="5 s").run(seed=1).summary["digest"]
+    links = until(jobs, jobs.submit("run-links", {"run": run.folder.name, "name": "0123456789abcdef"}, "links"), DONE, FAILED)
+    assert links.state == DONE, links.note
+    rows = Points(tmp_path / ".dashboard" / "points").find_picture("0123456789abcdef")
+    assert rows == {name: column.tolist() for name, column in dcsim.open_run(run.folder).links_over_time.items()}
     jobs.remove(name)
     assert jobs.find(name) is None
 
@@ -105,7 +110,7 @@ def test_foreign_files_among_jobs_are_none(jobs, content):
 
 
 def test_every_kind_of_work_is_known_by_a_name():
-    assert set(WORK) == {"run", "points", "schedule", "topology", "claims", "plan", "sweep", "systems"}
+    assert set(WORK) == {"run", "run-links", "points", "schedule", "topology", "claims", "plan", "sweep", "systems"}
 
 
 def packed(data):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dcsim.cluster.simpy.over_time import TimeSpent
 from dcsim.cluster.simpy.pace import Drawn, Steady
 
 
 class Attribution:
-    """One replica's part of the run's `limits` (request-picoseconds by name), booked in bulk at each wake.
+    """One replica's part of what the run's requests spend their time on, booked in bulk at each wake.
 
     Between two wakes the numbers of requests read, decoded and kept waiting are constant but for those that come in.
     """
 
-    def __init__(self, limits: dict[str, int]) -> None:
-        self._limits = limits
+    def __init__(self, spent: TimeSpent) -> None:
+        self._spent = spent
         self._blocked, self._why = 0, "kv_memory"  # requests not admitted at the last wake, and for want of what
         self._came, self._came_ps = 0, 0  # requests come since: how many, and the sum of their times
 
@@ -27,7 +28,7 @@ class Attribution:
 
     def idle(self, now: int, since: int) -> None:
         """No round ran since the last wake."""
-        self._limits[self._why] += self._blocked * (now - since)
+        self._spent.book(self._why, self._blocked * (now - since), since, now)
         self._book_came(now, "fault" if self._why == "fault" else "iteration_latency")
 
     def rounds(self, pace: Steady | Drawn, rounds: int, now: int, span: int, prompts: int, decoding: int, decodes: bool) -> None:
@@ -35,42 +36,45 @@ class Attribution:
 
         A decoding sequence's time is what a lone token would take, and then what made the rounds longer.
         """
-        limits = self._limits
-        limits[self._why] += self._blocked * span
+        book, since = self._spent.book, now - span
+        book(self._why, self._blocked * span, since, now)
         if self._came:
             self._book_came(now, "iteration_latency")
-        if prompts:
-            limits["prefill"] += prompts * span
+        book("prefill", prompts * span, since, now)
         if not decoding:
             return
         if not decodes:
-            limits["prefill"] += decoding * span
+            book("prefill", decoding * span, since, now)
             return
-        lead = span
-        for part, length, times in pace.parts(rounds):
-            latency, occupancy = part.latency_ps, part.occupancy_ps
+        parts = list(pace.parts(rounds))
+        begin = now - sum(length * times for _, length, times in parts)
+        book("program_switch", decoding * (begin - since), since, begin)
+        for part, length, times in parts:
             alone = min(length, part.alone_ps)
             free = part.clean_ps
-            cause = "pipeline" if occupancy > latency else "prefill" if prompts else "iteration_latency"
-            share = decoding * times
-            limits["iteration_latency"] += share * alone
-            limits[cause] += share * (free - alone)
-            limits["fault"] += share * part.rerun_ps
-            limits["power_cap"] += share * (length - free - part.rerun_ps)
-            lead -= length * times
-        limits["program_switch"] += decoding * lead
+            cause = "pipeline" if part.occupancy_ps > part.latency_ps else "prefill" if prompts else "iteration_latency"
+            share, end = decoding * times, begin + length * times
+            if cause == "iteration_latency":
+                alone = free
+            else:
+                book(cause, share * (free - alone), begin, end)
+            book("iteration_latency", share * alone, begin, end)
+            if length > free:
+                book("fault", share * part.rerun_ps, begin, end)
+                book("power_cap", share * (length - free - part.rerun_ps), begin, end)
+            begin = end
 
     def lost(self, now: int, since: int, active: int) -> None:
         """A fault ended a round that began at `since`: its time was for nothing."""
-        self._limits["fault"] += (active + self._blocked) * (now - since)
+        self._spent.book("fault", (active + self._blocked) * (now - since), since, now)
         self._book_came(now, "fault")
         self.begin(0, "fault")
 
     def end(self, now: int, since: int, prompts: int, decoding: int, decodes: bool) -> None:
         """The run ends now, in the midst of a round that began at `since` or, with none under way, of waiting."""
         self.idle(now, since)
-        self._limits["prefill"] += prompts * (now - since)
-        self._limits["iteration_latency" if decodes else "prefill"] += decoding * (now - since)
+        self._spent.book("prefill", prompts * (now - since), since, now)
+        self._spent.book("iteration_latency" if decodes else "prefill", decoding * (now - since), since, now)
 
     def copied(self, begun: int, now: int) -> None:
         """A request's KV came from another replica; from now on it waits for the round's end."""
@@ -79,7 +83,7 @@ class Attribution:
 
     def copy_ended(self, begun: int, now: int) -> None:
         """Copying a request's KV ended, done or not."""
-        self._limits["kv_transfer"] += now - begun
+        self._spent.book("kv_transfer", now - begun, begun, now)
 
     def set_aside(self) -> tuple[int, int]:
         """Requests come since the last wake, kept out of what is booked next; for `put_back`."""
@@ -92,5 +96,6 @@ class Attribution:
         self._came, self._came_ps = came
 
     def _book_came(self, now: int, why: str) -> None:
-        self._limits[why] += self._came * now - self._came_ps
+        if self._came:  # from when they came in the mean
+            self._spent.book(why, self._came * now - self._came_ps, self._came_ps // self._came, now)
         self._came = self._came_ps = 0

@@ -70,7 +70,8 @@ class Cluster:
         self.env = env = chips.env if chips else Environment()
         self._spec, self._traffic, self._priorities = spec, traffic, priorities
         serving, replica_chips = spec.serving, placement.replica_chips
-        self.ledger = Ledger(env, rows, names)
+        interval_ps = to_ps(spec.power.sample_s)
+        self.ledger = Ledger(env, rows, interval_ps, names)
         ahead = serving.speculation.draft_tokens if serving.speculation else 0
         limits = Limits(spec.llm.context_max, placement.room, programs.context_max, ahead)
         patience = Patience(serving)
@@ -114,7 +115,6 @@ class Cluster:
             for i, own in enumerate(setups)
         ]
         chips_in = placement.site.chips_in(replica_chips)
-        interval_ps = to_ps(spec.power.sample_s)
         self.racks = [
             Rack(env, i, meter, interval_ps, self.replicas, self.hosts)
             for i, meter in enumerate(meters(placement.site, chips_in))

@@ -95,7 +95,11 @@ class HostServer:
 
     def _leave(self, request: Request) -> None:
         del self._visits[request.index]
-        self._ledger.limits["host"] += self._env.now - request.since_ps
+        self._book(request)
+
+    def _book(self, request: Request) -> None:
+        since, now = request.since_ps, self._env.now
+        self._ledger.spent.book("host", now - since, since, now)
 
     def _stand(self) -> Process:
         """The server itself: it works until a fault interrupts it, and then again when it is repaired."""
@@ -116,7 +120,8 @@ class HostServer:
 
     def close_out(self) -> None:
         """The run ends now: book the stay of requests inside."""
-        self._ledger.limits["host"] += sum(self._env.now - request.since_ps for request, _ in self._visits.values())
+        for request, _ in self._visits.values():
+            self._book(request)
 
     def busy_cores(self) -> int:
         """How many cores work now."""

@@ -13,8 +13,10 @@ import numpy as np
 import simpy
 
 from dcsim.cluster.request import Request
-from dcsim.cluster.rows import LIMITS, request_rows, sums_tables
+from dcsim.cluster.rows import limits_over_time_rows, program_rows, request_rows, sums_tables
 from dcsim.cluster.simpy.environment import Environment
+from dcsim.cluster.simpy.over_time import OverTime, TimeSpent
+from dcsim.llm.program import Shape
 from dcsim.results.records import FINISHED, IN_FLIGHT, Table, TableWriter
 
 _BLOCK_ROWS = 65_536
@@ -23,14 +25,16 @@ NOT_KNOWN = -2  # not -1, which is the last of no requests
 
 @dataclass(slots=True)
 class Ledger:
-    """One for a run. `on_close` hears of every request that reaches its end."""
+    """One for a run. `on_close` hears of every request that reaches its end. What is kept over time is kept by `interval_ps`."""
 
     env: Environment
     rows: TableWriter
+    interval_ps: int
     class_names: tuple[str, ...] = ("default",)
     on_close: Callable[[Request], None] | None = None
     gaps: dict[int, int] = field(default_factory=dict)  # gap in ps -> how often
-    limits: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LIMITS, 0))  # request-picoseconds
+    spent: TimeSpent = field(init=False)
+    iterations: OverTime[tuple[int, Shape]] = field(init=False)  # that replicas carried out, by replica and compiled shape
     in_system: int = 0
     closed: int = 0
     last: int = NOT_KNOWN  # index of the last request to come
@@ -43,6 +47,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.done = self.env.event()
+        self.spent, self.iterations = TimeSpent(self.interval_ps), OverTime(self.interval_ps)
 
     def arrive(self, request: Request) -> None:
         """The request comes now."""
@@ -64,7 +69,7 @@ class Ledger:
     def finish(self, request: Request, reply_ps: int) -> None:
         """The request's last token was made now and reaches the user `reply_ps` later."""
         request.finished_ps = self.env.now + reply_ps
-        self.limits["host"] += reply_ps
+        self.spent.book("host", reply_ps, self.env.now, request.finished_ps)
         self.area += reply_ps
         self.close(request, FINISHED)
 
@@ -105,10 +110,14 @@ class Ledger:
         self._block.clear()
 
     def tables(self) -> dict[str, Table]:
-        """The requests, gaps and limits tables, in seconds; requests still open get their rows now."""
+        """The requests, gaps and limits tables and those over time, in seconds; requests still open get their rows now."""
         self._block += [self._open.pop(index) for index in sorted(self._open)]
         self._flush()
-        return {"requests": self.rows.close(), **sums_tables(self.gaps, self.limits)}
+        over_time = {
+            "limits_over_time": limits_over_time_rows(self.spent.over_time.amounts(), self.interval_ps, self.env.now),
+            "programs": program_rows(self.iterations.amounts(), self.interval_ps, self.env.now),
+        }
+        return {"requests": self.rows.close(), **sums_tables(self.gaps, self.spent.totals), **over_time}
 
 
 def _rows(block: list[Request], class_names: tuple[str, ...]) -> Table:

@@ -102,7 +102,7 @@ class Replica:
         self._landed: list[Request] = []  # copied here, decode from the next round on
         self._leaving: list[Request] = []  # whose clients have gone
         self._gaps = TokenGaps(ledger.count_gap)
-        self._attribution = Attribution(ledger.limits)
+        self._attribution = Attribution(ledger.spent)
         self._pace: Steady | Drawn | None = None  # rounds under way
         self._rounds = 0  # how many of them until the next wake
         self._since = 0  # when they began, or when the replica was last looked at
@@ -436,9 +436,13 @@ class Replica:
         assert pace is not None
         self._attribution.rounds(pace, rounds, now, now - since, len(batch.prompts), decoding, batch.decodes)
         self._work(pace, now - since)
+        round_, _ = pace.first()
         if self._setup.rounds is not None:
-            decoded, iterations = decoding if batch.decodes else 0, pace.first()[0].iterations
-            self._setup.rounds.append((self.index, since, now, rounds, decoded, len(batch.chunks), iterations))
+            decoded = decoding if batch.decodes else 0
+            self._setup.rounds.append((self.index, since, now, rounds, decoded, len(batch.chunks), round_.iterations))
+        if not isinstance(self._setup.programs, EnginePrograms):  # whose iterations hold any mixture of tokens
+            for shape, count in round_.shapes().items():
+                self._ledger.iterations.add((self.index, shape), count * rounds, since, now)
         self._next_rounds.passed(pace, rounds, now)
         self._pace, self._since = None, now
         if batch.decodes:
