@@ -32,7 +32,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 # Modules (a pattern below dcsim/, the last that fits) and the tests that stand nearest to them; PLAIN kernels run as Python.
-CLUSTER = ("cluster/simpy", *(f"cluster/test_{name}.py" for name in ("policies", "theory", "service", "duration", "ways_agree")))
+CLUSTER = (
+    "cluster/simpy/test_replica_laws.py",
+    "cluster/simpy",
+    *(f"cluster/test_{name}.py" for name in ("policies", "theory", "service", "duration", "ways_agree")),
+)
 LIBRARIES = tuple(f"network/test_{name}.py" for name in ("library_laws", "packet_libraries", "packet_collective"))
 NEAREST: dict[str, tuple[str, ...]] = {
     "results/metrics.py": ("test_metrics.py", "test_metrics_laws.py"),
@@ -48,10 +52,9 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "economics/tco.py": ("test_economics.py",),
     "power/*.py": ("power", "cluster/test_caps.py", "test_economics.py"),
     "power/caps_kernel.py": ("power/test_power_laws.py",),
-    "network/scheduled/proof.py": ("network/scheduled/test_schedule_proof.py", "network/scheduled/test_schedule_theory.py"),
-    "network/scheduled/proof_kernel.py": (
-        "network/scheduled/test_schedule_oracle.py",
-        "network/scheduled/test_schedule_proof.py",
+    "network/scheduled/proof.py": tuple(f"network/scheduled/test_{name}.py" for name in ("proof_laws", "schedule_proof")),
+    "network/scheduled/proof_kernel.py": tuple(
+        f"network/scheduled/test_{name}.py" for name in ("proof_laws", "schedule_oracle", "schedule_proof")
     ),
     "network/packet/engine/*_kernel.py": tuple(
         f"network/packet/test_packet_{name}.py" for name in ("laws", "wheel", "rates", "fetch", "small")
@@ -61,27 +64,24 @@ MEMORY_KB = 8_000_000
 PLAIN = ("power/caps_kernel.py", "network/scheduled/proof_kernel.py", "network/packet/engine/*_kernel.py")
 
 _SPANS = "SPANS_MAX = 16  # spans of a slot for each vector of a link, up to which spans are looked at rather than sorted starts"
+_IDLE = "if (end - begin) // slot > SPANS_MAX * len(starts):"
+_EITHER_WAY = "either way of looking finds the same"
 _DEEPEST = "deepest = max((_divide(k, tile_k) for *_, k, _ in work.products), default=0)"
 _WIDEN = "widen = weights / chip.widen_weights_per_cycle if work.stored_bytes < active_bytes else 0.0"
-_FIRST = "what leaves first stands at its span's beginning, a whole slot before the next span"
-_SIDE_BY_SIDE = "if within[span] >= 0 and within[span - 1] >= 0 and within[span] - within[span - 1] < slot:"
 _DEALT = "keys are dealt in another order before they are sorted"
 _CROWD = "if end == count or keys[0, end] >> shift != keys[0, begin] >> shift:"
 _INSIDE = "inside = held_edges[(held_edges > edges[0]) & (held_edges < edges[-1])]"
 _AHEAD = "onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)"
 _FIRST_LINK = "of all links, the first is not brought into the cache ahead of time"
 _HEADROOM = "if s.landed[queue] - gone <= s.queues[queue].capacity:"
-_WITHIN = "within = np.full((end - begin) // slot + 2, UNKNOWN, np.int64)  # [span] when its vector leaves, counted from `begin`"
+_WITHIN = "within = np.full((end - begin) // slot + 2, -slot, np.int64)  # [span] when its vector leaves, counted from `begin`"
 _SAME_START = "a message that starts at 0 is given the same start again"
 _MEETS = "a sum of halves does not meet the threshold itself"
 # Survivors that change nothing anybody could see: (module, line of source, what it became) -> why.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("results/metrics.py", "_BIN_SHIFT = 44", "45"): "bins of another width lead to the same numbers",
     ("results/metrics.py", "_BINS = 1 << 63 - _BIN_SHIFT", "64"): "more bins stay empty",
-    ("network/scheduled/proof_kernel.py", _SPANS, "17"): "either way of looking finds the same",
-    ("network/scheduled/proof_kernel.py", "for span in range(1, len(within)):", "2"): _FIRST,
-    ("network/scheduled/proof_kernel.py", _SIDE_BY_SIDE, "(within[span - 1] > 0)"): _FIRST,
-    ("network/scheduled/proof_kernel.py", _SIDE_BY_SIDE, "1"): _FIRST,
+    ("network/scheduled/proof_kernel.py", _SPANS, "17"): _EITHER_WAY,
     ("llm/cost.py", _WIDEN, "1.0"): "planes take a cycle at least, however fast they are filled",
     ("llm/cost.py", _DEEPEST, "1"): "a matrix operation without products takes no time, so its first output does not either",
     ("cluster/simpy/replica.py", "self._leaving.clear()", "pass"): "who has gone is looked at again, and has left already",
@@ -106,7 +106,19 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("network/packet/engine/loop_kernel.py", "if 0 <= place < len(s.links):", "1"): _FIRST_LINK,
     ("network/packet/engine/loop_kernel.py", "if 0 <= place < len(s.links):", "(0 < place < len(s.links))"): _FIRST_LINK,
     ("network/packet/engine/link_kernel.py", _HEADROOM, "(queue) - 1"): "buffer and headroom are alike at all links",
-    ("network/scheduled/proof_kernel.py", _WITHIN, "((end - begin) * slot)"): "more spans stay empty",
+    **{
+        ("network/scheduled/proof_kernel.py", _WITHIN, became): "more spans stay empty"
+        for became in ("((end - begin) * slot)", "(end + begin)", "3")
+    },
+    **{
+        ("network/scheduled/proof_kernel.py", _IDLE, became): _EITHER_WAY
+        for became in (
+            "((end - begin) // slot >= SPANS_MAX * len(starts))",
+            "((end - begin) * slot)",
+            "(end + begin)",
+            "(SPANS_MAX + len(starts))",
+        )
+    },
     ("network/packet/engine/progress_kernel.py", "if s.tasks[message].start < 0:", "1"): _SAME_START,
     ("network/packet/engine/progress_kernel.py", "if s.tasks[message].start < 0:", "(s.tasks[message].start <= 0)"): _SAME_START,
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",

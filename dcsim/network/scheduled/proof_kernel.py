@@ -236,43 +236,39 @@ def check_slots(
     slot: int,
 ) -> Found:
     """No two vectors share a slot of a link."""
-    for link in range(len(offset) - 1):
+    for link in np.flatnonzero(np.diff(offset)):
         begin, end = offset[link], offset[link + 1]
         if single[link]:
-            cycle = _first_too_close(starts[begin:end], slot) if end > begin + 1 else UNKNOWN
-            if cycle >= 0:
-                return OVERLAP, UNKNOWN, link, cycle
+            cycle = _first_too_close(starts[begin:end], slot)
         else:
             order = np.argsort(starts[begin:end], kind="mergesort") + begin
             cycle = _first_overlap(order, starts, flow_of, vectors, stride, slot)
-            if cycle >= 0:
-                return OVERLAP, UNKNOWN, link, cycle
+        if cycle >= 0:
+            return OVERLAP, UNKNOWN, link, cycle
     return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
 @entry(makes_arrays=True)
 def check_repeated(
     offset: Array, starts: Array, flow_of: Array, vectors: Array, stride: Array, slot: int, interval: int
-) -> tuple[int, int, int, int]:
+) -> Found:
     """No two vectors share a slot of a link when all is repeated every `interval` cycles."""
-    for link in range(len(offset) - 1):
+    for link in np.flatnonzero(np.diff(offset)):
         count = 0
         for burst in range(offset[link], offset[link + 1]):
             count += vectors[flow_of[burst]]
         if count * slot > interval:
             return MEETING, UNKNOWN, link, interval
-        leaves, k = np.empty(count, np.int64), 0
+        leaves, k = np.empty(count + 1, np.int64), 0
         for burst in range(offset[link], offset[link + 1]):
             flow = flow_of[burst]
             for j in range(vectors[flow]):
                 leaves[k] = (starts[burst] + j * stride[flow]) % interval
                 k += 1
-        if count > 0:
-            cycle = _first_too_close(leaves, slot) if count > 1 else UNKNOWN
-            if cycle < 0 and leaves.min() + interval - leaves.max() < slot:
-                cycle = leaves.min()
-            if cycle >= 0:
-                return MEETING, UNKNOWN, link, cycle
+        leaves[count] = leaves[:count].min() + interval  # what follows the last
+        cycle = _first_too_close(leaves, slot)
+        if cycle >= 0:
+            return MEETING, UNKNOWN, link, cycle
     return NONE, UNKNOWN, UNKNOWN, UNKNOWN
 
 
@@ -290,15 +286,17 @@ def _first_too_close(starts: Array, slot: int) -> Any:
             if ordered[i] - ordered[i - 1] < slot:
                 return ordered[i]
         return UNKNOWN
-    within = np.full((end - begin) // slot + 2, UNKNOWN, np.int64)  # [span] when its vector leaves, counted from `begin`
+    within = np.full((end - begin) // slot + 2, -slot, np.int64)  # [span] when its vector leaves, counted from `begin`
     for start in starts:
-        span, at = (start - begin) // slot, start - begin
+        at = start - begin
+        span = at // slot + 1  # nothing leaves in the first
         if within[span] >= 0:
             return start
         within[span] = at
-    for span in range(1, len(within)):
-        if within[span] >= 0 and within[span - 1] >= 0 and within[span] - within[span - 1] < slot:
-            return begin + within[span]
+    for start in starts:
+        at = start - begin
+        if at - within[at // slot] < slot:
+            return start
     return UNKNOWN
 
 
