@@ -18,6 +18,7 @@ from dcsim.units import format_time
 FIELDS = ("topology", "llm", "workload", "interconnect", "duration", "rate", "seed", "settings")
 PARTS = FIELDS[:4]  # chosen among the library's entries and files that were brought
 # A field that a problem's place belongs to, by how the place begins.
+TOLD = ("duration", "rate", "workload", "llm")  # fields that a problem is told at
 PLACES = (("duration", "duration"), ("rate", "rate"), ("workload", "workload"), ("llm", "llm"))
 
 
@@ -105,6 +106,14 @@ def _walk(section: Any, above: str) -> list[tuple[str, str]]:
 
 def connect(app: Dash) -> None:
     """Take files, check and start runs, and say what is at work."""
+    _connect_keys(app)
+    _connect_upload(app)
+    _connect_start(app)
+    _connect_jobs(app)
+
+
+def _connect_keys(app: Dash) -> None:
+    """A key that is picked is put among the settings, with its meaning beside."""
 
     @app.callback(
         Output("run-form-settings", "value"),
@@ -120,6 +129,10 @@ def connect(app: Dash) -> None:
             return no_update, ""
         about = dict(_walk(load("8rack").spec, "")).get(key, "")
         return "\n".join([*filter(None, [settings]), f"{key}="]), about
+
+
+def _connect_upload(app: Dash) -> None:
+    """Files that are brought are kept, and offered where they can be used."""
 
     @app.callback(
         Output("run-form-said", "children", allow_duplicate=True),
@@ -139,35 +152,40 @@ def connect(app: Dash) -> None:
             said.append(html.P(f"taken: {', '.join(taken)}"))
         return (said, *map(_offered, PARTS))
 
+
+def _connect_start(app: Dash) -> None:
+    """What the form asks for is checked; a run is begun, or each problem told at its field."""
+
     @app.callback(
         Output("run-form-said", "children"),
-        *(Output(f"run-form-{name}", "error") for name in ("duration", "rate", "workload", "llm")),
+        *(Output(f"run-form-{name}", "error") for name in TOLD),
         Input("run-form-start", "n_clicks"),
         *(State(f"run-form-{name}", "value") for name in FIELDS),
         prevent_initial_call=True,
     )
     def start(clicks: int | None, *values: Any) -> Any:
         if not clicks:
-            return (no_update,) * 5
+            return (no_update,) * (1 + len(TOLD))
         ask = dict(zip(FIELDS, values, strict=True))
         ask |= {"seed": int(ask["seed"] or 0), "settings": str(ask["settings"] or "").splitlines()}
         here = store()
         problems = uploads.check(here.folder, ask)
         if problems:
-            lines = [
-                html.P(
-                    " ".join(
-                        filter(None, [f"{p['where']}:" if p["where"] else "", p["what"], f"({p['mend']})" if p["mend"] else ""])
-                    ),
-                    className="problem",
-                )
-                for p in problems
-            ]
             at = _by_field(problems)
-            return lines, *(at.get(name) for name in ("duration", "rate", "workload", "llm"))
+            return [html.P(_in_words(problem), className="problem") for problem in problems], *(at.get(name) for name in TOLD)
         title = f"{ask['topology']}, {ask['workload'] or 'its workload'}, {ask['duration'] or 'all of it'}, seed {ask['seed']}"
         here.jobs.submit("run", ask, title)
-        return [html.P("Started.")], None, None, None, None
+        return [html.P("Started.")], *(None for _ in TOLD)
+
+
+def _in_words(problem: dict[str, str]) -> str:
+    """Where, what, and how to mend it."""
+    where, mend = problem["where"], problem["mend"]
+    return " ".join(filter(None, [f"{where}:" if where else "", problem["what"], f"({mend})" if mend else ""]))
+
+
+def _connect_jobs(app: Dash) -> None:
+    """Runs at work, looked at now and then, with what cancels and removes them."""
 
     @app.callback(
         Output("run-jobs", "children"),

@@ -98,7 +98,8 @@ def _cards() -> list[html.Figure]:
         figure_card(
             "compare-speed",
             "Speed over size",
-            "Tokens a second one user sees, at the sizes kept ready and the one asked for, which is dotted.",
+            "Tokens a second one user sees, at the sizes kept ready and the one asked for, which is dotted. No point: the LLM "
+            "does not fit there, or the size is not computed yet.",
             nothing,
         ),
         figure_card(
@@ -221,6 +222,19 @@ def connect(app: Dash, own: RunFolder) -> None:
         State("compare-lanes", "data"),
         prevent_initial_call=True,
     )
+    _connect_answer(app)
+    _connect_figures(app)
+    _connect_cancel(app)
+    _connect_explanation(app)
+
+
+def _asked(args: Sequence[Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the controls say, their values coming first in `args`, and notices of those that cannot be."""
+    return read_state(CONTROLS, {name: _text(value) for name, value in zip(NAMES, args, strict=False)})
+
+
+def _connect_answer(app: Dash) -> None:
+    """The sentence, the tiles and the table, as far as they are known, and the work on what is not."""
 
     @app.callback(
         Output("compare-answer", "children"),
@@ -239,23 +253,31 @@ def connect(app: Dash, own: RunFolder) -> None:
         State("compare-job", "data"),
     )
     def show(*args: Any) -> Any:
-        values, notices = read_state(CONTROLS, {name: _text(value) for name, value in zip(NAMES, args, strict=False)})
+        values, notices = _asked(args)
         last = args[-1] or {}
         here = store()
         asked = Compared(values, here)
         # A look at the work may overtake the answer to a control that moved since: then the look answers it.
         if ctx.triggered_id == "compare-tick" and last.get("of") == values:
             return (*_while_computing(here, asked, last),)
-        job = None
-        more = asked.capacity_cells if ctx.triggered_id == "compare-capacity" else []
-        missing = here.points.missing([*asked.cells, *more])
-        if missing and not notices:
-            title = f"compare {values['chips']} chips, {values['llm']}"
-            job = here.jobs.submit("points", {"cells": [cell.as_json() for cell in missing]}, title)
+        job = None if notices else _begun(here, asked, ctx.triggered_id == "compare-capacity")
         if last and last.get("job") != job:
             here.jobs.cancel(last.get("job"))  # nobody looks at it any more
         status = notices_view(notices) if notices else _status(here, asked, job)
         return (*asked.view(), status, _remembered(asked, job), job is None, no_update)
+
+
+def _begun(here: RunFolder, asked: Compared, with_capacity: bool) -> str | None:
+    """The job that computes what is not kept; None where all is."""
+    missing = here.points.missing([*asked.cells, *(asked.capacity_cells if with_capacity else [])])
+    if not missing:
+        return None
+    title = f"compare {asked.question.chips} chips, {asked.question.llm}"
+    return here.jobs.submit("points", {"cells": [cell.as_json() for cell in missing]}, title)
+
+
+def _connect_figures(app: Dash) -> None:
+    """Room for the figures once there are numbers to read, and what they show."""
 
     @app.callback(
         Output("compare-cards", "children"),
@@ -275,9 +297,10 @@ def connect(app: Dash, own: RunFolder) -> None:
         Input("compare-known", "data"),
     )
     def draw(*args: Any) -> Any:
-        values, _ = read_state(CONTROLS, {name: _text(value) for name, value in zip(NAMES, args, strict=False)})
-        return Compared(values, store()).figures()
+        return Compared(_asked(args)[0], store()).figures()
 
+
+def _connect_cancel(app: Dash) -> None:
     @app.callback(
         Output("compare-tick", "disabled", allow_duplicate=True),
         Output("compare-status", "children", allow_duplicate=True),
@@ -291,7 +314,9 @@ def connect(app: Dash, own: RunFolder) -> None:
         store().jobs.cancel(last.get("job"))
         return True, html.Span("Cancelled. Move a control to ask again.", className="badge")
 
-    # A button of a tile, or a bar of the figure, which is there later than the tiles: two callbacks.
+
+def _connect_explanation(app: Dash) -> None:
+    """How a network's numbers came about: asked by the button of a tile, or by a bar of the figure, which is there later."""
     asked = [State(f"compare-{name}", "value") for name in NAMES]
 
     @app.callback(
@@ -320,8 +345,7 @@ def _explained(network: str, args: Sequence[Any]) -> Any:
     """The drawer with how a network's numbers came about; it stays closed where there is none."""
     if network not in NETWORKS:
         return no_update, no_update
-    values, _ = read_state(CONTROLS, {name: _text(value) for name, value in zip(NAMES, args, strict=True)})
-    return True, _how(Compared(values, store()), network)
+    return True, _how(Compared(_asked(args)[0], store()), network)
 
 
 def _text(value: Any) -> str:
@@ -383,37 +407,18 @@ def _how(asked: Compared, network: str) -> list[Any]:
     content += [html.P("These commands give the same numbers:")]
     content += [code_line(command) for command in map(asked.command, cells) if command]
     if row:
-        parts = [
-            html.Tr(
-                [
-                    html.Th(part, scope="row"),
-                    html.Td(format_time(seconds)),
-                    html.Td({"compute": COMPUTE_MEANING, **MEANING}[part]),
-                ]
-            )
-            for part, seconds in row["waterfall_s"].items()
-        ]
-        content += [html.H3("One iteration"), html.Table(html.Tbody(parts), className="numbers")]
+        words = {"compute": COMPUTE_MEANING, **MEANING}
+        parts = [(part, format_time(seconds), words[part]) for part, seconds in row["waterfall_s"].items()]
+        content += [html.H3("One iteration"), _lines(parts)]
         if row["served"]:
-            lines = row["served"]["bill"][asked.values["prices"]]
-            bill = [
-                html.Tr(
-                    [
-                        html.Th(line["item"], scope="row"),
-                        html.Td(f"{line['count']:,}"),
-                        html.Td(f"{line['usd']:,.0f} USD"),
-                        html.Td(f"{line['kind']}: {line['source']}"),
-                    ]
-                )
-                for line in lines
-            ]
-            content += [html.H3("What it costs to get"), html.Table(html.Tbody(bill), className="numbers")]
-    figures = side_by_side.figures_of(cells[1])
-    lines = [
-        html.Tr(
-            [html.Th(figure["key"], scope="row"), html.Td(figure["value"]), html.Td(figure["kind"]), html.Td(figure["source"])]
-        )
-        for figure in figures
-    ]
-    content += [html.H3("Figures from the world"), html.Table(html.Tbody(lines), className="numbers sources")]
-    return content
+            bill = row["served"]["bill"][asked.values["prices"]]
+            costs = [(i["item"], f"{i['count']:,}", f"{i['usd']:,.0f} USD", f"{i['kind']}: {i['source']}") for i in bill]
+            content += [html.H3("What it costs to get"), _lines(costs)]
+    figures = [(figure["key"], figure["value"], figure["kind"], figure["source"]) for figure in side_by_side.figures_of(cells[1])]
+    return [*content, html.H3("Figures from the world"), _lines(figures, "numbers sources")]
+
+
+def _lines(rows: Sequence[tuple[Any, ...]], looks: str = "numbers") -> html.Table:
+    """A table whose rows begin with what they are of."""
+    shown = [html.Tr([html.Th(name, scope="row"), *map(html.Td, cells)]) for name, *cells in rows]
+    return html.Table(html.Tbody(shown), className=looks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -88,29 +88,55 @@ def layout(**query: Any) -> html.Div:
 
 
 def _form(values: dict[str, Any]) -> html.Section:
-    def words(name: str, placeholder: str) -> Any:
-        return dmc.TextInput(id=f"plan-{name}", value=values[name], placeholder=placeholder, debounce=400)
+    start = html.Button("Plan", id="plan-start", type="button", className="primary")
+    return html.Section(
+        [
+            html.Div(_wanted(values), className="controls form-fields"),
+            more_fields(
+                "LLM, workload, networks, limits and other targets", [*_traffic(values), *_terms(values)], CONTROLS[5:], values
+            ),
+            html.Div(start, className="row"),
+        ],
+        className="card form",
+        **{"aria-label": "What is asked"},
+    )
 
-    systems = dmc.MultiSelect(
-        id="plan-systems",
-        value=values["systems"],
-        data=options("topology"),
-        searchable=True,
-        placeholder="" if values["systems"] else "every one that can hold the LLM",
-        attributes={"input": {"aria-label": "systems"}},
-    )
-    networks = dmc.MultiSelect(
-        id="plan-networks",
-        value=values["networks"],
-        data=options("interconnect"),
-        searchable=True,
-        placeholder="each system's own",
-        attributes={"input": {"aria-label": "networks"}},
-    )
-    least = dmc.SegmentedControl(id="plan-minimise", value=values["minimise"], data=list(LEAST), size="sm", fullWidth=True)
-    moved = dmc.SegmentedControl(
-        id="plan-sensitivity", value=values["sensitivity"], data=["no", "yes"], size="sm", fullWidth=True
-    )
+
+def _wanted(values: dict[str, Any]) -> list[Any]:
+    """Systems, the rate they must hold, and the targets."""
+    systems = "what may be built, in any size; none: every one that can hold the LLM"
+    ttft = "99 % of requests have their first token in this time, queueing included"
+    tpot = "99 % of requests have at most this time per token after the first"
+    return [
+        html.Div(
+            field("Systems", _several("systems", values, "topology", "every one that can hold the LLM"), systems),
+            className="half",
+        ),
+        field("Rate", _words("rate", values, "50/s"), "requests in a second, on average; or growth, such as 50/s..200/s"),
+        field("Least of", _segments("minimise", values, LEAST), "what is least of the systems that hold"),
+        field("TTFT p99 within", _words("ttft_p99", values, "no target"), ttft),
+        field("TPOT p99 within", _words("tpot_p99", values, "no target"), tpot),
+    ]
+
+
+def _traffic(values: dict[str, Any]) -> list[Any]:
+    """What is served, and its other targets."""
+    presets = select("plan-slo", values["slo"], ["", *PRESETS], {"": "none"})
+    llm = select("plan-llm", values["llm"], options("llm", own=OWN))
+    workload = select("plan-workload", values["workload"], options("workload", own=OWN))
+    targets = "ttft, tpot, itl or e2e at p50, p90 or p99, with commas between"
+    peak = "of a workload with a day's curve: its busiest stretch of this length has to hold"
+    return [
+        field("SLO preset", presets, "targets of a kind; those beside it go before"),
+        field("Other targets", _words("targets", values, "itl_p99=50ms"), targets),
+        field("LLM", llm, "which LLM is served"),
+        field("Workload", workload, "which requests arrive, and when"),
+        field("Busiest stretch", _words("peak", values, "1 h"), peak),
+    ]
+
+
+def _terms(values: dict[str, Any]) -> list[Any]:
+    """What may be built of, the limits, and how it is looked for."""
     seed = dmc.NumberInput(id="plan-seed", value=values["seed"], min=0, max=2**31, allowDecimal=False)
     settings = dmc.Textarea(
         id="plan-settings",
@@ -120,60 +146,35 @@ def _form(values: dict[str, Any]) -> html.Section:
         autosize=True,
         minRows=1,
     )
-    first = [
-        html.Div(
-            field("Systems", systems, "what may be built, in any size; none: every one that can hold the LLM"), className="half"
-        ),
-        field("Rate", words("rate", "50/s"), "requests in a second, on average; or growth, such as 50/s..200/s"),
-        field("Least of", least, "what is least of the systems that hold"),
-        field(
-            "TTFT p99 within",
-            words("ttft_p99", "no target"),
-            "99 % of requests have their first token in this time, queueing included",
-        ),
-        field(
-            "TPOT p99 within", words("tpot_p99", "no target"), "99 % of requests have at most this time per token after the first"
-        ),
-    ]
-    more = [
-        field(
-            "SLO preset",
-            select("plan-slo", values["slo"], ["", *PRESETS], {"": "none"}),
-            "targets of a kind; those beside it go before",
-        ),
-        field(
-            "Other targets", words("targets", "itl_p99=50ms"), "ttft, tpot, itl or e2e at p50, p90 or p99, with commas between"
-        ),
-        field("LLM", select("plan-llm", values["llm"], options("llm", own=OWN)), "which LLM is served"),
-        field(
-            "Workload",
-            select("plan-workload", values["workload"], options("workload", own=OWN)),
-            "which requests arrive, and when",
-        ),
-        field("Networks", networks, "what may join the chips"),
-        field("Spare", words("spare", "none"), "bought beside what must hold: 1rack, 2node, 8chip"),
-        field("Power at most", words("max_power", "any"), "at the site's meter, such as 300 kW"),
-        field("Cost at most", words("max_cost", "any"), "of what is bought, such as 5 MUSD"),
-        field(
-            "Busiest stretch",
-            words("peak", "1 h"),
-            "of a workload with a day's curve: its busiest stretch of this length has to hold",
-        ),
-        field(
-            "Sensitivity", moved, "how large it would be with each of the most uncertain figures at its two ends; takes longer"
-        ),
+    sensitivity = "how large it would be with each of the most uncertain figures at its two ends; takes longer"
+    return [
+        field("Networks", _several("networks", values, "interconnect", "each system's own"), "what may join the chips"),
+        field("Spare", _words("spare", values, "none"), "bought beside what must hold: 1rack, 2node, 8chip"),
+        field("Power at most", _words("max_power", values, "any"), "at the site's meter, such as 300 kW"),
+        field("Cost at most", _words("max_cost", values, "any"), "of what is bought, such as 5 MUSD"),
+        field("Sensitivity", _segments("sensitivity", values, ("no", "yes")), sensitivity),
         field("Seed", seed, "of every random stream"),
         field("Settings, one a line", settings, "as --set takes them: key=value, with unit"),
     ]
-    start = html.Button("Plan", id="plan-start", type="button", className="primary")
-    return html.Section(
-        [
-            html.Div(first, className="controls form-fields"),
-            more_fields("LLM, workload, networks, limits and other targets", more, CONTROLS[5:], values),
-            html.Div(start, className="row"),
-        ],
-        className="card form",
-        **{"aria-label": "What is asked"},
+
+
+def _words(name: str, values: dict[str, Any], placeholder: str) -> Any:
+    return dmc.TextInput(id=f"plan-{name}", value=values[name], placeholder=placeholder, debounce=400)
+
+
+def _segments(name: str, values: dict[str, Any], choices: Iterable[str]) -> Any:
+    return dmc.SegmentedControl(id=f"plan-{name}", value=values[name], data=list(choices), size="sm", fullWidth=True)
+
+
+def _several(name: str, values: dict[str, Any], part: str, otherwise: str) -> Any:
+    """A choice of several entries; `otherwise` says what none means."""
+    return dmc.MultiSelect(
+        id=f"plan-{name}",
+        value=values[name],
+        data=options(part),
+        searchable=True,
+        placeholder="" if values[name] else otherwise,
+        attributes={"input": {"aria-label": name}},
     )
 
 

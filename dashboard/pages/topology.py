@@ -75,6 +75,7 @@ def _controls(values: dict[str, Any]) -> html.Section:
                 dmc.Select(
                     id="topology-topology", value=values["topology"], data=TOPOLOGIES, searchable=True, allowDeselect=False
                 ),
+                "which of the library's clusters",
             ),
             field(
                 "Network",
@@ -116,8 +117,11 @@ def _controls(values: dict[str, Any]) -> html.Section:
                         thumbLabel="time of the run",
                         className="slider",
                     ),
+                    "when in the run, from its beginning to its end",
                 ),
                 className="span",
+                id="topology-when",
+                hidden=not values["run"],
             ),
         ],
         className="controls",
@@ -128,6 +132,10 @@ def _controls(values: dict[str, Any]) -> html.Section:
 def connect(app: Dash, own: RunFolder) -> None:
     """Draw what is asked for; a cluster that is not known is built in the background."""
     connect_answer(app, ANSWER)
+
+    @app.callback(Output("topology-when", "hidden"), Input("topology-run", "value"))
+    def show_time(run: str | None) -> bool:
+        return not run
 
     @app.callback(
         Output("topology-chip", "children"),

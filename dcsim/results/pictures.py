@@ -346,7 +346,8 @@ def waterfall(candidates: Any) -> Figure:
     )
     figure.update_layout(barmode="stack", bargap=0.35)
     figure.update_xaxes(title="one iteration (us)")
-    return dress(figure, legend=True, empty=not rows, height=140 + 46 * len(rows))
+    figure = dress(figure, legend=True, empty=not rows, height=140 + 46 * len(rows))
+    return figure.update_layout(legend_traceorder="normal")  # as the parts stand, from the left
 
 
 def scale(rows: Any) -> Figure:

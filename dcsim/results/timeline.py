@@ -59,7 +59,7 @@ def timeline(found: Mapping[str, Any], network: str, until_us: float | None = No
         "yaxis": {**AXIS, **ticks, "domain": [0.56, 1.0], "showgrid": False, "fixedrange": True},
         "yaxis2": {**AXIS, **ticks, "domain": [0.0, 0.44], "showgrid": False, "fixedrange": True},
         "shapes": [_done(done)],
-        "annotations": [_title("scheduled: every vector in its cycle", 1.0), _title(f"{network}: the same program", 0.44)],
+        "annotations": [_title("scheduled: every vector in its cycle", 1.0), _title(f"the same on {network}", 0.44)],
     }
     return Figure([*waits, *data], layout)
 
