@@ -23,7 +23,7 @@ from dcsim.spec.load import load
 from dcsim.study.machine import build
 
 CLOCK_HZ = 900e6
-FIGURES = ScheduleRules(CLOCK_HZ, 320, 24, 217, 24, 334, 335, 60, 64, 6)
+FIGURES = ScheduleRules(CLOCK_HZ, 320, 24, 217, 24, 334, 335, 60, 64, 3, 6)
 RACKS, CHIPS = 21, 1500
 
 

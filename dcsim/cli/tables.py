@@ -461,6 +461,10 @@ def print_schedule(result: dict[str, Any]) -> None:
     grid.add_row("in flight", _in_flight(result))
     used, needed, drawn = (result[f"slack_cycles{end}"] for end in ("", "_needed", "_min"))
     grid.add_row("slack", f"{used} cycles a link, {needed} safe however clocks are drawn; these took {drawn}")
+    held, early = result["receive_vectors"], result["early_cycles_max"]
+    grid.add_row(
+        "receivers", f"hold {held} vectors of each link until they are read; the earliest waited {_number(early)} cycles"
+    )
     grid.add_row(
         "bit errors",
         f"{_number(result['error_replays_per_day'])} iterations replayed a day, "

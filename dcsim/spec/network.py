@@ -57,6 +57,10 @@ class ScheduledNetwork(Named):
     forward_cycles: Count = Field(description="Forwarding through a chip on the way.")
     reduce_cycles: Count = Field(description="Reduction in the vector unit, start to first sum.")
     buffer_vectors: Count = Field(description="Vectors a chip may hold in transit on each link.")
+    receive_vectors: Count | Literal["auto"] = Field(
+        default="auto",
+        description="Vectors a receiver holds on each link that came before it reads them; `auto`: the fewest that are safe.",
+    )
     error_rate: float = Field(ge=0, le=1, description="Bit errors per bit left after error correction.")
     detours_max: Count = Field(description="Non-minimal paths tried for one message.")
     compile_s: Time = Field(default=0.0, ge=0, description="One program compiled again for a node that has moved to its spare.")

@@ -119,6 +119,7 @@ def report(chips: Chips) -> dict[str, Any]:
         "iterations_carried_out": len(carried),
         "programs_carried_out": len(chips.programs),
         "margin_cycles_min": min(margins) / TICKS if margins else None,
+        "early_cycles_max": max((each.early_ticks for each in carried), default=0) / TICKS,
         "after_round_s_max": max((each.after_round_ps for each in carried), default=0) / PS_PER_S,
         "link_slots_used": sum(usage[each.program].slots for each in carried),
         "link_slots_wanted_twice": slots,

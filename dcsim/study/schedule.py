@@ -71,6 +71,8 @@ def schedule(
         "conflicts": proof.conflicts,
         "slack_cycles": figures.slack_cycles,
         "slack_cycles_needed": compiled.slack_needed,
+        "receive_vectors": figures.receive_vectors,
+        "early_cycles_max": drifting.early_cycles_max,
         "slack_cycles_min": slack_needed_cycles(compiled.schedule, fabric, clocks, figures.link_cycles),
         **in_flight,
         "deskew_points": len(compiled.deskew),

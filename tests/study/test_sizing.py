@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from command import dcsim as command
 
@@ -17,7 +18,7 @@ from dcsim.study.sizing.bound import MARGIN, chunks_beside, traffic_of
 from dcsim.study.sizing.layouts import laid, ways
 from dcsim.study.sizing.look import Look, Looker
 from dcsim.study.sizing.rows import Searched, simulated
-from dcsim.study.sizing.search import Told
+from dcsim.study.sizing.search import Told, contest
 from dcsim.study.sizing.sensitivity import FIGURES_MAX, UNCERTAIN, ends_of
 from dcsim.study.sizing.sizes import counts, growth_of
 from dcsim.study.sizing.smallest import SEEDS, Smallest
@@ -150,9 +151,46 @@ def test_a_size_is_laid_otherwise_before_a_larger_one_is_bought():
     assert len({(row["units"], row["settings"]["mapping.pp"]) for row in search.rows}) == len(search.rows)  # each looked at once
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_contest_finds_the_best_of_all_with_fewer_looks(seed):
+    """Made-up systems with a price, a bound and a true need each; a cluster that serves draws more than one that waits."""
+    random = np.random.default_rng(seed)
+    price, need, hope = random.uniform(1, 9, 8), random.integers(1, 60, 8), random.uniform(1.2, 6, 8)
+    wanted, spec = Wanted(100.0, target(ttft=0.5)), GPU.load({}).resolved.spec
+    asked = []
+
+    def answer(look):
+        usd, clusters = price[look.system], round(wanted.rate_per_s / look.rate_per_s) if look.rate_per_s else 1
+        if look.ways:
+            bound = wanted.rate_per_s / need[look.system] * hope[look.system]
+            return Done(made_up_ways({}) | {"requests_per_s": bound, "waiting": {"usd_per_h": 0.8 * usd}})
+        asked.append((look.system, clusters))
+        holds = clusters * 1.01 >= need[look.system]
+        return Done(made_up(0.1 if holds else 90.0, 1) | {"usd_per_h": usd})
+
+    class Answered:
+        def run(self, _, looks):
+            return [follow(one, answer) for one in looks]
+
+    def searches():
+        return [Smallest(Searched(place, GPU, spec, growth_of(spec)), wanted) for place in range(8)]
+
+    found = [row for row in contest(Answered(), searches(), {}) if row is not None]
+    in_contest = len(asked)
+    each = Answered().run(None, [search.from_size() for search in searches()])
+    assert [row["units"] for row in each] == need.tolist()
+    assert min(row["usd_per_h"] for row in found) == pytest.approx(min(price * need))
+    assert in_contest < 0.8 * (len(asked) - in_contest)
+    without = contest(Answered(), searches(), {int(np.argmin(price * need)): 61})
+    others = np.delete(price * need, np.argmin(price * need))
+    assert min(row["usd_per_h"] for row in without if row is not None) == pytest.approx(
+        min(*others, price[np.argmin(price * need)] * 61)
+    )
+
+
 def made_up_ways(*settings):
     first, *others = settings
-    return {"settings": [first], "requests_per_s": None, "reason": "", "hopeless": False, "others": others}
+    return {"settings": [first], "requests_per_s": None, "reason": "", "hopeless": False, "others": others, "waiting": {}}
 
 
 def made_up(ttft_s, racks):

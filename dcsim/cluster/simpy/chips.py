@@ -69,6 +69,7 @@ class Carried:
     start_ps: int
     after_round_ps: int
     margin_ticks: int
+    early_ticks: int
 
     @property
     def program(self) -> tuple[Shape, bool]:
@@ -149,6 +150,6 @@ class Chips:
             expected = f"{took_ps:,} ps, its round counts on {batches.latency_ps:,}"
             raise ScheduleError(f"an iteration of {batches.shape} took {cycles:,} cycles, {expected}", "makespan", -1, cycles)
         after_ps = max(0, start_ps + took_ps - round_ends_ps)
-        self.carried.append(Carried(*program, start_ps, after_ps, iteration.margin_ticks))
+        self.carried.append(Carried(*program, start_ps, after_ps, iteration.margin_ticks, iteration.early_ticks))
         if self._on_iteration:
             self._on_iteration()

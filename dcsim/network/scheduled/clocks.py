@@ -35,6 +35,7 @@ class Clocks:
     resume_ticks: Int64  # [point, vertex] when it should go on from the point, by its counter
     late_ticks: Int64  # [point, vertex] when it reaches the point; it cannot go on before
     jitter_ticks: Int64 | None  # [burst] worst deviation from the link's mean latency; None: none
+    jitter_max_ticks: int = 0  # by which a vector may come sooner than on average
 
     def ticks(self, vertex: Int, cycle: Int64) -> Int64:
         """When each `vertex` reaches the program cycle beside it; what it is late at a point it makes up by waiting
@@ -73,7 +74,8 @@ def drifting_clocks(
         gap = all_points[k] - all_points[k - 1]
         late[k] = np.maximum(late[k - 1], resume[k - 1] + gap * period)
     jitter = None if schedule is None else _burst_jitter(schedule, clock, seed)
-    return Clocks(period, all_points, resume, late, jitter)
+    sooner = 0 if jitter is None else clock.jitter_max_cycles * TICKS
+    return Clocks(period, all_points, resume, late, jitter, sooner)
 
 
 def spanning_tree(fabric: Fabric) -> Int64:

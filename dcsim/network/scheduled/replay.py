@@ -40,6 +40,7 @@ class ReplayResult:
     processes: int
     bursts: int
     margin_cycles_min: float  # least time any vector was there before its reader needed it; inf: none sent
+    early_cycles_max: float  # longest time any could have waited at its reader; 0: none sent
 
 
 class Orders:
@@ -69,6 +70,9 @@ class Orders:
             extra[late] = cycles * TICKS
         delay = figures.link_cycles * TICKS + jitter + extra[link]
         self.link, self.start, self.last = link.tolist(), start.tolist(), last.tolist()
+        # It may come so much sooner than it was drawn to; the reader's buffer is full when the first has waited so long.
+        self.sooner = (jitter + clocks.jitter_max_ticks).tolist()
+        self.early_ticks = figures.receive_vectors * figures.slot_cycles * TICKS
         # A vector has to leave by then to be there when its reader reads it.
         self.due_first = (clocks.ticks(reader, start + figures.hop_cycles) - delay).tolist()
         self.due_last = (clocks.ticks(reader, last + figures.hop_cycles) - delay).tolist()
@@ -93,7 +97,7 @@ class ReplayedIteration:
         self._inbox = Inbox(orders.needs)
         self._sent: dict[int, int] = {}  # burst -> tick, since the iteration began, at which its first vector left
         self._there: dict[int, int] = {}  # burst -> program cycle at which its reader has the first vector
-        self.margin_ticks = NO_MARGIN
+        self.margin_ticks, self.early_ticks = NO_MARGIN, 0
         self.done = env.event()  # succeeds when all processes have ended, or it is stopped
         self.is_stopped = False
         self.processes = self._running = len(orders.links) + len(orders.chips)
@@ -151,8 +155,10 @@ class ReplayedIteration:
             if self.is_stopped:
                 return
             now, left = tick, sent.pop(burst)
-            self._check_margin(burst, due_first[burst] - left, orders.start)
-            self._check_margin(burst, due_last[burst] - max(left, leave_last[burst]), orders.last)
+            margin, last_margin = due_first[burst] - left, due_last[burst] - max(left, leave_last[burst])
+            self._check_margin(burst, margin, orders.start)
+            self._check_margin(burst, last_margin, orders.last)
+            self._check_early(burst, max(margin, last_margin) + orders.sooner[burst])
             if orders.ends[burst]:
                 self._deliver(burst)
             else:
@@ -173,6 +179,20 @@ class ReplayedIteration:
                 raise ScheduleError(
                     f"vector late on link {link}: read in cycle {read}, there {-margin_ticks / TICKS:.3f} cycles later",
                     "slack",
+                    link,
+                    read,
+                )
+
+    def _check_early(self, burst: int, early_ticks: int) -> None:
+        """Fail loudly when a vector may wait so long for its reader that those behind it find no room."""
+        if early_ticks > self.early_ticks:
+            self.early_ticks = early_ticks
+            if early_ticks >= self._orders.early_ticks:
+                link, read = self._orders.link[burst], self._orders.start[burst] + self._orders.figures.hop_cycles
+                raise ScheduleError(
+                    f"vectors early on link {link}: read in cycle {read}, there up to {early_ticks / TICKS:.3f} cycles before; "
+                    f"its end holds {self._orders.figures.receive_vectors}",
+                    "early",
                     link,
                     read,
                 )
@@ -259,4 +279,5 @@ def replay(
         processes=iteration.processes,
         bursts=len(schedule.burst_link),
         margin_cycles_min=iteration.margin_ticks / TICKS if len(schedule.burst_link) else float("inf"),
+        early_cycles_max=iteration.early_ticks / TICKS,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from dcsim.errors import FabricError
+from dcsim.errors import FabricError, Problem, SpecError
 from dcsim.fabric.graph import Fabric
 from dcsim.spec.network import ScheduledNetwork
 
@@ -30,6 +30,7 @@ class ScheduleRules:
     receive_cycles: int
     forward_cycles: int
     buffer_vectors: int  # vectors that may wait in a chip for each of its outgoing links
+    receive_vectors: int  # vectors that may wait at the far end of a link until they are read
     detours_max: int  # non-minimal paths tried for one message
 
     @property
@@ -53,22 +54,36 @@ def figures_of(network: ScheduledNetwork, clock_hz: float, slack_cycles: int) ->
     """Figures of a network whose chips run at `clock_hz` and whose receivers wait `slack_cycles` (see `slack`).
 
     slot = ceil(vector_wire_bytes / bandwidth * clock), exact. The published end-to-end figures fix only the
-    sum of the two ends, so it is halved between them; the halves move no arrival.
+    sum of the two ends, so it is halved between them; the halves move no arrival. Raises SpecError where receivers hold fewer
+    vectors than may come before they are read.
     """
-    slot = Fraction(network.vector_wire_bytes) * Fraction(clock_hz) / Fraction(network.bandwidth_bytes_per_s)
-    send_cycles = network.end_cycles // 2
+    exact = Fraction(network.vector_wire_bytes) * Fraction(clock_hz) / Fraction(network.bandwidth_bytes_per_s)
+    slot, send_cycles = max(1, ceil(exact)), network.end_cycles // 2
+    needed, given = early_vectors(slack_cycles, slot), network.receive_vectors
+    if given != "auto" and given < needed:
+        early = f"one may come {2 * slack_cycles} cycles before it is read, and another every {slot}"
+        what = f"{given} are too few, {needed} are needed: {early}"
+        raise SpecError(Problem("network.receive_vectors", what, f"give {needed} or more, or `auto`"))
     return ScheduleRules(
         clock_hz=clock_hz,
         vector_bytes=round(network.vector_bytes),
-        slot_cycles=max(1, ceil(slot)),
+        slot_cycles=slot,
         link_cycles=network.link_cycles,
         slack_cycles=slack_cycles,
         send_cycles=send_cycles,
         receive_cycles=network.end_cycles - send_cycles,
         forward_cycles=network.forward_cycles,
         buffer_vectors=network.buffer_vectors,
+        receive_vectors=needed if given == "auto" else given,
         detours_max=network.detours_max,
     )
+
+
+def early_vectors(slack_cycles: int, slot_cycles: int) -> int:
+    """Vectors that may wait at the end of a link: what makes one late by less than the slack makes another as early, so that it
+    waits up to twice as long.
+    """
+    return 2 * slack_cycles // slot_cycles + 1
 
 
 def require_alike(fabric: Fabric) -> None:

@@ -36,6 +36,7 @@ class PlanAsked:
     peaks: tuple[Peak | None, ...] = ()  # of each case, the stretch of a day that it is asked for
     sensitivity: bool = False  # whether it is asked how far the answer moves
     skipped: tuple[dict[str, str], ...] = ()  # systems that cannot be asked, with the reason
+    best_only: bool = False  # whether nobody named the systems, so that only the best is wanted
 
 
 def ask(
@@ -98,7 +99,12 @@ def ask(
         seed,
     )
     return PlanAsked(
-        tuple(cases), tuple(replace(wanted, rate_per_s=one) for one in rates), tuple(peaks), sensitivity, tuple(skipped)
+        tuple(cases),
+        tuple(replace(wanted, rate_per_s=one) for one in rates),
+        tuple(peaks),
+        sensitivity,
+        tuple(skipped),
+        best_only=not named,
     )
 
 
@@ -161,7 +167,7 @@ def sized(
     """
     told = Told(journal, progress)
     loads = [peak.load if peak else 1.0 for peak in asked.peaks]
-    results = [size(asked.cases, wanted, told, jobs, loads) for wanted in asked.wanted]
+    results = [size(asked.cases, wanted, told, jobs, loads, best_only=asked.best_only) for wanted in asked.wanted]
     first = {**results[0], "skipped": list(asked.skipped)}
     busiest = {peak.told: peak for peak in asked.peaks if peak}
     first["assumes"] += list(busiest)

@@ -9,9 +9,11 @@ with the quickest token. So these come where one of those that promise most come
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import inf
 
+from dcsim.economics.bill import bill, parts_of, total_usd
+from dcsim.economics.cost import life_usd_per_h
 from dcsim.errors import CapacityError, FabricError, SpecError
 from dcsim.fabric.build import build_fabric
 from dcsim.llm.mapping import Layout, choices, lay
@@ -31,6 +33,7 @@ class Ways:
     """The settings of those worth simulating, the best first; where there are none, why, and whether more of the same is no help.
 
     `requests_per_s` bounds what one cluster of any of them can serve. `others` promise less and may do where those come near.
+    `waiting` is what the cluster takes while nobody asks it anything: `usd_per_h`, `power_w`, `racks`; empty if nothing fits.
     """
 
     settings: tuple[Settings, ...]
@@ -38,6 +41,7 @@ class Ways:
     reason: str = ""
     hopeless: bool = False
     others: tuple[Settings, ...] = ()
+    waiting: dict[str, float] = field(default_factory=dict)
 
 
 def ways(spec: Topology, growth: GrowthPath, traffic: Traffic, rate_per_s: float, tpot_s: float | None) -> Ways:
@@ -45,24 +49,42 @@ def ways(spec: Topology, growth: GrowthPath, traffic: Traffic, rate_per_s: float
     grows = growth.settings is not None
     if spec.mapping.rule != "auto" or spec.mapping.prefill is not None:  # the file says how
         return Ways(({},), inf)
+    bounded: list[tuple[Named, RateBound]] = []
+    waiting: dict[str, float] = {}
     try:
-        bounded = [(settings, _bound(machine, traffic, tpot_s)) for settings, machine in laid(spec, growth)]
+        for settings, machine in laid(spec, growth):
+            bounded.append((settings, _bound(machine, traffic, tpot_s)))
+            waiting = waiting or waits(machine)
     except CapacityError as error:
         return Ways((), 0.0, str(error), hopeless=not grows or error.needed == inf)
     except (FabricError, SpecError) as error:  # no such fabric, or more stages than blocks, or shards than heads
         return Ways((), 0.0, str(error), hopeless=not grows)
+    return replace(_of_bounds(spec, growth, rate_per_s, bounded), waiting=waiting)
+
+
+def _of_bounds(spec: Topology, growth: GrowthPath, rate_per_s: float, bounded: list[tuple[Named, RateBound]]) -> Ways:
     best = max((bound for _, bound in bounded), key=lambda bound: bound.requests_per_s)
     able = {name: bound for name, bound in bounded if bound.requests_per_s * MARGIN >= rate_per_s and not bound.hopeless}
     if not able:
         return Ways((), best.requests_per_s, best.reason, hopeless=all(bound.hopeless for _, bound in bounded))
     if growth.unit == "node":  # as many replicas as there are nodes for
-        return Ways(tuple({**dict(name), "mapping.replicas": "auto"} for name in able), best.requests_per_s, best.reason)
+        return Ways(
+            tuple({**dict(name), "mapping.replicas": "auto"} for name in _roomier(able)), best.requests_per_s, best.reason
+        )
     if len(able) == 1:
         return Ways(tuple(dict(name) for name in able), best.requests_per_s, best.reason)
     return _promising(spec, able, rate_per_s, best)
 
 
 Named = tuple[tuple[str, str], ...]  # settings that can be looked up
+
+
+def waits(machine: Machine) -> dict[str, float]:
+    """What a cluster that nobody asks anything costs and draws, and the racks that its nodes fill: no less when it serves."""
+    spec, parts, power_w = machine.spec, parts_of(machine.site), machine.site.draw().power_w
+    usd_per_h, _ = life_usd_per_h(parts, spec, total_usd(bill(parts, spec, "buy")), power_w)
+    filled = parts.nodes * spec.node.rack_units / spec.power.rack_units
+    return {"usd_per_h": usd_per_h, "power_w": power_w, "racks": filled}
 
 
 def laid(spec: Topology, growth: GrowthPath) -> Iterator[tuple[Named, Machine]]:
@@ -98,6 +120,17 @@ def _named(degrees: Layout) -> Named:
 
 def _bound(machine: Machine, traffic: Traffic, tpot_s: float | None) -> RateBound:
     return bound_of(machine, traffic, tpot_s, WithoutNetwork(machine.spec, machine.mapping))
+
+
+def _roomier(able: dict[Named, RateBound]) -> list[Named]:
+    """Replicas of few nodes, and of more only where that raises the bound: they have more room, and a token has a longer way."""
+    found: list[Named] = []
+    most = 0.0
+    for name, bound in able.items():
+        if bound.requests_per_s > MARGIN * most:
+            found.append(name)
+            most = bound.requests_per_s
+    return found
 
 
 def _promising(spec: Topology, able: dict[Named, RateBound], rate_per_s: float, best: RateBound) -> Ways:

@@ -102,4 +102,11 @@ def ways_of(done: Done) -> Ways:
     if "error" in row:
         return Ways((), 0.0, str(row["error"]))
     rate = row["requests_per_s"]
-    return Ways(tuple(row["settings"]), inf if rate is None else rate, row["reason"], row["hopeless"], tuple(row["others"]))
+    return Ways(
+        tuple(row["settings"]),
+        inf if rate is None else rate,
+        row["reason"],
+        row["hopeless"],
+        tuple(row["others"]),
+        row["waiting"],
+    )

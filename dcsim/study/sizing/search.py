@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from dcsim.spec.unused import Keys
 from dcsim.study.sizing.look import Look, Looker
 from dcsim.study.sizing.rows import Row, Searched, Wanted, beyond, front
 from dcsim.study.sizing.sizes import growth_of
-from dcsim.study.sizing.smallest import Looks, Smallest
+from dcsim.study.sizing.smallest import AT_ONCE, MINIMISED, Looks, Smallest
 from dcsim.study.store import hash_of, run_hash
 from dcsim.study.sweep.case import Case, Done
 from dcsim.study.sweep.journal import Journal
@@ -26,7 +27,6 @@ ASSUMES = (
     "clusters alike share the traffic evenly, each with requests so many times as rare",
     "the workload's requests come as it says, so many times as fast as the rate asks",
 )
-MINIMISED = {"cost": "usd_per_h", "power": "power_w", "racks": "racks"}
 
 
 @dataclass(slots=True)
@@ -41,12 +41,15 @@ class Told:
     before: dict[str, Done] = field(default_factory=dict)
 
 
-def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1, loads: Sequence[float] = ()) -> dict[str, Any]:
+def size(
+    cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1, loads: Sequence[float] = (), *, best_only: bool = False
+) -> dict[str, Any]:
     """The smallest of each system that meets every target at the rate, the best of these, and every candidate looked at.
 
-    `answer` is None where none does. `jobs` processes look; what is found does not depend on it. `loads` says of each system how
-    many times the rate it has to hold (left out: once). Raises SpecError for what
-    cannot be asked, and whatever `told.progress` raises.
+    With `best_only` systems are in a contest: the most promising are looked at first, others as far as they could still be
+    better. `answer` is None where none does. `jobs` processes look; what is found does not depend on it. `loads` says of each
+    system how many times the rate it has to hold (left out: once). Raises SpecError for what cannot be asked, and whatever
+    `told.progress` raises.
     """
     if told.journal and not told.before:
         told.before |= told.journal.read()
@@ -56,8 +59,8 @@ def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1, loads
         systems.append(Searched(place, case, spec, growth_of(spec), loads[place] if loads else 1.0))
     searches = [Smallest(system, wanted) for system in systems]
     with Crew(systems, wanted, told, jobs) as crew:
-        found = crew.run(searches, [search.from_size() for search in searches])
-        answer = _confirmed(crew, searches, found, wanted)
+        found = contest(crew, searches, {}) if best_only else crew.run(searches, [search.from_size() for search in searches])
+        answer = _confirmed(crew, searches, found, wanted, best_only)
         if answer is not None:
             place, row = answer
             crew.run(searches, [searches[place].neighbours(row)])
@@ -81,12 +84,36 @@ def size(cases: Sequence[Case], wanted: Wanted, told: Told, jobs: int = 1, loads
     }
 
 
-def _confirmed(crew: Crew, searches: Sequence[Smallest], found: list[Row | None], wanted: Wanted) -> tuple[int, Row] | None:
+def contest(crew: Crew, searches: Sequence[Smallest], units: Mapping[int, int]) -> list[Row | None]:
+    """What each search finds that has to beat those before it, from so many units on; None where it finds nothing better.
+
+    They are asked a few at a time, however many look, so that the same is found.
+    """
+    key = MINIMISED[searches[0].wanted.minimise]
+    crew.run(searches, [search.weighed() for search in searches])
+    found: list[Row | None] = [None] * len(searches)
+    order, best = sorted(range(len(searches)), key=lambda place: (searches[place].takes_per_rate, place)), inf
+    for first in range(0, len(order), AT_ONCE):
+        places = order[first : first + AT_ONCE]
+        for place in places:
+            searches[place].below = best
+        rows = crew.run(searches, [searches[place].from_size(units.get(place, 1)) for place in places])
+        for place, row in zip(places, rows, strict=True):
+            found[place] = row
+            if row is not None and not beyond(row, searches[place].wanted):
+                best = min(best, row[key])
+    return found
+
+
+def _confirmed(
+    crew: Crew, searches: Sequence[Smallest], found: list[Row | None], wanted: Wanted, best_only: bool
+) -> tuple[int, Row] | None:
     """The best system's place and row, which holds with other seeds too; one that does not has to be laid otherwise, or larger.
 
-    `found` takes the other one in its place.
+    `found` takes the other one in its place; a contest begins anew, as what was to be beaten is no longer there.
     """
     key = MINIMISED[wanted.minimise]
+    units: dict[int, int] = {}
     while True:
         within = [(place, row) for place, row in enumerate(found) if row is not None and not beyond(row, wanted)]
         if not within:
@@ -96,13 +123,18 @@ def _confirmed(crew: Crew, searches: Sequence[Smallest], found: list[Row | None]
         crew.tell(row)
         if row["holds"]:
             return place, row
-        (found[place],) = crew.run(searches, [searches[place].from_size(row["units"])])
+        units[place] = row["units"]
+        if best_only:
+            found[:] = contest(crew, searches, units)
+        else:
+            (found[place],) = crew.run(searches, [searches[place].from_size(row["units"])])
 
 
 def _worth_telling(rows: Sequence[Row]) -> list[Row]:
     """All that was simulated, and the largest sizes of those that were not, each with its reason."""
-    refused = sorted({row["units"] for row in rows if not row["seeds"]})[-REFUSED_TOLD:]
-    return [row for row in sorted(rows, key=lambda row: row["units"]) if row["seeds"] or row["units"] in refused]
+    refused = {row["units"]: row for row in rows if not row["seeds"]}  # of each size the last that was said
+    told = [*(row for row in rows if row["seeds"]), *(refused[count] for count in sorted(refused)[-REFUSED_TOLD:])]
+    return sorted(told, key=lambda row: row["units"])
 
 
 def _plain(row: Row) -> Row:

@@ -3,6 +3,8 @@
 Racks whose chips forward for each other are looked at from the smallest up, as more of them may hold less: another cut into
 stages, less room for KV, fewer cables between two. Clusters alike, and replicas of nodes behind switches, share the traffic, so
 that more of them only ever have less to do each: their number is bisected.
+
+In a contest of systems a search has something to beat (`below`): it looks no further once what it looks at is as dear.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from math import ceil
+from math import ceil, inf
 
 from dcsim.study.sizing.bound import MARGIN, chunks_beside
 from dcsim.study.sizing.look import Look, ways_of
@@ -23,6 +25,11 @@ FAR = 10.0  # times a target: what misses one by more is not mended by other chu
 OVERLOAD = 1.5  # times the rate, where it is seen what gives way first
 HOPELESS = 2  # pairs of sizes in a row, at each of which one user alone is too slow: more of the same is no help
 AT_ONCE = 2  # sizes looked at together, whoever does it
+ANY_RATE = 1e9  # requests a second that no way promises: its bound is asked for, and no shape is timed
+WEIGHED = (1, 2, 4, 8, 16, 32)  # racks, of which the first that hold the LLM tell what it takes
+DOUBT = 1.1  # times what is to be beaten: units that share a network do not cost quite as many times as much
+MINIMISED = {"cost": "usd_per_h", "power": "power_w", "racks": "racks"}
+UNITS = {"cost": ("USD/h", "even if idle"), "power": ("W", "even if idle"), "racks": ("racks", "filled")}
 IDLE = {"cluster": 64, "node": 8}  # times as many as the bound asks for: if these do not hold, no number does
 
 Looks = Generator[list[Look], list[Done], Row | None]
@@ -30,11 +37,35 @@ Looks = Generator[list[Look], list[Done], Row | None]
 
 @dataclass(slots=True)
 class Smallest:
-    """The search of one system; `rows` has every size that was looked at."""
+    """The search of one system; `rows` has every size that was looked at.
+
+    `below` is what the best of other systems takes of what is minimised: sizes that take as much are of no interest. A unit takes
+    `unit_takes` of it at the least, and can serve `unit_rate_per_s` at the most, once it was `weighed`.
+    """
 
     system: Searched
     wanted: Wanted
     rows: list[Row] = field(default_factory=list)
+    below: float = inf
+    unit_takes: float = 0.0
+    unit_rate_per_s: float = 0.0
+
+    @property
+    def takes_per_rate(self) -> float:
+        """What it takes for a request a second, at its best; systems are looked at in this order."""
+        return self.unit_takes / self.unit_rate_per_s if self.unit_rate_per_s else inf
+
+    def weighed(self) -> Looks:
+        """Find out what a unit takes and can serve."""
+        growth = self.system.growth
+        for count in WEIGHED if growth.unit == "rack" else (self._together,):
+            (answer,) = yield [Look(self.system.place, growth.point(count)[0], ANY_RATE, self.wanted.seed, ways=True)]
+            ways = ways_of(answer)
+            if ways.waiting and 0 < ways.requests_per_s < inf:
+                self.unit_takes = ways.waiting[MINIMISED[self.wanted.minimise]] / count
+                self.unit_rate_per_s = ways.requests_per_s / count
+                break
+        return None
 
     def from_size(self, units: int = 1) -> Looks:
         """The row of the smallest size of `units` or more that holds with the first seed, and what gives way beyond it.
@@ -68,6 +99,21 @@ class Smallest:
             if served:
                 yield from self.with_seeds(next((one for one in served if one["holds"]), served[0]))
         return row
+
+    @property
+    def _together(self) -> int:
+        """Clusters, or nodes behind switches, that any way to lay the LLM fits."""
+        return 1 if self.system.growth.unit == "cluster" else max(NODES_A_REPLICA)
+
+    def _is_dear(self, count: int) -> bool:
+        """Whether a size takes as much as what is to be beaten, as far as is known before it is looked at; its row says so."""
+        takes = self.unit_takes * count
+        if takes < self.below * (1.0 if self.system.growth.unit == "cluster" else DOUBT):
+            return False
+        unit, of_it = UNITS[self.wanted.minimise]
+        reason = f"{'at least' if self.system.growth.unit == 'cluster' else 'about'} {takes:,.4g} {unit} {of_it}"
+        self.rows.append(refused(self.system, count, f"{reason}, where {self.below:,.4g} do"))
+        return True
 
     def _beside(self, row: Row, count: int) -> Looks:
         """Serve with a size whatever its bounds and promises say."""
@@ -119,6 +165,8 @@ class Smallest:
         """Looks at all sizes up to some, then in steps; what a step left out is looked at when something beyond it holds."""
         last, hopeless = units - 1, 0
         for block in _in_blocks(count for count in counts() if count >= units):
+            if self._is_dear(block[0]):
+                return None
             found = yield from self._sizes(block)
             if found:
                 before = max(count for count in (last, *block) if count < found["units"])
@@ -164,8 +212,7 @@ class Smallest:
 
     def _alike(self, units: int) -> Looks:
         """The fewest with any way to lay the LLM, then with other chunks."""
-        growth = self.system.growth
-        together = 1 if growth.unit == "cluster" else max(NODES_A_REPLICA)
+        growth, together = self.system.growth, self._together
         (answer,) = yield [Look(self.system.place, growth.point(together)[0], 0.0, self.wanted.seed, ways=True)]
         ways = ways_of(answer)
         if not ways.settings:
@@ -176,6 +223,8 @@ class Smallest:
             self.rows.append(
                 refused(self.system, least - 1, f"{ways.reason} with {together} {growth.unit}{'s' if together > 1 else ''}")
             )
+        if self._is_dear(least):
+            return None
         best: Row | None = None
         for settings in ways.settings:
             best = (yield from self._fewest(settings, least, best)) or best
@@ -185,13 +234,28 @@ class Smallest:
                 best = (yield from self._fewest(settings, least, best)) or best
         return best
 
+    def _tried_first(self, least: int, best: Row | None) -> Iterator[int]:
+        """Numbers of which one that holds is looked for, before those below it are."""
+        if best is not None:
+            yield best["units"] - 1
+        elif self.below == inf or not self.unit_takes:
+            yield from (least, 2 * least, IDLE[self.system.growth.unit] * least)
+        else:  # the most that would take less than what is to be beaten: if they do not hold, nothing does that is of interest
+            key, count = MINIMISED[self.wanted.minimise], max(least, ceil(self.below / self.unit_takes) - 1)
+            while True:
+                yield count
+                taken = [row[key] for row in self._served_at(count) if "digest" in row]
+                if not taken or min(taken) >= self.below:
+                    return
+                count = max(count + 1, int(count * self.below / min(taken)))
+
     def _fewest(self, settings: Settings, least: int, best: Row | None) -> Looks:
         """The fewest that hold, laid as `settings` say, of `least` or more, and fewer than the best has; None: none."""
         unit = self.system.growth.unit
         if unit == "node":  # a replica takes some
             least = max(least, int(settings.get("mapping.pp", 1)))
         low, held = least - 1, None  # `low` do not hold
-        for count in (least, 2 * least, IDLE[unit] * least) if best is None else (best["units"] - 1,):
+        for count in self._tried_first(least, best):
             if not low < count <= COUNT_MAX:
                 continue
             row = yield from self._one(settings, count)

@@ -9,7 +9,7 @@ from dcsim.network.scheduled.rules import ScheduleRules
 from dcsim.network.tasks import LINK, MESSAGE, VECTOR, TaskBuilder, Tasks
 
 CLOCK_HZ = 900e6
-FIGURES = ScheduleRules(CLOCK_HZ, 320, 24, 217, 0, 334, 335, 60, 64, 6)
+FIGURES = ScheduleRules(CLOCK_HZ, 320, 24, 217, 0, 334, 335, 60, 64, 64, 6)
 END, HOP, FORWARD, SLOT, REDUCE = 669, 217, 60, 24, 118
 
 

@@ -63,6 +63,21 @@ def test_idle_chips_and_links_have_no_process() -> None:
     assert result.processes == 2  # the sender and its link; a receiver without instructions has none
 
 
+@pytest.mark.parametrize(("slack", "holds"), [(47, 2), (48, 2), (48, 3), (71, 3), (72, 3)])
+def test_vectors_too_early_for_their_reader_fail(slack: int, holds: int) -> None:
+    """One that comes 48 cycles before it is read is the third to wait by then, where another comes every 24 cycles."""
+    tasks, fabric = one_message(320 * 99), island(8)
+    figures = replace(FIGURES, slack_cycles=slack, receive_vectors=holds)
+    schedule = compile_schedule(tasks, fabric, figures)
+    if slack // figures.slot_cycles + 1 <= holds:
+        assert replay(schedule, tasks, fabric, figures).early_cycles_max == slack
+        return
+    with pytest.raises(ScheduleError, match=f"early on link .* its end holds {holds}") as caught:
+        replay(schedule, tasks, fabric, figures)
+    assert caught.value.fault == "early"
+    assert caught.value.link in schedule.burst_link
+
+
 @pytest.mark.parametrize("extra", [24, 25])
 def test_a_link_slower_than_the_slack_fails(extra: int) -> None:
     """Exactly the slack is still in time; one cycle more is named with link and cycle."""
@@ -168,6 +183,7 @@ def test_with_enough_slack_clocks_change_no_cycle() -> None:
         result = replay(schedule, tasks, fabric, figures, clocks)
         assert result.cycles == schedule.makespan_cycles
         assert 0 <= result.margin_cycles_min < 60
+        assert 60 < result.early_cycles_max < 2 * 60
 
 
 def test_clocks_are_their_seeds() -> None:

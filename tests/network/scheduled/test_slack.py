@@ -100,12 +100,28 @@ def test_every_command_refuses_less_than_is_needed(command, tmp_path):
     assert "give 35 or more, or `auto`" in err
 
 
+def test_receivers_that_hold_too_little_are_refused():
+    """35 cycles of slack: a vector waits up to 70, and two more come meanwhile, one every 24."""
+
+    def machine(vectors):
+        settings = [f"network.receive_vectors={vectors}", "mapping.tp=8", "mapping.pp=8"]
+        return build(load("64chip", settings=settings).spec)
+
+    slack = machine("auto").network.schedule(DECODE).figures.slack_cycles
+    needed = 2 * slack // 24 + 1
+    assert machine("auto").network.schedule(DECODE).figures.receive_vectors == needed
+    assert machine(needed).time(DECODE) == machine(needed + 9).time(DECODE) == machine("auto").time(DECODE)
+    with pytest.raises(SpecError, match=rf"network.receive_vectors: {needed - 1} are too few, {needed} are needed"):
+        machine(needed - 1).time(DECODE)
+
+
 @pytest.mark.parametrize("name", SHIPPED[:4])
 @pytest.mark.parametrize("shape", [DECODE, MANY, CHUNK], ids=["decode", "many", "chunk"])
 def test_shipped_topologies_pass_their_own_replay(name, shape):
     result = schedule(build(load(name).spec), within(name, shape))
     assert result["replay_drifting_cycles"] == result["replay_cycles"] == result["makespan_cycles"]
     assert result["slack_cycles_min"] <= result["slack_cycles"]
+    assert result["slack_cycles"] < result["early_cycles_max"] <= 2 * result["slack_cycles"]
 
 
 @pytest.mark.slow
