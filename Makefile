@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all mutants fuzz lint lowest changes bench docs validate dashboard grid clean
+.PHONY: help setup run test test-all mutants fuzz lint lowest changes bench docs validate dashboard grid pictures clean
 
 help:      ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ validate: setup  ## test every claim and write docs/VALIDATION.md (minutes)
 
 grid: setup  ## compute the comparisons that the dashboard has ready (about ten minutes of two cores)
 	$(PY) -m dashboard.grid
+
+pictures: setup  ## take the dashboard's pictures for README and docs (minutes; STORE=runs takes what is kept there)
+	cd tests && ../$(PY) dashboard_pictures.py $(if $(STORE),--store $(abspath $(STORE)))
 
 dashboard: setup  ## serve the dashboard on this machine
 	$(VENV)/bin/dcsim dashboard

@@ -236,7 +236,8 @@ def main(folder: str) -> None:
     from pathlib import Path
 
     from dcsim.writing import write_text
-    from validation import pictures, speeds
+    from validation import pictures, speeds, store
+    from validation.claims import read_claims
     from validation.table import validate
 
     result, found, by_mapping = validate(), speeds.frontiers(), pictures.mappings()
@@ -254,6 +255,7 @@ def main(folder: str) -> None:
     }
     for name, text in written.items():
         write_text(Path(folder, name), text)
+    store.keep(read_claims(), {row["id"]: row for row in result["rows"]})
 
 
 if __name__ == "__main__":

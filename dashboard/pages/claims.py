@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import dash_ag_grid as dag
@@ -22,6 +23,7 @@ from validation.table import described
 TITLE = "Claims"
 VERDICTS = ("all", "reproduced", "depends on", "contradicted", "not run yet")
 COLOURS = {"reproduced": GREEN, "depends on": BLUE, "contradicted": VERMILION}
+MARKS = {"reproduced": "circle", "depends on": "diamond", "contradicted": "x"}
 
 CONTROLS = (Control("verdict", "all", one_of(VERDICTS)), Control("group", "all", one_of(("all", *GROUPS))))
 WORDS = (
@@ -68,18 +70,26 @@ def connect(app: Dash, own: RunFolder) -> None:
 
 
 def rows_of(found: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Every row as text; with its verdict where this version has simulated it: `found` in the background, or before."""
-    done = {row["id"]: row for row in found["rows"]} if found else {}
-    if not done:
-        version = kept_rows.version()
-        for claim in read_claims():
-            stored = kept_rows.read(claim, version)
-            if stored is not None:
-                done[claim.id] = {**described(claim), **stored}
-    return [_line(claim, done.get(claim.id)) for claim in read_claims()]
+    """Every row as text; with its verdict where it was simulated: `found` in the background, before, or by an earlier version."""
+    here = {row["id"]: row for row in found["rows"]} if found else {}
+    return [_line(claim, *_known(claim, here)) for claim in read_claims()]
 
 
-def _line(claim: Claim, row: dict[str, Any] | None) -> dict[str, Any]:
+def _known(claim: Claim, here: dict[str, dict[str, Any]]) -> tuple[dict[str, Any] | None, bool]:
+    """What is known of a row, and whether the code of today says so."""
+    row = here.get(claim.id) or kept_rows.read(claim, _version())
+    if row is not None:
+        return {**described(claim), **row}, True
+    return kept_rows.kept(claim, _version()) or (None, True)
+
+
+@cache
+def _version() -> str:
+    """Of the code that serves: it does not change under a server."""
+    return kept_rows.version()
+
+
+def _line(claim: Claim, row: dict[str, Any] | None, is_of_today: bool) -> dict[str, Any]:
     low, high = claim.published
     finite = [low if math.isfinite(low) else 0.0, high if math.isfinite(high) else None]
     own = {"published": low if claim.is_point else finite}
@@ -91,6 +101,7 @@ def _line(claim: Claim, row: dict[str, Any] | None) -> dict[str, Any]:
         "simulated": number(row["simulated"]) if row else "",
         "ratio": round(row["ratio"], 3) if row and row["ratio"] is not None else None,
         "verdict": verdict,
+        "of": "this version" if row and is_of_today else "an earlier one" if row else "",
         "kind": claim.kind,
         "source": claim.source,
         "command": claim.command,
@@ -105,6 +116,8 @@ def _view(found: dict[str, Any] | None, values: dict[str, Any]) -> list[Any]:
     ]
     counts = {verdict: sum(row["verdict"] == verdict for row in everything) for verdict in VERDICTS[1:]}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    old = sum(row["of"] == "an earlier one" for row in everything)
+    said += f"; {'all' if old == len(everything) else old} of them by an earlier version" if old else ""
     columns = [
         {"field": "id", "width": 80, "sort": None},
         {"field": "claim", "flex": 3, "minWidth": 240, "wrapText": True, "autoHeight": True},
@@ -112,6 +125,7 @@ def _view(found: dict[str, Any] | None, values: dict[str, Any]) -> list[Any]:
         {"field": "simulated", "width": 110},
         {"field": "ratio", "width": 90},
         {"field": "verdict", "width": 125},
+        {"field": "of", "headerName": "Simulated by", "width": 130},
         {"field": "kind", "width": 115},
     ]
     table = dag.AgGrid(
@@ -158,7 +172,7 @@ def _ratios(rows: list[dict[str, Any]]) -> Any:
                 "x": [row["id"] for row in own],
                 "y": [row["ratio"] for row in own],
                 "text": [row["claim"] for row in own],
-                "marker": {"color": colour, "size": 9},
+                "marker": {"color": colour, "size": 9, "symbol": MARKS[verdict]},
                 "hovertemplate": "%{x}: %{y:.3g}<br>%{text}<extra></extra>",
             }
         )

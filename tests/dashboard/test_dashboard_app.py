@@ -258,3 +258,24 @@ def test_files_of_libraries_are_compressed_and_nothing_is_asked_of_other_machine
     styles = [path.read_text() for path in assets.glob("*.css")]
     assert styles
     assert not [style for style in styles if "http" in style or "url(" in style]
+
+
+def test_claims_have_the_verdicts_that_came_with_the_package_and_say_so(tmp_path, monkeypatch):
+    """Until this version has simulated them; a row that is judged otherwise than then has none."""
+    from dataclasses import replace
+
+    from dashboard.pages import claims as claims_page
+    from validation import store as kept_rows
+    from validation.claims import read_claims
+
+    monkeypatch.chdir(tmp_path)
+    rows = claims_page.rows_of(None)
+    known = [row for row in rows if row["verdict"] != "not run yet"]
+    assert len(known) > 0.9 * len(rows)
+    assert {row["of"] for row in known} <= {"this version", "an earlier one"}
+    claim = read_claims()[0]
+    _, is_of_today = kept_rows.kept(claim, "another version")
+    assert not is_of_today
+    assert kept_rows.kept(replace(claim, kind="another"), "another version") is None
+    done = claims_page.rows_of({"rows": [{"id": claim.id, "simulated": 1.5, "ratio": 2.0, "verdict": "contradicted: why"}]})
+    assert (done[0]["simulated"], done[0]["verdict"], done[0]["of"]) == ("1.5", "contradicted", "this version")
