@@ -135,9 +135,10 @@ class Compared:
         badges += [html.Span("stale", className="badge")] if row["stale"] else []
         return html.Div(
             [
-                html.Div([html.Span(title_of(row), className="tile-name"), *badges, how], className="tile-head"),
+                html.Div([html.Span(title_of(row), className="tile-name"), *badges], className="tile-head"),
                 html.Div(
-                    [html.Span(f"{row['tokens_per_s_per_user']:,.4g}", className="big"), " tokens/s a user"], className="large"
+                    [html.Span(f"{row['tokens_per_s_per_user']:,.4g}", className="big"), " tokens/s a user", how],
+                    className="large",
                 ),
                 html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in small], className="pairs"),
             ],

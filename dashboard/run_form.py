@@ -35,6 +35,7 @@ def form() -> html.Details:
         ],
         className="card form",
         open=False,
+        id="run-form",
     )
 
 
@@ -110,6 +111,7 @@ def connect(app: Dash) -> None:
     _connect_upload(app)
     _connect_start(app)
     _connect_jobs(app)
+    _connect_again(app)
 
 
 def _connect_keys(app: Dash) -> None:
@@ -208,6 +210,23 @@ def _connect_jobs(app: Dash) -> None:
         return _jobs(jobs), signs
 
 
+def _connect_again(app: Dash) -> None:
+    """The form as it was when a run was started from it, to change something and start again."""
+
+    @app.callback(
+        *(Output(f"run-form-{name}", "value", allow_duplicate=True) for name in FIELDS),
+        Output("run-form", "open"),
+        Input({"job": "again", "name": ALL}, "n_clicks"),
+        prevent_initial_call=True,
+    )
+    def again(clicks: Any) -> Any:
+        job = store().jobs.find(ctx.triggered_id["name"]) if any(clicks) else None
+        if job is None or job.kind != "run":
+            return (no_update,) * (1 + len(FIELDS))
+        settings = "\n".join(map(text, job.ask.get("settings") or []))
+        return *(job.ask.get(name) if name != "settings" else settings for name in FIELDS), True
+
+
 def _by_field(problems: list[dict[str, str]]) -> dict[str, str]:
     """The first problem of each field that one belongs to."""
     found: dict[str, str] = {}
@@ -243,8 +262,16 @@ def _job(job: BackgroundJob) -> html.Div:
     )
     badge = html.Span(job.state, className=f"badge {'good' if job.state == 'done' else 'bad' if job.state == 'failed' else ''}")
     live = _live(job) if not job.over and len(job.live) > 2 else None
+    change = html.Button(
+        "Change",
+        type="button",
+        className="save",
+        id={"job": "again", "name": job.name},
+        **{"aria-label": f"Fill the form with {job.title}, to run it again with changes"},
+    )
     return html.Div(
-        [badge, html.Div([html.Div(job.title), what], className="grow"), button, *([live] if live else [])], className="job"
+        [badge, html.Div([html.Div(job.title), what], className="grow"), change, button, *([live] if live else [])],
+        className="job",
     )
 
 

@@ -29,12 +29,15 @@ class Picture:
     shown: tuple[str, ...]
     dark: bool = False
     press: str = ""  # a button to begin with
+    play: str = ""  # one to press in the end
     cards: tuple[str, ...] = field(default=())  # figures from the first of which to the last of which is taken instead
 
 
 PICTURES = {
-    "compare": Picture("/", 1180, ("#compare-origin", "#compare-waterfall .main-svg", "#compare-cost .main-svg")),
-    "schedule": Picture("/schedule", 1230, ("#schedule-sentence", ".js-plotly-plot .main-svg")),
+    "compare": Picture(
+        "/", 1620, ("#compare-origin", "#compare-waterfall .main-svg", "#compare-cost .main-svg"), play="#compare-play"
+    ),
+    "schedule": Picture("/schedule", 1390, ("#schedule-sentence", ".js-plotly-plot .main-svg")),
     "topology": Picture("/topology?topology=8rack&network=ethernet-100g&colour=links", 900, ("#topology-hall .main-svg",)),
     "run": Picture("/run", 1330, ("#run-latency .main-svg", "#run-links .main-svg"), dark=True),
     "limits": Picture("/run", 1330, ("#run-shares .main-svg", "#run-links .main-svg"), cards=("#run-phases", "#run-links")),
@@ -53,6 +56,8 @@ def take(page: Page, url: str, picture: Picture, path: Path) -> None:
     for shown in picture.shown:
         page.locator(shown).first.wait_for(state="attached", timeout=PATIENCE_MS)
     page.wait_for_function("!document.querySelector('[aria-label=progress]')", timeout=PATIENCE_MS)
+    if picture.play:
+        page.locator(picture.play).click()
     page.wait_for_timeout(1500)  # figures take their place
     page.screenshot(path=path, full_page=True, clip=_clip(page, picture))
 

@@ -178,6 +178,7 @@ def _stacked(edges: Array, layers: Sequence[tuple[str, str, Array]], elapsed_s: 
             y=held_to(amount),
             name=name,
             stackgroup="requests",
+            fillcolor=colour,
             mode="lines",
             line={"width": 0, "color": colour, "shape": "vh"},
             hovertemplate=hover,

@@ -472,7 +472,12 @@ def test_a_run_is_started_and_its_result_opened(page, said, tmp_path, serve_fold
         expect(page.locator("#run-form-said")).to_contain_text("needs a unit", timeout=40_000)
         page.locator("#run-form-duration").fill("3 s")
         page.get_by_role("button", name="Start", exact=True).click()
-        page.get_by_role("link", name="open").click(timeout=60_000)
+        expect(page.get_by_role("link", name="open")).to_be_visible(timeout=60_000)
+        page.reload()
+        page.get_by_role("button", name="Fill the form with").click()
+        expect(page.locator("#run-form-duration")).to_be_visible()
+        expect(page.locator("#run-form-duration")).to_have_value("3 s")
+        page.get_by_role("link", name="open").click()
         expect(page.locator("[data-metric]").first).to_be_visible(timeout=40_000)
         assert "run=" in page.url
         expect(page.locator("#run-shares")).to_contain_text("token's way: network")
