@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
-from dash import html
+from dash import dcc, html
 
 from dashboard.parts import meaning, message
 from dashboard.points import STALE, KeptAnswer
@@ -12,7 +13,7 @@ from dashboard.runs import RunFolder
 from dcsim.results.curves import COLOURS, over_size
 from dcsim.results.pictures import waterfall
 from dcsim.study import side_by_side
-from dcsim.study.side_by_side import CAPACITY, ITERATION, NETWORKS, SERVED, SIZES, Cell, Question
+from dcsim.study.side_by_side import CAPACITY, ITERATION, LLMS, NETWORKS, SERVED, SIZES, Cell, Question
 from dcsim.study.verdict import sentence, verdict
 from dcsim.units import format_power, format_time
 
@@ -91,8 +92,7 @@ class Compared:
         judged = verdict(rows)
         if judged is None:
             if reasons:
-                words = [html.P(f"{network}: {reason}") for network, reason in reasons.items()]
-                return message("No network here can serve that", words), *NOTHING
+                return message("No network here can serve that", [*_why(reasons), *self._instead()]), *NOTHING
             return skeleton(), *NOTHING
         answer = html.P(sentence(judged, self.question.chips, self.question.llm), className="sentence", id="compare-sentence")
         left_out = [html.P(f"{network} is left out: {reason}", className="left-out") for network, reason in reasons.items()]
@@ -107,6 +107,15 @@ class Compared:
         ]
         tiles = [self._tile(row, row is judged.fastest, row is judged.cheapest) for row in rows]
         return html.Div([answer, *left_out]), tiles, False, self._table(rows), lanes, played
+
+    def _instead(self) -> list[html.P]:
+        """Links to what is known to be served: the same LLM on the next larger size, and another on this one."""
+        asked = self.question
+        larger = [self.values | {"chips": chips} for chips in SIZES if chips > asked.chips]
+        others = [self.values | {"llm": llm} for llm in LLMS if llm != asked.llm]
+        known = [next((one for one in some if Compared(one, self._here).rows()), None) for some in (larger, others)]
+        links = [dcc.Link(f"{one['llm']} on {one['chips']:,} chips", href=_link(one)) for one in known if one is not None]
+        return [html.P(["What can be served: ", *(part for link in links for part in (link, " "))])] if links else []
 
     def _lane(self, i: int, row: dict[str, Any]) -> html.Div:
         bar = html.Div([html.Span(title_of(row)), html.Span("", id=f"feel-count-{i}", className="count")], className="lane-head")
@@ -179,6 +188,20 @@ class Compared:
                 body.append(html.Tr([html.Th([name, " ", meaning(words, name)], scope="row"), *cells]))
         table = html.Table([html.Thead(head), html.Tbody(body)], className="numbers")
         return html.Div(table, className="scroll card", tabIndex=0, role="region", **{"aria-label": "All numbers"})
+
+
+def _link(values: dict[str, Any]) -> str:
+    """The address of the comparison with these values."""
+    told = {name: ",".join(value) if isinstance(value, list) else value for name, value in values.items()}
+    return f"/?{urlencode(told, safe=',')}"
+
+
+def _why(reasons: dict[str, str]) -> list[html.P]:
+    """Each reason once, with the networks that it is of."""
+    networks: dict[str, list[str]] = {}
+    for network, reason in reasons.items():
+        networks.setdefault(reason, []).append(network)
+    return [html.P(f"{', '.join(names)}: {reason}") for reason, names in networks.items()]
 
 
 def title_of(row: dict[str, Any]) -> str:

@@ -279,3 +279,25 @@ def test_claims_have_the_verdicts_that_came_with_the_package_and_say_so(tmp_path
     assert kept_rows.kept(replace(claim, kind="another"), "another version") is None
     done = claims_page.rows_of({"rows": [{"id": claim.id, "simulated": 1.5, "ratio": 2.0, "verdict": "contradicted: why"}]})
     assert (done[0]["simulated"], done[0]["verdict"], done[0]["of"]) == ("1.5", "contradicted", "this version")
+
+
+def test_where_nothing_can_be_served_each_reason_stands_once_with_links_to_what_can(tmp_path):
+    from dashboard.compared import Compared
+    from dashboard.points import Points
+    from dcsim.study.side_by_side import ITERATION, Cell, Question
+
+    values, _ = read_state(compare_page.CONTROLS, {"chips": "64"})
+    points = Points(tmp_path / ".dashboard" / "points")
+    for network in values["networks"]:
+        points.keep(Cell(ITERATION, Question(chips=64), network), {"reason": f"too large <b>for {network[:3]}</b>"})
+    points.keep(Cell(ITERATION, Question(chips=64), "roce-400g"), {"reason": "too large <b>for sch</b>"})
+    with make_app(tmp_path).server.app_context():
+        said = shown(Compared(values, RunFolder(tmp_path)).view()[0])
+    assert said.count("scheduled, roce-400g: too large") == 1
+    assert "llama-3-8b on 64 chips" in said  # of the grid
+    assert "llama-2-70b on 512 chips" in said
+    link = re.search(r'"href": "(/\?chips=64[^"]*llm=llama-3-8b[^"]*)"', said).group(1)
+    from urllib.parse import parse_qsl, urlsplit
+
+    again, notices = read_state(compare_page.CONTROLS, dict(parse_qsl(urlsplit(link).query)))
+    assert (again, notices) == (values | {"llm": "llama-3-8b"}, [])
