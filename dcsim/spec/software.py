@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dcsim.spec.section import Data, Fraction, Named, Section, Time, entries, some
+from dcsim.spec.section import Data, Fraction, LinkRate, Named, Section, Time, entries, some
 
 
 class PatternCost(Section):
@@ -25,6 +25,11 @@ class PatternCost(Section):
     step_s: Time = Field(description="Before each message that waited for another of the same collective.")
     payload_fraction: Fraction = Field(default=1.0, gt=0, description="Data's share of what the protocol sends.")
     message_max_bytes: Data | None = Field(default=None, description="Largest message it is used for; default: any.")
+    own_bandwidth_bytes_per_s: LinkRate | None = Field(
+        default=None,
+        description="Speed at which a rank's own share of the data is written, in turn with what it sends: a ring's last step "
+        "sends nothing, and an exchange copies what a rank has for itself. Default: that takes no time.",
+    )
     operations: tuple[Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast"], ...] = Field(
         default=(), description="Operations it is used for; none named: every one that has such a pattern."
     )

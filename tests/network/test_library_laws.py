@@ -15,7 +15,7 @@ from dcsim.network.packet import library
 from dcsim.network.packet.library import CallBuilder, Party, Way, choose_way, least_s, steps_and_bytes, ways_of
 from dcsim.network.packet.rules_of import Sums, call_of, layers_of
 from dcsim.network.patterns.ranks import VectorUnit
-from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, SEND, TaskBuilder
+from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, MESSAGE, SEND, TaskBuilder
 from dcsim.spec.software import PatternCost, PlaceCosts, SoftwareSpec
 
 GB = 10**9
@@ -110,6 +110,29 @@ def test_no_time_is_below_its_calls_and_its_bytes(sixteen: Party, eight: Party) 
     assert least_s(step(size), eight, Way("ring", INSIDE[0])) == pytest.approx(1.0 + 2 * 2 * 7 / 8 * size / out)
     port = figures.links["island"].bandwidth_bytes_per_s * figures.mtu_bytes / (figures.mtu_bytes + figures.header_bytes)
     assert least_s(step(size), eight, Way("in_network", INSIDE[2])) == pytest.approx(size / out * port / (100 * GB))
+
+
+@pytest.mark.parametrize("op", ["all_reduce", "reduce_scatter", "all_gather"])
+def test_a_ranks_own_share_takes_its_time_once_and_sends_nothing(eight: Party, op: str) -> None:
+    """It is there later by size / (ranks x own_bandwidth), and no message is another; no rank is done before."""
+    builders = []
+    for more in ({}, {"own_bandwidth": "2 GB/s"}):
+        way = Way("ring", cost("ring", "simple", **more))
+        builder = TaskBuilder(1e9)
+        after = library.exchanged(builder, step(8 * GB, op), eight.chips, [[] for _ in range(8)], eight, way)
+        builders.append((builder.build(), after))
+    (bare, _), (held, after) = builders
+    messages = [tasks.size_bytes[tasks.kind == MESSAGE].tolist() for tasks in (bare, held)]
+    assert messages[0] == messages[1]
+    assert len(held) == len(bare) + 8
+    last = [task for tasks in after for task in tasks]
+    assert held.chip[last].tolist() == list(eight.chips)
+    assert held.last_cycles[last].tolist() == [round(1e9 * GB / (2 * GB))] * 8
+    bounds = [
+        least_s(step(8 * GB, op), eight, Way("ring", cost("ring", "simple", **more)))
+        for more in ({}, {"own_bandwidth": "2 GB/s"})
+    ]
+    assert bounds[1] - bounds[0] == pytest.approx(0.5)
 
 
 def test_what_leaves_a_chip_leaves_the_fastest_of_them(sixteen: Party) -> None:

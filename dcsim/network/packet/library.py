@@ -28,7 +28,7 @@ from dcsim.network.packet.engine.setup import link_bandwidths
 from dcsim.network.packet.rules_of import Layers, call_of, calls_of, islands_of, place_calls
 from dcsim.network.packet.switches import is_mesh
 from dcsim.network.patterns.ranks import Handles, VectorUnit
-from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, LINK, SEND, TaskBuilder
+from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, LINK, SEND, VECTOR, TaskBuilder
 from dcsim.spec.software import PatternCost
 
 TRIED_PACKETS = 1 << 20  # of a collective that is tried; a second or two
@@ -149,7 +149,17 @@ def packet_exchange(mapping: Mapping, fabric: Fabric, layers: Layers, unit: Vect
 def exchanged(builder: TaskBuilder, step: Collective, ranks: Sequence[int], before: Handles, party: Party, way: Way) -> Handles:
     """Add a collective to `builder`, whose chips are `ranks`, in the way chosen."""
     calls = CallBuilder(builder, way, party, ranks)
-    return add_collective(calls, step.op, ranks, step.size_bytes, before, party.unit, party.levels, way.algorithm, party.mesh)
+    after = add_collective(calls, step.op, ranks, step.size_bytes, before, party.unit, party.levels, way.algorithm, party.mesh)
+    own_cycles = round(_own_s(step, len(ranks), way.cost) * builder.clock_hz)
+    if not own_cycles:
+        return after
+    return [[builder.compute(chip, VECTOR, own_cycles, own_cycles, tasks)] for chip, tasks in zip(ranks, after, strict=True)]
+
+
+def _own_s(step: Collective, ranks: int, cost: PatternCost) -> float:
+    """How long a rank's own share holds its kernel, which sends nothing meanwhile."""
+    speed = cost.own_bandwidth_bytes_per_s
+    return step.size_bytes / ranks / speed if speed else 0.0
 
 
 def choose_way(step: Collective, party: Party, clock_hz: float, pattern: str = AUTO, protocol: str = AUTO) -> Way:
@@ -257,7 +267,8 @@ def least_s(step: Collective, party: Party, way: Way) -> float:
     first_s = min(near.first_s, way.cost.first_s)
     calls_s = first_s + max(0, steps - across - 1) * near.step_s + max(0, across - (steps == across)) * way.cost.step_s
     share = way.cost.payload_fraction * _sum_share(way, party)
-    return max(calls_s, first_s + sent_bytes / (share * _out_bytes_per_s(party)))
+    own_s = _own_s(step, ranks, way.cost)
+    return own_s + max(calls_s, first_s + sent_bytes / (share * _out_bytes_per_s(party)))
 
 
 def steps_and_bytes(op: str, pattern: str, ranks: int, size_bytes: int, nodes: int = 1) -> tuple[int, int, float]:
