@@ -28,6 +28,8 @@ from dcsim.writing import whole_file
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 WORKERS = 2  # at once, however many servers share the store
 BEGUN_MOST = 2  # times, before a job that loses its worker each time is given up
+# Work of seconds, which goes before other work; and of minutes, of which there is one at a time, so that a place is left.
+SHORT, LONG = ("topology", "schedule", "run-links"), ("plan", "sweep", "systems", "claims")
 LINGER_S = 30.0  # a worker without work stays so long: its kernels are loaded
 LOOKS = 120  # at a run, that its job keeps while it is under way
 ROWS_LIVE = 12  # that a job tells of while it is under way
@@ -157,8 +159,8 @@ class Jobs:
                 return
 
     def ready(self) -> Iterator[BackgroundJob]:
-        """Jobs to be begun, the oldest first: those that wait, and those whose worker is gone."""
-        for job in reversed(self.all()):
+        """Jobs to be begun, short ones first, then the oldest: those that wait, and those whose worker is gone."""
+        for job in sorted(self.all(), key=lambda job: (job.kind not in SHORT, job.created, job.name)):
             if job.state == WAITING:
                 yield job
             elif job.state == RUNNING:
@@ -212,6 +214,10 @@ def _until_free(path: Path, seconds: float) -> bool:
 def _write(path: Path, content: dict[str, Any]) -> None:
     with whole_file(path) as part:
         part.write_text(json.dumps(content))
+
+
+class PutBack(Exception):
+    """Raised by work that others may go before, and that keeps what it has done: it waits, and goes on later."""
 
 
 class JobReport:

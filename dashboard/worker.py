@@ -13,7 +13,22 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from dashboard.jobs import BEGUN_MOST, CANCELLED, DONE, FAILED, LINGER_S, WORKERS, BackgroundJob, JobReport, Jobs, held
+from dashboard.jobs import (
+    BEGUN_MOST,
+    CANCELLED,
+    DONE,
+    FAILED,
+    LINGER_S,
+    LONG,
+    SHORT,
+    WAITING,
+    WORKERS,
+    BackgroundJob,
+    JobReport,
+    Jobs,
+    PutBack,
+    held,
+)
 from dashboard.points import Points
 from dcsim.errors import DcsimError
 from dcsim.study import side_by_side
@@ -33,15 +48,16 @@ def main(store: str) -> None:
     for place in range(WORKERS):
         with held(jobs.folder.parent / f"worker-{place}") as mine:
             if mine:
-                _work(jobs, Path(store))
+                _work(jobs, Path(store), place)
                 return
 
 
-def _work(jobs: Jobs, store: Path) -> None:
+def _work(jobs: Jobs, store: Path, place: int) -> None:
+    """Job after job; what takes minutes is for the first place alone."""
     idle_since = time.monotonic()
     while time.monotonic() - idle_since < LINGER_S:
         for job in jobs.ready():
-            if _take(jobs, job, store):
+            if (job.kind not in LONG or place == 0) and _take(jobs, job, store):
                 idle_since = time.monotonic()
                 break
         else:
@@ -64,6 +80,8 @@ def _take(jobs: Jobs, job: BackgroundJob, store: Path) -> bool:
             result = WORK[now.kind](now.ask, store, report)
         except KeyboardInterrupt:
             report.over(CANCELLED)
+        except PutBack as reason:
+            JobReport(folder, now.begun).over(WAITING, note=str(reason))
         except DcsimError as error:
             report.over(FAILED, note=str(error))
         except Exception as error:  # a fault of ours must not end the jobs after it
@@ -79,6 +97,8 @@ def _points(ask: dict[str, Any], store: Path, report: JobReport) -> dict[str, An
     points = Points(store / ".dashboard" / "points")
     cells = points.missing(map(side_by_side.cell_of, ask["cells"]))
     for done, cell in enumerate(cells):
+        if done and any(job.kind in SHORT for job in Jobs(store).ready()):
+            raise PutBack("waits while something shorter is done")
         what = {side_by_side.SERVED: "load"}.get(cell.kind, cell.kind)
         report.progress(done, len(cells), f"{what} on {cell.network} {cell.library}".strip())
         points.keep(cell, side_by_side.answer(cell))

@@ -10,12 +10,13 @@ import pytest
 
 pytest.importorskip("dash", reason="the dashboard extra is not installed")
 
-from dashboard import uploads
+from dashboard import uploads, worker
 from dashboard.fence import fence
 from dashboard.jobs import BEGUN_MOST, CANCELLED, DONE, FAILED, RUNNING, WAITING, Jobs
 from dashboard.points import Points
 from dashboard.worker import WORK
 from dcsim.results import records
+from dcsim.study.side_by_side import Cell, Question
 
 ASK = {"topology": "64chip", "duration": "5 s", "seed": 1, "settings": []}
 LONG = ASK | {"topology": "8rack", "duration": None, "settings": ["engine=simpy"]}
@@ -91,6 +92,42 @@ def test_one_that_waits_is_cancelled_before_it_begins(jobs, monkeypatch):
     jobs.cancel(name)
     assert jobs.find(name).state == CANCELLED
     assert not list(jobs.ready())
+
+
+def test_work_of_seconds_goes_before_comparisons_which_go_on_later(jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "_start", lambda: None)
+    short = {"name": "0123456789abcdef", "asked": {"topology": "64chip", "network": "", "batch": 1}}
+    computed = []
+
+    def answer(cell):
+        computed.append(cell)
+        if len(computed) == 1:  # somebody asks for something else meanwhile
+            jobs.submit("topology", short, "a cluster")
+        return {"reason": "made up"}
+
+    monkeypatch.setattr(worker.side_by_side, "answer", answer)
+    cells = [Cell("iteration", Question(chips=68), network).as_json() for network in ("scheduled", "roce-400g")]
+    name = jobs.submit("points", {"cells": cells}, "compare")
+    assert worker._take(jobs, jobs.find(name), tmp_path)
+    assert (jobs.find(name).state, jobs.find(name).begun, len(computed)) == (WAITING, 0, 1)
+    first, second = jobs.ready()
+    assert (first.kind, second.kind) == ("topology", "points")
+    jobs.cancel(first.name)
+    assert worker._take(jobs, second, tmp_path)
+    assert (jobs.find(name).state, len(computed)) == (DONE, 2)
+
+
+def test_what_takes_minutes_is_done_one_at_a_time(jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "_start", lambda: None)
+    monkeypatch.setattr(worker, "LINGER_S", 0.3)
+    taken = []
+    monkeypatch.setattr(worker, "_take", lambda jobs, job, store: taken.append(job.kind) or jobs.cancel(job.name) or True)
+    for kind in ("plan", "points"):
+        jobs.submit(kind, {}, kind)
+    worker._work(jobs, tmp_path, place=1)
+    assert taken == ["points"]
+    worker._work(jobs, tmp_path, place=0)
+    assert taken == ["points", "plan"]
 
 
 def test_what_cannot_be_served_says_why(jobs):
