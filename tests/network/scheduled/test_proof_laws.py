@@ -16,7 +16,7 @@ from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder
 
 SLOT, CABLE, SEND, RECEIVE, FORWARD, ROOM = 10, 100, 20, 30, 5, 2
-RULES = ScheduleRules(1e9, 320, SLOT, CABLE, 0, SEND, RECEIVE, FORWARD, ROOM, 0)
+RULES = ScheduleRules(1e9, 320, SLOT, CABLE, 0, SEND, RECEIVE, FORWARD, ROOM, ROOM, 0)
 HOP = CABLE + FORWARD  # leaving one chip to leaving the next, at the soonest
 
 
@@ -100,7 +100,7 @@ def test_the_least_slack_is_that_of_the_tightest_of_its_steps(margins):
     given = [Flow(0, 1, leaves)], [(0, due, due)], messages(1, hops=3)
     assert shown(*given) == min(margins)
     for slack in range(1, 10):
-        asked = ScheduleRules(1e9, 320, SLOT, CABLE, slack, SEND, RECEIVE, FORWARD, 99, 0)
+        asked = ScheduleRules(1e9, 320, SLOT, CABLE, slack, SEND, RECEIVE, FORWARD, 99, 99, 0)
         found = shown(*given, asked)
         assert found == min(margins) if slack <= min(margins) else found[0] == "slack"
 
@@ -151,7 +151,7 @@ def test_a_flow_of_what_is_no_message_between_chips_is_refused(stranger):
 
 def test_vectors_of_two_messages_at_the_very_first_cycle_are_seen():
     """Cycle 0 of link 0 is a cycle and a link like others, whether they are lone or in runs, of one round or of two."""
-    rules = ScheduleRules(1e9, 320, SLOT, CABLE, 0, 0, RECEIVE, FORWARD, ROOM, 0)
+    rules = ScheduleRules(1e9, 320, SLOT, CABLE, 0, 0, RECEIVE, FORWARD, ROOM, ROOM, 0)
     far = 10**6
     for vectors in (1, 3):
         tasks = messages(vectors, vectors)
@@ -168,7 +168,7 @@ def test_vectors_of_two_messages_at_the_very_first_cycle_are_seen():
 
 def test_a_vector_may_take_the_room_that_another_leaves_in_that_cycle():
     """A buffer of one: two lone vectors wait `SLOT` + 1 cycles each, one after the other; a cycle of both is too many."""
-    rules = ScheduleRules(1e9, 320, SLOT, CABLE, 0, SEND, RECEIVE, FORWARD, 1, 0)
+    rules = ScheduleRules(1e9, 320, SLOT, CABLE, 0, SEND, RECEIVE, FORWARD, 1, 1, 0)
     waits, far = SLOT + 1, 10**6
     for gap, fits in ((waits, True), (waits + 1, True), (waits - 1, False)):
         flows = [Flow(task, 1, (at, at + HOP + waits)) for task, at in enumerate((SEND, SEND + gap))]
