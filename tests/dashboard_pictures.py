@@ -44,7 +44,6 @@ PICTURES = {
     "plan": Picture(
         "/plan?systems=8rack,dgx-h100&rate=20%2Fs&tpot_p99=50%20ms", 1180, ("#plan-power-speed .main-svg",), press="#plan-start"
     ),
-    "claims": Picture("/claims", 1000, (".js-plotly-plot .main-svg",)),
 }
 
 

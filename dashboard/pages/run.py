@@ -251,38 +251,35 @@ def _qualifier(name: str) -> str:
 
 
 def _cards(run: Run, name: str) -> list[Any]:
-    meta, summary, requests, power = run.meta, run.summary, run.requests, run.power
-    faults = run.table("faults") if run.has_table("faults") else {"time_s": []}
-    met, span_s = percent(summary["slo_met_fraction"]), summary["elapsed_s"]
+    """The figures: how long requests took, what they did and waited for, and what racks and links did."""
+    return [*_latency(run, name), *_over_time(run, name), *_of_racks(run, name), run_links.place(run, name)]
+
+
+def _latency(run: Run, name: str) -> list[html.Div]:
+    """The figure twice: panels beside each other where there is room, and one below the other."""
+    meta, met = run.meta, percent(run.summary["slo_met_fraction"])
     slo = f"TTFT {format_time(meta['slo_ttft_s'])} and TPOT {format_time(meta['slo_tpot_s'])}"
-    failed = (
-        f" Dotted: {len(faults['time_s']):,} failures; shaded: a failed part's work stands still."
-        if len(faults["time_s"])
-        else ""
-    )
-    sampled_s = float(power["time_s"].max()) if len(power) else 0.0
+    words = f"Share of requests, or of gaps, that took that long or longer. {met} met {slo}."
+    found = []
+    for which, columns, seen in (("latency", 2, "only-wide"), ("latency-narrow", 1, "only-narrow")):
+        figure = figures.latency(run.requests, run.gaps, meta["slo_ttft_s"], meta["slo_tpot_s"], columns)
+        found.append(html.Div(figure_card(f"{name}-{which}", "Latency", words, figure), className=seen))
+    return found
+
+
+def _over_time(run: Run, name: str) -> list[html.Figure]:
+    """What requests did and waited for over the run, and what limited it in all."""
+    requests, (faults, failed), span_s = run.requests, _failures(run), run.summary["elapsed_s"]
     if run.has_table("limits_over_time"):
-        shared = limits_over_time(run.table("limits_over_time"), span_s, meta.get("token_fractions"))
+        shared = limits_over_time(run.table("limits_over_time"), span_s, run.meta.get("token_fractions"))
         binds = "Of the requests' time, the share spent on or waiting for each thing; a token's own way as a lone sequence's."
     else:
         shared = shares(requests, span_s)
         binds = (
-            "Of the requests' time, the share of each phase. What stretches a phase was kept as a sum alone, above: the compiled "
-            "copy served, or an older dcsim. --engine simpy keeps it over time."
+            "Of the requests' time, the share of each phase. What stretches a phase was kept as a sum alone: the compiled copy "
+            "served, or an older dcsim. --engine simpy keeps it over time."
         )
     return [
-        *(
-            html.Div(
-                figure_card(
-                    f"{name}-{which}",
-                    "Latency",
-                    f"Share of requests, or of gaps, that took that long or longer. {met} met {slo}.",
-                    figures.latency(requests, run.gaps, meta["slo_ttft_s"], meta["slo_tpot_s"], columns),
-                ),
-                className=seen,
-            )
-            for which, columns, seen in (("latency", 2, "only-wide"), ("latency-narrow", 1, "only-narrow"))
-        ),
         figure_card(
             f"{name}-load",
             "Load",
@@ -301,12 +298,15 @@ def _cards(run: Run, name: str) -> list[Any]:
             "What the requests' time was spent on or waiting for, of the whole run.",
             figures.limits(run.limits, LIMIT_MEANING),
         ),
-        figure_card(
-            f"{name}-shares",
-            "What limits, over time",
-            f"{binds} {failed}",
-            mark_faults(shared, faults, span_s),
-        ),
+        figure_card(f"{name}-shares", "What limits, over time", f"{binds}{failed}", mark_faults(shared, faults, span_s)),
+    ]
+
+
+def _of_racks(run: Run, name: str) -> list[html.Figure]:
+    """What racks draw, together and each."""
+    power, (faults, failed) = run.power, _failures(run)
+    sampled_s = float(power["time_s"].max()) if len(power) else 0.0
+    return [
         figure_card(
             f"{name}-power",
             "Power",
@@ -319,8 +319,14 @@ def _cards(run: Run, name: str) -> list[Any]:
             f"What each rack draws at the wall, over time.{failed}",
             mark_faults(racks(power), faults, sampled_s),
         ),
-        run_links.place(run, name),
     ]
+
+
+def _failures(run: Run) -> tuple[Any, str]:
+    """The run's faults, and what a caption says of their marks."""
+    faults = run.table("faults") if run.has_table("faults") else {"time_s": []}
+    count = len(faults["time_s"])
+    return faults, f" Dotted: {count:,} failures; shaded: a failed part's work stands still." if count else ""
 
 
 def _classes(run: Run) -> list[Any]:
