@@ -73,6 +73,9 @@ _CROWD = "if end == count or keys[0, end] >> shift != keys[0, begin] >> shift:"
 _INSIDE = "inside = held_edges[(held_edges > edges[0]) & (held_edges < edges[-1])]"
 _AHEAD = "onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)"
 _FIRST_LINK = "of all links, the first is not brought into the cache ahead of time"
+_HOME = "if index == -1 and s.home[row.target] >= 0 and (len(s.faults) == 0 or s.links[s.home[row.target]].up):"
+_LOOKED_FOR = "the one link to a chip is also found where it is looked for"
+_CROWDED = "crowded[burst_link[burst]] |= wait > figures[BUFFER] * figures[SLOT]"
 _HEADROOM = "if s.landed[queue] - gone <= s.queues[queue].capacity:"
 _WITHIN = "within = np.full((end - begin) // slot + 2, -slot, np.int64)  # [span] when its vector leaves, counted from `begin`"
 _SAME_START = "a message that starts at 0 is given the same start again"
@@ -121,6 +124,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     },
     ("network/packet/engine/progress_kernel.py", "if s.tasks[message].start < 0:", "1"): _SAME_START,
     ("network/packet/engine/progress_kernel.py", "if s.tasks[message].start < 0:", "(s.tasks[message].start <= 0)"): _SAME_START,
+    ("network/packet/engine/routing_kernel.py", _HOME, "1"): _LOOKED_FOR,
+    ("network/packet/engine/routing_kernel.py", _HOME, "(s.home[row.target] > 0)"): _LOOKED_FOR,
+    (
+        "network/scheduled/proof_kernel.py",
+        _CROWDED,
+        "(wait >= figures[BUFFER] * figures[SLOT])",
+    ): "whose vectors are counted one by one without need",
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",
 }
 
@@ -208,12 +218,12 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
 
 
 def _changes(tree: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
-    """(node, kind of fault, its new text) for all that counts when the module runs: no types, no docstrings, no f-strings."""
+    """(node, kind of fault, its new text) for all that counts when the module runs: no types, docstrings, f-strings, checks."""
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "type_params", "decorator_list") or isinstance(tree, ast.JoinedStr):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not _is_for_types(child):
+            if isinstance(child, ast.AST) and not _is_for_types(child) and not _is_check(child):
                 yield from _changed(child)
                 if not _is_negative(child):
                     yield from _changes(child)
@@ -222,6 +232,11 @@ def _changes(tree: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
 def _is_for_types(node: ast.AST) -> bool:
     """Assignments of types alone, and what only a type checker reads."""
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _is_check(node: ast.AST) -> bool:
+    """`strict=True` of a zip, which like an assertion changes nothing while all is right."""
+    return isinstance(node, ast.keyword) and node.arg == "strict"
 
 
 def _is_negative(node: ast.AST) -> bool:

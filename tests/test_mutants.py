@@ -57,6 +57,11 @@ def test_precedence_stays() -> None:
     assert eval(inner.applied(source)[4:], {"a": 2, "b": 3, "c": 5}) == 25
 
 
+def test_what_only_checks_is_left_as_it_is() -> None:
+    found = mutants.mutants_of("x.py", "for a, b in zip(x, y, strict=True):\n    f(a, b, strictly=True)\n")
+    assert [(mutant.line, mutant.kind) for mutant in found] == [(2, "deletion"), (2, "constant")]
+
+
 def test_a_number_below_zero_is_one_number() -> None:
     found = mutants.mutants_of("x.py", "NOBODY = -1\nLEAST = -2.5 + -x\n")
     shown = [mutant.shown("NOBODY = -1\nLEAST = -2.5 + -x\n") for mutant in found]

@@ -1,6 +1,7 @@
 """How a library chooses, counts and bounds, by tables and closed forms on a library made up for it."""
 
 from dataclasses import replace
+from inspect import signature
 from types import SimpleNamespace
 
 import numpy as np
@@ -144,6 +145,12 @@ def test_what_leaves_a_chip_leaves_the_fastest_of_them(sixteen: Party) -> None:
         party = replace(sixteen, fabric=replace(fabric, own_bandwidth_bytes_per_s=own))
         links = fabric.first_link[chip + 1] - fabric.first_link[chip]
         assert library._out_bytes_per_s(party) == 1e10 + (links - 1) * 1e9
+
+
+def test_what_a_way_adds_is_a_builder_like_any_other():
+    """What a caller leaves out means the same, whichever builder it has."""
+    for name in ("compute", "message"):
+        assert signature(getattr(CallBuilder, name)) == signature(getattr(TaskBuilder, name))
 
 
 def test_messages_carry_their_protocol_and_their_calls(sixteen: Party, eight: Party) -> None:

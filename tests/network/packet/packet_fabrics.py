@@ -1,4 +1,6 @@
-"""Fabrics of the packet tests: the library's, and one row of switches; and the rate control of the catalog."""
+"""What packet tests share: fabrics, the rate control of the catalog, and what an engine's books must come to."""
+
+import numpy as np
 
 from dcsim.fabric import switched
 from dcsim.fabric.graph import from_cables
@@ -24,3 +26,15 @@ def line(switches):
     cables = [(0, 2, "adapter", 0.0), (1, 1 + switches, "adapter", 0.0)]
     cables += [(2 + i, 3 + i, "adapter", 0.0) for i in range(switches - 1)]
     return from_cables("line", 2, cables, vertex_count=2 + switches)
+
+
+def books_balance(s):
+    """All has arrived: no buffer slot is still taken, nothing waits for a link, and a window counts what no answer came for."""
+    assert (s.queues["taken"] == s.queues["released"]).all()
+    assert (s.queues["held_first"] == -1).all()
+    assert (s.links["waiting_ps"] == 0).all()
+    assert (s.links["stranded_first"] == -1).all()
+    if len(s.windows):
+        pair = s.tasks["pair"][s.packets["message"]]
+        on_their_way = np.bincount(pair, s.answers, len(s.windows)) + s.windows["unanswered"]
+        assert s.windows["out"].tolist() == on_their_way.tolist()

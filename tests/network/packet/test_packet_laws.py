@@ -4,13 +4,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from packet_fabrics import books_balance, fat_tree
 
+from dcsim.fabric.direct import torus
 from dcsim.fabric.graph import from_cables
+from dcsim.fabric.routers import hyperx
 from dcsim.network.packet.engine import state
 from dcsim.network.packet.engine.breakdown_kernel import _packet_by
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.engine.link_kernel import TRIES_MOST
-from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules
+from dcsim.network.packet.engine.rules import Fault, LinkFigures, PacketRules, Pull, Window
 from dcsim.network.tasks import TaskBuilder
 
 BYTES_PER_S = 12.5e9
@@ -68,6 +71,43 @@ def test_headroom_loses_what_it_lacks_at_each_pause(headroom):
     assert done.links.drops.sum() == lost == done.resent
     assert pauses > 10
     assert lost == pytest.approx(max(0, 6 - headroom) * pauses, rel=0.05)
+
+
+SENDERS = {"as it likes": {}, "window": {"window": Window(first_packets=20.0)}, "pull": {"pull": Pull(first_packets=8)}}
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize(("off_ps", "sent_first", "lost"), [(-1, 9, 1), (0, 10, 0), (1, 10, 1)])
+def test_a_cable_cut_between_two_packets_loses_neither(sender, off_ps, sent_first, lost):
+    """The one about to leave goes by the other cable at once. A picosecond sooner the tenth is lost, and has to be sent again;
+    a picosecond later the eleventh, which had begun.
+    """
+    rules = {"flow_control": "drop", "adapter_s": 0.0, "switch_s": 0.0, "header_bytes": 0, **SENDERS[sender]}
+    packet_ps = round(4096 / BYTES_PER_S * 1e12)
+    cables = [(0, 2), (0, 3), (2, 1), (3, 1)]
+    first = int(np.flatnonzero(engine(cables, 40, **rules).iteration().links.packets)[0])
+    hurt = engine(cables, 40, faults=(Fault((10 * packet_ps + off_ps) * 1e-12, first, 0.0),), **rules)
+    done = hurt.iteration()
+    assert done.links.packets[:2].tolist() == [sent_first, 40 - sent_first]
+    assert done.resent == done.links.drops.sum() == lost
+    again_ps = off_ps % packet_ps if lost else 0  # the cable was busy for nothing
+    assert done.finish_ps == 40 * packet_ps + 2 * 100_000 + again_ps
+    books_balance(hurt._state)
+
+
+@pytest.mark.parametrize("fabric", [fat_tree(4), torus((3, 4)), hyperx((3, 3), 2)], ids=["fat tree", "torus", "hyperx"])
+def test_each_vertex_keeps_a_set_of_next_links_once(fabric):
+    """Those that lead one step closer, as distances say; targets with the same links share their set."""
+    builder = TaskBuilder(1e9)
+    builder.message(0, 1, 1, [])
+    s = Engine(fabric, PacketRules({name: LinkFigures(1e9, 0.0) for name in fabric.link_classes}), builder.build())._state
+    kept = 0
+    for vertex in range(fabric.vertex_count):
+        places = {int(place) for place in s.set_of[0, vertex] if place >= 0}
+        sets = {tuple(s.sets[place + 1 : place + 1 + s.sets[place]].tolist()) for place in places}
+        assert len(sets) == len(places)
+        kept += sum(1 + len(links) for links in sets)
+    assert kept == len(s.sets)
 
 
 packet_by = getattr(_packet_by, "py_func", _packet_by)  # plain, whether kernels are compiled or not

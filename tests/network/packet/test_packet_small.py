@@ -15,7 +15,7 @@ import networkx as nx
 import pytest
 import rare_cases
 import small_cases
-from packet_fabrics import line
+from packet_fabrics import books_balance, line
 
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import from_cables
@@ -57,6 +57,7 @@ def test_bytes_packets_and_times_add_up(cases, number):
     assert iteration.links.packets.sum() == iteration.packet_hops
     assert (iteration.links.busy_ps <= iteration.finish_ps + 10**6).all()
     assert engine.delivered_bytes(0.0, 1.0) == engine.tasks.size_bytes.sum()
+    books_balance(engine._state)
 
 
 def test_only_what_no_cable_leads_to_waits_for_ever():

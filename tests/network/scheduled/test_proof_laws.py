@@ -164,6 +164,26 @@ def test_vectors_of_two_messages_at_the_very_first_cycle_are_seen():
     one = schedule_of([Flow(0, 2, (0,), 100)], [(0, far, far)])
     with pytest.raises(ScheduleError, match="meeting on link 0 in cycle 0"):
         prove_repeated(one, messages(2), CHIPS, 100)
+    at_once = ScheduleRules(1e9, 320, SLOT, 0, 0, 0, 0, 0, 0, 0)  # nothing takes time, and nothing may wait
+    assert shown([Flow(0, 1, (0, 0))], [(0, far, far)], messages(1, hops=2), at_once) == 0
+    assert shown([Flow(0, 1, (0, 1))], [(0, far, far)], messages(1, hops=2), at_once) == ("buffer_overrun", fabric_link(1), 0)
+
+
+def test_bursts_are_gathered_by_link_in_the_order_of_their_flows():
+    """Each with its start and flow; a link is one of single vectors where all of its flows are."""
+    random = np.random.default_rng(3)
+    for _ in range(200):
+        vectors = random.integers(1, 3, random.integers(1, 6)).astype(np.int32)
+        offset = np.concatenate([[0], np.cumsum(random.integers(1, 4, len(vectors)))])
+        link = random.integers(0, 4, offset[-1]).astype(np.int32)
+        start = random.integers(0, 1000, offset[-1])
+        flow = np.repeat(np.arange(len(vectors)), np.diff(offset))
+        own = [np.flatnonzero(link == one) for one in range(4)]
+        places, starts, flows, single = kernel.bursts_by_link(4, offset, link, start, vectors)
+        assert places.tolist() == [0, *np.cumsum([len(bursts) for bursts in own]).tolist()]
+        assert starts.tolist() == start[np.concatenate(own)].tolist()
+        assert flows.tolist() == flow[np.concatenate(own)].tolist()
+        assert single.tolist() == [bool((vectors[flow[bursts]] == 1).all()) for bursts in own]
 
 
 def test_a_vector_may_take_the_room_that_another_leaves_in_that_cycle():

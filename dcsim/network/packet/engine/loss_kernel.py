@@ -12,7 +12,6 @@ from dcsim.network.packet.engine.state import (
     PULLED,
     TIMED,
     TIMEOUT_PLACE,
-    TRIMMED,
     UNASKED,
     WINDOWED,
     EngineState,
@@ -96,7 +95,6 @@ def make_whole(s: EngineState, packet: int) -> None:
     message = row.message
     left = s.tasks[message].size - (packet - s.tasks[message].first_packet) * s.rules[0].mtu
     row.bytes = max(0, min(s.rules[0].mtu, left)) + s.rules[0].header
-    row.flags &= ~TRIMMED
 
 
 @part

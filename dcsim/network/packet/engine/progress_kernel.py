@@ -50,7 +50,7 @@ def _compute(s: EngineState, task: int, fraction: int, last: int) -> bool:
     if s.tasks[task].start < 0:
         if fraction * s.tasks[task].rows < s.tasks[task].lead * ONE:
             return False
-        s.tasks[task].start = max(_lead_time(s, task), s.spans[task].release)
+        s.tasks[task].start = _lead_time(s, task)
         s.tasks[task].first_out = s.tasks[task].start + s.spans[task].first
     elif fraction == s.tasks[task].fraction:
         return False
@@ -67,7 +67,7 @@ def _release(s: EngineState, now: int, message: int, fraction: int, first: int, 
     begin = s.tasks[message].first_packet
     count = s.tasks[message].packets
     if s.tasks[message].start < 0:
-        s.tasks[message].start = max(first, s.spans[message].release)
+        s.tasks[message].start = first
     full = fraction * count >> 20
     at_once = fraction == ONE and s.tasks[message].released == 0
     earliest = max(s.tasks[message].start + s.spans[message].delay, now)
