@@ -1,6 +1,7 @@
 """The proof on schedules written by hand: what just fits passes, a cycle or a vector off is refused by name, place and cycle."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,7 +17,19 @@ from dcsim.network.scheduled.schedule import Schedule
 from dcsim.network.tasks import VECTOR, TaskBuilder
 
 SLOT, CABLE, SEND, RECEIVE, FORWARD, ROOM = 10, 100, 20, 30, 5, 2
-RULES = ScheduleRules(1e9, 320, SLOT, CABLE, 0, SEND, RECEIVE, FORWARD, ROOM, ROOM, 0)
+RULES = ScheduleRules(
+    clock_hz=1e9,
+    vector_bytes=320,
+    slot_cycles=SLOT,
+    link_cycles=CABLE,
+    slack_cycles=0,
+    send_cycles=SEND,
+    receive_cycles=RECEIVE,
+    forward_cycles=FORWARD,
+    buffer_vectors=ROOM,
+    receive_vectors=99,
+    detours_max=0,
+)
 HOP = CABLE + FORWARD  # leaving one chip to leaving the next, at the soonest
 
 
@@ -100,7 +113,7 @@ def test_the_least_slack_is_that_of_the_tightest_of_its_steps(margins):
     given = [Flow(0, 1, leaves)], [(0, due, due)], messages(1, hops=3)
     assert shown(*given) == min(margins)
     for slack in range(1, 10):
-        asked = ScheduleRules(1e9, 320, SLOT, CABLE, slack, SEND, RECEIVE, FORWARD, 99, 99, 0)
+        asked = replace(RULES, slack_cycles=slack)
         found = shown(*given, asked)
         assert found == min(margins) if slack <= min(margins) else found[0] == "slack"
 
@@ -151,7 +164,7 @@ def test_a_flow_of_what_is_no_message_between_chips_is_refused(stranger):
 
 def test_vectors_of_two_messages_at_the_very_first_cycle_are_seen():
     """Cycle 0 of link 0 is a cycle and a link like others, whether they are lone or in runs, of one round or of two."""
-    rules = ScheduleRules(1e9, 320, SLOT, CABLE, 0, 0, RECEIVE, FORWARD, ROOM, ROOM, 0)
+    rules = replace(RULES, send_cycles=0)
     far = 10**6
     for vectors in (1, 3):
         tasks = messages(vectors, vectors)
@@ -164,7 +177,9 @@ def test_vectors_of_two_messages_at_the_very_first_cycle_are_seen():
     one = schedule_of([Flow(0, 2, (0,), 100)], [(0, far, far)])
     with pytest.raises(ScheduleError, match="meeting on link 0 in cycle 0"):
         prove_repeated(one, messages(2), CHIPS, 100)
-    at_once = ScheduleRules(1e9, 320, SLOT, 0, 0, 0, 0, 0, 0, 0)  # nothing takes time, and nothing may wait
+    at_once = replace(
+        RULES, link_cycles=0, send_cycles=0, receive_cycles=0, forward_cycles=0, buffer_vectors=0
+    )  # nothing takes time, and nothing may wait
     assert shown([Flow(0, 1, (0, 0))], [(0, far, far)], messages(1, hops=2), at_once) == 0
     assert shown([Flow(0, 1, (0, 1))], [(0, far, far)], messages(1, hops=2), at_once) == ("buffer_overrun", fabric_link(1), 0)
 
@@ -188,7 +203,7 @@ def test_bursts_are_gathered_by_link_in_the_order_of_their_flows():
 
 def test_a_vector_may_take_the_room_that_another_leaves_in_that_cycle():
     """A buffer of one: two lone vectors wait `SLOT` + 1 cycles each, one after the other; a cycle of both is too many."""
-    rules = ScheduleRules(1e9, 320, SLOT, CABLE, 0, SEND, RECEIVE, FORWARD, 1, 1, 0)
+    rules = replace(RULES, buffer_vectors=1)
     waits, far = SLOT + 1, 10**6
     for gap, fits in ((waits, True), (waits + 1, True), (waits - 1, False)):
         flows = [Flow(task, 1, (at, at + HOP + waits)) for task, at in enumerate((SEND, SEND + gap))]
