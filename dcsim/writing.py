@@ -44,6 +44,7 @@ _MENDS = {
 }
 
 _making: dict[Path, int] = {}  # what this process is making now, with the lock's file descriptor (-1: none)
+_turns: set[Path] = set()  # that this process has
 _folders: dict[int, list[Path]] = {}  # made for it, each in the one before
 
 
@@ -233,6 +234,26 @@ def _make_folder(path: Path) -> None:
     path.mkdir()
 
 
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Whatever else a process does with this around it waits until no other one does. `path` is made, and stays; where it cannot
+    be, or where there are no locks, nobody waits. A process never waits for itself.
+    """
+    if path in _turns:
+        yield
+        return
+    with contextlib.suppress(OSError):
+        path.touch()
+    lock = _lock(path)
+    _turns.add(path)
+    try:
+        yield
+    finally:
+        _turns.discard(path)
+        if lock >= 0:
+            os.close(lock)
+
+
 def _lock(path: Path, wait: bool = True) -> int:
     """A file descriptor that holds the lock on `path` until it is closed; -1 where there are no locks, or none is to be had.
 
@@ -242,7 +263,7 @@ def _lock(path: Path, wait: bool = True) -> int:
         return -1
     try:
         lock = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except OSError:
         return -1
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -16,6 +16,7 @@ from dcsim.kernels import kept
 from dcsim.kernels.jit import entry, part
 from dcsim.kernels.made_of import fingerprint, functions_of
 from dcsim.kernels.progress import watched
+from dcsim.writing import one_at_a_time
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,20 +106,55 @@ def test_an_edit_of_a_callee_or_a_constant_in_another_file_is_seen_by_the_next_p
     assert toy() == (40, 3)
     edit(folder / "toy_callee.py", "step(x) +", "step(x)  +")  # nothing that is run
     assert toy() == (40, 0)
-    files = [path for path in (folder / "cache").rglob("*") if path.is_file()]
-    assert len(files) == 1  # earlier makes went as new ones came
+    assert len(kept_files(folder)) == 1  # earlier makes went as new ones came
 
 
-def test_two_processes_may_compile_at_once(toy):
+def kept_files(folder):
+    """Those with machine code, without those that others wait at."""
+    return [path for path in (folder / "cache").rglob("*") if path.is_file() and path.suffix != ".turn"]
+
+
+def test_of_two_processes_one_compiles_and_the_other_waits_for_it(toy):
     both = [toy.start(), toy.start()]
-    assert [process.communicate(timeout=120)[0].split()[0] for process in both] == ["40", "40"]
+    done = [process.communicate(timeout=120)[0].split() for process in both]
+    assert [result for result, _ in done] == ["40", "40"]
+    assert sorted(int(compiled) for _, compiled in done)[1] == 3
+    (file,) = kept_files(toy.folder)
+    made_ns = file.stat().st_mtime_ns
     assert toy() == (40, 0)
+    assert file.stat().st_mtime_ns == made_ns
+
+
+def test_who_waits_takes_what_was_made_meanwhile(toy):
+    """A process finds the turn taken; when it is its own, what it wanted has been made."""
+    assert toy() == (40, 3)
+    (file,) = kept_files(toy.folder)
+    aside = file.rename(file.with_name("aside"))
+    (turn,) = (toy.folder / "cache").rglob("*.turn")
+    with one_at_a_time(turn):
+        waiting = toy.start()
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.communicate(timeout=4)
+        aside.rename(file)
+    assert waiting.communicate(timeout=120)[0].split() == ["40", "0"]
+
+
+def test_a_turn_of_a_process_that_is_gone_is_over(toy):
+    script = "import sys, time; from dcsim.writing import one_at_a_time\nfrom pathlib import Path\n"
+    script += "with one_at_a_time(Path('turn')): print('mine', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", script], cwd=toy.folder, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "mine\n"
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with one_at_a_time(toy.folder / "turn"):
+        pass
 
 
 @pytest.mark.parametrize("how", ["cut short", "emptied", "other bytes"])
 def test_a_broken_file_is_compiled_anew(toy, how):
     assert toy() == (40, 3)
-    (file,) = [path for path in (toy.folder / "cache").rglob("*") if path.is_file()]
+    (file,) = kept_files(toy.folder)
     content = file.read_bytes()
     file.write_bytes({"cut short": content[:-100], "emptied": b"", "other bytes": content[:-1] + b"\0"}[how])
     assert toy() == (40, 3)

@@ -18,6 +18,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from typing import Any, TypeVar, overload
 
@@ -93,7 +94,8 @@ class _Entry(_Kernel):
         self._cache = _Files(self)
 
     def compile(self, sig: Any) -> Any:
-        with progress.compiling(self.name, lambda: functions_of(self)):
+        with progress.compiling(self.name, lambda: functions_of(self)), ExitStack() as turn:
+            self._cache.turn = turn
             return super().compile(sig)
 
     @property
@@ -168,14 +170,22 @@ class _NoFiles(NullCache):
 
 
 class _Files(NullCache):
-    """An entry's machine code in files, one for each of the types it was compiled for."""
+    """An entry's machine code in files, one for each of the types it was compiled for.
+
+    Of several processes that want the same one compiles, and the others wait for what it finds.
+    """
 
     def __init__(self, entry: _Entry) -> None:
         self._entry = entry
+        self.turn = ExitStack()  # ends with the compilation under way
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
-        content = kept.read(*self._key(sig, target_context.codegen()))
+        key = self._key(sig, target_context.codegen())
+        content = kept.read(*key)
+        if content is None:
+            self.turn.enter_context(kept.turn(self._entry.name))
+            content = kept.read(*key)
         if content is not None:
             return CompileResult._rebuild(target_context, *pickle.loads(content))
         progress.step()

@@ -11,11 +11,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from dcsim.errors import OutputError
-from dcsim.writing import whole_file
+from dcsim.writing import one_at_a_time, whole_file
 
 _DIGEST_BYTES = 32
 
@@ -67,6 +67,16 @@ def write(function: str, made: str, kind: str, content: bytes) -> bool:
                         path.unlink(missing_ok=True)
                 return True
     return False
+
+
+def turn(function: str) -> AbstractContextManager[None]:
+    """The turn to make something for `function`: others that want one wait until it is over."""
+    for place in places():
+        with suppress(OSError):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_ours(place) and os.access(place, os.W_OK):
+                return one_at_a_time(place / f"{function}.turn")
+    return nullcontext()
 
 
 def _file_name(function: str, made: str, kind: str) -> str:
