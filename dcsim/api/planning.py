@@ -117,7 +117,7 @@ def plan(
     """The smallest size of each system that meets every target at the rate, jointly, by simulation; the best of them.
 
     `rate` is requests per second (`"50/s"`, a number, or `"50/s..200/s"`), `slo` a mapping such as `{"ttft_p99": "1 s"}` (plain
-    numbers are seconds) or the name of a preset. Without topologies every system of the library is asked. Power is W, cost USD,
+    numbers are seconds) or the name of a preset. Without topologies the best of the library is looked for. Power is W, cost USD,
     where they are plain numbers. Of a workload with a day's curve `rate` is the day's mean, and its busiest `peak` (an hour; in s
     if a plain number) has to hold. With
     `sensitivity` it says how large the answer would be with each of the most uncertain figures at its two ends. While a store is

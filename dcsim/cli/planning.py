@@ -31,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 def plan(
     topology: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TOPOLOGY]...", help="Systems to size; default: every one in the library that can hold the LLM."),
+        typer.Argument(metavar="[TOPOLOGY]...", help="Systems to size; default: the best in the library that holds the LLM."),
     ] = None,
     rate: Annotated[str | None, typer.Option(help="Requests in a second: 50/s; or growth: 50/s..200/s.")] = None,
     slo: Annotated[

@@ -59,7 +59,7 @@ def ask(
     """Check all of it before anything is simulated. SpecError with what is wrong.
 
     `rate` may grow: `50/s..200/s`. Of a workload with a day's curve it is the day's mean, and its busiest `peak` (an hour) has to
-    hold. Without topologies every system of the library is asked for the same LLM and workload; those
+    hold. Without topologies the systems of the library are in a contest for the same LLM and workload; those
     that differ in their size alone are asked once.
     """
     rates = _rates(rate)
