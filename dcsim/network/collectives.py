@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isqrt
 
 from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
@@ -12,6 +13,9 @@ from dcsim.network.patterns.ranks import Handles, Levels, Ranks, VectorUnit
 from dcsim.network.tasks import TaskBuilder
 
 Pattern = Callable[[Ranks, int, Handles, Levels], Handles]
+
+
+MESSAGES_MAX = 1 << 23  # of one collective: spelled out and timed they take some 8 GB
 
 
 def _direct(levelled: Pattern) -> Pattern:
@@ -41,6 +45,28 @@ ALGORITHMS: dict[tuple[str, str], Pattern] = {
 }
 
 
+def messages_least(op: str, algorithm: str, ranks: int, vectors: int, nodes: int) -> int:
+    """No fewer messages has a pattern: one for each rank's share at each other, or at each other node; 0 where it has few.
+
+    Of fewer `vectors` than ranks some have no share.
+    """
+    if algorithm == "one_shot":
+        return ranks * (ranks - 1)
+    if algorithm in ("direct", "two_shot", "ring") and op != "broadcast":
+        return min(ranks, vectors) * (ranks - 1)
+    return min(ranks, vectors) * (nodes - 1) if (op, algorithm) == ("all_to_all", "hierarchical") else 0
+
+
+def _require_few(op: str, algorithm: str, ranks: int, vectors: int, levels: Levels) -> None:
+    """Raise FabricError where a collective has more messages than memory has room for, before it is spelled out."""
+    messages = messages_least(op, algorithm, ranks, vectors, len(set(levels[0])) if levels else ranks)
+    if messages > MESSAGES_MAX:
+        raise FabricError(
+            f"'{op}' by '{algorithm}' among {ranks:,} ranks is {messages:,} messages, and {MESSAGES_MAX:,} are the most carried "
+            f"out at once: take up to {isqrt(MESSAGES_MAX):,} ranks"
+        )
+
+
 def levels_of(fabric: Fabric, chips: Sequence[int]) -> list[list[int]]:
     """The node and the rack of each rank, as `hierarchical` and `auto` want them."""
     return [[int(fabric.node_of[c]) for c in chips], [int(fabric.rack_of[c]) for c in chips]]
@@ -62,13 +88,14 @@ def add_collective(
     `size_bytes` is the whole: what a rank holds before a reduction, an all_to_all (one span for each rank) or, at
     rank 0, a broadcast, and what it holds after an all_gather. In a scattered result rank r has `cut(...)[r]`.
     A rank that needs nothing gets its own `before` back. `mesh`: each chip has a link of its own to every other.
-    Raises FabricError for an unknown (op, algorithm).
+    Raises FabricError for an unknown (op, algorithm), or more than MESSAGES_MAX messages.
     """
     if algorithm == "auto":
         algorithm = choose(op, len(chips), levels)
     if (op, algorithm) not in ALGORITHMS:
         known = ", ".join(f"{name} {kind}" for name, kind in ALGORITHMS)
         raise FabricError(f"no collective '{op}' by '{algorithm}'; there are: {known}")
+    _require_few(op, algorithm, len(chips), -(-size_bytes // unit.vector_bytes), levels)
     if len(chips) < 2 or not size_bytes:
         return [list(tasks) for tasks in before]
     after = ALGORITHMS[op, algorithm](Ranks(builder, chips, unit, mesh), size_bytes, before, levels)

@@ -268,6 +268,30 @@ def test_edges():
         c.add_collective(builder, "all_reduce", [5, 6], 10, [[], []], UNIT, algorithm="spiral")
 
 
+@pytest.mark.parametrize(("op", "algorithm"), c.ALGORITHMS)
+@pytest.mark.parametrize(("n", "size"), [(2, 4), (6, 100), (8, 12), (8, 4096)])
+def test_what_is_said_of_a_patterns_messages_is_no_more_than_it_has(op, algorithm, n, size):
+    """And no less than half, a third level by level, where it is one for each pair."""
+    levels = [[rank // 2 for rank in range(n)], [0] * n]
+    tasks = run(op, algorithm, n, size, levels)[0]
+    messages = int((tasks.kind == MESSAGE).sum())
+    least = c.messages_least(op, algorithm, n, -(-size // UNIT.vector_bytes), n // 2)
+    assert least <= messages
+    assert least == 0 or messages <= 3 * least + n
+
+
+def test_more_messages_than_memory_holds_are_refused_before_they_are_made():
+    chips = range(9280)
+    before = [[] for _ in chips]
+    builder = TaskBuilder(9e8)
+    for op, algorithm in (("all_to_all", "auto"), ("all_reduce", "ring"), ("all_gather", "direct")):
+        with pytest.raises(FabricError, match=r"86,109,120 messages.* take up to 2,896 ranks"):
+            c.add_collective(builder, op, chips, 9280 * 4, before, UNIT, algorithm=algorithm)
+    assert len(builder.build()) == 0
+    c.add_collective(builder, "all_to_all", chips, 4 * UNIT.vector_bytes, before, UNIT)  # but for four there is nothing
+    assert len(builder.build()) == 4 * 9279
+
+
 @pytest.mark.parametrize("nodes", range(1, 34))
 def test_double_trees_are_two_trees_and_no_node_is_inner_in_both(nodes):
     """Sanders, Speck, Traeff 2009: every byte is then sent and received about once by everybody."""

@@ -20,7 +20,7 @@ from dcsim.errors import FabricError
 from dcsim.fabric.graph import Fabric
 from dcsim.llm.blocks import Collective
 from dcsim.llm.mapping import Mapping
-from dcsim.network.collectives import ALGORITHMS, add_collective
+from dcsim.network.collectives import ALGORITHMS, MESSAGES_MAX, add_collective, messages_least
 from dcsim.network.lower import Exchange
 from dcsim.network.packet.engine.engine import Engine
 from dcsim.network.packet.engine.rules import Software
@@ -193,7 +193,7 @@ def ways_of(step: Collective, party: Party, pattern: str = AUTO, protocol: str =
     if pattern != AUTO:
         ways = [way for way in ways if pattern in (way.algorithm, way.cost.pattern)]
     if ways:
-        return ways
+        return [way for way in ways if _messages(step, way, party) <= MESSAGES_MAX] or ways
     if pattern == "in_network" and not party.sum_bytes_per_s:
         raise FabricError("no switch among these chips makes sums: give sum_bandwidth, of the network or of node.island")
     usual = (
@@ -202,6 +202,12 @@ def ways_of(step: Collective, party: Party, pattern: str = AUTO, protocol: str =
         else costs[0]
     )
     return [Way("direct" if pattern == AUTO else pattern, usual)]
+
+
+def _messages(step: Collective, way: Way, party: Party) -> int:
+    """How many messages a way has at least."""
+    vectors = -(-step.size_bytes // party.unit.vector_bytes)
+    return messages_least(step.op, way.algorithm, len(party.chips), vectors, party.node_count)
 
 
 def _used(cost: PatternCost, step: Collective, party: Party) -> bool:

@@ -64,8 +64,9 @@ def all_to_all(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Ha
     """Rank s sends its span t to rank t, starting with the next rank; it keeps its own span."""
     n, spans = len(g), cut(size_bytes, len(g), g.unit.vector_bytes)
     after = [list(tasks) for tasks in before]
+    targets = [rank for rank, (start, end) in enumerate(spans) if end > start]
     for shift in range(1, n):
-        for source in range(n):
+        for source in sorted((target - shift) % n for target in targets):
             target = (source + shift) % n
             after[target] += g.send(source, target, [spans[target]], before[source])
     return after
