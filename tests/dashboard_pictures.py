@@ -57,6 +57,7 @@ def take(page: Page, url: str, picture: Picture, path: Path) -> None:
     page.wait_for_function("!document.querySelector('[aria-label=progress]')", timeout=PATIENCE_MS)
     if picture.play:
         page.locator(picture.play).click()
+    page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(1500)  # figures take their place
     page.screenshot(path=path, full_page=True, clip=_clip(page, picture))
 
