@@ -33,6 +33,19 @@ def test_calls_across_nodes_take_what_was_measured_and_not_what_the_library_expe
     assert own_model["time_s"] < 0.6 * measured["time_s"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("op", "algorithm", "measured_gb_per_s", "error"),
+    [("all_to_all", "auto", 91, 0.03), ("all_gather", "auto", 404, 0.04), ("all_reduce", "ring", 378, 0.05)],
+)
+def test_large_data_across_nodes_goes_as_fast_as_adapters_let_it(op, algorithm, measured_gb_per_s, error):
+    """Bus bandwidth on two nodes of eight H100 with an adapter of 400 Gb/s each (MSCCL++'s performance tests, 2026-08): another
+    library on the same wires, which bound both. Nothing was fitted to it.
+    """
+    result = timed("h100x16", op, 1 << 30, 16, "network.software=nccl", algorithm=algorithm)
+    assert result["bus_bandwidth_bytes_per_s"] == pytest.approx(measured_gb_per_s * 1e9, rel=error)
+
+
 @pytest.mark.parametrize(
     ("topology", "ranks", "least_us", "most_us"),
     [("dgx-a100", 2, 10, 13), ("a100x16", 9, 0.93 * 24, 27), ("dgx-h100", 2, 6, 7), ("h100x16", 9, 18, 19)],
