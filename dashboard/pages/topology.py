@@ -158,11 +158,11 @@ def _view(found: dict[str, Any] | None, values: dict[str, Any]) -> Any:
         return ""
     chips = found["chips"]
     chosen, where, notice = _chosen(chips, values)
-    values_of, notes = _values(found, values)
+    values_of, notes, span = _values(found, values)
     title, unit, words = COLOURS[values["colour"]]
     own = {name: [column[i] for i in chosen] for name, column in chips.items()}
     links = found["links_of"].get(str(own["node"][0]), []) if values["node"] and chosen else []
-    figure = hall(own, [values_of[i] for i in chosen], title, unit, links=[tuple(pair) for pair in links])
+    figure = hall(own, [values_of[i] for i in chosen], title, unit, links=[tuple(pair) for pair in links], span=span)
     summary = facts(
         [
             ("LLM", found["llm"]),
@@ -193,19 +193,22 @@ def _chosen(chips: dict[str, list[Any]], values: dict[str, Any]) -> tuple[list[i
     return everything, "All of it", []
 
 
-def _values(found: dict[str, Any], values: dict[str, Any]) -> tuple[list[float | None], list[str]]:
-    """What colours each chip, and what to say of it."""
+def _values(found: dict[str, Any], values: dict[str, Any]) -> tuple[list[float | None], list[str], tuple[float, float] | None]:
+    """What colours each chip, what to say of it, and what the colours span where that is more than what is seen.
+
+    Those of a run's power span all of the run, so that they change as the slider moves.
+    """
     chips = found["chips"]
     if values["colour"] != "power":
         column: list[float | None] = chips[values["colour"]]
-        return column, []
+        return column, [], None
     nothing: list[float | None] = [None] * len(chips["chip"])
     if not values["run"]:
-        return nothing, ["Pick a run of this cluster to see its power."]
+        return nothing, ["Pick a run of this cluster to see its power."], None
     try:
         power = store().open(values["run"]).power
     except DcsimError as error:
-        return nothing, [str(error)]
+        return nothing, [str(error)], None
     times = np.unique(np.asarray(power["time_s"]))
     at = times[min(len(times) - 1, int(values["time"] / 100 * len(times)))] if len(times) else 0.0
     now = np.asarray(power["time_s"]) == at
@@ -214,10 +217,10 @@ def _values(found: dict[str, Any], values: dict[str, Any]) -> tuple[list[float |
         [] if set(watts) >= set(chips["rack"]) else ["This run is of other racks: those it has no power of are without colour."]
     )
     total = format_power(sum(watts.values()), 4)
-    return [watts.get(rack) for rack in chips["rack"]], [
-        f"At {format_time(float(at))} of the run its racks drew {total}.",
-        *missing,
-    ]
+    drawn = np.asarray(power["power_w"], float)
+    span = (float(drawn.min()), float(drawn.max())) if len(drawn) else None
+    notes = [f"At {format_time(float(at))} of the run its racks drew {total}.", *missing]
+    return [watts.get(rack) for rack in chips["rack"]], notes, span
 
 
 def _address(found: dict[str, Any], **more: Any) -> str:

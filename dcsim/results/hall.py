@@ -17,6 +17,7 @@ SCALE = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee
 CHIPS_MAX = 3000  # drawn one by one; above, a node is one square
 RACKS_A_ROW = 12
 WIDTHS = 4  # of links, by their use
+ALIKE = 0.02  # values that differ by no more of the largest have one colour
 
 
 def places(chips: Mapping[str, Sequence[int]]) -> tuple[list[float], list[float]]:
@@ -44,10 +45,12 @@ def hall(
     unit: str,
     *,
     links: Sequence[tuple[int, int, float]] = (),
+    span: tuple[float, float] | None = None,
 ) -> Figure:
     """Chips at their places, coloured by `values` (None: no colour); spares are hollow.
 
-    `links` joins pairs of chips drawn, the wider the more of an iteration they are in use.
+    `links` joins pairs of chips drawn, the wider the more of an iteration they are in use. Colours go from the least to the
+    largest value, or over `span`; where that is next to nothing they go from 0, so that they tell no difference that is none.
     """
     from plotly.graph_objects import Figure
 
@@ -84,10 +87,8 @@ def hall(
                     "showlegend": False,
                 }
             )
-    most = float(np.nanmax(shown)) if np.isfinite(shown).any() else 0.0
-    alike = np.isfinite(shown).any() and float(np.nanmin(shown)) == most
     marker: dict[str, Any] = {
-        **({"cmin": 0.0, "cmax": most or 1.0} if alike else {}),
+        **_scale(shown, span),
         "symbol": "square",
         "size": size,
         "color": shown if np.isfinite(shown).any() else INK,
@@ -125,3 +126,13 @@ def hall(
         "font": {"size": 12, "color": INK},
     }
     return Figure(data, layout)
+
+
+def _scale(values: Any, span: tuple[float, float] | None) -> dict[str, float]:
+    """The values that the first and the last colour stand for; none without a value."""
+    if span is None:
+        if not np.isfinite(values).any():
+            return {}
+        span = float(np.nanmin(values)), float(np.nanmax(values))
+    low, high = span
+    return {"cmin": 0.0 if high - low <= ALIKE * abs(high) else low, "cmax": high or 1.0}

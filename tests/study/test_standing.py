@@ -1,6 +1,7 @@
 """Where chips stand, as a picture needs it."""
 
 import numpy as np
+import pytest
 
 from dcsim.results.hall import CHIPS_MAX, hall, places
 from dcsim.spec.load import load
@@ -40,3 +41,18 @@ def test_many_chips_are_drawn_node_by_node():
     (drawn,) = hall(chips, [float(i // 8) for i in range(count)], "x", "").data
     assert len(drawn.x) == count // 8
     assert np.allclose(drawn.marker.color, np.arange(count // 8))
+
+
+@pytest.mark.parametrize(
+    ("values", "span", "scale"),
+    [
+        ([1.0, 3.0, None], None, (1.0, 3.0)),
+        ([15832.6, 15832.7, 15832.6], None, (0.0, 15832.7)),  # a hundredth of a watt is no difference
+        ([15832.6, 15832.7, 15832.6], (13e3, 17e3), (13e3, 17e3)),
+        ([0.0, 0.0, 0.0], None, (0.0, 1.0)),
+    ],
+)
+def test_colours_tell_differences_that_are_some(values, span, scale):
+    chips = {"chip": [0, 1, 2], "node": [0, 0, 0], "rack": [0, 0, 0], "active": [True, True, True]}
+    marker = hall(chips, values, "x", "W", span=span).data[0].marker
+    assert (marker.cmin, marker.cmax) == scale
