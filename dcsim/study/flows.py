@@ -68,7 +68,10 @@ def _flow(cells: list[str], chips: int) -> tuple[int, int, int, float]:
         raise ValueError(f"chip {source} sends to itself")
     if not 1 <= size <= SIZE_MOST:
         raise ValueError(f"{size} bytes are no size to send; at least 1, at most {SIZE_MOST:,}")
-    start_s = float(cells[3])
+    try:
+        start_s = float(cells[3])
+    except ValueError:
+        raise ValueError(f"start '{cells[3]}' is no number; it counts seconds, without a unit: 0.000005") from None
     if not 0 <= start_s <= START_MOST_S:
         raise ValueError(f"start {cells[3]} is no time from 0 to {START_MOST_S:g} s")
     return source, target, size, start_s
@@ -78,7 +81,8 @@ def _whole(name: str, cell: str) -> int:
     try:
         return int(cell)
     except ValueError:
-        raise ValueError(f"{name} '{cell}' is no whole number") from None
+        unit = ": it counts bytes, without a unit" if name == "bytes" else ""
+        raise ValueError(f"{name} '{cell}' is no whole number{unit}") from None
 
 
 def sizes_drawn(sizes: FlowSizes | int, uniform: Numbers) -> NDArray[np.int64]:

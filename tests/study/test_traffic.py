@@ -52,6 +52,8 @@ def test_flows_of_a_file_go_where_and_when_it_says(tmp_path):
         (HEADER + "2,2,3,0\n", "sends to itself"),
         (HEADER + "1,2,0,0\n", "0 bytes are no size"),
         (HEADER + "1,2,1.5,0\n", "bytes '1.5' is no whole number"),
+        (HEADER + "1,2,1MiB,0\n", "line 2: bytes '1MiB' is no whole number: it counts bytes, without a unit"),
+        (HEADER + "1,2,1000,5 us\n", "line 2: start '5 us' is no number; it counts seconds, without a unit"),
         (HEADER + "1,2,3,-1\n", "start -1 is no time"),
         (HEADER + "1,2,3,nan\n", "start nan is no time"),
         (HEADER + "1,2,3,soon\n", "line 2:"),
