@@ -95,9 +95,8 @@ def _down(g: Ranks, lines: list[list[int]], parents: Parents, span: Span, ready:
 def broadcast(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Handles:
     """Binomial tree from rank 0: ceil(log2 n) steps of the whole, farthest ranks first."""
     after: Handles = [list(before[0])] + [[] for _ in range(len(g) - 1)]
-    distance = 1 << max(0, (len(g) - 1).bit_length() - 1)
-    while distance and len(g) > 1:
+    for step in reversed(range((len(g) - 1).bit_length())):
+        distance = 1 << step
         for rank in range(0, len(g) - distance, 2 * distance):
             after[rank + distance] = g.send(rank, rank + distance, [(0, size_bytes)], after[rank])
-        distance //= 2
     return after

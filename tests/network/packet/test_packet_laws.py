@@ -95,6 +95,30 @@ def test_a_cable_cut_between_two_packets_loses_neither(sender, off_ps, sent_firs
     books_balance(hurt._state)
 
 
+@pytest.mark.parametrize("sender", ["as it likes", "window"])
+@pytest.mark.parametrize("cut", range(9, 40, 3))
+def test_what_is_lost_beyond_a_cut_cable_is_sent_again_once_it_is_mended(cut, sender):
+    """A switch passes on a quarter of what it gets and drops most of the rest. Its senders hear of that while their own cable is
+    down between two packets, and send all of it later, with the packet that was about to leave: each arrives once.
+    """
+    fabric = from_cables("small", 2, [(0, 2, "adapter", 0.0), (2, 1, "slow", 0.0)], vertex_count=3)
+    links = {"adapter": LinkFigures(BYTES_PER_S, 1e-7), "slow": LinkFigures(BYTES_PER_S / 4, 1e-7)}
+    idle = {"adapter_s": 0.0, "switch_s": 0.0, "header_bytes": 0, "retransmit_timeout_s": 1e-5}
+    rules = PacketRules(links, flow_control="drop", buffer_bytes=3 * 4096, **idle, **SENDERS[sender])
+    builder = TaskBuilder(1e9)
+    builder.message(0, 1, 40 * 4096, [])
+    (out,), (slow,) = (np.flatnonzero(fabric.link_source == 0), np.flatnonzero(fabric.link_target == 1))
+    at_s = cut * 4096 / BYTES_PER_S
+    faults = (Fault(at_s, int(out), 0.0), Fault(at_s + 2e-5, int(out), 1.0))
+    hurt = Engine(fabric, rules, builder.build(), faults=faults)
+    done = hurt.iteration()
+    drops = done.links.drops
+    assert drops.sum() == drops[slow] + drops[out] == done.resent > 15
+    assert done.links.packets[slow] == 40
+    assert done.links.packets[out] == 40 + drops[slow]
+    books_balance(hurt._state)
+
+
 @pytest.mark.parametrize("fabric", [fat_tree(4), torus((3, 4)), hyperx((3, 3), 2)], ids=["fat tree", "torus", "hyperx"])
 def test_each_vertex_keeps_a_set_of_next_links_once(fabric):
     """Those that lead one step closer, as distances say; targets with the same links share their set."""
