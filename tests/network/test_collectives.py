@@ -12,7 +12,7 @@ from dcsim.errors import FabricError
 from dcsim.fabric.dragonfly import lpu_dragonfly
 from dcsim.network import collectives as c
 from dcsim.network.patterns import rails, trees
-from dcsim.network.patterns.ranks import Ranks, VectorUnit, cut
+from dcsim.network.patterns.ranks import Ranks, VectorUnit, cut, cut_span
 from dcsim.network.tasks import COLLECTIVE_FIRST, COLLECTIVE_STEP, COMPUTE, MESSAGE, TaskBuilder
 
 UNIT = VectorUnit(vector_bytes=4, reduce_cycles=118)
@@ -135,6 +135,9 @@ def test_all_to_all_sends_each_its_span(n, size):
     seen = {(int(tasks.chip[t]) - 100, int(tasks.target[t]) - 100): spans[t] for t in range(n, len(tasks))}
     wanted = {(s, t): [slices[t]] for s in range(n) for t in range(n) if s != t and slices[t][1] > slices[t][0]}
     assert seen == wanted
+    for source in range(n):  # the next rank first
+        order = [target for sender, target in seen if sender == source]
+        assert order == sorted(order, key=lambda target: (target - source) % n)
     for rank, done in enumerate(after):
         arrived = {t for t in range(n, len(tasks)) if tasks.target[t] == 100 + rank}
         assert set(done) == arrived | {rank}
@@ -258,6 +261,70 @@ def test_hierarchy_sends_less_between_nodes_than_direct():
     assert crossing("direct") == 8 * crossing("hierarchical")
 
 
+@pytest.mark.parametrize(("op", "passes"), [("reduce_scatter", 1), ("all_reduce", 2)])
+def test_each_level_of_a_hierarchy_adds_up_before_it_sends_on(op, passes):
+    """Sixteen ranks in nodes of two and racks of eight: each of two racks sends the other's half once it has added it up, and
+    gets it back. Where racks are not known, each of their four nodes sends it.
+    """
+
+    def across(levels):
+        tasks, *_ = run(op, "hierarchical", 16, 1600, levels)
+        between = (tasks.kind == MESSAGE) & ((tasks.chip - 100) // 8 != (tasks.target - 100) // 8)
+        return tasks.size_bytes[between].sum()
+
+    nodes, racks = levels_for(16, 2, 8)
+    assert across([nodes, racks]) == passes * 1600
+    assert across([nodes]) == 4 * passes * 1600
+
+
+MANY = [("all_reduce", "ring"), ("all_reduce", "tree"), ("reduce_scatter", "ring"), ("all_gather", "ring")]
+
+
+@pytest.mark.parametrize(("op", "algorithm"), [*MANY, ("broadcast", "pipeline")])
+def test_channels_carry_a_share_each_in_their_own_order(op, algorithm, monkeypatch):
+    """Three chips a node and as many channels: all bytes come as over one, along other ways between nodes."""
+    n, size, levels = 6, 180, levels_for(6, 3, 6)
+    inputs, slices = np.random.default_rng(4).integers(0, 9, (n, size)).astype(float), cut(size, n, UNIT.vector_bytes)
+    own = np.full((n, size), np.nan)
+    for rank, (start, end) in enumerate(slices):
+        own[rank, start:end] = inputs[0, start:end]
+    ways = []
+    for bytes_each in (1, 1 << 20):
+        monkeypatch.setattr(rails, "CHANNEL_RANK_BYTES", bytes_each)
+        tasks, spans, after, before = run(op, algorithm, n, size, levels)
+        values = flow(tasks, spans, before, own if op == "all_gather" else inputs)
+        for rank, done in enumerate(after):
+            whole = inputs.sum(0) if op in ("all_reduce", "reduce_scatter") else inputs[0]
+            part = slice(*slices[rank]) if op == "reduce_scatter" else slice(0, size)
+            assert np.array_equal(merge(np.array([values[t] for t in done]))[part], whole[part])
+        message = tasks.kind == MESSAGE
+        ends = zip((tasks.chip[message] - 100).tolist(), (tasks.target[message] - 100).tolist(), strict=True)
+        ways.append({(a, b) for a, b in ends if a // 3 != b // 3})
+    assert len(ways[0]) > len(ways[1])
+
+
+def test_a_channel_has_the_share_of_its_number(monkeypatch):
+    """Of what each rank holds the first third goes round by the first order, and so on."""
+    monkeypatch.setattr(rails, "CHANNEL_RANK_BYTES", 1)
+    n, size, levels = 6, 180, levels_for(6, 3, 6)
+    tasks, spans, *_ = run("all_gather", "ring", n, size, levels)
+    first = [t for t in range(n, len(tasks)) if tasks.before[tasks.before_start[t]] < n]  # what ranks send of their own
+    for t in first:
+        rank, target = int(tasks.chip[t]) - 100, int(tasks.target[t]) - 100
+        shares = cut_span(cut(size, n, UNIT.vector_bytes)[rank], 3, UNIT.vector_bytes)
+        orders = [rails.order(channel, n, levels) for channel in range(3)]
+        assert any(spans[t] == [shares[c]] and ring[ring.index(rank) - 5] == target for c, ring in enumerate(orders))
+    assert len(first) == 3 * n
+
+
+@pytest.mark.parametrize("nodes", range(2, 20))
+def test_the_second_of_two_trees_is_the_first_from_the_other_side(nodes):
+    """Mirrored where the number is even, one place on where it is odd."""
+    first, second = trees.double_trees(nodes)
+    place = [(node + 1) % nodes if nodes % 2 else nodes - 1 - node for node in range(nodes)]
+    assert second == [-1 if first[node] < 0 else place[first[node]] for node in sorted(range(nodes), key=place.__getitem__)]
+
+
 def test_edges():
     builder = TaskBuilder(9e8)
     start = builder.compute(0, 0, 1, 1, [])
@@ -363,12 +430,16 @@ def test_a_sum_in_switches_loads_each_port_with_the_whole_once():
 @pytest.mark.parametrize(("op", "algorithm"), list(c.ALGORITHMS))
 @pytest.mark.parametrize(("node", "rack"), [(3, 6), (4, 8), (5, 10)])
 def test_what_a_rank_sends_or_adds_has_come_to_it(op, algorithm, node, rack):
-    """Each task follows one that ended on its own chip, and each rank is done by tasks that end on its own."""
+    """Each task follows what ended on its own chip alone, and each rank is done by tasks that end on its own.
+
+    Where switches add up, a rank gets the sum once all have sent, so that it follows one of its own among others.
+    """
     tasks, _, after, before = run(op, algorithm, 10, 4000, levels_for(10, node, rack))
     ends = np.where(tasks.kind == MESSAGE, tasks.target, tasks.chip)
     for t in range(len(before), len(tasks)):
         own = tasks.before[tasks.before_start[t] : tasks.before_start[t + 1]]
-        assert tasks.chip[t] in ends[own]
+        here = ends[own] == tasks.chip[t]
+        assert here.any() if algorithm == "in_network" else here.all()
     for rank, done in enumerate(after):
         assert set(ends[done].tolist()) == {100 + rank}
 

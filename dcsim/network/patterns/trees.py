@@ -67,7 +67,7 @@ def _up(g: Ranks, lines: list[list[int]], parents: Parents, span: Span, before: 
     sums: list[int] = []
     for node in _from_leaves(parents):
         line = lines[node]
-        sums = before[line[-1]] if len(line) > 1 else []
+        sums = before[line[-1]]
         for source, target in pairwise(reversed(line)):
             message = g.send(source, target, [span], sums)
             inner = before[target] + message
