@@ -42,8 +42,7 @@ NEAREST: dict[str, tuple[str, ...]] = {
     "results/metrics.py": ("test_metrics.py", "test_metrics_laws.py"),
     "llm/cost.py": ("llm/test_cost.py", "llm/test_program.py"),
     "llm/mapping.py": ("llm/test_mapping_laws.py", "llm/test_mapping.py", "llm/test_program.py"),
-    "network/patterns/*.py": ("network/test_collectives.py", "network/test_lower.py"),
-    "network/patterns/meshes.py": ("network/test_meshes.py",),
+    "network/patterns/*.py": ("network/test_collectives.py", "network/test_meshes.py", "network/test_lower.py"),
     "network/collectives.py": ("network/test_library_laws.py", "network/test_collectives.py"),
     "network/packet/collective.py": LIBRARIES,
     "network/packet/library.py": LIBRARIES,
@@ -131,6 +130,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         _CROWDED,
         "(wait >= figures[BUFFER] * figures[SLOT])",
     ): "whose vectors are counted one by one without need",
+    ("network/patterns/trees.py", "depth[node] = of(parents[node]) + 1", "2"): "who is deeper is deeper by any count",
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",
 }
 

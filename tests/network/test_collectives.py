@@ -277,6 +277,25 @@ def test_each_level_of_a_hierarchy_adds_up_before_it_sends_on(op, passes):
     assert across([nodes]) == 4 * passes * 1600
 
 
+def test_a_channel_more_for_each_4096_bytes_a_rank():
+    """As many as a node has chips; a byte less than enough is one channel less."""
+    levels = levels_for(8, 4, 8)
+    for count in range(1, 7):
+        assert rails.channels(8, 4096 * 8 * count, levels) == min(count, 4)
+        assert rails.channels(8, 4096 * 8 * count - 1, levels) == min(max(1, count - 1), 4)
+    assert rails.channels(8, 1 << 30, ()) == 1  # behind one switch
+
+
+@pytest.mark.parametrize(("unit", "rate"), [(UNIT, 1.0), (VectorUnit(4, 118, 2.0), 2.0), (VectorUnit(4, 118, 0.3), 0.3)])
+def test_a_sum_takes_its_first_vector_and_the_others_at_a_rate(unit, rate):
+    for size in (1, 4, 5, 400):
+        builder = TaskBuilder(9e8)
+        Ranks(builder, [7], unit).add(0, [(0, size)], [builder.compute(7, 0, 1, 1, [])])
+        tasks, vectors = builder.build(), ceil(size / 4)
+        assert (tasks.first_cycles[1], tasks.last_cycles[1]) == (118, 118 + ceil((vectors - 1) / rate))
+        assert (tasks.rows[1], tasks.lead_rows[1]) == (vectors, 0)
+
+
 MANY = [("all_reduce", "ring"), ("all_reduce", "tree"), ("reduce_scatter", "ring"), ("all_gather", "ring")]
 
 
@@ -415,6 +434,11 @@ def test_an_all_to_all_by_rails_brings_every_rank_its_own(nodes, wide, more, siz
     assert tasks.size_bytes[across].sum() == sent
     full = across & ((tasks.chip - 100) // wide < nodes) & ((tasks.target - 100) // wide < nodes)
     assert ((tasks.chip[full] - 100) % wide == (tasks.target[full] - 100) % wide).all()
+    for source in range(n):  # in its node the next chip first
+        node = len(range(source - source % wide, min(n, source - source % wide + wide)))
+        inside = tasks.target[(tasks.kind == MESSAGE) & ~across & (tasks.chip - 100 == source)] - 100
+        shifts = (inside - source) % node if node == wide else (inside % wide - source % wide) % node
+        assert (np.diff(shifts) >= 0).all()
 
 
 def test_a_sum_in_switches_loads_each_port_with_the_whole_once():
@@ -422,6 +446,8 @@ def test_a_sum_in_switches_loads_each_port_with_the_whole_once():
     for n in (2, 8):
         tasks, *_ = run("all_reduce", "in_network", n, 4000)
         assert (sent_bytes(tasks, n) == 4000).all()
+        message = tasks.kind == MESSAGE
+        assert (tasks.target[message] - 100 == (tasks.chip[message] - 100 + 1) % n).all()
     tasks, *_ = run("all_reduce", "in_network", 16, 4000, levels_for(16, 4, 16))
     across = (tasks.kind == MESSAGE) & ((tasks.chip - 100) // 4 != (tasks.target - 100) // 4)
     assert (np.bincount(tasks.chip[across] - 100, tasks.size_bytes[across], minlength=16) == 1000).all()

@@ -41,8 +41,7 @@ def in_switches(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> H
             reduce_levels(g, node, {owner: [span]}, {r: before[r] for r in node}, ())[owner]
             for node, owner in zip(nodes, owners, strict=True)
         ]
-        summed = _summed(g, owners, [span], own) if span[1] > span[0] else own
-        for k, tasks in enumerate(summed):
+        for k, tasks in enumerate(_summed(g, owners, [span], own)):
             sums[k][column] = tasks
     for node, held in zip(nodes, sums, strict=True):
         for column, span in enumerate(spans):

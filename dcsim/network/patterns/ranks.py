@@ -79,7 +79,9 @@ def cut_span(span: Span, parts: int, vector_bytes: int) -> Spans:
 
 def nodes_of(ranks: Sequence[int], levels: Levels) -> list[list[int]]:
     """The ranks of each node, in rank order; without `levels` all are of one."""
+    if not levels:
+        return [list(ranks)]
     nodes: dict[int, list[int]] = {}
     for rank in ranks:
-        nodes.setdefault(levels[0][rank] if levels else 0, []).append(rank)
+        nodes.setdefault(levels[0][rank], []).append(rank)
     return list(nodes.values())

@@ -31,7 +31,7 @@ def all_reduce(g: Ranks, size_bytes: int, before: Handles, levels: Levels) -> Ha
 def double_trees(nodes: int) -> tuple[Parents, Parents]:
     """The two trees: the second is the first mirrored (an even number of nodes) or shifted by one (an odd one)."""
     first = [_parent(node, nodes) for node in range(nodes)]
-    second = [0] * nodes
+    second = first.copy()
     for node, parent in enumerate(first):
         if nodes % 2:
             second[(node + 1) % nodes] = -1 if parent < 0 else (parent + 1) % nodes
