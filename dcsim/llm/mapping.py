@@ -188,7 +188,7 @@ def _cuts(llm: LlmSpec, fewest: int, most: int, chips: int) -> list[int]:
     """
     layers = max(1, len(arch.layer_blocks(llm)))
     whole = {-(-layers // each) for each in range(1, layers + 1)}
-    copies = {chips // count for count in range(1, chips // max(1, fewest) + 1)}
+    copies = {chips // count for count in range(1, chips // fewest + 1)}
     found = sorted(pp for pp in {fewest, most} | whole | copies if fewest <= pp <= most)
     if len(found) <= CUTS_MAX:
         return found

@@ -1,14 +1,15 @@
 """Where shards and stages go, counted by hand, and cuts against trying all."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dcsim.errors import CapacityError
+from dcsim.errors import CapacityError, SpecError
 from dcsim.llm import mapping, stages
-from dcsim.llm.mapping import candidates, fewest_chips, lay, limit_bytes, place
+from dcsim.llm.mapping import Layout, candidates, choices, fewest_chips, lay, limit_bytes, place
 from dcsim.spec.mapping import MappingSpec
 
 PAIR = [[*range(8)], [*range(8, 16)]]
@@ -155,3 +156,79 @@ def test_shards_over_whole_nodes_are_tried_only_until_one_fits(catalog) -> None:
     found = candidates(catalog.llm("llama-2-70b"), catalog.lpu(), MappingSpec(), 1024, node_chips=1)
     assert len(found) == 1
     assert found[0][0] > 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "offered"),
+    [
+        (MappingSpec(), 0, 512),
+        (MappingSpec(replicas="auto"), 0, 512),
+        (MappingSpec(replicas=3), 3, 512 // 3),
+        (MappingSpec(chips_max=200), 0, 200),
+        (MappingSpec(pp=20), 0, 512),
+        (MappingSpec(pp=20, replicas=2), 2, 256),
+    ],
+)
+def test_choices_are_all_widths_that_fit_from_the_fewest_stages_to_the_most(catalog, spec, given, offered) -> None:
+    """Of 32 heads: the divisors in a node of eight chips, and of whole nodes the narrowest for two heads a shard and for one.
+
+    Llama-3-8B fits no stages of one chip or two. Copies are as many as asked for, or as all chips hold.
+    """
+    llm, chip = catalog.llm("llama-3-8b"), catalog.lpu()
+    found, blocks = choices(llm, chip, spec, 512), 66
+    assert found == sorted(set(found))
+    assert all(replicas == (given or 512 // (tp * pp)) for tp, pp, replicas in found)
+    fewest = {tp: stages.fewest_stages(llm, chip, spec, tp) for tp in (4, 8, 16, 32)}
+    assert all(stages.fewest_stages(llm, chip, spec, tp) > blocks for tp in (1, 2))
+    for tp in (4, 8, 16, 32):
+        of_width = [pp for width, pp, _ in found if width == tp]
+        most = min(offered // tp, blocks)
+        if spec.pp == "auto":
+            assert (of_width[0], of_width[-1]) == (fewest[tp], most)
+            assert 2 < len(of_width) <= mapping.CUTS_MAX
+        else:
+            assert of_width == [spec.pp] * (fewest[tp] <= spec.pp <= most)
+    assert {tp for tp, *_ in found} == ({4, 8, 16, 32} if spec.pp == "auto" else {4, 8, 16} if given == 0 else {4, 8})
+    layout = found[-1]
+    laid = lay(llm, chip, spec.model_copy(update={"replicas": layout.replicas}), layout.tp, layout.pp, catalog.nodes(512))
+    assert (laid.tp, laid.pp, laid.replicas) == layout
+
+
+def test_degrees_that_are_given_are_the_only_choice_and_one_copy(catalog) -> None:
+    llm, chip = catalog.llm("llama-3-8b"), catalog.lpu()
+    assert choices(llm, chip, MappingSpec(tp=8, pp=16), 512) == [Layout(8, 16, 1)]
+    assert choices(llm, chip, MappingSpec(tp=8, pp=16, replicas="auto"), 512) == [Layout(8, 16, 4)]
+    assert {tp for tp, *_ in choices(llm, chip, MappingSpec(tp=8), 512)} == {8}
+    assert candidates(llm, chip, MappingSpec(tp=8, pp=16), 8 * 16) == [(8, 16)]
+    with pytest.raises(CapacityError):
+        candidates(llm, chip, MappingSpec(tp=8, pp=16), 8 * 16 - 1)
+
+
+def test_where_no_width_is_worth_it_what_fits_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "candidates", lambda *_: [(24, 2)])
+    monkeypatch.setattr(mapping, "_degrees", lambda *_: ([], []))
+    monkeypatch.setattr(mapping, "_worth", lambda *_: [])
+    assert choices(None, None, MappingSpec(), 96) == [Layout(24, 2, 1)]  # type: ignore[arg-type]  # neither is looked at
+    assert choices(None, None, MappingSpec(replicas=2), 96) == [Layout(24, 2, 2)]  # type: ignore[arg-type]  # here too
+
+
+def test_a_group_whose_attention_is_in_copies_has_as_many_shards_for_each_head(catalog) -> None:
+    """Sixteen heads: 32 chips as two copies of attention have one each, and 34 would have none."""
+    llm, chip, spec = catalog.llm("bert-large"), catalog.lpu(), MappingSpec(attention_dp=2)
+    assert lay(llm, chip, spec, 32, 1, catalog.nodes(40)).tp == 32
+    assert (32, 1) in candidates(llm, chip, MappingSpec(tp=32, attention_dp=2), 32)
+    for refused in (
+        lambda: lay(llm, chip, spec, 34, 1, catalog.nodes(40)),
+        lambda: candidates(llm, chip, MappingSpec(tp=34, attention_dp=2), 64),
+    ):
+        with pytest.raises(SpecError, match=r"mapping\.tp of 17 exceeds the 16 query heads"):
+            refused()
+
+
+def test_the_chips_of_a_replica_are_counted_once(catalog) -> None:
+    """Though the head's may be those of layers, which are then the shared ones."""
+    laid = lay(catalog.llm("bert-large"), catalog.lpu(), MappingSpec(replicas=2), 2, 3, catalog.nodes(16))
+    assert (laid.chips_used, laid.shared_chips) == (6, frozenset())
+    again = (*laid.stage_chips, laid.stage_chips[0])
+    apart = replace(laid, replica_chips=(again, again), head_apart=True)
+    assert (apart.chips_used, apart.shared_chips) == (6, frozenset(laid.stage_chips[0]))
