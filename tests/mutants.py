@@ -72,6 +72,9 @@ _CROWD = "if end == count or keys[0, end] >> shift != keys[0, begin] >> shift:"
 _INSIDE = "inside = held_edges[(held_edges > edges[0]) & (held_edges < edges[-1])]"
 _AHEAD = "onward = next_link(s, s.tally[0].epoch, s.links[link].target, packet, 0)"
 _FIRST_LINK = "of all links, the first is not brought into the cache ahead of time"
+_FEWER = "if not least <= tp <= SHARDS_MAX or 0 < fewest[0] <= tp:"
+_WEIGHTS = "if _all_weight_bytes(llm, spec) > offered * limit_bytes(chip):"
+_NO_KV = "where weights fill all, no cut leaves room for KV cache, and the same is said"
 _HOME = "if index == -1 and s.home[row.target] >= 0 and (len(s.faults) == 0 or s.links[s.home[row.target]].up):"
 _LOOKED_FOR = "the one link to a chip is also found where it is looked for"
 _CROWDED = "crowded[burst_link[burst]] |= wait > figures[BUFFER] * figures[SLOT]"
@@ -130,6 +133,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         _CROWDED,
         "(wait >= figures[BUFFER] * figures[SLOT])",
     ): "whose vectors are counted one by one without need",
+    ("llm/mapping.py", _FEWER, "1"): "what is not shorter is left out after it is looked at, too",
+    ("llm/mapping.py", _WEIGHTS, "(_all_weight_bytes(llm, spec) >= offered * limit_bytes(chip))"): _NO_KV,
     ("network/patterns/trees.py", "depth[node] = of(parents[node]) + 1", "2"): "who is deeper is deeper by any count",
     ("workload/rates.py", _INSIDE, "(held_edges >= edges[0])"): "a cut at the first edge is there already",
 }

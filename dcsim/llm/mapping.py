@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import inf
+from math import ceil, inf
 from typing import NamedTuple
 
 from dcsim.errors import CapacityError, SpecError
@@ -178,7 +178,7 @@ def _copies_given(spec: MappingSpec) -> int:
 def _worth(llm: LlmSpec, widths: Sequence[int]) -> list[int]:
     """Of widths of whole nodes the narrowest for each number of heads that a shard then has: wider ones gain it nothing."""
     heads = arch.degree_max(llm)
-    return sorted({-(-heads // tp): tp for tp in reversed(widths)}.values())
+    return sorted({ceil(heads / tp): tp for tp in reversed(widths)}.values())
 
 
 def _cuts(llm: LlmSpec, fewest: int, most: int, chips: int) -> list[int]:

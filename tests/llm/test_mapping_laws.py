@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import combinations, pairwise
+from math import ceil
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,6 +34,7 @@ def test_a_stage_stays_within_a_node_where_it_can(tp: int, stages: int, expected
 def test_a_wide_stage_starts_at_a_nodes_first_chip() -> None:
     nodes = [[*range(i, i + 8)] for i in range(0, 48, 8)]
     assert place(nodes, 12, 3) == [tuple(range(0, 12)), tuple(range(16, 28)), tuple(range(32, 44))]
+    assert place(nodes, 16, 2) == [tuple(range(0, 16)), tuple(range(16, 32))]
     assert place(nodes, 12, 4) == [tuple(range(12 * i, 12 * i + 12)) for i in range(4)]
 
 
@@ -71,6 +73,8 @@ def test_nodes_of_different_sizes() -> None:
         (40, 8, 24, [1, 2, 4, 5, 8], [16, 24]),
         (40, 4, 512, [1, 2, 4], [8, 12, 16, 20, 24, 28, 32, 36, 40]),
         (3, 8, 8, [1, 2, 3], []),
+        (64, 7, 512, [1, 2, 4], [14, 21, 28, 35, 42, 49, 56, 63]),
+        (40, 8, 23, [1, 2, 4, 5, 8], [16]),
     ],
 )
 def test_degrees_are_divisors_of_the_heads_and_powers_of_two_or_whole_nodes(
@@ -128,6 +132,11 @@ def test_replicas_are_as_many_as_asked_or_as_there_is_room_for(catalog) -> None:
     with pytest.raises(CapacityError, match=r"mapping needs 16 chips \(4 x 4 stages x 1\), 15 are active") as refused:
         lay(llm, chip, MappingSpec(replicas=4), 1, 4, catalog.nodes(15))
     assert (refused.value.needed, refused.value.available) == (16, 15)
+    with pytest.raises(CapacityError, match=r"mapping needs 16 chips \(1 x 4 stages x 4\), 15 are active"):
+        lay(llm, chip, MappingSpec(replicas="auto"), 4, 4, catalog.nodes(15))
+    for spec in (MappingSpec(), MappingSpec(replicas="auto")):
+        alone = lay(llm, chip, spec, 1, 4, catalog.nodes(7))
+        assert (alone.replicas, alone.chips_used, alone.head_apart, alone.host_embedding) == (1, 4, False, False)
 
 
 def test_candidates_use_all_chips_offered_to_a_replica(catalog) -> None:
@@ -148,7 +157,9 @@ def test_the_fewest_chips_do_and_one_less_does_not(catalog) -> None:
     with pytest.raises(CapacityError) as refused:
         candidates(llm, chip, MappingSpec(weights="fp16"), fewest - 1)
     assert refused.value.available == (fewest - 1) * limit_bytes(chip)
-    assert f"the fewest chips that would do are {fewest} (tp {tp}, pp {pp};" in str(refused.value)
+    bare = ceil(refused.value.needed / limit_bytes(chip))
+    mend = f"the fewest chips that would do are {fewest} (tp {tp}, pp {pp}; {bare} if blocks could be cut freely)"
+    assert mend in str(refused.value)
 
 
 def test_shards_over_whole_nodes_are_tried_only_until_one_fits(catalog) -> None:
