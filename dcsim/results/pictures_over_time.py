@@ -136,7 +136,7 @@ def links_over_time(rows: Any, elapsed_s: float) -> Figure:
                 hovertemplate="%{y:.2%}",
             )
     figure.update_xaxes(title=f"time ({unit})")
-    figure.update_yaxes(title="share of time in use", tickformat=".0~%", rangemode="tozero")
+    figure.update_yaxes(title="share of time in use", tickformat=".3~p", rangemode="tozero")
     figure.update_layout(hovermode="x unified")
     return dress(figure, legend=True, empty=not len(classes), height=420)
 

@@ -15,7 +15,7 @@ class Attribution:
     def __init__(self, spent: TimeSpent) -> None:
         self._spent = spent
         self._blocked, self._why = 0, "kv_memory"  # requests not admitted at the last wake, and for want of what
-        self._came, self._came_ps = 0, 0  # requests come since: how many, and the sum of their times
+        self._came: list[int] = []  # when requests have come since
 
     def begin(self, blocked: int, why: str) -> None:
         """From now on `blocked` requests wait for `why`."""
@@ -23,8 +23,7 @@ class Attribution:
 
     def came(self, now: int) -> None:
         """A request came in, and waits for the round's end."""
-        self._came += 1
-        self._came_ps += now
+        self._came.append(now)
 
     def idle(self, now: int, since: int) -> None:
         """No round ran since the last wake."""
@@ -85,17 +84,16 @@ class Attribution:
         """Copying a request's KV ended, done or not."""
         self._spent.book("kv_transfer", now - begun, begun, now)
 
-    def set_aside(self) -> tuple[int, int]:
+    def set_aside(self) -> list[int]:
         """Requests come since the last wake, kept out of what is booked next; for `put_back`."""
-        came = self._came, self._came_ps
-        self._came = self._came_ps = 0
+        came, self._came = self._came, []
         return came
 
-    def put_back(self, came: tuple[int, int]) -> None:
+    def put_back(self, came: list[int]) -> None:
         """See `set_aside`."""
-        self._came, self._came_ps = came
+        self._came = came
 
     def _book_came(self, now: int, why: str) -> None:
-        if self._came:  # from when they came in the mean
-            self._spent.book(why, self._came * now - self._came_ps, self._came_ps // self._came, now)
-        self._came = self._came_ps = 0
+        for came in self._came:
+            self._spent.book(why, now - came, came, now)
+        self._came = []

@@ -7,10 +7,12 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dcsim.cluster.rows import LIMITS
 
 Key = TypeVar("Key", bound=Hashable)
+Array = NDArray[np.float64]
 
 _NOTES = 65_536  # kept before they are shared out
 
@@ -39,22 +41,37 @@ class OverTime(Generic[Key]):
         return self._amounts
 
     def _share_out(self) -> None:
-        """A row for each interval that a note reaches into, and the sums of rows alike."""
-        width = self.interval_ps
-        keys, amounts, begins, ends = np.frombuffer(self._notes, np.float64).reshape(-1, 4).T.copy()
+        """Add the notes so far to the amounts, interval by interval."""
+        notes = np.frombuffer(self._notes, np.float64).reshape(-1, 4).copy()
         self._notes = array("d")
-        first = (begins // width).astype(np.int64)
-        reach = np.maximum(0, -(-ends // width).astype(np.int64) - 1 - first) + 1
-        note = np.repeat(np.arange(len(keys)), reach)
-        place = first[note] + np.arange(len(note)) - np.repeat(np.cumsum(reach) - reach, reach)
-        passed = np.minimum(ends[note], (place + 1.0) * width) - np.maximum(begins[note], place * float(width))
-        share = np.where(reach[note] == 1, 1.0, passed / np.maximum(1.0, (ends - begins)[note]))
-        rows, row = np.unique(np.stack([place, keys[note].astype(np.int64)], 1), axis=0, return_inverse=True)
-        sums = np.bincount(row.ravel(), amounts[note] * share, len(rows))
-        names, known = list(self._numbers), self._amounts
-        for (at, number), amount in zip(rows.tolist(), sums.tolist(), strict=True):
-            entry = at, names[number]
-            known[entry] = known.get(entry, 0.0) + amount
+        for key, number in self._numbers.items():
+            _, amounts, begins, ends = notes[notes[:, 0] == number].T
+            if not len(amounts):
+                continue
+            start, sums = _by_interval(amounts, begins, ends, self.interval_ps)
+            for place in np.flatnonzero(sums).tolist():
+                entry = start + place, key
+                self._amounts[entry] = self._amounts.get(entry, 0.0) + float(sums[place])
+
+
+def _by_interval(amounts: Array, begins: Array, ends: Array, width: int) -> tuple[int, Array]:
+    """The first interval that any of them reaches into, and from there what falls into each."""
+    first = (begins // width).astype(np.int64)
+    last = np.maximum(first, -(-ends // width).astype(np.int64) - 1)
+    start, count = int(first.min()), int(last.max() - first.min()) + 1
+    first, last = first - start, last - start
+    rate = amounts / np.maximum(1.0, ends - begins)
+    is_long = last > first
+    head = np.where(is_long, rate * ((first + start + 1.0) * width - begins), amounts)
+    tail = np.where(is_long, rate * (ends - (last + start) * float(width)), 0.0)
+    sums = np.bincount(first, head, count) + np.bincount(last, tail, count)
+    # Whole intervals between the two: a step up after the first, and one down at the last.
+    whole, steps, open_ = rate[is_long] * width, np.zeros(count + 1), np.zeros(count + 1, np.int64)
+    for places, sign in ((first[is_long] + 1, 1), (last[is_long], -1)):
+        np.add.at(steps, places, sign * whole)
+        np.add.at(open_, places, sign)
+    between = np.where(np.cumsum(open_) > 0, np.cumsum(steps), 0.0)[:count]
+    return start, np.asarray(sums + between)
 
 
 class TimeSpent:
