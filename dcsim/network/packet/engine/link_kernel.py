@@ -245,7 +245,6 @@ def pass_header(s: EngineState, now: int, link: int, packet: int) -> bool:
     line.packets += 1
     row.wire += line.wire_ps
     row.switch += line.node_ps
-    row.serial += end - now
     row.link, row.channel = link, 0
     row.arrived = end + line.wire_ps + line.node_ps
     row.tail = row.arrived

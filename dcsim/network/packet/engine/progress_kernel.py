@@ -172,8 +172,7 @@ def reset_tasks(s: EngineState, base: int, release_ps: Any, delay_ps: Any) -> No
     s.tally[0].open = len(s.tasks) - 1
     for task in range(len(s.tasks) - 1):
         row = s.tasks[task]
-        row.first_out, row.last_out, row.fraction = 0, 0, 0
-        row.arrived, row.released, row.sent, row.state = 0, 0, 0, IDLE
+        row.fraction, row.arrived, row.released, row.sent, row.state = 0, 0, 0, 0, IDLE
         row.start, row.last_packet, row.port, row.resend_first, row.lost_first = -1, -1, -1, -1, -1
         row.idle = s.tasks[task + 1].before_start - row.before_start
         row.unfinished = row.idle
