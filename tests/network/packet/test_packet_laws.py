@@ -95,6 +95,27 @@ def test_a_cable_cut_between_two_packets_loses_neither(sender, off_ps, sent_firs
     books_balance(hurt._state)
 
 
+@pytest.mark.parametrize("answered", [2, 4, 100])  # packets that an acknowledgement waits for
+def test_a_loss_costs_the_same_whichever_message_comes_first_in_the_list(answered):
+    """Two windows, one each way; the first packet of one is lost with its cable, be it the very first of all or not."""
+    cables = [(0, 2, "adapter", 1.0), (0, 3, "adapter", 1.0), (2, 1, "adapter", 1.0), (3, 1, "adapter", 1.0)]
+    fabric = from_cables("small", 2, cables, vertex_count=4)
+    idle = {"adapter_s": 0.0, "switch_s": 0.0, "buffer_bytes": 1 << 18, "retransmit_timeout_s": 1e-4}
+    window = {"window": Window(first_packets=3.0, reorder_packets=8), "ack_packets": answered}
+    rules = PacketRules({"adapter": LinkFigures(BYTES_PER_S, 2e-6)}, flow_control="drop", **idle, **window)
+    ends = []
+    for order in ([(0, 1), (1, 0)], [(1, 0), (0, 1)]):
+        builder = TaskBuilder(1e9)
+        for source, target in order:
+            builder.message(source, target, 60 * 4096, [])
+        tasks = builder.build()
+        out = np.flatnonzero((fabric.link_source == 0) & (Engine(fabric, rules, tasks).iteration().links.packets > 0))
+        done = Engine(fabric, rules, tasks, faults=(Fault(1e-7, int(out[0]), 0.0),)).iteration()
+        assert done.resent == 1
+        ends.append(dict(zip(order, done.last_ps.tolist(), strict=True)))
+    assert ends[0] == ends[1]
+
+
 @pytest.mark.parametrize("sender", ["as it likes", "window"])
 @pytest.mark.parametrize("cut", range(9, 40, 3))
 def test_what_is_lost_beyond_a_cut_cable_is_sent_again_once_it_is_mended(cut, sender):
