@@ -198,3 +198,27 @@ def test_what_limits_may_be_the_first_and_nothing_fails_unless_told():
 def test_there_is_no_mean_of_nothing():
     with pytest.raises(ValueError, match="no values to average"):
         metrics.confidence([])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_weighted_percentile_is_that_of_all_values_written_out(seed):
+    """The least value with q percent of a thousand at or below it."""
+    random = np.random.default_rng(seed)
+    values, counts = random.permutation(100).astype(float), random.multinomial(1000, np.full(100, 0.01))
+    every = np.sort(np.repeat(values, counts))
+    for q in (1, 10, 25, 50, 75, 90, 99, 100):
+        assert metrics.weighted_percentile(values, counts, q) == every[10 * q - 1]
+
+
+def test_who_is_hit_by_a_fault_started_again_or_failed_for_it():
+    """Not who failed for another reason, nor who was served though the reason of an earlier try is a fault."""
+    columns = [
+        (0, FINISHED, "", False),
+        (1, FINISHED, "", True),
+        (0, FAILED, "fault of node 2", True),
+        (0, FAILED, "gave up: no first token within 1 s", False),
+        (0, FINISHED, "fault of node 2", False),
+        (0, IN_FLIGHT, "fault of node 2", False),
+    ]
+    replays, status, reason, hit = map(np.array, zip(*columns, strict=True))
+    assert metrics._hit_by_fault({"replays": replays, "status": status, "reason": reason}).tolist() == hit.tolist()
