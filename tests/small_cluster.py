@@ -123,7 +123,7 @@ def closed(users, think_s, requests=40, prompt=10, output=20, duration_s=0.0, re
 def agree(serve_small, traffic, **setup):
     """SimPy and the compiled copy serve the traffic, with the same rows to the last bit; returns the copy's result."""
     one, other = (serve_small(traffic, engine=engine, **setup) for engine in ("simpy", "compiled"))
-    assert one.tables.keys() == other.tables.keys()
+    assert one.tables.keys() - {"limits_over_time", "programs"} == other.tables.keys()  # the copy keeps sums over time alone
     for table in ("requests", "gaps", "limits", "power", "kv_links"):
         for name, column in one.tables.get(table, {}).items():
             np.testing.assert_array_equal(column, other.tables[table][name], err_msg=f"{table}.{name}")
