@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all mutants fuzz lint lowest changes bench docs validate dashboard grid pictures clean
+.PHONY: help setup run test test-docs test-all mutants fuzz lint lowest changes bench docs validate dashboard grid pictures clean
 
 help:      ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ run: setup  ## set up and run the main job: 8 racks serve an hour of chat
 
 test: setup  ## set up and run the tests, in a process for each core (`pytest` alone: in one)
 	$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+test-docs: setup  ## what README and docs say: all their commands, which take minutes
+	$(PY) -m pytest -m "slow or not slow" tests/test_docs.py
 
 test-all: setup  ## the tests, slow ones included
 	$(PY) -m pytest -m "slow or not slow"

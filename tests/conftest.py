@@ -8,11 +8,6 @@ import pytest
 from small_cluster import InFlight, Line, Steps
 
 
-def pytest_collection_modifyitems(items):
-    """Pages of commands first: the README's take minutes, which at the end one core would wait for the other."""
-    items.sort(key=lambda item: "test_docs" not in item.nodeid)
-
-
 @pytest.fixture(autouse=True)
 def _back_where_it_began():
     """Whatever folder a test goes to, the next one begins where this one did."""

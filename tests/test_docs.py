@@ -65,7 +65,12 @@ def workplace(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("path", DOCS, ids=_id)
+def _marked(path):
+    """The README's commands take minutes: `make test-docs` runs them, and so does .ci/run."""
+    return pytest.param(path, marks=pytest.mark.slow) if path.name == "README.md" else path
+
+
+@pytest.mark.parametrize("path", [_marked(path) for path in DOCS], ids=_id)
 def test_commands_print_what_is_shown(path, workplace):
     wrong = check(path.read_text(encoding="utf-8"), workplace)
     assert not wrong, "\n".join(wrong)
