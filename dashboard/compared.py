@@ -132,7 +132,7 @@ class Compared:
             ("TTFT p99", _time(served, "ttft_s_p99")),
             ("TPOT p99", _time(served, "tpot_s_p99")),
         ]
-        small.append(("power", format_power(served["summary"]["power_w_mean"], 3) if served else "–"))
+        small.append(("Power", format_power(served["summary"]["power_w_mean"], 3) if served else "–"))
         how = html.Button(
             "how?",
             type="button",
@@ -146,10 +146,18 @@ class Compared:
             [
                 html.Div([html.Span(title_of(row), className="tile-name"), *badges], className="tile-head"),
                 html.Div(
-                    [html.Span(f"{row['tokens_per_s_per_user']:,.4g}", className="big"), " tokens/s a user", how],
+                    [
+                        html.Span(f"{row['tokens_per_s_per_user']:,.4g}", className="big"),
+                        " tokens/s a user ",
+                        meaning(WORDS["Tokens/s a user"], "Tokens/s a user"),
+                    ],
                     className="large",
                 ),
-                html.Dl([html.Div([html.Dt(name), html.Dd(value)]) for name, value in small], className="pairs"),
+                html.Dl(
+                    [html.Div([html.Dt([name, " ", meaning(WORDS[name], name)]), html.Dd(value)]) for name, value in small],
+                    className="pairs",
+                ),
+                html.Div(how, className="tile-foot"),
             ],
             className="tile stale" if row["stale"] else "tile",
             style={"borderTopColor": _colour(row["interconnect"])},
@@ -337,3 +345,5 @@ LINES: list[tuple[str, list[tuple[str, str, Any]]]] = [
         ],
     ),
 ]
+
+WORDS = {name: words for _, lines in LINES for name, words, _ in lines}  # what each number means

@@ -25,7 +25,13 @@ def meaning(words: str, about: str) -> Any:
     """A question mark that says what a number means, to a mouse and to the keyboard."""
     mark = html.Button("?", type="button", className="what", **{"aria-label": f"{about}: {words}"})
     return dmc.Tooltip(
-        mark, label=words, multiline=True, w=280, withArrow=True, events={"hover": True, "focus": True, "touch": True}
+        mark,
+        label=words,
+        multiline=True,
+        w=280,
+        withArrow=True,
+        events={"hover": True, "focus": True, "touch": True},
+        boxWrapperProps={"style": {"display": "inline-block"}},  # beside the number, not below it
     )
 
 

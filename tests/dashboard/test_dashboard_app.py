@@ -281,6 +281,28 @@ def test_claims_have_the_verdicts_that_came_with_the_package_and_say_so(tmp_path
     assert (done[0]["simulated"], done[0]["verdict"], done[0]["of"]) == ("1.5", "contradicted", "this version")
 
 
+def test_every_number_of_a_tile_says_what_it_means(tmp_path):
+    from test_dashboard_browser import made_up
+
+    from dashboard.compared import WORDS, Compared
+    from dashboard.points import Points
+    from dcsim.study.side_by_side import ITERATION, SERVED, Cell, Question
+
+    values, _ = read_state(compare_page.CONTROLS, {"chips": "64"})
+    points = Points(tmp_path / ".dashboard" / "points")
+    for network in values["networks"]:
+        points.keep(one := Cell(ITERATION, Question(chips=64), network), made_up(one))
+        library = "" if network == "scheduled" else values["library"]
+        points.keep(one := Cell(SERVED, Question(chips=64), network, library), made_up(one))
+    with make_app(tmp_path).server.app_context():
+        tiles = Compared(values, RunFolder(tmp_path)).view()[1]
+    assert len(tiles) == len(values["networks"])
+    for tile in tiles:
+        marks = [mark for mark in parts(tile, "Button") if mark.children == "?"]
+        assert len(marks) == 1 + len(parts(tile, "Dt"))
+        assert all(WORDS[mark.to_plotly_json()["props"]["aria-label"].partition(":")[0]] in shown(mark) for mark in marks)
+
+
 def test_where_nothing_can_be_served_each_reason_stands_once_with_links_to_what_can(tmp_path):
     from dashboard.compared import Compared
     from dashboard.points import Points
