@@ -17,9 +17,7 @@ from dcsim.units import format_time
 
 FIELDS = ("topology", "llm", "workload", "interconnect", "duration", "rate", "seed", "settings")
 PARTS = FIELDS[:4]  # chosen among the library's entries and files that were brought
-# A field that a problem's place belongs to, by how the place begins.
-TOLD = ("duration", "rate", "workload", "llm")  # fields that a problem is told at
-PLACES = (("duration", "duration"), ("rate", "rate"), ("workload", "workload"), ("llm", "llm"))
+TOLD = ("duration", "rate", "workload", "llm")  # fields that a problem is told at, the first that its place names
 
 
 def form() -> html.Details:
@@ -232,7 +230,7 @@ def _by_field(problems: list[dict[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for problem in problems:
         place = f"{problem['where']} {problem['what'].partition(':')[0]}"
-        name = next((name for mark, name in PLACES if mark in place), None)
+        name = next((name for name in TOLD if name in place), None)
         if name:
             found.setdefault(name, problem["what"])
     return found
